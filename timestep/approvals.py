@@ -1,0 +1,389 @@
+"""Approvals: run an agent until it answers, decide what it asks, and wake it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
+from dbos import DBOS
+
+from timestep import interruptions, ownership
+from timestep.errors import (
+    AlreadyResolvedError,
+    ConfigurationError,
+    UnknownInterruptionError,
+    UnknownRunError,
+)
+from timestep.recorder import in_thread, recorder, while_away
+from timestep.run import Run
+from timestep.runner import DurableRunner
+from timestep.store import interruptions as store
+from timestep.values import encode, plain_text, restored, storable
+
+TOPIC = "timestep.decided"
+_LONG = 30 * 24 * 3600.0
+"""Seconds of one wait for a decision; then it is looked for again."""
+
+_DOUBT_REJECTED = (
+    "The process that made this call died before its outcome was known, and a person decided "
+    "not to make it again. It may or may not have taken effect."
+)
+_UNSET: Any = object()
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """A question that a run waits for a person to answer."""
+
+    id: str
+    run_id: str
+    workflow_id: str | None
+    type: str
+    """`tool_approval`, `mcp_approval` or `guardrail`."""
+    reason: str
+    """`needs_approval`; or `in_doubt`: a call that must not be repeated may have happened."""
+    tool_name: str | None
+    call_id: str | None
+    arguments: Any
+    agent_name: str | None
+    created_at: datetime.datetime
+    expires_at: datetime.datetime | None
+    resolved_at: datetime.datetime | None
+    resolution_action: str | None
+    """`approve`, `reject` or `supply`."""
+    resolution_message: str | None
+    resolved_by: str | None
+
+
+@dataclass(frozen=True)
+class ResumeResult:
+    """What a resume-workflow call did."""
+
+    workflow_id: str
+    resolved: list[str]
+    """Ids of the interruptions that are decided as the call asked."""
+    pending: list[str]
+    """Ids of those that still wait for a decision."""
+
+
+async def run_agent(
+    agent: Agent[Any],
+    run_input: str | list[TResponseInputItem] | RunState[Any],
+    session: Any = None,
+    stream: bool = False,
+    *,
+    on_interruption: Literal["wait", "return"] = "wait",
+    approval_timeout: float | None = None,
+    **runner_options: Any,
+) -> RunResult | RunResultStreaming:
+    """Run an agent durably; what an entrypoint calls.
+
+    Args:
+        agent: The agent that begins.
+        run_input: Text, a list of input items, or a `RunState` to go on with.
+        session: A `DatabaseSession`.
+        stream: Whether the model is asked for a stream; the result comes when it has ended.
+        on_interruption: `"wait"` sleeps durably until every pending approval is decided and
+            goes on; `"return"` gives back the result with its `.interruptions`.
+        approval_timeout: Seconds after which an undecided approval is rejected.
+        runner_options: As `agents.Runner.run` takes them.
+
+    Raises:
+        NotInWorkflowError: The caller is not inside a DBOS workflow.
+        NotDurableError: Something of the run cannot be recorded; no model was called.
+        ConfigurationError: An option has a value that is not one of those above.
+    """
+    if on_interruption not in ("wait", "return"):
+        raise ConfigurationError(
+            f"on_interruption is 'wait' or 'return', not {on_interruption!r}"
+        )
+    result = await _run(agent, run_input, session, stream, runner_options)
+    while result.interruptions and on_interruption == "wait":
+        state = await _decided_state(result, approval_timeout)
+        result = await _run(agent, state, session, stream, runner_options)
+    return result
+
+
+async def _run(
+    agent: Agent[Any], given: Any, session: Any, stream: bool, options: dict[str, Any]
+) -> RunResult | RunResultStreaming:
+    if not stream:
+        return await DurableRunner.run(agent, given, session=session, **options)
+    streamed = DurableRunner.run_streamed(agent, given, session=session, **options)
+    async for _ in streamed.stream_events():
+        pass
+    return streamed
+
+
+async def _decided_state(
+    result: RunResult | RunResultStreaming, timeout: float | None
+) -> RunState[Any]:
+    """The state of an interrupted run once everything it asks is decided."""
+    run = _run_of(result)
+    rows = await _wait_for_decisions(run, timeout)
+    newest = {row["tool_call_id"]: row for row in rows}
+    state = result.to_state()
+    for item in state.get_interruptions():
+        found = interruptions.calls_of(run, item)
+        if found is None:
+            raise UnknownInterruptionError(
+                f"run {run.id} waits for call {interruptions.call_id(item)!r}, and nobody was "
+                "asked about it"
+            )
+        owner, call = found
+        row = newest[call.id]
+        owner.decisions[call.id] = {**row, "id": str(row["id"])}
+        _apply(state, item, row)
+    return state
+
+
+def _apply(state: RunState[Any], item: Any, row: dict[str, Any]) -> None:
+    always = row["resolution_always"]
+    if row["resolution_action"] != "reject":
+        state.approve(item, always_approve=always)
+        return
+    message = row["resolution_message"]
+    if message is None and row["reason"] == "in_doubt":
+        message = _DOUBT_REJECTED
+    state.reject(item, always_reject=always, rejection_message=message)
+
+
+def _run_of(result: RunResult | RunResultStreaming) -> Run:
+    for run in ownership.scope().runs:
+        if run.interrupted_result is result:
+            return run  # type: ignore[no-any-return]  # the scope holds runs of any kind
+    raise UnknownRunError("the interrupted run is not one of this workflow's")
+
+
+async def _wait_for_decisions(run: Run, timeout: float | None) -> list[dict[str, Any]]:
+    """Sleep durably until nothing of a run is undecided; the decisions, oldest first."""
+    deadline: float | None = None
+    if timeout is not None:
+        deadline = await DBOS.run_step_async({"name": "approval: asked"}, time.time) + timeout
+    while True:
+        open_count = await DBOS.run_step_async(
+            {"name": "approval: look"}, _count_open, run, deadline
+        )
+        if open_count == 0:
+            return await in_thread(lambda: while_away(lambda: _of_root(run, resolved=True)))
+        left = _LONG if deadline is None else max(deadline - time.time(), 0.001)
+        await DBOS.recv_async(TOPIC, timeout_seconds=min(left, _LONG))
+
+
+def _count_open(run: Run, deadline: float | None) -> int:
+    """How many questions wait; after the deadline they are rejected first."""
+    rows = while_away(lambda: _of_root(run, resolved=False))
+    if rows and deadline is not None and time.time() >= deadline:
+        decisions = [_decision(row, "reject", "Nobody decided in time.", by="timeout") for row in rows]
+        with recorder().transactions.begin() as connection:
+            store.resolve(connection, decisions)
+        return 0
+    return len(rows)
+
+
+def _of_root(run: Run, *, resolved: bool) -> list[dict[str, Any]]:
+    with run.recorder.engine.connect() as connection:
+        rows = store.select(connection, workflow_id=run.owner.workflow_id, resolved=resolved)
+    wanted = {run.id, *(child.id for child in _family(run))}
+    return [row for row in rows if row["run_id"] in wanted]
+
+
+def _family(run: Run) -> Iterable[Run]:
+    for child in run.children.values():
+        yield child
+        yield from _family(child)
+
+
+async def list_interruptions(
+    *,
+    workflow_id: str | None = None,
+    run_id: str | uuid.UUID | None = None,
+    resolved: bool | None = False,
+) -> list[Interruption]:
+    """Interruptions, oldest first.
+
+    Args:
+        workflow_id: Only those of this workflow.
+        run_id: Only those of this run.
+        resolved: False: undecided; True: decided; None: both.
+
+    Raises:
+        UnknownRunError: `run_id` is not an id.
+    """
+    run = _uuid(run_id)
+
+    def read() -> list[dict[str, Any]]:
+        with recorder().engine.connect() as connection:
+            return store.select(
+                connection, workflow_id=workflow_id, run_id=run, resolved=resolved
+            )
+
+    return [_interruption(row) for row in await in_thread(lambda: while_away(read))]
+
+
+def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
+    if value is None or isinstance(value, uuid.UUID):
+        return value
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        raise UnknownRunError(f"{value!r} is not the id of a run") from None
+
+
+def _interruption(row: dict[str, Any]) -> Interruption:
+    names = Interruption.__dataclass_fields__
+    return Interruption(
+        **{name: row[name] for name in names if name not in ("id", "run_id", "arguments")},
+        id=str(row["id"]),
+        run_id=str(row["run_id"]),
+        arguments=restored(row["arguments"]),
+    )
+
+
+async def resume_workflow(
+    workflow_id: str,
+    *,
+    approve: Sequence[str] | str = (),
+    reject: Sequence[str] | str = (),
+    supply: dict[str, Any] | None = None,
+    always: bool = False,
+    message: str | None = None,
+    by: str | None = None,
+) -> ResumeResult:
+    """Decide what a workflow's runs ask; a run with nothing left to ask goes on.
+
+    Works from any process that reaches the database. A decision that was made already is
+    made again without harm. Nothing is applied when one of the ids is bad.
+
+    Args:
+        workflow_id: The workflow whose runs wait.
+        approve: Interruption ids or tool call ids to approve, or `"all"`.
+        reject: Those to reject, or `"all"`.
+        supply: Results by interruption id or tool call id: the call is not made, and this
+            is its result. For a call that may have happened already.
+        always: Decide later calls of the same tool in the same run likewise.
+        message: What the model is told of a rejection.
+        by: Who decided.
+
+    Raises:
+        UnknownRunError: No run of that workflow is recorded.
+        UnknownInterruptionError: An id is not one of the workflow's.
+        AlreadyResolvedError: One of them was decided differently.
+    """
+    schema = ownership.system_schema_or_default()
+
+    def decide() -> ResumeResult:
+        with recorder().transactions.begin() as connection:
+            rows = store.select(connection, workflow_id=workflow_id, lock=True)
+            chosen = _choose(workflow_id, rows, approve, reject, supply or {})
+            decisions = []
+            for row, action, output in chosen:
+                if row["resolved_at"] is None:
+                    decisions.append(
+                        _decision(row, action, message, always=always, by=by, output=output)
+                    )
+                elif row["resolution_action"] != action:
+                    raise AlreadyResolvedError(
+                        f"interruption {row['id']} ({row['tool_name']}) was decided already: "
+                        f"{row['resolution_action']}"
+                        + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
+                    )
+            store.resolve(connection, decisions)
+            for row, _, _ in chosen:
+                store.wake(connection, schema, workflow_id, TOPIC, f"timestep:{row['id']}")
+        done = {row["id"] for row, _, _ in chosen}
+        pending = [row for row in rows if row["resolved_at"] is None and row["id"] not in done]
+        return ResumeResult(
+            workflow_id=workflow_id,
+            resolved=[str(row["id"]) for row, _, _ in chosen],
+            pending=[str(row["id"]) for row in pending],
+        )
+
+    return await in_thread(lambda: while_away(decide))
+
+
+def resume_workflow_sync(workflow_id: str, **decision: Any) -> ResumeResult:
+    """`resume_workflow` for a caller without an event loop; the same arguments and errors."""
+    return asyncio.run(resume_workflow(workflow_id, **decision))
+
+
+def _choose(
+    workflow_id: str,
+    rows: list[dict[str, Any]],
+    approve: Sequence[str] | str,
+    reject: Sequence[str] | str,
+    supply: dict[str, Any],
+) -> list[tuple[dict[str, Any], str, Any]]:
+    """The interruptions that a call names, with its answer to each."""
+    if not rows:
+        raise UnknownInterruptionError(f"workflow {workflow_id!r} has asked for no approval")
+    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]] = {}
+    for action, names in (("approve", approve), ("reject", reject)):
+        for row in _named(workflow_id, rows, names):
+            _add(chosen, row, action, _UNSET)
+    for name, output in supply.items():
+        for row in _named(workflow_id, rows, [name]):
+            _add(chosen, row, "supply", output)
+    return list(chosen.values())
+
+
+def _add(
+    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]],
+    row: dict[str, Any],
+    action: str,
+    output: Any,
+) -> None:
+    if row["id"] in chosen:
+        raise AlreadyResolvedError(
+            f"interruption {row['id']} ({row['tool_name']}) is given two decisions: "
+            f"{chosen[row['id']][1]} and {action}"
+        )
+    chosen[row["id"]] = (row, action, output)
+
+
+def _named(
+    workflow_id: str, rows: list[dict[str, Any]], names: Sequence[str] | str
+) -> list[dict[str, Any]]:
+    if names == "all":
+        return [row for row in rows if row["resolved_at"] is None]
+    if isinstance(names, str):
+        names = [names]
+    found = []
+    for name in names:
+        same = [row for row in rows if name in (str(row["id"]), row["call_id"])]
+        # A call is asked about anew where its outcome is in doubt: the newest question counts.
+        undecided = [row for row in same if row["resolved_at"] is None]
+        if not same or len(undecided) > 1:
+            what = "is not one of" if not same else "is more than one of"
+            raise UnknownInterruptionError(
+                f"{name!r} {what} workflow {workflow_id!r}'s interruptions: give an id that "
+                "`timestep approvals` lists"
+            )
+        found.append((undecided or same)[-1])
+    return found
+
+
+def _decision(
+    row: dict[str, Any],
+    action: str,
+    message: str | None,
+    *,
+    always: bool = False,
+    by: str | None = None,
+    output: Any = _UNSET,
+) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "action": action,
+        "message": plain_text(message),
+        "always": always,
+        "by": plain_text(by),
+        "has_output": output is not _UNSET,
+        "output": None if output is _UNSET else storable(encode(output)),
+    }

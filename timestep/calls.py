@@ -1,0 +1,213 @@
+"""The steps of tool calls: each call is made once, and its outcome recorded."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from agents.items import ItemHelpers
+from agents.tool import FunctionTool
+from agents.tool_context import ToolContext
+
+from timestep.definitions import is_safe_to_repeat
+from timestep.rows import call_columns, derived, raw
+from timestep.run import Call, Rows, Run
+from timestep.steps import Step, perform
+from timestep.values import decode, encode, restored, storable, survives
+
+
+class ToolResult(NamedTuple):
+    """What a tool's call gave: its output, and whether that is the SDK's error text."""
+
+    output: Any
+    is_error: bool
+    is_paused: bool = False
+    """The call stopped for an approval inside it, and will be continued."""
+
+
+class InDoubtError(BaseException):
+    """A call that must not be repeated was started again, and again its outcome is unknown."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call = call
+
+
+async def call_tool(
+    run: Run,
+    tool: FunctionTool,
+    context: ToolContext[Any],
+    invoke: Callable[[], Awaitable[ToolResult]],
+) -> ToolResult:
+    """The outcome of the call that `context` names, made once.
+
+    Args:
+        run: The run that makes it.
+        tool: The tool that is called.
+        context: The SDK's context of the call.
+        invoke: Makes the call.
+    """
+    waiting = run.calls.get(context.tool_call_id)
+    call = waiting.popleft() if waiting else _unexpected(run, tool, context)
+    run.made[context.tool_call_id] = call
+    step = _CallStep(run, call, tool, context, invoke)
+    try:
+        return await perform(step)
+    except InDoubtError:
+        run.calls.setdefault(context.tool_call_id, deque()).appendleft(call)
+        raise
+
+
+def expected(run: Run, call_id: str) -> Call | None:
+    """The call that the model asked for and that was not made yet."""
+    waiting = run.calls.get(call_id)
+    return waiting[0] if waiting else None
+
+
+def is_in_doubt(run: Run, call_id: str) -> bool:
+    """Whether a call that must not be repeated was started by an execution that died.
+
+    It stays so in every later execution, so that each asks the same question again.
+    """
+    call = expected(run, call_id)
+    if call is None:
+        return False
+    row = run.recorded("tool_calls", call.id)
+    return row is not None and (row["status"] in ("started", "in_doubt") or _was_doubted(run, call))
+
+
+def _was_doubted(run: Run, call: Call) -> bool:
+    return any(
+        row["tool_call_id"] == str(call.id) and row["reason"] == "in_doubt"
+        for row in run.journal.get("interruptions", {}).values()
+    )
+
+
+def doubt_key(run: Run, call: Call) -> str:
+    """Names the question about a call's newest intent: each intent is asked about anew."""
+    row = run.recorded("tool_calls", call.id)
+    return f"in_doubt:{row['attempts'] if row is not None else 0}"
+
+
+class _CallStep(Step[ToolResult]):
+    table = "tool_calls"
+
+    def __init__(
+        self,
+        run: Run,
+        call: Call,
+        tool: FunctionTool,
+        context: ToolContext[Any],
+        invoke: Callable[[], Awaitable[ToolResult]],
+    ) -> None:
+        self.run = run
+        self.call = call
+        self.tool = tool
+        self.context = context
+        self.invoke = invoke
+        self.id = call.id
+        self.number = call.number
+        self.name = f"tool: {tool.name} ({context.tool_call_id})"
+        recorded = run.recorded("tool_calls", call.id)
+        self.attempts = recorded["attempts"] if recorded is not None else 0
+        self.is_unknown = recorded is not None and recorded["status"] in ("started", "in_doubt")
+
+    def is_done(self, row: dict[str, Any]) -> bool:
+        return row["status"] in ("executed", "failed")
+
+    def is_paused(self, value: ToolResult) -> bool:
+        return value.is_paused
+
+    async def effect(self) -> ToolResult:
+        decision = self.run.decisions.get(self.call.id)
+        if decision is not None and decision["resolution_action"] == "supply":
+            supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
+            self.show(supplied)
+            return supplied
+        if not is_safe_to_repeat(self.tool):
+            if self.is_unknown and not self._may_call_again(decision):
+                raise InDoubtError(self.call)
+            self.attempts += 1
+            await self.run.commit({"tool_calls": [self._row("started", started_at=True)]})
+        result = await self.invoke()
+        result = result._replace(output=survives(result.output))
+        self.show(result)
+        return result
+
+    def _may_call_again(self, decision: dict[str, Any] | None) -> bool:
+        """Whether a person has looked at the newest intent and said to call again."""
+        asked = derived(self.call.id, f"in_doubt:{self.attempts}")
+        return decision is not None and decision["id"] == str(asked)
+
+    def rows(self, value: ToolResult, duration_ms: int) -> Rows:
+        row = self._row(
+            "executed",
+            started_at=True,
+            completed_at=True,
+            output=storable(encode(value.output)),
+            is_error=value.is_error,
+            duration_ms=duration_ms,
+        )
+        item = output_item(self.run, self.call, self.call.output or {})
+        return {"tool_calls": [row], "run_items": [item]}
+
+    def show(self, value: ToolResult) -> None:
+        """Keep the output as the model will see it, unless a guardrail changes it."""
+        if self.context.tool_call is not None:
+            self.call.output = raw(
+                ItemHelpers.tool_call_output_item(self.context.tool_call, value.output)
+            )
+
+    def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
+        row = self._row(
+            "failed",
+            started_at=True,
+            completed_at=True,
+            error=storable(dict(envelope)),
+            duration_ms=duration_ms,
+        )
+        return {"tool_calls": [row]}
+
+    def replayed(self, row: dict[str, Any]) -> ToolResult:
+        result = ToolResult(decode(restored(row["output"])), is_error=row["is_error"])
+        self.show(result)
+        return result
+
+    def _row(self, status: str, **columns: Any) -> dict[str, Any]:
+        return {**self.call.row, "status": status, "attempts": self.attempts, **columns}
+
+
+def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:
+    """The row of `run_items` that holds a call's output as the model sees it."""
+    return {
+        "id": str(derived(call.id, "output")),
+        "run_id": str(run.id),
+        "agent_id": call.row["agent_id"],
+        "model_response_id": None,
+        "tool_call_id": str(call.id),
+        "turn": call.row["turn"],
+        "position": call.position,
+        "item_type": "tool_call_output_item",
+        "role": None,
+        "item_data": storable(item),
+    }
+
+
+def _unexpected(run: Run, tool: FunctionTool, context: ToolContext[Any]) -> Call:
+    """A call of a state that another run left: the model asked for it there."""
+    item = raw(context.tool_call) if context.tool_call is not None else {"type": "function_call"}
+    columns = {**call_columns(item), "tool_name": tool.name, "call_id": context.tool_call_id}
+    call_id = derived(run.id, f"call:{run.turn}:{context.tool_call_id}")
+    row = {
+        "id": str(call_id),
+        "run_id": str(run.id),
+        "agent_id": str(run.definitions.agent_ids[id(run.agent)]),
+        "tool_id": None,
+        "model_response_id": None,
+        "turn": run.turn,
+        **columns,
+        "safe_to_repeat": is_safe_to_repeat(tool),
+    }
+    return Call(id=uuid.UUID(str(call_id)), row=row, position=run.next_position(), number=run.draw())

@@ -1,0 +1,191 @@
+"""The steps of guardrails: each check is made once, and the first to trip decides."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from agents import Agent, GuardrailFunctionOutput
+from agents.guardrail import InputGuardrail, OutputGuardrail
+from agents.tool_guardrails import (
+    ToolGuardrailFunctionOutput,
+    ToolInputGuardrail,
+    ToolOutputGuardrail,
+)
+
+from timestep.ownership import StepReservation
+from timestep.rows import derived
+from timestep.run import Call, Rows, Run
+from timestep.steps import Step, perform
+from timestep.values import decode, encode, plain_text, restored, storable
+
+Kind = Literal["input", "output"]
+
+
+async def check_run(
+    run: Run,
+    guardrail: InputGuardrail[Any] | OutputGuardrail[Any],
+    agent: Agent[Any],
+    check: Callable[[], Awaitable[GuardrailFunctionOutput]],
+) -> GuardrailFunctionOutput:
+    """What a guardrail said of the run's input, or its output."""
+    kind: Kind = "input" if isinstance(guardrail, InputGuardrail) else "output"
+    step = _RunCheck(run, kind, guardrail, agent, check)
+    await step.describe()
+    try:
+        output = await perform(step)
+    except BaseException:
+        step.leave()
+        raise
+    async with run.delivered_in_order(step.position):
+        return output
+
+
+class _RunCheck(Step[GuardrailFunctionOutput]):
+    table = "guardrail_results"
+
+    def __init__(
+        self,
+        run: Run,
+        kind: Kind,
+        guardrail: InputGuardrail[Any] | OutputGuardrail[Any],
+        agent: Agent[Any],
+        check: Callable[[], Awaitable[GuardrailFunctionOutput]],
+    ) -> None:
+        self.run = run
+        self.kind = kind
+        self.guardrail = guardrail
+        self.agent = agent
+        self.check = check
+        self.turn = max(run.turn, 1)
+        title = guardrail.get_name()
+        key = f"{kind}:{title}"
+        self.id = derived(run.id, f"guardrail:{key}:{run.check_key(key)}")
+        self.name = f"{kind} guardrail: {title}"
+        self.number = _number(run, kind)
+        self.position = 0
+
+    async def describe(self) -> None:
+        self.agent_id = await self.run.agent_id(self.agent)
+
+    def leave(self) -> None:
+        """Hold up nobody who waits for this check to be handed over."""
+        self.run.skip_delivery(self.position)
+
+    async def effect(self) -> GuardrailFunctionOutput:
+        return await self.check()
+
+    def _row(self, duration_ms: int) -> dict[str, Any]:
+        self.position = self.run.next_check()
+        guardrail_id = self.run.definitions.guardrail_ids.get(id(self.guardrail))
+        return {
+            "id": str(self.id),
+            "run_id": str(self.run.id),
+            "agent_id": str(self.agent_id),
+            "guardrail_id": str(guardrail_id) if guardrail_id is not None else None,
+            "guardrail_name": plain_text(self.guardrail.get_name()),
+            "type": self.kind,
+            "turn": self.turn,
+            "position": self.position,
+            "duration_ms": duration_ms,
+        }
+
+    def rows(self, value: GuardrailFunctionOutput, duration_ms: int) -> Rows:
+        row = {
+            **self._row(duration_ms),
+            "tripwire_triggered": value.tripwire_triggered,
+            "output_info": storable(encode(value.output_info)),
+        }
+        return {"guardrail_results": [row]}
+
+    def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
+        return {"guardrail_results": [{**self._row(duration_ms), "error": storable(dict(envelope))}]}
+
+    def replayed(self, row: dict[str, Any]) -> GuardrailFunctionOutput:
+        self.position = row["position"]
+        return GuardrailFunctionOutput(
+            output_info=decode(restored(row["output_info"])),
+            tripwire_triggered=row["tripwire_triggered"],
+        )
+
+
+def _number(run: Run, kind: Kind) -> StepReservation | None:
+    """Input checks of the first turn run beside it: their numbers were drawn at the start."""
+    if kind == "input" and run.input_checks:
+        return run.input_checks.popleft()
+    return run.draw()
+
+
+async def check_call(
+    run: Run,
+    call: Call | None,
+    guardrail: ToolInputGuardrail[Any] | ToolOutputGuardrail[Any],
+    index: int,
+    check: Callable[[], Awaitable[ToolGuardrailFunctionOutput]],
+) -> ToolGuardrailFunctionOutput:
+    """What a tool's guardrail said of a call's arguments, or of its output."""
+    kind: Kind = "input" if isinstance(guardrail, ToolInputGuardrail) else "output"
+    return await perform(_CallCheck(run, call, kind, guardrail, index, check))
+
+
+class _CallCheck(Step[ToolGuardrailFunctionOutput]):
+    table = "tool_guardrail_results"
+
+    def __init__(
+        self,
+        run: Run,
+        call: Call | None,
+        kind: Kind,
+        guardrail: ToolInputGuardrail[Any] | ToolOutputGuardrail[Any],
+        index: int,
+        check: Callable[[], Awaitable[ToolGuardrailFunctionOutput]],
+    ) -> None:
+        self.run = run
+        self.call = call
+        self.kind = kind
+        self.guardrail = guardrail
+        self.check = check
+        owner = call.id if call is not None else run.id
+        key = f"{kind}:{index}:{owner}"
+        self.id: uuid.UUID = derived(owner, f"guardrail:{kind}:{index}:{run.check_key(key)}")
+        self.name = f"tool {kind} guardrail: {guardrail.get_name()}"
+        numbered = call is not None and (kind, index) in call.checks
+        self.number = call.checks.pop((kind, index)) if numbered and call else run.draw()
+
+    async def effect(self) -> ToolGuardrailFunctionOutput:
+        return await self.check()
+
+    def _row(self, duration_ms: int) -> dict[str, Any]:
+        guardrail_id = self.run.definitions.tool_guardrail_ids.get(id(self.guardrail))
+        return {
+            "id": str(self.id),
+            "run_id": str(self.run.id),
+            "agent_id": self.call.row["agent_id"] if self.call is not None else None,
+            "tool_call_id": str(self.call.id) if self.call is not None else None,
+            "tool_guardrail_id": str(guardrail_id) if guardrail_id is not None else None,
+            "guardrail_name": plain_text(self.guardrail.get_name()),
+            "type": self.kind,
+            "duration_ms": duration_ms,
+        }
+
+    def rows(self, value: ToolGuardrailFunctionOutput, duration_ms: int) -> Rows:
+        row = {
+            **self._row(duration_ms),
+            "behavior": value.behavior["type"],
+            "message": plain_text(value.behavior.get("message")),
+            "output_info": storable(encode(value.output_info)),
+        }
+        return {"tool_guardrail_results": [row]}
+
+    def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
+        row = {**self._row(duration_ms), "error": storable(dict(envelope))}
+        return {"tool_guardrail_results": [row]}
+
+    def replayed(self, row: dict[str, Any]) -> ToolGuardrailFunctionOutput:
+        info = decode(restored(row["output_info"]))
+        if row["behavior"] == "reject_content":
+            return ToolGuardrailFunctionOutput.reject_content(row["message"], output_info=info)
+        if row["behavior"] == "raise_exception":
+            return ToolGuardrailFunctionOutput.raise_exception(output_info=info)
+        return ToolGuardrailFunctionOutput.allow(output_info=info)

@@ -1,0 +1,98 @@
+"""Exceptions as JSON, and back as the class they were.
+
+Pickling loses many of them (openai's status errors, the SDK's tripwires), and replays them
+as something else. An envelope keeps the class, its arguments and its plain attributes. An
+HTTP response is kept as its status, body and the headers that say when to try again; no
+request is kept, so no key is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from agents.exceptions import AgentsException
+
+from timestep.errors import RecordedError
+from timestep.values import Json, decode, encode, import_type, plain_text, type_path
+
+_KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "content-type")
+
+
+def seal(error: BaseException) -> dict[str, Json]:
+    """The envelope of an error: `type`, `message`, `args`, `attributes` and `response`."""
+    args = [encode(arg) for arg in error.args] if _is_plain(error.args) else [str(error)]
+    return {
+        "type": type_path(type(error)),
+        "message": one_line(error),
+        "args": args,
+        "attributes": {
+            name: encode(value)
+            for name, value in vars(error).items()
+            if not name.startswith("__") and _is_plain(value)
+        },
+        "response": _seal_response(getattr(error, "response", None)),
+    }
+
+
+def opened(envelope: dict[str, Any]) -> BaseException:
+    """The error an envelope holds; a `RecordedError` where its class is gone."""
+    kind = import_type(envelope["type"])
+    if kind is None or not issubclass(kind, BaseException):
+        return RecordedError(summary(envelope), type_name=envelope["type"])
+    error = kind.__new__(kind)
+    error.args = tuple(decode(arg) for arg in envelope["args"])
+    if isinstance(error, AgentsException):
+        error.run_data = None
+    for name, value in envelope["attributes"].items():
+        setattr(error, name, decode(value))
+    if (sealed := envelope["response"]) is not None:
+        _restore_response(error, sealed)
+    return error
+
+
+def summary(envelope: dict[str, Any]) -> str:
+    """`RateLimitError: too many requests`."""
+    return f"{short_type(envelope['type'])}: {envelope['message']}"
+
+
+def short_type(path: str) -> str:
+    """The class's own name, of a path such as `openai:RateLimitError`."""
+    return path.rpartition(":")[2].rpartition(".")[2]
+
+
+def one_line(error: BaseException) -> str:
+    """What the error says, in one line that a text column can hold."""
+    return " ".join((plain_text(str(error)) or type(error).__name__).split())
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value comes back from JSON as it was."""
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def _seal_response(response: Any) -> dict[str, Json] | None:
+    """An httpx response; openai has used more than one module of that shape."""
+    status = getattr(response, "status_code", None)
+    if not isinstance(status, int):
+        return None
+    return {
+        "module": type(response).__module__.partition(".")[0],
+        "status": status,
+        "headers": {
+            name: value for name, value in response.headers.items() if name in _KEPT_HEADERS
+        },
+        "body": plain_text(response.text) if hasattr(response, "_content") else "",
+    }
+
+
+def _restore_response(error: Any, sealed: dict[str, Any]) -> None:
+    http = importlib.import_module(sealed["module"])
+    error.request = http.Request("POST", "https://recorded.invalid")
+    error.response = http.Response(
+        sealed["status"], headers=sealed["headers"], text=sealed["body"], request=error.request
+    )

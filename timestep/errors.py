@@ -1,0 +1,117 @@
+"""Every error Timestep raises, drawn from one base.
+
+    TimestepError
+    ├── ConfigurationError          a setting, or an installation, that cannot work
+    ├── DatabaseError               the database refused, or is not what is needed
+    │   ├── DatabaseUnreachableError
+    │   ├── DatabaseTooOldError
+    │   ├── DatabaseRightsError
+    │   ├── MigrationError          the schema cannot be brought to this version
+    │   └── EmbeddedDatabaseError   the embedded PostgreSQL cannot start
+    ├── NotInWorkflowError
+    ├── NotDurableError             this agent or call cannot be made durable
+    ├── EntrypointError             an entrypoint cannot be used
+    │   ├── UnknownEntrypointError
+    │   └── InvalidInputError       the input does not fit the entrypoint
+    ├── UnknownRunError
+    ├── UnknownInterruptionError
+    ├── AlreadyResolvedError
+    ├── StepError                   how DBOS shows a step that failed
+    ├── ReplayError                 a record and the code that replays it disagree
+    └── RecordedError               an error read back whose class is gone
+
+The class docstring is the default message. Messages quote the value and name the fix.
+"""
+
+from __future__ import annotations
+
+
+class TimestepError(Exception):
+    """Timestep failed."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        """What happened and how to fix it, in one line."""
+        return str(self.args[0])
+
+
+class ConfigurationError(TimestepError):
+    """A setting cannot work."""
+
+
+class DatabaseError(TimestepError):
+    """The database refused."""
+
+
+class DatabaseUnreachableError(DatabaseError):
+    """The database cannot be reached."""
+
+
+class DatabaseTooOldError(DatabaseError):
+    """Timestep needs PostgreSQL 12 or newer."""
+
+
+class DatabaseRightsError(DatabaseError):
+    """The database user lacks a right that Timestep needs."""
+
+
+class MigrationError(DatabaseError):
+    """The database's schema cannot be brought to this version's."""
+
+
+class EmbeddedDatabaseError(DatabaseError):
+    """The embedded PostgreSQL cannot start."""
+
+
+class NotInWorkflowError(TimestepError):
+    """DurableRunner works inside a DBOS workflow: decorate the caller with @DBOS.workflow()."""
+
+
+class NotDurableError(TimestepError):
+    """This cannot be made durable."""
+
+
+class EntrypointError(TimestepError):
+    """An entrypoint cannot be used."""
+
+
+class UnknownEntrypointError(EntrypointError):
+    """There is no such entrypoint."""
+
+
+class InvalidInputError(EntrypointError):
+    """The input does not fit the entrypoint's signature."""
+
+
+class UnknownRunError(TimestepError):
+    """There is no such run."""
+
+
+class UnknownInterruptionError(TimestepError):
+    """There is no such interruption."""
+
+
+class AlreadyResolvedError(TimestepError):
+    """The interruption was decided already, and differently."""
+
+
+class StepError(TimestepError):
+    """A step failed. What it raised is in the run's rows, and reaches the caller as it was."""
+
+
+class ReplayError(TimestepError):
+    """The record of this run and the code that replays it disagree."""
+
+
+class RecordedError(TimestepError):
+    """An error was recorded whose class cannot be imported any more.
+
+    `type_name` is the class's full name as it was recorded.
+    """
+
+    def __init__(self, message: str | None = None, *, type_name: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name

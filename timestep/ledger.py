@@ -1,0 +1,135 @@
+"""What the SDK's loop has told of a run so far, and the state that can be made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agents import RunResult, RunState
+from agents.guardrail import InputGuardrailResult
+from agents.items import RunItem
+from agents.run_internal.run_steps import NextStepRunAgain
+from agents.run_internal.session_persistence import session_items_for_turn
+from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
+
+from timestep.calls import output_item
+from timestep.rows import derived, item_type, jsonable, raw
+from timestep.run import Checkpoint, Rows, Run
+from timestep.values import encode, plain_text, storable
+
+
+class Ledger:
+    """Grows with each turn. The non-streamed loop keeps these in local variables."""
+
+    def __init__(self) -> None:
+        self.session_items: list[RunItem] = []
+        self.responses: list[Any] = []
+        self.input_results: list[InputGuardrailResult] = []
+        self.tool_input_results: list[Any] = []
+        self.tool_output_results: list[Any] = []
+
+    def adopt(self, state: RunState[Any]) -> None:
+        """Go on from a state that was passed to the runner."""
+        self.session_items = list(state._session_items)
+        self.responses = list(state._model_responses)
+        self.input_results = list(state._input_guardrail_results)
+        self.tool_input_results = list(state._tool_input_guardrail_results)
+        self.tool_output_results = list(state._tool_output_guardrail_results)
+
+    def add_turn(self, result: Any) -> None:
+        self.session_items.extend(session_items_for_turn(result))
+        if not any(response is result.model_response for response in self.responses):
+            self.responses.append(result.model_response)
+        self.tool_input_results.extend(result.tool_input_guardrail_results)
+        self.tool_output_results.extend(result.tool_output_guardrail_results)
+
+    def state_before_turn(self, turn: int, given: Mapping[str, Any]) -> RunState[Any]:
+        """The state from which the turn that begins can be run again.
+
+        Args:
+            turn: The turn that begins, counted from 1.
+            given: What the SDK's loop gives its turn.
+        """
+        source: RunState[Any] = given["run_state"]
+        agent = given["bindings"].public_agent
+        result = RunResult(
+            input=given["original_input"],
+            new_items=list(self.session_items),
+            raw_responses=list(self.responses),
+            final_output=None,
+            input_guardrail_results=list(self.input_results),
+            output_guardrail_results=[],
+            tool_input_guardrail_results=list(self.tool_input_results),
+            tool_output_guardrail_results=list(self.tool_output_results),
+            context_wrapper=given["context_wrapper"],
+            _last_agent=agent,
+            _tool_use_tracker_snapshot=serialize_tool_use_tracker(
+                given["tool_use_tracker"], starting_agent=source._starting_agent or agent
+            ),
+            _current_turn_persisted_item_count=source._current_turn_persisted_item_count,
+            _current_turn=turn - 1,
+            _model_input_items=list(given["generated_items"]),
+            _original_input=given["original_input"],
+            _conversation_id=source._conversation_id,
+            _previous_response_id=source._previous_response_id,
+            _auto_previous_response_id=source._auto_previous_response_id,
+            max_turns=source._max_turns,
+        )
+        found: dict[str, Any] = vars(result)
+        found["_starting_agent_for_state"] = source._starting_agent
+        found["_generated_prompt_cache_key"] = source._generated_prompt_cache_key
+        found["_reasoning_item_id_policy"] = source._reasoning_item_id_policy
+        found["_trace_state"] = source._trace_state
+        found["_current_step_for_state"] = NextStepRunAgain() if turn > 1 else None
+        return result.to_state()
+
+    def checkpoint(self, state: RunState[Any], turn: int) -> Checkpoint:
+        """The state as JSON. The run's context is recorded as far as JSON can hold it."""
+        document = jsonable(state.to_json(context_serializer=_context))
+        return Checkpoint(state=document, turn=turn, schema_version=document["$schemaVersion"])
+
+    def rows_of_turn(self, run: Run, result: Any) -> Rows:
+        """Rows of what a turn left behind besides its steps: handoffs, rejections, changes."""
+        rows: Rows = {}
+        for item in session_items_for_turn(result):
+            if item.type == "tool_call_output_item":
+                self._add_output(run, rows, raw(item.raw_item))
+            elif item.type in ("handoff_output_item", "mcp_approval_response_item"):
+                rows.setdefault("run_items", []).append(_left_behind(run, item))
+        return rows
+
+    def _add_output(self, run: Run, rows: Rows, item: dict[str, Any]) -> None:
+        call_id = str(item.get("call_id"))
+        waiting = run.calls.get(call_id)
+        if waiting:
+            # The call was answered without being made: rejected by a person or a guardrail.
+            call = waiting.popleft()
+            rejected = {**call.row, "status": "rejected", "completed_at": True}
+            rows.setdefault("tool_calls", []).append(rejected)
+        else:
+            made = run.made.get(call_id)
+            if made is None or made.output == item:
+                return
+            call = made
+        rows.setdefault("run_items", []).append(output_item(run, call, item))
+
+
+def _left_behind(run: Run, item: RunItem) -> dict[str, Any]:
+    document = raw(item.raw_item)
+    key = f"turn:{run.turn}:{item.type}:{document.get('call_id') or document.get('id') or ''}"
+    agent_id = run.definitions.agent_ids.get(id(item.agent))
+    return {
+        "id": str(derived(run.id, key)),
+        "run_id": str(run.id),
+        "agent_id": str(agent_id) if agent_id is not None else None,
+        "turn": run.turn,
+        "position": run.next_position(),
+        "item_type": item.type or item_type(document, ()),
+        "role": plain_text(document.get("role")),
+        "item_data": storable(document),
+    }
+
+
+def _context(context: Any) -> dict[str, Any]:
+    document = encode(context)
+    return document if isinstance(document, dict) else {"value": document}

@@ -1,0 +1,159 @@
+"""What Timestep needs of DBOS beyond its public surface: who owns a workflow, and numbers.
+
+Every private name of DBOS that Timestep touches is in this module.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from dbos import DBOS, _dbos
+from dbos._context import DBOSContext, get_local_dbos_context
+from dbos._dbos import StepReservation, _get_dbos_instance
+from dbos._error import (
+    DBOSException,
+    DBOSUnexpectedStepError,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+)
+
+_BLOCK = 1_000_000
+"""Step numbers set aside for each run that starts while another of its workflow is going on."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One execution of a workflow: what it writes lands only while it owns the workflow."""
+
+    workflow_id: str
+    token: str
+
+
+@dataclass
+class WorkflowScope:
+    """What the runs of one execution of a workflow share."""
+
+    owner: Owner
+    live_runs: int = 0
+    runs: list[Any] = field(default_factory=list)
+    nested_counts: dict[object, int] = field(default_factory=dict)
+
+    def next_nested(self, key: object) -> int:
+        """How many runs were started under `key` before."""
+        count = self.nested_counts.get(key, 0)
+        self.nested_counts[key] = count + 1
+        return count
+
+
+_scopes: weakref.WeakKeyDictionary[DBOSContext, WorkflowScope] = weakref.WeakKeyDictionary()
+
+
+def in_workflow() -> bool:
+    """Whether the caller runs inside a DBOS workflow (or one of its steps)."""
+    context = get_local_dbos_context()
+    return context is not None and context.is_within_workflow()
+
+
+def in_step() -> bool:
+    context = get_local_dbos_context()
+    return context is not None and context.is_step()
+
+
+def step_key() -> tuple[str, int, int]:
+    """The DBOS step that the caller is inside of: workflow, number and attempt."""
+    context = _context()
+    status = context.step_status
+    attempt = (status.current_attempt if status is not None else None) or 0
+    return context.workflow_id, context.curr_step_function_id, attempt
+
+
+def scope() -> WorkflowScope:
+    """The scope of the execution that the caller runs in."""
+    context = _context()
+    found = _scopes.get(context)
+    if found is None:
+        if context.owner_xid is None:
+            raise DBOSException(f"workflow {context.workflow_id!r} runs without an owner")
+        found = WorkflowScope(Owner(context.workflow_id, context.owner_xid))
+        _scopes[context] = found
+    return found
+
+
+def _context() -> DBOSContext:
+    context = get_local_dbos_context()
+    if context is None or not context.is_within_workflow():
+        raise DBOSException("not inside a DBOS workflow")
+    return context
+
+
+class StepNumbers:
+    """Draws the step numbers of one run.
+
+    Runs of a workflow that go on at the same time would draw from one counter in an order
+    that depends on timing; each but the first has a block of numbers of its own.
+    """
+
+    def __init__(self, *, block: int | None = None) -> None:
+        self._next = None if block is None else block * _BLOCK
+
+    def draw(self) -> StepReservation:
+        if self._next is None:
+            return DBOS.reserve_step()
+        context = _context()
+        drawn = context.function_id
+        reserved = context.snapshot_step_ctx()
+        context.function_id = drawn
+        self._next += 1
+        reserved.function_id = self._next
+        return StepReservation(reserved)
+
+
+def is_stopping() -> bool:
+    """Whether this process is shutting DBOS down: what it cancels then is not over."""
+    return not _get_dbos_instance()._initialized
+
+
+def system_schema() -> str:
+    """The schema that holds DBOS's tables."""
+    return str(_get_dbos_instance()._sys_db.schema or "dbos")
+
+
+def system_schema_or_default() -> str:
+    """The schema that holds DBOS's tables, for a process that did not launch DBOS, too."""
+    dbos = _dbos._dbos_global_instance
+    return "dbos" if dbos is None or dbos._sys_db_field is None else system_schema()
+
+
+def raise_lost(owner: Owner, status: str | None) -> NoReturn:
+    """End an execution whose write was refused, in DBOS's own way.
+
+    Raises:
+        DBOSWorkflowCancelledError: The workflow was cancelled.
+        DBOSWorkflowConflictIDError: Another execution owns it now.
+    """
+    if status == "CANCELLED":
+        raise DBOSWorkflowCancelledError(f"Workflow {owner.workflow_id} is cancelled.")
+    raise DBOSWorkflowConflictIDError(owner.workflow_id)
+
+
+CONTROL_ERRORS = (DBOSException, DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError)
+"""DBOS's own errors: nothing between a step and the workflow's end may answer them."""
+
+__all__ = [
+    "CONTROL_ERRORS",
+    "DBOSWorkflowCancelledError",
+    "DBOSUnexpectedStepError",
+    "Owner",
+    "StepNumbers",
+    "StepReservation",
+    "WorkflowScope",
+    "in_step",
+    "in_workflow",
+    "is_stopping",
+    "raise_lost",
+    "scope",
+    "step_key",
+    "system_schema",
+]

@@ -1,0 +1,217 @@
+"""Commits what steps write: one step, one transaction, only for the workflow's owner."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from timestep import ownership
+from timestep.database import database_url, engine_for, shown, translated
+from timestep.definitions import Definitions
+from timestep.errors import DatabaseError, NotDurableError
+from timestep.ownership import Owner
+from timestep.store import definitions as definitions_store
+from timestep.store import record
+from timestep.store import runs as runs_store
+
+T = TypeVar("T")
+Journal = dict[str, dict[str, dict[str, Any]]]
+
+_log = logging.getLogger("timestep")
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+
+
+class Recorder:
+    """Writes to one database. Its methods may be awaited from any event loop."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.url = url
+        self.engine = engine_for(url)
+        self.transactions = self.engine.execution_options(isolation_level="READ COMMITTED")
+        self._written: set[Any] = set()
+
+    async def begin(
+        self, owner: Owner, definitions: Definitions, values: dict[str, Any]
+    ) -> Journal:
+        """Insert a run's row and the definitions it needs.
+
+        Returns:
+            Everything that is recorded of the run; of a new one, its row.
+
+        Raises:
+            NotDurableError: DBOS keeps its workflows in another database.
+            DatabaseError: The schema is missing, or a right.
+        """
+        return await in_thread(lambda: self._begin(owner, definitions, values))
+
+    def _begin(
+        self, owner: Owner, definitions: Definitions, values: dict[str, Any]
+    ) -> Journal:
+        needed = {id_ for table in definitions.rows.values() for id_ in table}
+        parameters = {
+            **values,
+            "workflow_id": owner.workflow_id,
+            "token": owner.token,
+            "input": json.dumps(values["input"]),
+            "metadata": json.dumps(values["metadata"]),
+        }
+
+        schema = ownership.system_schema()
+
+        def attempt() -> tuple[str | None, bool, dict[str, Any] | None]:
+            if needed <= self._written:
+                with self.engine.connect() as connection:
+                    return runs_store.begin(connection, schema, parameters)
+            with self.transactions.begin() as connection:
+                definitions_store.write(connection, definitions.rows)
+                return runs_store.begin(connection, schema, parameters)
+
+        try:
+            status, mine, new = while_away(attempt)
+        except DatabaseError as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
+            # Someone deleted definitions that this process had written: write them again.
+            self._written.clear()
+            status, mine, new = while_away(attempt)
+        if status is None:
+            raise NotDurableError(
+                f"workflow {owner.workflow_id!r} is not in {shown(self.url)}, where Timestep keeps "
+                "its rows: DBOS and Timestep must share one database, so set DBOS's "
+                "system_database_url and TIMESTEP_DB_URL to the same one"
+            )
+        if not mine:
+            ownership.raise_lost(owner, status)
+        self._written |= needed
+        if new is not None:
+            return {"runs": {str(values["id"]): {**new, "completed_at": None}}}
+        with self.engine.connect() as connection:
+            return runs_store.journal(connection, values["id"])
+
+    async def write_definitions(self, definitions: Definitions) -> None:
+        """Write definitions that came up while a run was going on."""
+
+        def write() -> None:
+            with self.transactions.begin() as connection:
+                definitions_store.write(connection, definitions.rows)
+
+        await in_thread(lambda: while_away(write))
+
+    async def commit(self, owner: Owner, rows: dict[str, list[dict[str, Any]]]) -> None:
+        """Write a step's rows in one transaction.
+
+        A database that is away is waited for: the step's effect has happened, and giving up
+        would lose it.
+
+        Raises:
+            DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: The caller's execution
+                does not own the workflow any more; nothing was written.
+        """
+        await in_thread(lambda: self._commit(owner, rows))
+
+    def _commit(self, owner: Owner, rows: dict[str, list[dict[str, Any]]]) -> None:
+        sql = record.statement(rows, ownership.system_schema())
+        parameters = {name: json.dumps(given, default=str) for name, given in rows.items()}
+        parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
+
+        def attempt() -> tuple[str | None, bool]:
+            with self.engine.connect() as connection:
+                row = connection.exec_driver_sql(sql, parameters).one_or_none()
+                return (None, False) if row is None else (row[0], bool(row[1]))
+
+        status, mine = while_away(attempt)
+        if not mine:
+            ownership.raise_lost(owner, status)
+
+    async def cancelled(self, owner: Owner, root_run_id: uuid.UUID) -> None:
+        """Mark a run as cancelled; its workflow is, so nobody owns it any more."""
+
+        def mark() -> None:
+            with self.engine.connect() as connection:
+                runs_store.cancelled(
+                    connection, ownership.system_schema(), owner.workflow_id, root_run_id
+                )
+
+        await in_thread(lambda: while_away(mark))
+
+    async def load(self, run_id: uuid.UUID) -> Journal:
+        """Everything recorded of a run."""
+
+        def read() -> Journal:
+            with self.engine.connect() as connection:
+                return runs_store.journal(connection, run_id)
+
+        return await in_thread(lambda: while_away(read))
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work off the loop; a cancelled caller still waits for its commit.
+
+    A commit that goes on behind the back of a cancelled step could land after the run's end
+    was recorded.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def while_away(work: Callable[[], T]) -> T:
+    """Do work again for as long as the connection to the database is lost."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            with translated():
+                return work()
+        except Exception as error:
+            if not _is_lost_connection(error.__cause__ or error):
+                raise
+            _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None) or ""
+    # 57P0x: the server is shutting down or starting; 08: connection lost.
+    return error.connection_invalidated or state.startswith(("08", "57P")) or (
+        isinstance(error.orig, psycopg.OperationalError) and not state
+    )
+
+
+_recorders: dict[tuple[str | None, ...], Recorder] = {}
+
+
+def recorder() -> Recorder:
+    """The recorder of the configured database.
+
+    Raises:
+        ConfigurationError: The settings cannot work.
+    """
+    # Asked for at every run: the settings are read again only when they changed.
+    key = tuple(os.environ.get(name) for name in ("TIMESTEP_DB_URL", "TIMESTEP_HOME"))
+    found = _recorders.get(key)
+    if found is None:
+        found = _recorders.setdefault(key, Recorder(database_url()))
+    return found
+
+
+def forget_recorders() -> None:
+    """Let go of every database: for a process that goes on with others."""
+    _recorders.clear()

@@ -1,0 +1,209 @@
+"""The SDK's objects as rows, and back. Pure: no database, no workflow."""
+
+from __future__ import annotations
+
+import functools
+import json
+import uuid
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+from typing import Any, get_args
+
+import genai_prices
+from agents import ModelResponse, Usage
+from agents.usage import deserialize_usage, serialize_usage
+from openai.types.responses import ResponseOutputItem
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from timestep.values import Json, decode, encode, plain_text, restored, storable
+
+Row = dict[str, Any]
+
+_OUTPUT_ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
+
+_ITEM_TYPES = {
+    "message": "message_output_item",
+    "reasoning": "reasoning_item",
+    "mcp_list_tools": "mcp_list_tools_item",
+    "mcp_approval_request": "mcp_approval_request_item",
+    "tool_search_call": "tool_search_call_item",
+    "tool_search_output": "tool_search_output_item",
+    "compaction": "compaction_item",
+}
+
+_RUN_HERE = {
+    "function_call",
+    "computer_call",
+    "shell_call",
+    "local_shell_call",
+    "apply_patch_call",
+    "custom_tool_call",
+}
+"""Calls that the run makes itself; the provider has made the others already."""
+
+
+def derived(parent: uuid.UUID, key: str) -> uuid.UUID:
+    """The id of a row, from its owner's id and its own key: the same in every execution."""
+    return uuid.uuid5(parent, key)
+
+
+def raw(item: object) -> dict[str, Any]:
+    """A provider's item as JSON, whichever form the SDK has it in."""
+    if isinstance(item, BaseModel):
+        return item.model_dump(mode="json", exclude_unset=True)
+    if isinstance(item, Mapping):
+        return {str(key): jsonable(value) for key, value in item.items()}
+    return {"type": type(item).__name__, "value": str(item)}
+
+
+def jsonable(value: object) -> Any:
+    """The value with models as objects, and what JSON has no word for as text."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)
+
+
+def response_columns(response: ModelResponse) -> Row:
+    """The columns of `model_responses` that hold what the model answered."""
+    output = [
+        raw(item) if isinstance(item, BaseModel) else encode_item(item) for item in response.output
+    ]
+    usage = serialize_usage(response.usage)
+    if response.raw_usage is not None:
+        usage["raw_usage"] = response.raw_usage
+    return {
+        "response_id": plain_text(response.response_id),
+        "request_id": plain_text(response.request_id),
+        "output": storable(output),
+        "usage": storable(usage),
+    }
+
+
+def encode_item(item: object) -> Json:
+    """An item that is not a model object keeps its form, so that a replay sees the same."""
+    if isinstance(item, dict):
+        return {"$type": "builtins:dict", "value": [[k, encode(v)] for k, v in item.items()]}
+    return encode(item)
+
+
+def response_of(row: Row) -> ModelResponse:
+    """The model's answer as it was."""
+    usage = restored(row["usage"])
+    return ModelResponse(
+        output=[_output_item(item) for item in restored(row["output"])],
+        usage=deserialize_usage(usage),
+        response_id=row["response_id"],
+        request_id=row["request_id"],
+        raw_usage=usage.get("raw_usage"),
+    )
+
+
+def _output_item(item: Any) -> Any:
+    if not isinstance(item, dict) or "$type" in item:
+        return decode(item)
+    try:
+        return _OUTPUT_ITEM.validate_python(item)
+    except ValidationError:
+        # Gateways leave out fields that the type asks for; the SDK built it unchecked, too.
+        kind = _classes().get(str(item.get("type")))
+        return item if kind is None else kind.model_construct(**item)
+
+
+@functools.cache
+def _classes() -> dict[str, type[BaseModel]]:
+    members = get_args(get_args(ResponseOutputItem)[0])
+    return {
+        str(literal): member
+        for member in members
+        for literal in get_args(member.model_fields["type"].annotation)
+    }
+
+
+def item_type(item: Row, handoff_names: Collection[str]) -> str:
+    """The SDK's name for a run item made of a provider's item."""
+    kind = str(item.get("type"))
+    if kind == "function_call" and item.get("name") in handoff_names:
+        return "handoff_call_item"
+    return _ITEM_TYPES.get(kind, "tool_call_item")
+
+
+def is_call(item: Row) -> bool:
+    """Whether a provider's item is a tool's call, whoever makes it."""
+    kind = str(item.get("type"))
+    return kind.endswith("_call") and kind != "tool_search_call"
+
+
+def is_made_here(item: Row) -> bool:
+    return item.get("type") in _RUN_HERE
+
+
+def call_columns(item: Row) -> Row:
+    """The columns of `tool_calls` that a provider's item tells."""
+    kind = str(item.get("type"))
+    return {
+        "call_id": plain_text(str(item.get("call_id") or item.get("id") or "")),
+        "tool_name": plain_text(str(item.get("name") or kind.removesuffix("_call"))),
+        "tool_type": "function" if kind == "function_call" else kind.removesuffix("_call"),
+        "arguments": storable(arguments_of(item)),
+    }
+
+
+def arguments_of(item: Row) -> Json:
+    """A call's arguments as JSON; as a string where the model wrote something else."""
+    given = item.get("arguments", item.get("action", item.get("operation", item.get("input"))))
+    if not isinstance(given, str):
+        return given
+    try:
+        parsed: Json = json.loads(given)
+    except ValueError:
+        return given
+    return parsed
+
+
+def usage_columns(usage: Usage, model: str | None) -> Row:
+    """Token counts and estimated cost (US dollars; None where no price is known)."""
+    cached = usage.input_tokens_details.cached_tokens or 0
+    return {
+        "requests": usage.requests,
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": cached,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.output_tokens_details.reasoning_tokens or 0,
+        "total_tokens": usage.total_tokens,
+        "estimated_cost": _cost(model, usage.input_tokens, cached, usage.output_tokens),
+    }
+
+
+@functools.cache
+def _is_priced(model: str) -> bool:
+    try:
+        genai_prices.calc_price(genai_prices.Usage(), model)
+    except LookupError:
+        return False
+    return True
+
+
+def _cost(model: str | None, input_tokens: int, cached: int, output_tokens: int) -> str | None:
+    if model is None or not _is_priced(model):
+        return None
+    usage = genai_prices.Usage(
+        input_tokens=max(input_tokens, cached),
+        cache_read_tokens=cached,
+        output_tokens=output_tokens,
+    )
+    price: Decimal = genai_prices.calc_price(usage, model).total_price
+    return str(price)
+
+
+def model_name(model: object, agent_model: object) -> str | None:
+    """The name of the model that answers, as far as its object tells."""
+    for source in (getattr(model, "model", None), agent_model):
+        if isinstance(source, str):
+            return plain_text(source)
+    return type(model).__name__

@@ -1,0 +1,415 @@
+"""One run as it goes on in this process: who it is, what is recorded of it, where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents import Agent
+
+from timestep import ownership
+from timestep.definitions import Definitions, describe
+from timestep.deltas import difference, patched
+from timestep.errors import NotDurableError, ReplayError
+from timestep.ownership import StepReservation
+from timestep.recorder import Journal, Recorder
+from timestep.rows import derived
+from timestep.values import Json, restored, storable
+
+SDK_VERSION = importlib.metadata.version("openai-agents")
+
+_NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
+_LOST_PATIENCE = 30.0
+"""Seconds that a replayed step waits for what its record says must come first."""
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+@dataclass
+class Call:
+    """A tool call that the model asked for, and the numbers drawn for it when it did.
+
+    Numbers are drawn in the order of the response, so they do not depend on which call ends
+    first; a call that is never made leaves a gap and holds up nobody.
+    """
+
+    id: uuid.UUID
+    row: dict[str, Any]
+    """What the row of `tool_calls` was made of."""
+    position: int
+    """Where the output stands among the run's items."""
+    number: StepReservation | None
+    checks: dict[tuple[str, int], StepReservation | None] = field(default_factory=dict)
+    output: dict[str, Any] | None = None
+    """The output as it was recorded for the model."""
+
+
+@dataclass
+class StepScope:
+    """The step that the caller is inside of."""
+
+    run: Run
+    id: uuid.UUID
+    nested: int = 0
+
+
+@dataclass
+class Checkpoint:
+    """A state to be written with the next step."""
+
+    state: dict[str, Any]
+    turn: int
+    schema_version: str
+
+
+class Run:
+    """A run of an agent. Everything here belongs to one execution of its workflow."""
+
+    def __init__(
+        self,
+        *,
+        recorder: Recorder,
+        owner: ownership.Owner,
+        key: str,
+        workflow_step: int | None,
+        parent: Run | None,
+        numbers: ownership.StepNumbers | None,
+    ) -> None:
+        self.recorder = recorder
+        self.owner = owner
+        self.id = uuid.uuid5(_NAMESPACE, key)
+        self.workflow_step = workflow_step
+        self.parent = parent
+        self.root_id: uuid.UUID = parent.root_id if parent is not None else self.id
+        self.numbers = numbers
+        self.agent: Agent[Any] | None = None
+        self.definitions = Definitions()
+        self.journal: Journal = {}
+        self.turn = 0
+        self.responses = 0
+        self.calls: dict[str, deque[Call]] = {}
+        self.made: dict[str, Call] = {}
+        self.children: dict[uuid.UUID, Run] = {}
+        self.decisions: dict[uuid.UUID, dict[str, Any]] = {}
+        self.waiting: Rows = {}
+        self.checkpoint: Checkpoint | None = None
+        self.models: dict[int, Any] = {}
+        self.ledger: Any = None
+        self.is_begun = False
+        self.stream: Any = None
+        """Drives the streamed loop, where the run is streamed."""
+        self.input_checks: deque[StepReservation | None] = deque()
+        self.interrupted_calls: frozenset[str] = frozenset()
+        self.interrupted_result: Any = None
+        self.control_error: BaseException | None = None
+        self.session_revision: int | None = None
+        self.session_changes = 0
+        self._positions = 0
+        self._checks = 0
+        self._check_numbers: dict[str, int] = {}
+        self._delivered: dict[int, asyncio.Event] = {}
+        self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
+        self._ended = asyncio.Event()
+
+    # What is recorded
+
+    async def begin(self, agent: Agent[Any], values: dict[str, Any]) -> None:
+        """Write the run's row, or read what an earlier execution recorded of it."""
+        values = {
+            **values,
+            "id": self.id,
+            "workflow_step": self.workflow_step,
+            "parent_run_id": self.parent.id if self.parent else None,
+            "root_run_id": self.root_id,
+            "agent_id": self.definitions.agent_ids[id(agent)],
+            "sdk_version": SDK_VERSION,
+            "metadata": {},
+        }
+        journal = await self.recorder.begin(self.owner, self.definitions, values)
+        self.is_begun = True
+        self.journal = journal
+        self.session_revision = journal["runs"][str(self.id)]["session_revision"]
+        self._restore_base()
+
+    def resume(self) -> None:
+        """Go on after an interruption, with numbers that follow those of the wait."""
+        self.interrupted_calls = frozenset()
+        self._ended = asyncio.Event()
+        for waiting in self.calls.values():
+            for call in waiting:
+                call.checks = {key: self.draw() for key in call.checks}
+                call.number = self.draw()
+
+    def recorded(self, table: str, id_: uuid.UUID) -> dict[str, Any] | None:
+        """The row that an earlier execution of this step wrote."""
+        return self.journal.get(table, {}).get(str(id_))
+
+    @property
+    def own_row(self) -> dict[str, Any] | None:
+        return self.recorded("runs", self.id)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the record says that the run has ended."""
+        row = self.own_row
+        return row is not None and row["completed_at"] is not None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the record holds what ends the run: no further effect may start."""
+        return self.is_over or any(
+            row["tripwire_triggered"] and row["type"] == "input"
+            for row in self.journal.get("guardrail_results", {}).values()
+        )
+
+    async def commit(self, rows: Rows) -> None:
+        """Write a step's rows, together with the items and the checkpoint that wait."""
+        for name, waiting in self.waiting.items():
+            rows.setdefault(name, []).extend(waiting)
+        self.waiting = {}
+        if self.checkpoint is not None and "model_responses" in rows:
+            state, self.checkpoint = self.checkpoint, None
+            rows["run_states"] = [self._checkpoint_row(state)]
+        await self.recorder.commit(self.owner, {name: given for name, given in rows.items() if given})
+
+    # States
+
+    def _checkpoint_row(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        state_id = derived(self.id, f"checkpoint:{checkpoint.turn}")
+        previous, self._base = self._base, (state_id, checkpoint.state)
+        row = self.state_row("checkpoint", checkpoint, state_id)
+        if previous is not None:
+            row["encoding"] = "delta"
+            row["previous_id"] = str(previous[0])
+            row["state_data"] = storable(difference(previous[1], checkpoint.state))
+        return row
+
+    def state_row(
+        self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID
+    ) -> dict[str, Any]:
+        """A row that holds a whole state."""
+        return {
+            "id": str(state_id),
+            "run_id": str(self.id),
+            "state_type": state_type,
+            "schema_version": checkpoint.schema_version,
+            "sdk": "python",
+            "sdk_version": SDK_VERSION,
+            "turn": checkpoint.turn,
+            "encoding": "whole",
+            "previous_id": None,
+            "state_data": storable(checkpoint.state),
+            "is_active": True,
+        }
+
+    def _restore_base(self) -> None:
+        """What the newest recorded checkpoint stands for: the next one is a change of it."""
+        rows = self.journal.get("run_states", {})
+        checkpoints = [row for row in rows.values() if row["state_type"] == "checkpoint"]
+        if not checkpoints:
+            return
+        newest = max(checkpoints, key=lambda row: row["turn"])
+        self._base = (uuid.UUID(newest["id"]), folded(rows, newest["id"]))
+
+    def has_checkpoint(self, turn: int) -> bool:
+        return self.recorded("run_states", derived(self.id, f"checkpoint:{turn}")) is not None
+
+    # Numbers and places
+
+    def draw(self) -> StepReservation | None:
+        """The next step number; None inside a step, where DBOS numbers nothing."""
+        return self.numbers.draw() if self.numbers is not None else None
+
+    def next_position(self) -> int:
+        self._positions += 1
+        return self._positions
+
+    def check_key(self, key: str) -> int:
+        """How many checks of this key came before: the same guardrail may run twice."""
+        count = self._check_numbers.get(key, 0)
+        self._check_numbers[key] = count + 1
+        return count
+
+    def next_check(self) -> int:
+        """The place of a check among those that ended."""
+        recorded = self.journal.get("guardrail_results", {}).values()
+        self._checks = max([self._checks, *(row["position"] for row in recorded)]) + 1
+        self._delivered[self._checks] = asyncio.Event()
+        return self._checks
+
+    @contextlib.asynccontextmanager
+    async def delivered_in_order(self, position: int) -> AsyncIterator[None]:
+        """Hand over a check's result after those that ended before it, as they first did."""
+        self._delivered.setdefault(position, asyncio.Event())
+        try:
+            for row in self.journal.get("guardrail_results", {}).values():
+                if row["position"] < position:
+                    await self._patiently(
+                        self._delivered.setdefault(row["position"], asyncio.Event()),
+                        f"guardrail {row['guardrail_name']!r}",
+                    )
+            for other, event in list(self._delivered.items()):
+                if other < position:
+                    await event.wait()
+            yield
+        finally:
+            self._delivered[position].set()
+
+    def skip_delivery(self, position: int) -> None:
+        """A check that will never be handed over holds up nobody."""
+        if position in self._delivered:
+            self._delivered[position].set()
+
+    async def hold_if_decided(self, name: str) -> None:
+        """Start no effect that the first execution did not record, once its end is recorded.
+
+        What ended the run (a tripwire, another call's failure) comes from the record and
+        cancels this step, as it did then.
+        """
+        if self.is_decided:
+            await self._patiently(self._ended, f"the end that the record holds, before {name!r}")
+
+    async def _patiently(self, event: asyncio.Event, what: str) -> None:
+        try:
+            await asyncio.wait_for(event.wait(), _LOST_PATIENCE)
+        except TimeoutError:
+            raise ReplayError(
+                f"run {self.id} waited {_LOST_PATIENCE:.0f} s for {what}: its record and the code "
+                "that replays it disagree; run it with the code that recorded it, or fork it"
+            ) from None
+
+    def close(self) -> None:
+        self._ended.set()
+
+    # Definitions
+
+    async def agent_id(self, agent: Agent[Any]) -> uuid.UUID:
+        """The row of an agent, written now if the run met it only now."""
+        if id(agent) not in self.definitions.agent_ids:
+            found = describe([agent])
+            await self.recorder.write_definitions(found)
+            self.definitions.agents.extend(found.agents)
+            self.definitions.agent_ids.update(found.agent_ids)
+            self.definitions.tool_ids.update(found.tool_ids)
+            self.definitions.guardrail_ids.update(found.guardrail_ids)
+            self.definitions.tool_guardrail_ids.update(found.tool_guardrail_ids)
+        return self.definitions.agent_ids[id(agent)]
+
+
+def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
+    """The whole state that a row of `run_states` stands for."""
+    changes: list[dict[str, Any]] = []
+    row = rows[state_id]
+    while row["encoding"] == "delta":
+        changes.append(restored(row["state_data"]))
+        row = rows[row["previous_id"]]
+    state: dict[str, Any] = restored(row["state_data"])
+    for change in reversed(changes):
+        state = patched(state, change)
+    return state
+
+
+_run: ContextVar[Run | None] = ContextVar("timestep_run", default=None)
+_step: ContextVar[StepScope | None] = ContextVar("timestep_step", default=None)
+
+
+def current_run() -> Run | None:
+    """The durable run that the caller is part of."""
+    return _run.get()
+
+
+def current_step() -> StepScope | None:
+    return _step.get()
+
+
+@contextlib.contextmanager
+def entered(run: Run | None) -> Iterator[None]:
+    # Reset in any case: a workflow awaited directly shares its caller's context.
+    token = _run.set(run)
+    try:
+        yield
+    finally:
+        _run.reset(token)
+
+
+@contextlib.contextmanager
+def inside_step(run: Run, id_: uuid.UUID) -> Iterator[None]:
+    token = _step.set(StepScope(run, id_))
+    try:
+        yield
+    finally:
+        _step.reset(token)
+
+
+def open_run(recorder: Recorder, continued: frozenset[str] | None = None) -> Run:
+    """A run of the workflow, or the step, that the caller is inside of.
+
+    Its id comes from where it starts: the step number drawn here, or the enclosing step and
+    how many runs that step started before.
+
+    Args:
+        recorder: Where it is recorded.
+        continued: The ids of the calls that an interrupted state waits for: the run that
+            stopped for them goes on.
+    """
+    scope = ownership.scope()
+    workflow_id = scope.owner.workflow_id
+    if continued:
+        for run in [*scope.runs, *_children()]:
+            if run.interrupted_calls == continued:
+                return run
+    if ownership.in_step():
+        enclosing = _step.get()
+        if enclosing is not None and enclosing.run.owner == scope.owner:
+            count, enclosing.nested = enclosing.nested, enclosing.nested + 1
+            key, parent = f"{enclosing.id}:{count}", enclosing.run
+        else:
+            step = ownership.step_key()
+            key, parent = f"{':'.join(map(str, step))}:{scope.next_nested(step)}", None
+        nested = Run(
+            recorder=recorder,
+            owner=scope.owner,
+            key=key,
+            workflow_step=None,
+            parent=parent,
+            numbers=None,
+        )
+        if parent is not None:
+            parent.children[nested.id] = nested
+        return nested
+    number = ownership.StepNumbers().draw().step_id
+    block = number if scope.live_runs else None
+    run = Run(
+        recorder=recorder,
+        owner=scope.owner,
+        key=f"{workflow_id}:{number}",
+        workflow_step=number,
+        parent=None,
+        numbers=ownership.StepNumbers(block=block),
+    )
+    scope.runs.append(run)
+    return run
+
+
+def _children() -> list[Run]:
+    enclosing = _step.get()
+    return [] if enclosing is None else list(enclosing.run.children.values())
+
+
+def check_json(value: Json, what: str) -> Json:
+    """The value, if JSON can hold it.
+
+    Raises:
+        NotDurableError: It cannot.
+    """
+    try:
+        return storable(value)
+    except TypeError as error:
+        raise NotDurableError(f"{what} cannot be recorded as JSON: {error}") from error

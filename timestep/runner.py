@@ -1,0 +1,300 @@
+"""The durable runner: the SDK's own loop, with each of its effects a recorded step."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, cast
+
+import agents.run
+from agents import Agent, RunConfig, RunResult, RunResultStreaming, RunState, TResponseInputItem
+from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
+from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
+
+from timestep import envelopes, interruptions, ownership, seams
+from timestep.calls import InDoubtError
+from timestep.definitions import describe
+from timestep.durability import check_agents, check_options, recorded_input
+from timestep.errors import NotInWorkflowError
+from timestep.recorder import recorder
+from timestep.rows import derived, jsonable
+from timestep.run import Rows, Run, current_run, entered, open_run
+from timestep.seams import DispatchingRunner
+from timestep.values import storable
+
+Input = str | list[TResponseInputItem] | RunState[Any]
+
+
+class _DurableAgentRunner(AgentRunner):
+    """Runs agents durably for a caller inside a workflow."""
+
+    async def run(self, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
+        run = _open(starting_agent, input, options)
+        with entered(run):
+            try:
+                await _begin(run, starting_agent, input, options)
+                result = await super().run(starting_agent, input, **options)
+                await _finish(run, result)
+            except InDoubtError:
+                return await _ask_again(run)
+            except BaseException as error:
+                await _end(run, error)
+            finally:
+                _leave(run)
+        return result
+
+    def run_streamed(
+        self,
+        starting_agent: Agent[Any],
+        input: Input,  # noqa: A002
+        **options: Any,
+    ) -> RunResultStreaming:
+        run = _open(starting_agent, input, options)
+        begin = functools.partial(_begin, run, starting_agent, input, options)
+        run.stream = functools.partial(_stream, run, begin)
+        with entered(run):
+            return super().run_streamed(starting_agent, input, **options)
+
+
+async def _stream(
+    run: Run, begin: Callable[[], Awaitable[None]], original: Any, *args: Any, **kwargs: Any
+) -> None:
+    """The streamed loop, from its first step to its recorded end."""
+    streamed: RunResultStreaming = kwargs["streamed_result"]
+    try:
+        await begin()
+        await original(*args, **kwargs)
+        if (error := _stream_error(streamed)) is not None:
+            await _record_failure(run, error)
+        elif streamed.final_output is None and not streamed.interruptions and _stopped(streamed):
+            await _record(run, "cancelled", {})
+        else:
+            await _finish(run, streamed)
+    except BaseException as error:
+        streamed.is_complete = True
+        await _end(run, error)
+    finally:
+        _leave(run)
+
+
+def _stopped(streamed: RunResultStreaming) -> bool:
+    return streamed._cancel_mode != "none"
+
+
+def _stream_error(streamed: RunResultStreaming) -> BaseException | None:
+    """What the stream's reader will be raised, where the loop itself ended quietly."""
+    if streamed._triggered_input_guardrail_result is not None:
+        return InputGuardrailTripwireTriggered(streamed._triggered_input_guardrail_result)
+    limit = streamed.max_turns
+    if limit is not None and streamed.current_turn > limit and not streamed._max_turns_handled:
+        return MaxTurnsExceeded(f"Max turns ({limit}) exceeded")
+    return streamed._stored_exception
+
+
+def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
+    """Draw what must not depend on timing: the run's number and those of its first checks."""
+    if not ownership.in_workflow():
+        raise NotInWorkflowError
+    seams.connect()
+    check_options(options)
+    state = given if isinstance(given, RunState) else None
+    run = open_run(recorder(), interruptions.waiting_calls(state))
+    ownership.scope().live_runs += 1
+    if run.interrupted_calls:
+        run.resume()
+        return run
+    run.ledger = seams.Ledger()
+    if state is not None:
+        run.turn = state._current_turn
+        run.ledger.adopt(state)
+    else:
+        config = options.get("run_config")
+        checks = [
+            *agent.input_guardrails,
+            *((config.input_guardrails or []) if isinstance(config, RunConfig) else []),
+        ]
+        run.input_checks.extend(run.draw() for _ in checks)
+    return run
+
+
+async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> None:
+    if run.is_begun:
+        return
+    config = options.get("run_config")
+    run_guardrails = (
+        [*(config.input_guardrails or []), *(config.output_guardrails or [])]
+        if isinstance(config, RunConfig)
+        else []
+    )
+    run.definitions = describe([agent], run_guardrails)
+    check_agents(run.definitions.agents)
+    session = options.get("session")
+    values = {
+        "input": recorded_input(given),
+        "max_turns": options.get("max_turns", DEFAULT_MAX_TURNS),
+        "session_id": await session.row_id() if session is not None else None,
+    }
+    run.agent = agent
+    await run.begin(agent, values)
+
+
+def _leave(run: Run) -> None:
+    run.close()
+    ownership.scope().live_runs -= 1
+
+
+async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
+    """Record how a run ended: with an answer, or with questions."""
+    if result.interruptions:
+        run.interrupted_result = result
+        await interruptions.record(run, result)
+        return
+    if run.is_over:
+        return
+    state = run.ledger.checkpoint(result.to_state(), run.turn)
+    rows: Rows = {"run_states": [run.state_row("final", state, derived(run.id, "final"))]}
+    output = storable(jsonable(result.final_output))
+    await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
+
+
+async def _ask_again(run: Run) -> RunResult:
+    """A call was started once more and its outcome is unknown once more: stop as before."""
+    result = cast("RunResult | None", run.interrupted_result)
+    if result is None:
+        raise RuntimeError("a call is in doubt that nobody was asked about")
+    await interruptions.record(run, result)
+    return result
+
+
+async def _end(run: Run, error: BaseException) -> NoReturn:
+    """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
+    if run.control_error is not None:
+        error, hidden = run.control_error, error
+        error.__context__ = hidden if hidden is not error else None
+    if isinstance(error, ownership.DBOSWorkflowCancelledError):
+        await run.recorder.cancelled(run.owner, run.root_id)
+    elif isinstance(error, asyncio.CancelledError):
+        # A process that stops cancels its tasks; their runs go on in the next one.
+        if not ownership.is_stopping():
+            await _record(run, "cancelled", {})
+    elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
+        await _record_failure(run, error)
+    raise error
+
+
+async def _record_failure(run: Run, error: BaseException) -> None:
+    if not run.is_begun or run.is_over:
+        return
+    envelope = envelopes.seal(error)
+    columns = {
+        "error_type": envelopes.short_type(str(envelope["type"])),
+        "error_message": envelope["message"],
+        "error_turn": run.turn,
+        "error": storable(dict(envelope)),
+    }
+    await _record(run, "failed", columns)
+
+
+async def _record(
+    run: Run,
+    status: str,
+    columns: dict[str, Any],
+    rows: Rows | None = None,
+    agent: Agent[Any] | None = None,
+) -> None:
+    if not run.is_begun:
+        return
+    last = agent if agent is not None else run.agent
+    row = {
+        "id": str(run.id),
+        "status": status,
+        "current_turn": run.turn,
+        "current_agent_id": str(await run.agent_id(last)) if last is not None else None,
+        "completed_at": True,
+        **columns,
+    }
+    await run.commit({**(rows or {}), "runs": [row]})
+
+
+_durable = _DurableAgentRunner()
+_is_installed = False
+
+
+def _is_durable_here() -> bool:
+    """Inside a durable run everything is durable; elsewhere in a workflow, once installed."""
+    return ownership.in_workflow() and (_is_installed or current_run() is not None)
+
+
+def _dispatch() -> None:
+    seams.connect()
+    if not isinstance(agents.run.get_default_agent_runner(), DispatchingRunner):
+        set_default_agent_runner(DispatchingRunner(_durable, _is_durable_here))
+
+
+def install() -> None:
+    """Make `agents.Runner` durable inside DBOS workflows; outside them it stays as it is.
+
+    Raises:
+        ConfigurationError: The installed Agents SDK is not one Timestep can work with.
+    """
+    global _is_installed
+    _dispatch()
+    _is_installed = True
+
+
+def uninstall() -> None:
+    """Undo `install()`: `agents.Runner` is the SDK's own everywhere."""
+    global _is_installed
+    _is_installed = False
+    set_default_agent_runner(None)
+
+
+class DurableRunner:
+    """`agents.Runner`, durable: the same signatures, results and exceptions.
+
+    Works inside a function decorated with `@DBOS.workflow()`.
+    """
+
+    @classmethod
+    async def run(cls, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
+        """Run an agent until it answers, or stops for an approval.
+
+        Args:
+            starting_agent: The agent that begins.
+            input: The user's input: text, a list of items, or the state of a run to go on with.
+            options: As `agents.Runner.run` takes them: `context`, `max_turns`, `hooks`,
+                `run_config`, `error_handlers`, `previous_response_id`,
+                `auto_previous_response_id`, `conversation_id`, `session`.
+
+        Raises:
+            NotInWorkflowError: The caller is not inside a DBOS workflow.
+            NotDurableError: Something of the run cannot be recorded; no model was called.
+        """
+        _require_workflow()
+        return await _durable.run(starting_agent, input, **options)
+
+    @classmethod
+    def run_sync(cls, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
+        """`run` for a workflow that is not async. Raises as `run` does."""
+        _require_workflow()
+        return _durable.run_sync(starting_agent, input, **options)
+
+    @classmethod
+    def run_streamed(
+        cls,
+        starting_agent: Agent[Any],
+        input: Input,  # noqa: A002
+        **options: Any,
+    ) -> RunResultStreaming:
+        """`run` with the SDK's events as they come. Raises as `run` does, or while streaming."""
+        _require_workflow()
+        return _durable.run_streamed(starting_agent, input, **options)
+
+
+def _require_workflow() -> None:
+    if not ownership.in_workflow():
+        raise NotInWorkflowError
+    _dispatch()
+
+

@@ -1,0 +1,194 @@
+"""Conversations kept in `sessions` and `session_items`.
+
+A run sees the session as it was when the run began, and what it changed itself. So a replay
+reads what the first execution read without recording its reads, and two runs of one session
+at the same time do not see each other's half-finished turns. Changes have ids derived from
+the run, so one that is made again changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from agents import TResponseInputItem
+from agents.memory import SessionSettings
+from dbos import DBOS
+
+from timestep import ownership
+from timestep.errors import NotDurableError
+from timestep.recorder import Recorder, in_thread, recorder, while_away
+from timestep.rows import derived, jsonable
+from timestep.run import Run, current_run, current_step
+from timestep.store import sessions as store
+from timestep.values import plain_text, restored, storable
+
+T = TypeVar("T")
+
+_NAMESPACE = uuid.UUID("0d1f8f0e-9a3a-5f0e-8a7e-6f1a3c5b7d92")
+
+
+class DatabaseSession:
+    """The SDK's `Session` protocol on Timestep's database.
+
+    Args:
+        session_id: Any text that names the conversation. None: a new one, which inside a
+            workflow is the same one again when the workflow is recovered.
+        session_settings: As the SDK takes them; `limit` bounds what is read.
+    """
+
+    def __init__(
+        self, session_id: str | None = None, *, session_settings: SessionSettings | None = None
+    ) -> None:
+        self.session_id = session_id if session_id is not None else _new_id()
+        self.session_settings = session_settings
+        self._id = uuid.uuid5(_NAMESPACE, self.session_id)
+        self._is_there = False
+
+    async def _get_session_id(self) -> str:
+        """The session's id, as the SDK's own sessions answer it."""
+        return self.session_id
+
+    async def row_id(self) -> uuid.UUID:
+        """The id of the session's row, which is made if it is not there."""
+        if not self._is_there:
+            await self._run(lambda c: store.ensure(c, self._id, plain_text(self.session_id) or ""))
+            self._is_there = True
+        return self._id
+
+    async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
+        """The conversation, oldest first; with a limit, its newest items."""
+        if limit is None and self.session_settings is not None:
+            limit = self.session_settings.limit
+
+        async def read() -> list[Any]:
+            return [restored(item) for _, item in await self._seen(limit)]
+
+        return cast(list[TResponseInputItem], await self._durably("session: read", read))
+
+    async def add_items(self, items: list[TResponseInputItem]) -> None:
+        """Add items at the end.
+
+        Raises:
+            NotDurableError: An item is not JSON.
+        """
+        if not items:
+            return
+        documents = [jsonable(item) for item in items]
+
+        async def add() -> None:
+            await self._change(
+                store.add,
+                lambda key: {
+                    "items": [
+                        {
+                            "id": derived(key, str(position)),
+                            "position": position,
+                            "item_type": plain_text(document.get("type")),
+                            "role": plain_text(document.get("role")),
+                            "item_data": storable(document),
+                        }
+                        for position, document in enumerate(documents)
+                    ]
+                },
+            )
+
+        await self._durably("session: add", add)
+
+    async def pop_item(self) -> TResponseInputItem | None:
+        """Remove the newest item and return it; None if there is none."""
+
+        async def pop() -> Any:
+            found = await self._seen(1)
+            if not found:
+                return None
+            await self._change(store.remove, lambda _: {"ids": [found[0][0]]})
+            return restored(found[0][1])
+
+        return cast("TResponseInputItem | None", await self._durably("session: pop", pop))
+
+    async def clear_session(self) -> None:
+        """Remove every item. The rows stay, marked as deleted."""
+
+        async def clear() -> None:
+            found = await self._seen(None)
+            if found:
+                await self._change(store.remove, lambda _: {"ids": [id_ for id_, _ in found]})
+
+        await self._durably("session: clear", clear)
+
+    async def _seen(self, limit: int | None) -> list[tuple[uuid.UUID, Any]]:
+        run = _reading_run()
+        session_id = await self.row_id()
+        view: dict[str, Any] = {"revision": store.LATEST, "run_id": None, "change": 0}
+        if run is not None and run.session_revision is not None:
+            view = {
+                "revision": run.session_revision,
+                "run_id": run.id,
+                "change": run.session_changes,
+            }
+        return await self._run(lambda c: store.seen(c, session_id, limit=limit, **view))
+
+    async def _change(
+        self,
+        change: Callable[[Any, dict[str, Any] | None, dict[str, Any]], bool],
+        values: Callable[[uuid.UUID], dict[str, Any]],
+    ) -> None:
+        run = _reading_run()
+        session_id = await self.row_id()
+        given: dict[str, Any] = {"session_id": session_id, "run_id": None, "change": None}
+        fence = None
+        key = uuid.uuid4()
+        if run is not None:
+            run.session_changes += 1
+            key = derived(run.id, f"session:{session_id}:{run.session_changes}")
+            given |= {"run_id": run.id, "change": run.session_changes}
+            fence = {
+                "schema": ownership.system_schema(),
+                "workflow_id": run.owner.workflow_id,
+                "token": run.owner.token,
+            }
+        elif ownership.in_step():
+            key = derived(_NAMESPACE, ":".join(map(str, ownership.step_key())))
+        parameters = {**given, **values(key)}
+        if not await self._run(lambda c: change(c, fence, parameters)) and run is not None:
+            ownership.raise_lost(run.owner, None)
+
+    async def _durably(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Outside a run, in workflow code, the work is a DBOS step of its own."""
+        if _reading_run() is not None or not ownership.in_workflow() or ownership.in_step():
+            return await work()
+
+        async def step() -> T:
+            return await work()
+
+        return await DBOS.run_step_async({"name": name}, step)
+
+    async def _run(self, work: Callable[[Any], T]) -> T:
+        found: Recorder = recorder()
+
+        def connected() -> T:
+            with found.engine.connect() as connection:
+                return work(connection)
+
+        return await in_thread(lambda: while_away(connected))
+
+
+def _reading_run() -> Run | None:
+    """The run on whose behalf its loop uses the session; a tool's body acts for itself."""
+    run, step = current_run(), current_step()
+    return None if run is None or (step is not None and step.run is run) else run
+
+
+def _new_id() -> str:
+    if not ownership.in_workflow():
+        return str(uuid.uuid4())
+    if ownership.in_step():
+        raise NotDurableError(
+            "DatabaseSession() inside a step would be another session when the step is executed "
+            "again: give it a session_id"
+        )
+    scope = ownership.scope()
+    name = f"{scope.owner.workflow_id}:session:{scope.next_nested('session')}"
+    return str(uuid.uuid5(_NAMESPACE, name))

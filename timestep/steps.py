@@ -1,0 +1,178 @@
+"""Steps: looked up in the record, else executed and committed.
+
+A step of a run that is called from workflow code is a DBOS step too, with a number drawn in
+an order that does not depend on timing and a name that recorded runs rely on. Inside a DBOS
+step (a nested run) the record alone makes a step durable.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+from timestep import envelopes, ownership
+from timestep.errors import ReplayError, StepError
+from timestep.ownership import StepReservation
+from timestep.run import Rows, Run, inside_step
+
+T = TypeVar("T")
+
+
+class Step(ABC, Generic[T]):
+    """One step of a run: its effect, the rows it writes, and how its record is read."""
+
+    run: Run
+    name: str
+    """What `dbos workflow steps` shows. Recorded runs depend on it."""
+    table: str
+    id: uuid.UUID
+    """The row that tells that the step was done, and how it ended."""
+    number: StepReservation | None
+
+    @abstractmethod
+    async def effect(self) -> T:
+        """Do what the step is for: call the model, the tool, the guardrail."""
+
+    @abstractmethod
+    def rows(self, value: T, duration_ms: int) -> Rows:
+        """What a step that ended well writes."""
+
+    @abstractmethod
+    def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
+        """What a step that raised writes."""
+
+    @abstractmethod
+    def replayed(self, row: dict[str, Any]) -> T:
+        """What the step ended with, from its row; the row has no error."""
+
+    def is_done(self, row: dict[str, Any]) -> bool:
+        """Whether the row tells an outcome."""
+        return True
+
+    def is_paused(self, value: T) -> bool:
+        """Whether the effect stopped to wait for a person, and will be asked again."""
+        return False
+
+
+class NotEnded(BaseException):
+    """A step paused. Nothing of it is recorded, so it is executed again."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+class _Outcome(Generic[T]):
+    """How a step ended in this execution; DBOS keeps only a reference to it."""
+
+    def __init__(self) -> None:
+        self.known = False
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+
+async def perform(step: Step[T]) -> T:
+    """The step's outcome: from the record, or by executing it.
+
+    Raises:
+        Exception: What the effect raised, as the class it was, when replayed too.
+        ReplayError: DBOS recorded the step and the run's rows do not hold it.
+    """
+    try:
+        if step.number is None:
+            return await _perform_unnumbered(step)
+        return await _perform_numbered(step, step.number)
+    except ownership.CONTROL_ERRORS as error:
+        # Kept, because the SDK answers an Exception that comes out of a tool.
+        step.run.control_error = error
+        raise
+
+
+async def _perform_unnumbered(step: Step[T]) -> T:
+    row = step.run.recorded(step.table, step.id)
+    if row is not None and step.is_done(row):
+        return _replay(step, row)
+    try:
+        return await _execute(step)
+    except NotEnded as pause:
+        return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
+
+
+async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
+    outcome: _Outcome[T] = _Outcome()
+
+    async def body() -> dict[str, str]:
+        row = step.run.recorded(step.table, step.id)
+        try:
+            if row is not None and step.is_done(row):
+                # Killed between our commit and DBOS's record.
+                outcome.value = _replay(step, row)
+            else:
+                outcome.value = await _execute(step)
+        except ownership.CONTROL_ERRORS:
+            raise
+        except Exception as error:
+            outcome.known, outcome.error = True, error
+            raise StepError(f"{type(error).__name__}: {envelopes.one_line(error)}") from error
+        outcome.known = True
+        return {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
+
+    try:
+        await number.run_async({"name": step.name}, body)
+    except NotEnded as pause:
+        return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
+    except ownership.CONTROL_ERRORS:
+        raise
+    except Exception as error:
+        if outcome.error is None and not _is_recorded_failure(error):
+            raise
+    if outcome.error is not None:
+        raise outcome.error
+    if not outcome.known:
+        return _replay(step, _row_of(step))
+    return outcome.value  # type: ignore[return-value]  # set whenever known without an error
+
+
+def _is_recorded_failure(error: Exception) -> bool:
+    """Whether DBOS raised what it recorded of a failed step, by whichever serializer."""
+    return isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
+
+
+def _row_of(step: Step[T]) -> dict[str, Any]:
+    row = step.run.recorded(step.table, step.id)
+    if row is None or not step.is_done(row):
+        raise ReplayError(
+            f"DBOS recorded step {step.name!r} of workflow {step.run.owner.workflow_id!r}, and "
+            f"run {step.run.id} does not hold it: was the workflow forked with DBOS's own tools, "
+            "or were rows deleted?"
+        )
+    return row
+
+
+def _replay(step: Step[T], row: dict[str, Any]) -> T:
+    if row["error"] is not None:
+        raise envelopes.opened(row["error"])
+    return step.replayed(row)
+
+
+async def _execute(step: Step[T]) -> T:
+    await step.run.hold_if_decided(step.name)
+    started = time.monotonic()
+    try:
+        with inside_step(step.run, step.id):
+            value = await step.effect()
+    except ownership.CONTROL_ERRORS:
+        raise
+    except Exception as error:
+        await step.run.commit(step.failed_rows(envelopes.seal(error), _since(started)))
+        raise
+    if step.is_paused(value):
+        raise NotEnded(value)
+    await step.run.commit(step.rows(value, _since(started)))
+    return value
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

@@ -1,0 +1,1 @@
+"""The only SQL besides `migrations/`: one small module for each thing stored or read."""

@@ -1,0 +1,72 @@
+"""What waits for a person, and what people decided."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+_SELECT = """
+    SELECT i.id, i.run_id, r.workflow_id, i.type, i.reason, i.call_id, i.tool_call_id,
+        i.tool_name, i.arguments, a.name AS agent_name, i.created_at, i.expires_at,
+        i.resolved_at, i.resolution_action, i.resolution_message, i.resolution_output,
+        i.resolution_always, i.resolved_by
+    FROM public.interruptions i
+    JOIN public.runs r ON r.id = i.run_id
+    LEFT JOIN public.agents a ON a.id = i.agent_id
+    WHERE (%(workflow_id)s::text IS NULL OR r.workflow_id = %(workflow_id)s)
+    AND (%(run_id)s::uuid IS NULL OR i.run_id = %(run_id)s)
+    AND (%(resolved)s::boolean IS NULL OR (i.resolved_at IS NOT NULL) = %(resolved)s)
+    ORDER BY i.created_at, i.id"""
+
+_RESOLVE = """
+    UPDATE public.interruptions SET resolved_at = now(), resolution_action = %(action)s,
+        resolution_message = %(message)s, resolution_output = %(output)s::text::jsonb,
+        resolution_always = %(always)s, resolved_by = %(by)s
+    WHERE id = %(id)s AND resolved_at IS NULL"""
+
+_CALL = """
+    UPDATE public.tool_calls SET status = %(status)s
+    FROM public.interruptions i
+    WHERE i.id = %(id)s AND tool_calls.id = i.tool_call_id
+    AND tool_calls.status IN ('pending', 'in_doubt')"""
+
+
+def select(
+    connection: sa.Connection,
+    *,
+    workflow_id: str | None = None,
+    run_id: uuid.UUID | None = None,
+    resolved: bool | None = None,
+    lock: bool = False,
+) -> list[dict[str, Any]]:
+    """Interruptions, oldest first; `resolved` None: decided or not.
+
+    With `lock`, nobody else decides them until the transaction ends.
+    """
+    parameters = {"workflow_id": workflow_id, "run_id": run_id, "resolved": resolved}
+    sql = _SELECT + (" FOR UPDATE OF i" if lock else "")
+    return [dict(row) for row in connection.exec_driver_sql(sql, parameters).mappings()]
+
+
+def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> None:
+    """Write decisions: `id`, `action`, `message`, `output` (with `has_output`), `always`, `by`."""
+    statuses = {"approve": "approved", "reject": "rejected", "supply": "approved"}
+    for decision in decisions:
+        values = dict(decision)
+        values["output"] = json.dumps(values["output"]) if values["has_output"] else None
+        connection.exec_driver_sql(_RESOLVE, values)
+        connection.exec_driver_sql(_CALL, {"id": values["id"], "status": statuses[values["action"]]})
+
+
+def wake(
+    connection: sa.Connection, schema: str, workflow_id: str, topic: str, message_id: str
+) -> None:
+    """Send a workflow DBOS's message in this transaction, once for each `message_id`."""
+    connection.exec_driver_sql(
+        f'SELECT "{schema}".send_message(%s, %s::json, %s, %s)',
+        (workflow_id, json.dumps({"interruption": message_id}), topic, message_id),
+    )

@@ -1,0 +1,177 @@
+"""One step, one statement: everything a step writes, fenced by who owns the workflow.
+
+The statement is made of data-modifying CTEs over JSON parameters, so a step costs one round
+trip and one commit whatever it writes. Every insert depends on the CTE `mine`, which is
+empty unless the caller's execution still owns the workflow: an execution that lost it writes
+nothing. Running the statement again changes nothing, so a connection lost while committing
+is answered by sending it again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import DateTime, Table
+from sqlalchemy.dialects import postgresql
+
+from timestep.tables import runs
+
+Rows = Mapping[str, list[dict[str, Any]]]
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
+
+_COUNTS = (
+    "requests",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+)
+
+_KEEP = "ON CONFLICT (id) DO NOTHING"
+
+_INSERTS: dict[str, tuple[Table, str]] = {
+    "model_responses": (runs.model_responses, _KEEP),
+    "tool_calls": (
+        runs.tool_calls,
+        """ON CONFLICT (id) DO UPDATE SET
+            status = excluded.status, output = excluded.output, error = excluded.error,
+            is_error = excluded.is_error, attempts = excluded.attempts,
+            duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
+            started_at = coalesce(tool_calls.started_at, excluded.started_at)
+        WHERE tool_calls.completed_at IS NULL""",
+    ),
+    "run_items": (
+        runs.run_items,
+        """ON CONFLICT (id) DO UPDATE SET item_data = excluded.item_data
+        WHERE run_items.item_data IS DISTINCT FROM excluded.item_data""",
+    ),
+    "guardrail_results": (runs.guardrail_results, _KEEP),
+    "tool_guardrail_results": (runs.tool_guardrail_results, _KEEP),
+    "interruptions": (runs.interruptions, _KEEP),
+}
+
+_RUN_COLUMNS = (
+    "status",
+    "current_turn",
+    "current_agent_id",
+    "final_output",
+    "error_type",
+    "error_message",
+    "error_turn",
+    "error",
+    "completed_at",
+)
+
+
+def statement(tables: Iterable[str], schema: str) -> str:
+    """The statement that writes rows of these tables. It answers `(status, is_mine)`."""
+    return _statement(frozenset(tables), schema)
+
+
+@functools.cache
+def _statement(tables: frozenset[str], schema: str) -> str:
+    parts = [
+        f"""holder AS MATERIALIZED (
+            SELECT status, owner_xid FROM "{schema}".workflow_status
+            WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE)""",
+        """mine AS MATERIALIZED (
+            SELECT 1 FROM holder WHERE owner_xid = %(token)s AND status = 'PENDING')""",
+    ]
+    for name, (table, on_conflict) in _INSERTS.items():
+        if name in tables:
+            parts.append(
+                f"{name}_written AS (INSERT INTO public.{name} ({_names(table)}) "
+                f"SELECT {_values(table)} FROM mine, {_records(name, table)} "
+                f"{on_conflict} RETURNING id)"
+            )
+    if "request_usage_entries" in tables:
+        parts.extend(_usage())
+    if "runs" in tables:
+        parts.append(_run_update())
+    if "run_states" in tables:
+        parts.extend(_state())
+    # The answer comes from `holder`: a workflow that is not there gives no row at all.
+    return f"WITH {', '.join(parts)} SELECT status, EXISTS (SELECT FROM mine) FROM holder"
+
+
+def _names(table: Table) -> str:
+    return ", ".join(_written(table))
+
+
+def _written(table: Table) -> list[str]:
+    """The columns a step gives; `created_at` is the transaction's time."""
+    return [column.name for column in table.columns if column.name != "created_at"]
+
+
+def _values(table: Table) -> str:
+    return ", ".join(
+        # A time is given as true: it is the transaction's, whatever the caller's clock says.
+        f"CASE WHEN r.{name} THEN now() END"
+        if isinstance(table.columns[name].type, DateTime)
+        else f"coalesce(r.{name}, {default.arg})"
+        if (default := table.columns[name].server_default) is not None and name != "id"
+        else f"r.{name}"
+        for name in _written(table)
+    )
+
+
+def _records(name: str, table: Table, columns: Iterable[str] | None = None) -> str:
+    typed = ", ".join(f"{c} {_type(table, c)}" for c in columns or _written(table))
+    return f"jsonb_to_recordset(%({name})s::text::jsonb) AS r({typed})"
+
+
+def _type(table: Table, name: str) -> str:
+    kind = table.columns[name].type
+    return "boolean" if isinstance(kind, DateTime) else str(kind.compile(dialect=_DIALECT))
+
+
+def _usage() -> list[str]:
+    """Usage is added once for each response that was written, not for each sending."""
+    entries, counts = runs.request_usage_entries, ", ".join(_COUNTS)
+    sums = ", ".join(f"sum({name})" for name in _COUNTS)
+    added = ", ".join(f"{name} = usage_metrics.{name} + excluded.{name}" for name in _COUNTS)
+    return [
+        f"""entries AS (INSERT INTO public.request_usage_entries ({_names(entries)})
+            SELECT {_values(entries)} FROM {_records("request_usage_entries", entries)}
+            JOIN model_responses_written written ON written.id = r.model_response_id
+            RETURNING *)""",
+        f"""metrics AS (INSERT INTO public.usage_metrics (id, run_id, {counts}, estimated_cost)
+            SELECT usage_metrics_id, run_id, {sums}, sum(estimated_cost) FROM entries
+            GROUP BY usage_metrics_id, run_id
+            ON CONFLICT (run_id) DO UPDATE SET {added}, updated_at = now(),
+                estimated_cost = coalesce(usage_metrics.estimated_cost + excluded.estimated_cost,
+                                          usage_metrics.estimated_cost, excluded.estimated_cost))""",
+    ]
+
+
+def _run_update() -> str:
+    columns = ("id", *_RUN_COLUMNS)
+    changes = ", ".join(
+        f"{name} = CASE WHEN r.{name} THEN now() END"
+        if name == "completed_at"
+        else f"{name} = r.{name}"
+        for name in _RUN_COLUMNS
+    )
+    return (
+        f"run AS (UPDATE public.runs SET {changes}, updated_at = now() "
+        f"FROM mine, {_records('runs', runs.runs, columns)} "
+        "WHERE runs.id = r.id AND runs.completed_at IS NULL)"
+    )
+
+
+def _state() -> list[str]:
+    """The new state becomes the run's active one; the insert waits for the update it counts."""
+    states = runs.run_states
+    return [
+        f"""superseded AS (UPDATE public.run_states SET is_active = false
+            FROM mine, {_records("run_states", states, ("id", "run_id"))}
+            WHERE run_states.run_id = r.run_id AND run_states.is_active
+            AND run_states.id <> r.id RETURNING run_states.id)""",
+        f"""state AS (INSERT INTO public.run_states ({_names(states)})
+            SELECT {_values(states)} FROM mine, (SELECT count(*) FROM superseded) AS waited,
+            {_records("run_states", states)} {_KEEP})""",
+    ]

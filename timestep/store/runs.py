@@ -1,0 +1,83 @@
+"""A run's own row, and everything recorded of it, read at once."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+
+_BEGIN = """
+    WITH holder AS MATERIALIZED (
+        SELECT status, owner_xid, name FROM "{schema}".workflow_status
+        WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE
+    ), begun AS (
+        INSERT INTO public.runs (
+            id, workflow_id, workflow_name, workflow_step, parent_run_id, root_run_id, agent_id,
+            current_agent_id, session_id, session_revision, status, input, max_turns,
+            sdk_version, metadata)
+        SELECT %(id)s, %(workflow_id)s, holder.name, %(workflow_step)s, %(parent_run_id)s,
+            %(root_run_id)s, %(agent_id)s, %(agent_id)s, %(session_id)s,
+            (SELECT revision FROM public.sessions WHERE sessions.id = %(session_id)s), 'running',
+            %(input)s::text::jsonb, %(max_turns)s, %(sdk_version)s, %(metadata)s::text::jsonb
+        FROM holder WHERE owner_xid = %(token)s AND status = 'PENDING'
+        ON CONFLICT (id) DO UPDATE SET status = 'running', completed_at = NULL
+            WHERE runs.status = 'cancelled'
+        RETURNING xmax = 0 AS is_new, session_revision
+    )
+    SELECT status, owner_xid = %(token)s AND status = 'PENDING',
+        (SELECT to_jsonb(begun) FROM begun WHERE is_new)
+    FROM holder"""
+
+_CANCELLED = """
+    UPDATE public.runs SET status = 'cancelled', completed_at = now(), updated_at = now()
+    WHERE root_run_id = %(root_run_id)s AND completed_at IS NULL AND EXISTS (
+        SELECT FROM "{schema}".workflow_status
+        WHERE workflow_uuid = %(workflow_id)s AND status = 'CANCELLED')"""
+
+_JOURNAL = """
+    SELECT 'runs' AS kind, to_jsonb(t) FROM public.runs t WHERE t.id = %(id)s
+    UNION ALL SELECT 'model_responses', to_jsonb(t) FROM public.model_responses t
+        WHERE t.run_id = %(id)s
+    UNION ALL SELECT 'tool_calls', to_jsonb(t) FROM public.tool_calls t WHERE t.run_id = %(id)s
+    UNION ALL SELECT 'guardrail_results', to_jsonb(t) FROM public.guardrail_results t
+        WHERE t.run_id = %(id)s
+    UNION ALL SELECT 'tool_guardrail_results', to_jsonb(t) FROM public.tool_guardrail_results t
+        WHERE t.run_id = %(id)s
+    UNION ALL SELECT 'interruptions', to_jsonb(t) FROM public.interruptions t
+        WHERE t.run_id = %(id)s
+    UNION ALL SELECT 'run_states', to_jsonb(t) FROM public.run_states t WHERE t.run_id = %(id)s"""
+
+
+def begin(
+    connection: sa.Connection, schema: str, values: dict[str, Any]
+) -> tuple[str | None, bool, dict[str, Any] | None]:
+    """Insert a run's row if the caller owns its workflow and the row is not there.
+
+    A run that was cancelled from outside and whose workflow is executed again goes on.
+
+    Returns:
+        DBOS's status of the workflow (None: DBOS does not know it here), whether the caller
+        owns it, and what is known of the row, if it is new.
+    """
+    row = connection.exec_driver_sql(_BEGIN.replace("{schema}", schema), values).one_or_none()
+    return (None, False, None) if row is None else (row[0], bool(row[1]), row[2])
+
+
+def cancelled(
+    connection: sa.Connection, schema: str, workflow_id: str, root_run_id: uuid.UUID
+) -> None:
+    """Mark a run and those inside it as cancelled, if DBOS says that their workflow is."""
+    connection.exec_driver_sql(
+        _CANCELLED.replace("{schema}", schema),
+        {"workflow_id": workflow_id, "root_run_id": root_run_id},
+    )
+
+
+def journal(connection: sa.Connection, run_id: uuid.UUID) -> dict[str, dict[str, dict[str, Any]]]:
+    """Every recorded row of a run in one query: table name to id to row."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind, row in connection.exec_driver_sql(_JOURNAL, {"id": run_id}):
+        found.setdefault(kind, {})[row["id"]] = row if isinstance(row, dict) else json.loads(row)
+    return found

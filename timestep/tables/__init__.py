@@ -1,0 +1,9 @@
+"""The 23 tables as SQLAlchemy metadata: columns, constraints and indexes, no behaviour.
+
+`migrations/` makes them; a test holds the two equal.
+"""
+
+from timestep.tables import definitions, runs, sessions
+from timestep.tables.base import metadata
+
+__all__ = ["definitions", "metadata", "runs", "sessions"]

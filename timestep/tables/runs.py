@@ -1,0 +1,412 @@
+"""What runs did: runs and everything of a run, all of it gone when the run is deleted.
+
+No uniqueness is asked of ids that a model provider makes: a `call_id` is unique within a
+run at best, a `response_id` may repeat or be a placeholder, and `total_tokens` is what the
+provider said, not a sum.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    Numeric,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+from timestep.tables.base import (
+    count,
+    created,
+    identifier,
+    json_object,
+    json_value,
+    metadata,
+    moment,
+    reference,
+    words,
+)
+
+
+def _of_run() -> Column[object]:
+    return reference("run_id", "runs", on_delete="CASCADE", nullable=False)
+
+
+def _agent() -> Column[object]:
+    """The agent that was acting."""
+    return reference("agent_id", "agents", on_delete="SET NULL")
+
+
+def _turn() -> Column[object]:
+    return Column("turn", Integer, nullable=False)
+
+
+def _flag(name: str, default: str = "false") -> Column[object]:
+    return Column(name, Boolean, nullable=False, server_default=text(default))
+
+
+runs = Table(
+    "runs",
+    metadata,
+    identifier(),
+    words("workflow_id"),
+    words("workflow_name"),
+    Column("workflow_step", Integer),
+    reference("parent_run_id", "runs", on_delete="CASCADE"),
+    reference("root_run_id", "runs", on_delete="CASCADE", nullable=False),
+    reference("agent_id", "agents", on_delete="RESTRICT", nullable=False),
+    reference("current_agent_id", "agents", on_delete="SET NULL"),
+    reference("session_id", "sessions", on_delete="SET NULL"),
+    # The session as the run found it: it reads that and what it adds itself.
+    Column("session_revision", BigInteger),
+    words("status", nullable=False),
+    json_value("input", nullable=False),
+    json_value("final_output"),
+    Column("current_turn", Integer, nullable=False, server_default=text("0")),
+    Column("max_turns", Integer),
+    words("error_type"),
+    words("error_message"),
+    Column("error_turn", Integer),
+    json_value("error"),
+    words("sdk_version", nullable=False),
+    json_object("metadata"),
+    moment("started_at", default_now=True),
+    moment("updated_at", default_now=True),
+    moment("completed_at"),
+    moment("deleted_at"),
+    CheckConstraint(
+        "status IN ('running', 'completed', 'failed', 'interrupted', 'cancelled')",
+        name="status",
+    ),
+    CheckConstraint(
+        "(status IN ('running', 'interrupted')) = (completed_at IS NULL)", name="completed_at"
+    ),
+    CheckConstraint("(status = 'failed') = (error_type IS NOT NULL)", name="error_type"),
+    CheckConstraint("current_turn >= 0", name="current_turn"),
+    CheckConstraint("completed_at >= started_at", name="times"),
+    # Read by: the runs of a workflow (get_run, resume_workflow, recovery).
+    Index("runs_workflow_id_idx", "workflow_id", "workflow_step"),
+    # Read by: an agent's runs, newest first (list_runs by agent).
+    Index("runs_agent_id_idx", "agent_id", text("started_at DESC")),
+    # Read by: the newest runs, and runs of a time span.
+    Index("runs_started_at_idx", text("started_at DESC"), text("id DESC")),
+    # Read by: runs by status, newest first.
+    Index("runs_status_idx", "status", text("started_at DESC")),
+    # Read by: what is going on now.
+    Index(
+        "runs_active_idx",
+        "agent_id",
+        text("started_at DESC"),
+        postgresql_where=text("status IN ('running', 'interrupted')"),
+    ),
+    Index("runs_parent_run_id_idx", "parent_run_id"),
+    Index("runs_root_run_id_idx", "root_run_id"),
+    Index("runs_current_agent_id_idx", "current_agent_id"),
+    Index("runs_session_id_idx", "session_id", text("started_at DESC")),
+    Index("runs_metadata_idx", "metadata", postgresql_using="gin"),
+)
+
+model_responses = Table(
+    "model_responses",
+    metadata,
+    identifier(),
+    _of_run(),
+    _agent(),
+    _turn(),
+    # The number of the call in its run: a turn whose call was retried has several.
+    Column("ordinal", Integer, nullable=False),
+    words("response_id"),
+    words("request_id"),
+    words("model"),
+    json_value("output"),
+    json_value("usage"),
+    json_value("error"),
+    Column("duration_ms", Integer),
+    created(),
+    UniqueConstraint("run_id", "ordinal"),
+    CheckConstraint("(output IS NULL) <> (error IS NULL)", name="outcome"),
+    CheckConstraint("ordinal > 0 AND turn > 0", name="ordinal"),
+    Index("model_responses_agent_id_idx", "agent_id"),
+    # Read by: finding a run from a provider's id. Not unique: providers repeat them.
+    Index("model_responses_response_id_idx", "response_id"),
+)
+
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    identifier(),
+    _of_run(),
+    _agent(),
+    reference("tool_id", "tools", on_delete="SET NULL"),
+    reference("model_response_id", "model_responses", on_delete="CASCADE"),
+    _turn(),
+    words("call_id", nullable=False),
+    words("tool_name", nullable=False),
+    words("tool_type", nullable=False),
+    json_value("arguments"),
+    words("status", nullable=False),
+    json_value("output"),
+    json_value("error"),
+    # Whether the output is the error text that the SDK gave the model.
+    _flag("is_error"),
+    _flag("safe_to_repeat", "true"),
+    # Intents committed for a call that must not be repeated.
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("duration_ms", Integer),
+    created(),
+    moment("started_at"),
+    moment("completed_at"),
+    # started: an intent to make a call that must not be repeated; in_doubt: the process died
+    # between that intent and its outcome, and a person decides.
+    CheckConstraint(
+        "status IN ('pending', 'approved', 'rejected', 'executed', 'failed', "
+        "'started', 'in_doubt')",
+        name="status",
+    ),
+    CheckConstraint("status <> 'executed' OR completed_at IS NOT NULL", name="completed_at"),
+    CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
+    # Read by: a call by the provider's id, within its run. Not unique: see above.
+    Index("tool_calls_run_id_idx", "run_id", "call_id"),
+    Index("tool_calls_agent_id_idx", "agent_id"),
+    Index("tool_calls_tool_id_idx", "tool_id"),
+    Index("tool_calls_model_response_id_idx", "model_response_id"),
+    # Read by: what a tool was asked to do lately, and how often it failed.
+    Index("tool_calls_tool_name_idx", "tool_name", text("created_at DESC")),
+    Index(
+        "tool_calls_open_idx",
+        "run_id",
+        postgresql_where=text("status IN ('pending', 'approved', 'started', 'in_doubt')"),
+    ),
+)
+
+run_items = Table(
+    "run_items",
+    metadata,
+    identifier(),
+    _of_run(),
+    _agent(),
+    reference("model_response_id", "model_responses", on_delete="CASCADE"),
+    reference("tool_call_id", "tool_calls", on_delete="CASCADE"),
+    _turn(),
+    # Where the item stands in the run. A gap is an item that never came.
+    Column("position", Integer, nullable=False),
+    words("item_type", nullable=False),
+    words("role"),
+    json_value("item_data", nullable=False),
+    created(),
+    UniqueConstraint("run_id", "position"),
+    CheckConstraint("position >= 0 AND turn >= 0", name="position"),
+    Index("run_items_agent_id_idx", "agent_id"),
+    Index("run_items_model_response_id_idx", "model_response_id"),
+    Index("run_items_tool_call_id_idx", "tool_call_id"),
+    Index("run_items_created_at_idx", "created_at"),
+    # Read by: items by their provider's type, such as every web search.
+    Index("run_items_raw_type_idx", text("(item_data ->> 'type')"), "created_at"),
+    # Read by: containment queries such as item_data @> '{"name": "refund"}'.
+    Index(
+        "run_items_item_data_idx",
+        "item_data",
+        postgresql_using="gin",
+        postgresql_ops={"item_data": "jsonb_path_ops"},
+    ),
+    # Read by: full-text search over what was said and done.
+    Index(
+        "run_items_text_idx",
+        text("timestep.search_vector(item_data)"),
+        postgresql_using="gin",
+    ),
+)
+
+guardrail_results = Table(
+    "guardrail_results",
+    metadata,
+    identifier(),
+    _of_run(),
+    _agent(),
+    reference("guardrail_id", "guardrails", on_delete="SET NULL"),
+    words("guardrail_name", nullable=False),
+    words("type", nullable=False),
+    _turn(),
+    # The order in which the checks of a run ended: the first tripwire decides.
+    Column("position", Integer, nullable=False),
+    Column("tripwire_triggered", Boolean),
+    json_value("output_info"),
+    json_value("error"),
+    Column("duration_ms", Integer),
+    created(),
+    CheckConstraint("type IN ('input', 'output')", name="type"),
+    CheckConstraint("(tripwire_triggered IS NULL) = (error IS NOT NULL)", name="outcome"),
+    Index("guardrail_results_run_id_idx", "run_id", "position"),
+    Index("guardrail_results_agent_id_idx", "agent_id"),
+    Index("guardrail_results_guardrail_id_idx", "guardrail_id"),
+    Index(
+        "guardrail_results_tripped_idx",
+        "guardrail_name",
+        text("created_at DESC"),
+        postgresql_where=text("tripwire_triggered"),
+    ),
+)
+
+tool_guardrail_results = Table(
+    "tool_guardrail_results",
+    metadata,
+    identifier(),
+    _of_run(),
+    _agent(),
+    reference("tool_call_id", "tool_calls", on_delete="CASCADE"),
+    reference("tool_guardrail_id", "tool_guardrails", on_delete="SET NULL"),
+    words("guardrail_name", nullable=False),
+    words("type", nullable=False),
+    words("behavior"),
+    words("message"),
+    json_value("output_info"),
+    json_value("error"),
+    Column("duration_ms", Integer),
+    created(),
+    CheckConstraint("type IN ('input', 'output')", name="type"),
+    CheckConstraint(
+        "behavior IN ('allow', 'reject_content', 'raise_exception')", name="behavior"
+    ),
+    CheckConstraint("(behavior IS NULL) = (error IS NOT NULL)", name="outcome"),
+    Index("tool_guardrail_results_run_id_idx", "run_id"),
+    Index("tool_guardrail_results_agent_id_idx", "agent_id"),
+    Index("tool_guardrail_results_tool_call_id_idx", "tool_call_id"),
+    Index("tool_guardrail_results_tool_guardrail_id_idx", "tool_guardrail_id"),
+)
+
+interruptions = Table(
+    "interruptions",
+    metadata,
+    identifier(),
+    _of_run(),
+    _agent(),
+    reference("tool_call_id", "tool_calls", on_delete="CASCADE"),
+    words("type", nullable=False),
+    # in_doubt: the outcome of a call that must not be repeated is unknown after a crash.
+    words("reason", nullable=False),
+    words("call_id"),
+    words("tool_name"),
+    json_value("arguments"),
+    moment("expires_at"),
+    words("resolution_action"),
+    words("resolution_message"),
+    json_value("resolution_output"),
+    _flag("resolution_always"),
+    words("resolved_by"),
+    moment("resolved_at"),
+    created(),
+    CheckConstraint("type IN ('tool_approval', 'mcp_approval', 'guardrail')", name="type"),
+    CheckConstraint("reason IN ('needs_approval', 'in_doubt')", name="reason"),
+    CheckConstraint(
+        "resolution_action IN ('approve', 'reject', 'supply')", name="resolution_action"
+    ),
+    CheckConstraint(
+        "(resolved_at IS NULL) = (resolution_action IS NULL)", name="resolved_at"
+    ),
+    CheckConstraint(
+        "(resolution_output IS NOT NULL) = (resolution_action IS NOT DISTINCT FROM 'supply')",
+        name="resolution_output",
+    ),
+    Index("interruptions_run_id_idx", "run_id"),
+    Index("interruptions_agent_id_idx", "agent_id"),
+    Index("interruptions_tool_call_id_idx", "tool_call_id"),
+    # Read by: what waits for a person, oldest first.
+    Index(
+        "interruptions_unresolved_idx",
+        "created_at",
+        postgresql_where=text("resolved_at IS NULL"),
+    ),
+)
+
+
+def _tokens() -> list[Column[object]]:
+    return [
+        count("requests"),
+        count("input_tokens"),
+        count("cached_input_tokens"),
+        count("output_tokens"),
+        count("reasoning_tokens"),
+        # As the provider counted: not always input plus output.
+        count("total_tokens"),
+        # US dollars; null where the price of a model is not known.
+        Column("estimated_cost", Numeric(20, 10)),
+    ]
+
+
+_COUNTS_CHECK = (
+    "requests >= 0 AND input_tokens >= 0 AND cached_input_tokens >= 0 "
+    "AND output_tokens >= 0 AND reasoning_tokens >= 0 AND total_tokens >= 0"
+)
+
+usage_metrics = Table(
+    "usage_metrics",
+    metadata,
+    identifier(),
+    _of_run(),
+    *_tokens(),
+    created(),
+    moment("updated_at", default_now=True),
+    UniqueConstraint("run_id"),
+    CheckConstraint(_COUNTS_CHECK, name="counts"),
+)
+
+request_usage_entries = Table(
+    "request_usage_entries",
+    metadata,
+    identifier(),
+    _of_run(),
+    _agent(),
+    reference("usage_metrics_id", "usage_metrics", on_delete="CASCADE", nullable=False),
+    reference("model_response_id", "model_responses", on_delete="CASCADE"),
+    words("model"),
+    *_tokens(),
+    created(),
+    CheckConstraint(_COUNTS_CHECK, name="counts"),
+    Index("request_usage_entries_run_id_idx", "run_id"),
+    Index("request_usage_entries_agent_id_idx", "agent_id"),
+    Index("request_usage_entries_usage_metrics_id_idx", "usage_metrics_id"),
+    Index("request_usage_entries_model_response_id_idx", "model_response_id"),
+    # Read by: tokens and cost by model and day.
+    Index("request_usage_entries_created_at_idx", "created_at", "model"),
+)
+
+run_states = Table(
+    "run_states",
+    metadata,
+    identifier(),
+    _of_run(),
+    words("state_type", nullable=False),
+    # The SDK's own RunState schema version, and which SDK of which version wrote it.
+    words("schema_version", nullable=False),
+    words("sdk", nullable=False),
+    words("sdk_version", nullable=False),
+    _turn(),
+    # whole: state_data is a RunState; delta: what changed since previous_id.
+    words("encoding", nullable=False),
+    reference("previous_id", "run_states", on_delete="CASCADE"),
+    json_value("state_data", nullable=False),
+    _flag("is_active", "true"),
+    created(),
+    moment("resumed_at"),
+    CheckConstraint(
+        "state_type IN ('interrupted', 'checkpoint', 'final')", name="state_type"
+    ),
+    CheckConstraint("encoding IN ('whole', 'delta')", name="encoding"),
+    CheckConstraint("(encoding = 'delta') = (previous_id IS NOT NULL)", name="previous_id"),
+    CheckConstraint(
+        "encoding = 'whole' OR state_type = 'checkpoint'", name="whole_when_it_matters"
+    ),
+    # One active state a run.
+    Index(
+        "run_states_active_key", "run_id", unique=True, postgresql_where=text("is_active")
+    ),
+    Index("run_states_run_id_idx", "run_id", "created_at"),
+    Index("run_states_previous_id_idx", "previous_id"),
+    # Read by: states by the agent that was acting.
+    Index(
+        "run_states_current_agent_idx", text("(state_data #>> '{current_agent,name}'::text[])")
+    ),
+)

@@ -1,0 +1,207 @@
+"""The steps of a turn: the model's call, and the items and tool calls it asks for."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
+
+from agents import Agent, Handoff, ModelResponse, Tool
+from agents.tool import FunctionTool
+
+from timestep.definitions import is_safe_to_repeat
+from timestep.rows import (
+    call_columns,
+    derived,
+    is_call,
+    is_made_here,
+    item_type,
+    model_name,
+    raw,
+    response_columns,
+    response_of,
+    usage_columns,
+)
+from timestep.run import Call, Rows, Run
+from timestep.steps import Step, perform
+from timestep.values import plain_text, storable
+
+
+async def call_model(
+    run: Run,
+    model: object,
+    tools: Sequence[Tool],
+    handoffs: Sequence[Handoff[Any, Any]],
+    ask: Callable[[], Awaitable[ModelResponse]],
+) -> ModelResponse:
+    """The model's answer in the current turn, asked for once.
+
+    Args:
+        run: The run whose turn it is.
+        model: The model that is asked, to record its name.
+        tools: The tools the model may call.
+        handoffs: The handoffs it may call.
+        ask: Calls the model.
+    """
+    agent = run.agent
+    if agent is None:
+        raise RuntimeError("a model was called before a turn began")
+    run.responses += 1
+    step = _ModelStep(run, run.responses, agent, model, ask, {h.tool_name for h in handoffs})
+    agent_id = await run.agent_id(agent)
+    step.agent_id = agent_id
+    step.tools = {tool.name: tool for tool in tools}
+    response = await perform(step)
+    _expect_calls(run, step, response)
+    return response
+
+
+class _ModelStep(Step[ModelResponse]):
+    table = "model_responses"
+    agent_id: uuid.UUID
+    tools: dict[str, Tool]
+
+    def __init__(
+        self,
+        run: Run,
+        ordinal: int,
+        agent: Agent[Any],
+        model: object,
+        ask: Callable[[], Awaitable[ModelResponse]],
+        handoff_names: Collection[str],
+    ) -> None:
+        self.run = run
+        self.ordinal = ordinal
+        self.turn = run.turn
+        self.id = derived(run.id, f"response:{ordinal}")
+        self.name = f"turn {run.turn}: {agent.name}"
+        self.number = run.draw()
+        self.model = model_name(model, agent.model)
+        self.ask = ask
+        self.handoff_names = handoff_names
+        self.calls: list[Call] = []
+        self.items: list[dict[str, Any]] | None = None
+
+    async def effect(self) -> ModelResponse:
+        return await self.ask()
+
+    def replayed(self, row: dict[str, Any]) -> ModelResponse:
+        return response_of(row)
+
+    def _response_row(self, duration_ms: int) -> dict[str, Any]:
+        return {
+            "id": str(self.id),
+            "run_id": str(self.run.id),
+            "agent_id": str(self.agent_id),
+            "turn": self.turn,
+            "ordinal": self.ordinal,
+            "model": self.model,
+            "duration_ms": duration_ms,
+        }
+
+    def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
+        row = {**self._response_row(duration_ms), "error": storable(dict(envelope))}
+        return {"model_responses": [row], "runs": [self._run_row()]}
+
+    def _run_row(self) -> dict[str, Any]:
+        return {
+            "id": str(self.run.id),
+            "status": "running",
+            "current_turn": self.turn,
+            "current_agent_id": str(self.agent_id),
+        }
+
+    def rows(self, value: ModelResponse, duration_ms: int) -> Rows:
+        self.lay_out(value)
+        usage = usage_columns(value.usage, self.model)
+        entry = {
+            "id": str(derived(self.id, "usage")),
+            "run_id": str(self.run.id),
+            "agent_id": str(self.agent_id),
+            "usage_metrics_id": str(derived(self.run.id, "usage")),
+            "model_response_id": str(self.id),
+            "model": self.model,
+            **usage,
+        }
+        return {
+            "model_responses": [{**self._response_row(duration_ms), **response_columns(value)}],
+            "run_items": list(self.items or []),
+            "tool_calls": [call.row for call in self.calls],
+            "request_usage_entries": [entry],
+            "runs": [self._run_row()],
+        }
+
+    def lay_out(self, response: ModelResponse) -> None:
+        """Give each item its place and each call its row, the same in every execution."""
+        if self.items is not None:
+            return
+        self.items = []
+        for index, output in enumerate(response.output):
+            item = raw(output)
+            call = self._call(index, item) if is_call(item) else None
+            kind = item_type(item, self.handoff_names)
+            if call is not None and kind != "handoff_call_item":
+                self.calls.append(call)
+            else:
+                call = None
+            self.items.append(
+                {
+                    "id": str(derived(self.id, f"item:{index}")),
+                    "run_id": str(self.run.id),
+                    "agent_id": str(self.agent_id),
+                    "model_response_id": str(self.id),
+                    "tool_call_id": str(call.id) if call is not None else None,
+                    "turn": self.turn,
+                    "position": self.run.next_position(),
+                    "item_type": kind,
+                    "role": plain_text(item.get("role")),
+                    "item_data": storable(item),
+                }
+            )
+        for call in self.calls:
+            call.position = self.run.next_position()
+
+    def _call(self, index: int, item: dict[str, Any]) -> Call:
+        columns = call_columns(item)
+        tool = self.tools.get(columns["tool_name"])
+        here = is_made_here(item)
+        tool_id = self.run.definitions.tool_ids.get((self.agent_id, columns["tool_name"]))
+        row = {
+            "id": str(derived(self.id, f"call:{index}")),
+            "run_id": str(self.run.id),
+            "agent_id": str(self.agent_id),
+            "tool_id": str(tool_id) if tool_id is not None else None,
+            "model_response_id": str(self.id),
+            "turn": self.turn,
+            **columns,
+            "status": "pending" if here else "executed",
+            "completed_at": not here,
+            "safe_to_repeat": is_safe_to_repeat(tool),
+        }
+        return Call(id=uuid.UUID(row["id"]), row=row, position=0, number=None)
+
+
+def _expect_calls(run: Run, step: _ModelStep, response: ModelResponse) -> None:
+    """Draw the numbers of the calls the model asked for, in the order it asked."""
+    step.lay_out(response)
+    # Calls that an earlier turn never made are over, and providers may reuse their ids.
+    run.calls.clear()
+    run.made.clear()
+    for call in step.calls:
+        if call.row["status"] == "pending":
+            draw_numbers(run, call, step.tools.get(call.row["tool_name"]))
+            run.calls.setdefault(call.row["call_id"], deque()).append(call)
+
+
+def draw_numbers(run: Run, call: Call, tool: Tool | None) -> None:
+    """Draw the numbers of a call and of the checks of its tool."""
+    if isinstance(tool, FunctionTool):
+        for index in range(len(tool.tool_input_guardrails or ())):
+            call.checks["input", index] = run.draw()
+    call.number = run.draw()
+    if isinstance(tool, FunctionTool):
+        for index in range(len(tool.tool_output_guardrails or ())):
+            call.checks["output", index] = run.draw()
+
+
