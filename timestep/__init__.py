@@ -1,6 +1,6 @@
 """Durable, queryable OpenAI Agents SDK runs on DBOS and PostgreSQL."""
 
-from timestep import errors
+from timestep import errors, offline
 from timestep.approvals import (
     Interruption,
     ResumeResult,
@@ -21,6 +21,7 @@ __all__ = [
     "errors",
     "install",
     "list_interruptions",
+    "offline",
     "resume_workflow",
     "resume_workflow_sync",
     "run_agent",

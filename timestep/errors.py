@@ -12,7 +12,9 @@
     ├── NotDurableError             this agent or call cannot be made durable
     ├── EntrypointError             an entrypoint cannot be used
     │   ├── UnknownEntrypointError
-    │   └── InvalidInputError       the input does not fit the entrypoint
+    │   ├── InvalidInputError       the input does not fit the entrypoint
+    │   └── AlreadyStartedError     the id is taken by another start
+    ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── UnknownRunError
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
@@ -84,6 +86,14 @@ class UnknownEntrypointError(EntrypointError):
 
 class InvalidInputError(EntrypointError):
     """The input does not fit the entrypoint's signature."""
+
+
+class AlreadyStartedError(EntrypointError):
+    """A workflow with this id was started already, differently."""
+
+
+class InvalidQueryError(TimestepError):
+    """A filter, limit or cursor cannot be used."""
 
 
 class UnknownRunError(TimestepError):

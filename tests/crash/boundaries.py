@@ -1,0 +1,114 @@
+"""Names every boundary of every step of a run, and dies at the one asked for.
+
+Loaded in the process under test. A boundary's label says where it lies and of which step:
+`before`, `after` (the effect happened), `committed` (our transaction), `recorded` (DBOS's).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbos._sys_db import SystemDatabase
+
+from timestep import calls, checks, steps, turns
+from timestep.recorder import Recorder
+
+
+
+@dataclass
+class _Current:
+    """The step that is being performed, and what it did to the world."""
+
+    name: str
+    effects: list[str] = field(default_factory=list)
+
+
+_current: ContextVar[_Current | None] = ContextVar("current", default=None)
+
+
+class Boundaries:
+    """Logs boundaries and effects to a file that outlives the process."""
+
+    def __init__(self, log: Path, kill_at: str | None) -> None:
+        self.kill_at = kill_at
+        self._passed: dict[str, int] = {}
+        self._file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def reach(self, label: str) -> None:
+        self._passed[label] = self._passed.get(label, 0) + 1
+        if self._passed[label] > 1:
+            label = f"{label} #{self._passed[label]}"
+        os.write(self._file, f"{label}\n".encode())
+        if label == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def effect(self, name: str) -> None:
+        """Something happened in the world that must not happen twice."""
+        os.write(self._file, f"effect {name}\n".encode())
+        if (current := _current.get()) is not None:
+            current.effects.append(name)
+
+    def install(self) -> None:
+        """Put the boundaries around every step, commit and record of this process."""
+        self._around_steps()
+        self._after_commits()
+        self._after_records()
+
+    def _around_steps(self) -> None:
+        for kind in (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck):
+            kind.effect = self._bounded(kind.effect)  # type: ignore[assignment,method-assign]
+        perform = steps.perform
+
+        async def named(step: Any) -> Any:
+            token = _current.set(_Current(step.name))
+            try:
+                return await perform(step)
+            finally:
+                _current.reset(token)
+
+        for module in (turns, calls, checks):
+            module.perform = named  # type: ignore[attr-defined]
+
+    def _bounded(self, effect: Any) -> Any:
+        async def bounded(step: Any) -> Any:
+            self.reach(f"before {step.name}")
+            result = await effect(step)
+            self.reach(f"after {step.name}")
+            return result
+
+        return bounded
+
+    def _after_commits(self) -> None:
+        commit, begin = Recorder.commit, Recorder.begin
+
+        async def committed(recorder: Recorder, owner: Any, rows: Any) -> None:
+            await commit(recorder, owner, rows)
+            current = _current.get() or _Current("end of run")
+            if any(row["status"] == "started" for row in rows.get("tool_calls", ())):
+                self.reach(f"intended {current.name}")
+                return
+            for name in current.effects:
+                os.write(self._file, f"kept {name}\n".encode())
+            self.reach(f"committed {current.name}")
+
+        async def begun(recorder: Recorder, owner: Any, *args: Any) -> Any:
+            journal = await begin(recorder, owner, *args)
+            self.reach("committed start of run")
+            return journal
+
+        Recorder.commit = committed  # type: ignore[method-assign]
+        Recorder.begin = begun  # type: ignore[method-assign]
+
+    def _after_records(self) -> None:
+        record = SystemDatabase.record_operation_result
+
+        def recorded(system: Any, result: Any, **options: Any) -> None:
+            record(system, result, **options)
+            self.reach(f"recorded {result['function_name']}")
+
+        SystemDatabase.record_operation_result = recorded  # type: ignore[method-assign]

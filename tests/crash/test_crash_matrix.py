@@ -1,0 +1,186 @@
+"""Kill a run at every boundary of every step, recover it, and find nothing changed.
+
+Every scenario is run once undisturbed. Then, for each boundary it passed, a process that
+runs it is killed there with SIGKILL and another recovers it: the answer, every row and
+DBOS's steps must be those of the undisturbed run, and an effect whose outcome was committed
+must not have happened again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.harness import Outcome, Zygote, database, labels, observed
+
+WORKERS = 2
+
+DECISIONS = {
+    "c1": {"approve": ["c1"]},
+    "c3": {"reject": ["c3"], "message": "b stays"},
+}
+
+SCENARIOS = {
+    "trip": "Oslo is sunny / Rome is sunny / booked Rome / ",
+    "streamed": "Oslo is sunny / Rome is sunny / booked Rome / ",
+    "fails": "UserError: Error running tool breaks: no more fuel",
+    "tripped": "InputGuardrailTripwireTriggered",
+    "approved": "Oslo is sunny / deleted a / b stays",
+}
+
+
+@pytest.fixture(scope="module")
+def zygotes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Zygote]]:
+    started = [Zygote(tmp_path_factory.mktemp(f"zygote{n}")) for n in range(WORKERS)]
+    yield started
+    for zygote in started:
+        zygote.close()
+
+
+class Matrix:
+    """Lives of one scenario, each in a database of its own."""
+
+    def __init__(self, server: str, template: str, zygotes: list[Zygote], folder: Path) -> None:
+        self.server = server
+        self.template = template
+        self.folder = folder
+        self.names = itertools.count()
+        self.free: queue.SimpleQueue[Zygote] = queue.SimpleQueue()
+        for zygote in zygotes:
+            self.free.put(zygote)
+
+    def lives(self, scenario: str, kill_at: str | None) -> Outcome:
+        """What is left after a life that ends at `kill_at`, if any, and one that recovers."""
+        number = next(self.names)
+        log = self.folder / f"{number}.log"
+        zygote = self.free.get()
+        try:
+            with database(self.server, f"crash_{number}", self.template) as url:
+                if kill_at is not None:
+                    first = zygote.live(scenario, url, log, kill_at, DECISIONS)
+                    assert first is None, f"the run never came to {kill_at!r}"
+                result = zygote.live(scenario, url, log, None, DECISIONS)
+                return observed(url, log, result)
+        finally:
+            self.free.put(zygote)
+
+
+@pytest.fixture
+def matrix(
+    server: str, crash_template: str, zygotes: list[Zygote], tmp_path: Path
+) -> Matrix:
+    return Matrix(server, crash_template, zygotes, tmp_path)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
+    matrix: Matrix, scenario: str, record_property: Any
+) -> None:
+    whole = matrix.lives(scenario, None)
+    assert whole.result.startswith(SCENARIOS[scenario])
+    assert whole.doubled() == []
+    points = labels(whole.log)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        outcomes = dict(
+            zip(points, pool.map(lambda p: matrix.lives(scenario, p), points), strict=True)
+        )
+
+    for point, outcome in outcomes.items():
+        assert outcome.doubled() == [], point
+        assert outcome.result == whole.result, point
+        for table, rows in whole.rows.items():
+            assert outcome.rows[table] == rows, (point, table)
+        assert _own(outcome.steps) == _own(whole.steps), point
+    record_property("kill points", len(points))
+    print(f"crash matrix: {scenario}: {len(points)} kill points, 0 effects doubled")
+
+
+def _own(steps: list[tuple[int, str]]) -> list[str]:
+    """The steps without those of a wait, whose number depends on when a person decides."""
+    waits = ("approval: ", "DBOS.")
+    return [name for _, name in steps if not name.startswith(waits)]
+
+
+def _refund(matrix: Matrix, kill_at: str, decision: dict[str, Any]) -> Outcome:
+    number = next(matrix.names)
+    log = matrix.folder / f"{number}.log"
+    zygote = matrix.free.get()
+    try:
+        with database(matrix.server, f"crash_{number}", matrix.template) as url:
+            assert zygote.live("refunded", url, log, kill_at) is None
+            result = zygote.live("refunded", url, log, None, {"c1": decision})
+            return observed(url, log, result)
+    finally:
+        matrix.free.put(zygote)
+
+
+def _refunds(outcome: Outcome) -> int:
+    return outcome.log.count("effect tool refund 5")
+
+
+@pytest.mark.parametrize("kill_at", ["intended tool: refund (c1)", "after tool: refund (c1)"])
+@pytest.mark.parametrize(
+    ("decision", "answer", "made_again", "status"),
+    [
+        ({"approve": ["c1"]}, "refunded 5", True, "executed"),
+        ({"reject": ["c1"]}, "It may or may not have taken effect.", False, "rejected"),
+        ({"supply": {"c1": "refunded by hand"}}, "refunded by hand", False, "executed"),
+    ],
+    ids=["approve", "reject", "supply"],
+)
+def test_a_call_in_doubt_is_made_again_only_if_a_person_says_so(
+    matrix: Matrix,
+    kill_at: str,
+    decision: dict[str, Any],
+    answer: str,
+    made_again: bool,
+    status: str,
+) -> None:
+    outcome = _refund(matrix, kill_at, decision)
+    happened_before = kill_at.startswith("after")
+    assert _refunds(outcome) == happened_before + made_again
+    assert answer in outcome.result
+    assert "Oslo is sunny" in outcome.result
+    (call,) = [c for c in outcome.rows["tool_calls"] if c["tool_name"] == "refund"]
+    assert call["status"] == status
+    (question,) = outcome.rows["interruptions"]
+    assert question["reason"] == "in_doubt"
+    assert question["resolved_by"] == "tester"
+    (run,) = outcome.rows["runs"]
+    assert run["status"] == "completed"
+
+
+@pytest.mark.parametrize("kill_at", ["before tool: refund (c1)", "committed tool: refund (c1)"])
+def test_a_call_whose_outcome_is_known_asks_nobody(matrix: Matrix, kill_at: str) -> None:
+    outcome = _refund(matrix, kill_at, {"approve": ["c1"]})
+    assert _refunds(outcome) == 1
+    assert outcome.rows["interruptions"] == []
+    assert outcome.result.startswith("Oslo is sunny / refunded 5") or "refunded 5" in outcome.result
+
+
+def test_a_call_in_doubt_twice_is_asked_about_twice(matrix: Matrix) -> None:
+    """A person said to call again, and the process died in that call, too."""
+    number = next(matrix.names)
+    log = matrix.folder / f"{number}.log"
+    zygote = matrix.free.get()
+    decision = {"c1": {"approve": ["c1"]}}
+    try:
+        with database(matrix.server, f"crash_{number}", matrix.template) as url:
+            killed_at = "after tool: refund (c1)"
+            assert zygote.live("refunded", url, log, killed_at) is None
+            assert zygote.live("refunded", url, log, killed_at, decision) is None
+            result = zygote.live("refunded", url, log, None, decision)
+            outcome = observed(url, log, result)
+    finally:
+        matrix.free.put(zygote)
+    assert _refunds(outcome) == 3
+    assert "refunded 5" in outcome.result
+    assert len(outcome.rows["interruptions"]) == 2
+    assert {row["resolution_action"] for row in outcome.rows["interruptions"]} == {"approve"}

@@ -1,0 +1,103 @@
+"""Forks processes that have everything imported: each runs or recovers one workflow.
+
+    python -m tests.crash.zygote <address of a unix socket to listen on>
+
+A request is one JSON object: `workflow`, `id`, `url`, `log`, `kill_at`, `decisions`, `result`. The answer
+is the exit status of the process that was forked for it, as `os.wait` tells it. One request
+at a time: forking needs a process of one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+import dbos
+from agents import set_tracing_disabled
+from dbos import DBOS, SetWorkflowID
+
+import timestep
+from tests.crash import scenarios
+from tests.crash.boundaries import Boundaries
+
+
+def perform(request: dict[str, Any]) -> None:
+    """Start the workflow, or recover it, and write how it ended."""
+    os.environ["TIMESTEP_DB_URL"] = request["url"]
+    set_tracing_disabled(True)
+    scenarios.boundaries = Boundaries(Path(request["log"]), request["kill_at"])
+    scenarios.boundaries.install()
+    config: dbos.DBOSConfig = {
+        "name": "crash-matrix",
+        "system_database_url": request["url"],
+        "application_version": "1",
+        "log_level": "CRITICAL",
+        "notification_listener_polling_interval_sec": 0.05,
+    }
+    DBOS(config=config)
+    DBOS.launch()
+    result = asyncio.run(_run(request))
+    Path(request["result"]).write_text(json.dumps(result))
+    DBOS.destroy()
+
+
+async def _run(request: dict[str, Any]) -> Any:
+    known = await DBOS.get_workflow_status_async(request["id"])
+    if known is None:
+        with SetWorkflowID(request["id"]):
+            workflow = getattr(scenarios, request["workflow"])
+            handle = await DBOS.start_workflow_async(workflow, "from Oslo to Rome")
+    else:
+        handle = await DBOS.retrieve_workflow_async(request["id"])
+    operator = asyncio.create_task(_decide(request["id"], request["decisions"]))
+    try:
+        return await handle.get_result(polling_interval_sec=0.02)
+    finally:
+        operator.cancel()
+
+
+async def _decide(workflow_id: str, decisions: dict[str, dict[str, Any]]) -> None:
+    """A person at the approvals: decides each question as `decisions` says for its call."""
+    while True:
+        for waiting in await timestep.list_interruptions(workflow_id=workflow_id):
+            if (decision := decisions.get(str(waiting.call_id))) is not None:
+                await timestep.resume_workflow(workflow_id, by="tester", **decision)
+        await asyncio.sleep(0.02)
+
+
+def main(address: str) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        while True:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rw") as stream:
+                _serve(stream)
+
+
+def _serve(stream: TextIO) -> None:
+    request = json.loads(stream.readline())
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            perform(request)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    stream.write(f"{status}\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,50 @@
+"""The gate of a process that ends: steps that run may end, and no other one begins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+
+_changed = threading.Condition()
+_running = 0
+_is_closed = False
+
+
+@contextlib.asynccontextmanager
+async def passing() -> AsyncIterator[None]:
+    """Hold a step back for good where the gate is closed; else count it while it runs."""
+    global _running
+    with _changed:
+        held = _is_closed
+        _running += not held
+    if held:
+        # Cancelled when DBOS is shut down; the next process executes the step.
+        await asyncio.get_running_loop().create_future()
+    try:
+        yield
+    finally:
+        with _changed:
+            _running -= 1
+            _changed.notify_all()
+
+
+def close() -> None:
+    """Let no further step begin."""
+    global _is_closed
+    with _changed:
+        _is_closed = True
+
+
+def wait(timeout: float) -> bool:
+    """Wait until no step runs, at most `timeout` seconds; whether none does."""
+    with _changed:
+        return _changed.wait_for(lambda: _running == 0, timeout)
+
+
+def reopen() -> None:
+    """For a process that launches DBOS again."""
+    global _is_closed
+    with _changed:
+        _is_closed = False

@@ -1,0 +1,434 @@
+"""Questions about runs: one run, lists of runs, and a run's items."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import datetime
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+import sqlalchemy as sa
+from dbos import WorkflowStatus
+
+from timestep.approvals import Interruption
+from timestep.database import translated
+from timestep.errors import DatabaseUnreachableError, InvalidQueryError, UnknownRunError
+from timestep.recorder import recorder
+from timestep.rows import jsonable
+from timestep.store import reads
+from timestep.system import client
+from timestep.values import restored
+
+T = TypeVar("T")
+
+Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+LONGEST_PAGE = 200
+
+_STATUS_OF: dict[str, Status] = {
+    "PENDING": "running",
+    "ENQUEUED": "running",
+    "DELAYED": "running",
+    "SUCCESS": "completed",
+    "ERROR": "failed",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+    "CANCELLED": "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Requests and tokens of a run, without those of the runs inside it."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    """As the provider counted: not always input plus output."""
+
+
+@dataclass(frozen=True)
+class RunError:
+    """What ended a run."""
+
+    type: str
+    """The name of the exception's class."""
+    message: str
+    turn: int | None
+    """The turn in which it happened, counted from 1."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run; or a workflow that has not begun one, which has no `id`."""
+
+    id: str | None
+    workflow_id: str | None
+    workflow_name: str | None
+    status: Status
+    workflow_status: str | None = None
+    """DBOS's status of the workflow; of one run asked for, not in a list."""
+    parent_run_id: str | None = None
+    """The run inside which this one was started."""
+    agent_name: str | None = None
+    current_agent_name: str | None = None
+    """The agent that acted last."""
+    session_id: str | None = None
+    input: Any = None
+    """What the agent was given; of a workflow without a run, its arguments."""
+    final_output: Any = None
+    turns: int = 0
+    error: RunError | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = None
+    """Estimated, in US dollars; None where the price of a model is not known."""
+    interruptions: list[Interruption] = field(default_factory=list)
+    """What it and the runs inside it asked, oldest first, decided or not."""
+    started_at: datetime.datetime | None = None
+    completed_at: datetime.datetime | None = None
+
+
+@dataclass(frozen=True)
+class RunItem:
+    """One item of a run: a message, a call, a call's output."""
+
+    id: str
+    run_id: str
+    position: int
+    turn: int
+    """Counted from 1; 0 for the input."""
+    item_type: str
+    """As the SDK names it, such as `message_output_item`."""
+    role: str | None
+    agent_name: str | None
+    tool_call_id: str | None
+    """The row of `tool_calls` that it belongs to."""
+    item_data: Any
+    """The provider's item."""
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One tool call of a run."""
+
+    id: str
+    turn: int
+    call_id: str
+    tool_name: str
+    tool_type: str
+    arguments: Any
+    status: str
+    """`pending`, `approved`, `rejected`, `started`, `in_doubt`, `executed` or `failed`."""
+    output: Any
+    error: Any
+    is_error: bool
+    """Whether the output is the error text that the model was given."""
+    attempts: int
+    duration_ms: int | None
+    started_at: datetime.datetime | None
+    completed_at: datetime.datetime | None
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """A part of a list."""
+
+    items: list[T]
+    next_cursor: str | None
+    """What to ask for the next part with; None: this is the last one."""
+
+
+async def get_run(run_or_workflow_id: str) -> Run:
+    """One run, or the newest top-level run of a workflow.
+
+    A workflow that has not begun a run is shown by what DBOS knows of it.
+
+    Args:
+        run_or_workflow_id: The id of either.
+
+    Raises:
+        UnknownRunError: There is neither.
+        DatabaseError: The database refused, or is away.
+    """
+    return await asyncio.to_thread(_get_run, str(run_or_workflow_id))
+
+
+def _get_run(name: str) -> Run:
+    found = reading(lambda connection: reads.find_run(connection, name))
+    workflow = workflow_status(str(found["workflow_id"]) if found else name)
+    if found is not None:
+        run = _with_interruptions([found])[0]
+        status = workflow.status if workflow is not None else None
+        return dataclasses.replace(run, workflow_status=status)
+    if workflow is None:
+        raise UnknownRunError(f"there is no run and no workflow {name!r}: see `timestep runs`")
+    return _without_run(workflow)
+
+
+async def list_runs(
+    *,
+    status: str | None = None,
+    agent: str | None = None,
+    session_id: str | None = None,
+    workflow_id: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[Run]:
+    """Runs, newest first; runs inside runs are among them, with their `parent_run_id`.
+
+    Args:
+        status: One of `running`, `completed`, `failed`, `interrupted`, `cancelled`.
+        agent: The name of the agent that began.
+        session_id: The id of a `DatabaseSession`.
+        workflow_id: The workflow that they belong to.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page, with the same filters.
+
+    Raises:
+        InvalidQueryError: The status, limit or cursor cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    if status is not None and status not in STATUSES:
+        raise InvalidQueryError(f"status {status!r} is not one of {', '.join(STATUSES)}")
+    before = _run_place(cursor)
+    size = _page_size(limit)
+
+    def work() -> list[Run]:
+        rows = reading(
+            lambda connection: reads.list_runs(
+                connection,
+                status=status,
+                agent=agent,
+                session_key=session_id,
+                workflow_id=workflow_id,
+                before=before,
+                limit=size + 1,
+            )
+        )
+        return _with_interruptions(rows)
+
+    return _page(
+        await asyncio.to_thread(work),
+        size,
+        lambda run: [run.started_at.isoformat() if run.started_at else None, run.id],
+    )
+
+
+async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[RunItem]:
+    """A run's items in their order.
+
+    Args:
+        run_id: The id of the run, or of a workflow, whose newest run is meant.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page.
+
+    Raises:
+        InvalidQueryError: The limit or cursor cannot be used.
+        UnknownRunError: There is no such run.
+        DatabaseError: The database refused, or is away.
+    """
+    size = _page_size(limit)
+    after = _item_place(cursor)
+
+    def work() -> list[RunItem]:
+        run = _get_run(str(run_id))
+        if run.id is None:
+            return []
+        id_ = uuid.UUID(run.id)
+        rows = reading(
+            lambda connection: reads.list_items(connection, id_, after=after, limit=size + 1)
+        )
+        return [_of_row(RunItem, row) for row in rows]
+
+    return _page(await asyncio.to_thread(work), size, lambda item: item.position)
+
+
+async def list_tool_calls(run_id: str) -> list[ToolCall]:
+    """A run's tool calls in the order in which the model asked for them.
+
+    Raises:
+        UnknownRunError: `run_id` is not the id of a run.
+        DatabaseError: The database refused, or is away.
+    """
+    id_ = reads.as_uuid(run_id)
+    if id_ is None:
+        raise UnknownRunError(f"{run_id!r} is not the id of a run")
+    rows = await asyncio.to_thread(
+        lambda: reading(lambda connection: reads.list_tool_calls(connection, id_))
+    )
+    return [_of_row(ToolCall, row) for row in rows]
+
+
+def reading(work: Callable[[sa.Connection], T]) -> T:
+    """What `work` reads. A database that is away is an error, not waited for.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    found = recorder()
+
+    def attempt() -> T:
+        with translated(found.url), found.engine.connect() as connection:
+            return work(connection)
+
+    try:
+        return attempt()
+    except DatabaseUnreachableError:
+        # A pooled connection that was lost while nobody looked: a new one tells.
+        return attempt()
+
+
+def check_database() -> None:
+    """See that the database answers.
+
+    Raises:
+        DatabaseError: It does not.
+    """
+    reading(reads.ping)
+
+
+def workflow_status(workflow_id: str) -> WorkflowStatus | None:
+    """What DBOS knows of a workflow; None: nothing.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    with translated(recorder().url):
+        found = client().list_workflows(workflow_ids=[workflow_id])
+    return found[0] if found else None
+
+
+def _without_run(workflow: WorkflowStatus) -> Run:
+    status = _STATUS_OF[workflow.status]
+    error = None
+    if status == "failed":
+        cause = workflow.error
+        name = getattr(cause, "name", None) or type(cause).__name__
+        reason = str(cause) if cause is not None else "it was started too many times"
+        error = RunError(type=str(name) if cause is not None else workflow.status, message=reason, turn=None)
+    given = workflow.input or {"args": (), "kwargs": {}}
+    return Run(
+        id=None,
+        workflow_id=workflow.workflow_id,
+        workflow_name=workflow.name,
+        status=status,
+        workflow_status=workflow.status,
+        input=jsonable([*given["args"]] or given["kwargs"]),
+        final_output=jsonable(workflow.output),
+        error=error,
+        started_at=_moment(workflow.created_at),
+        completed_at=_moment(workflow.completed_at),
+    )
+
+
+def _moment(milliseconds: int | None) -> datetime.datetime | None:
+    if milliseconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
+
+
+def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:
+    if not rows:
+        return []
+    ids = [row["id"] for row in rows]
+    asked = reading(lambda connection: reads.interruptions(connection, ids))
+    return [
+        _run(row, [one for one in asked if row["id"] in (one["run_id"], one["root_run_id"])])
+        for row in rows
+    ]
+
+
+def _run(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:
+    error = None
+    if row["error_type"] is not None:
+        error = RunError(row["error_type"], row["error_message"] or "", row["error_turn"])
+    usage = {spec.name: row[spec.name] or 0 for spec in dataclasses.fields(Usage)}
+    cost = row["estimated_cost"]
+    return Run(
+        id=str(row["id"]),
+        workflow_id=row["workflow_id"],
+        workflow_name=row["workflow_name"],
+        status=row["status"],
+        parent_run_id=str(row["parent_run_id"]) if row["parent_run_id"] else None,
+        agent_name=row["agent_name"],
+        current_agent_name=row["current_agent_name"],
+        session_id=row["session_key"],
+        input=restored(row["input"]),
+        final_output=restored(row["final_output"]),
+        turns=row["current_turn"],
+        error=error,
+        usage=Usage(**usage),
+        cost=float(cost) if cost is not None else None,
+        interruptions=[_of_row(Interruption, one) for one in asked],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+    )
+
+
+def _of_row(kind: type[T], row: dict[str, Any]) -> T:
+    """A row as a dataclass: ids as text, JSON as it was."""
+    values = {spec.name: row[spec.name] for spec in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(
+        **{
+            name: str(value) if isinstance(value, uuid.UUID) else restored(value)
+            for name, value in values.items()
+        }
+    )
+
+
+# Pages
+
+
+def _page_size(limit: int) -> int:
+    if not 1 <= limit <= LONGEST_PAGE:
+        raise InvalidQueryError(f"limit {limit!r} is not between 1 and {LONGEST_PAGE}")
+    return limit
+
+
+def _page(found: list[T], size: int, place: Callable[[T], Any]) -> Page[T]:
+    """One item more than the page holds was asked for: it tells whether there is a next page."""
+    items = found[:size]
+    if len(found) <= size:
+        return Page(items, None)
+    text = json.dumps(place(items[-1]), separators=(",", ":"))
+    return Page(items, base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+
+
+def _run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
+    if cursor is None:
+        return None
+    try:
+        moment, id_ = _opened(cursor)
+        return datetime.datetime.fromisoformat(moment), uuid.UUID(id_)
+    except (ValueError, TypeError, AttributeError):
+        raise _bad(cursor) from None
+
+
+def _item_place(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        position = _opened(cursor)
+    except ValueError:
+        raise _bad(cursor) from None
+    if type(position) is not int or not 0 <= position < 2**31:
+        raise _bad(cursor)
+    return position
+
+
+def _opened(cursor: str) -> Any:
+    text = cursor.encode("ascii")
+    return json.loads(base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True))
+
+
+def _bad(cursor: str) -> InvalidQueryError:
+    return InvalidQueryError(f"{cursor!r} is not a cursor of this list: use a page's next_cursor")

@@ -1,0 +1,220 @@
+"""What the API, the command line and the pages read: runs, and what belongs to them."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from timestep.tables import definitions, runs, sessions
+
+Row = dict[str, Any]
+
+_RUN = runs.runs
+_ITEM = runs.run_items
+_CALL = runs.tool_calls
+_ASKED = runs.interruptions
+_USAGE = runs.usage_metrics
+_AGENT = definitions.agents.alias("agent")
+_CURRENT = definitions.agents.alias("current_agent")
+_SESSION = sessions.sessions
+
+_USAGE_COLUMNS = (
+    "requests",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "estimated_cost",
+)
+
+_RUNS = (
+    sa.select(
+        _RUN.c.id,
+        _RUN.c.workflow_id,
+        _RUN.c.workflow_name,
+        _RUN.c.parent_run_id,
+        _AGENT.c.name.label("agent_name"),
+        _CURRENT.c.name.label("current_agent_name"),
+        _SESSION.c.session_key,
+        _RUN.c.status,
+        _RUN.c.input,
+        _RUN.c.final_output,
+        _RUN.c.current_turn,
+        _RUN.c.error_type,
+        _RUN.c.error_message,
+        _RUN.c.error_turn,
+        _RUN.c.started_at,
+        _RUN.c.completed_at,
+        *(_USAGE.c[name] for name in _USAGE_COLUMNS),
+    )
+    .select_from(_RUN)
+    .join(_AGENT, _AGENT.c.id == _RUN.c.agent_id)
+    .outerjoin(_CURRENT, _CURRENT.c.id == _RUN.c.current_agent_id)
+    .outerjoin(_SESSION, _SESSION.c.id == _RUN.c.session_id)
+    .outerjoin(_USAGE, _USAGE.c.run_id == _RUN.c.id)
+    .where(_RUN.c.deleted_at.is_(None))
+)
+
+
+def list_runs(
+    connection: sa.Connection,
+    *,
+    status: str | None = None,
+    agent: str | None = None,
+    session_key: str | None = None,
+    workflow_id: str | None = None,
+    before: tuple[datetime.datetime, uuid.UUID] | None = None,
+    limit: int,
+) -> list[Row]:
+    """Runs, newest first; with `before`, those after that place in the list."""
+    query = _RUNS
+    if status is not None:
+        query = query.where(_RUN.c.status == status)
+    if agent is not None:
+        query = query.where(_AGENT.c.name == agent)
+    if session_key is not None:
+        query = query.where(_SESSION.c.session_key == session_key)
+    if workflow_id is not None:
+        query = query.where(_RUN.c.workflow_id == workflow_id)
+    if before is not None:
+        place = sa.tuple_(sa.literal(before[0]), sa.literal(before[1], sa.Uuid()))
+        query = query.where(sa.tuple_(_RUN.c.started_at, _RUN.c.id) < place)
+    return _rows(connection, query.order_by(_RUN.c.started_at.desc(), _RUN.c.id.desc()).limit(limit))
+
+
+def find_run(connection: sa.Connection, name: str) -> Row | None:
+    """The run with this id, or the newest top-level run of the workflow with this id."""
+    run_id = as_uuid(name)
+    of_workflow = sa.and_(_RUN.c.workflow_id == name, _RUN.c.parent_run_id.is_(None))
+    query = _RUNS.where(of_workflow if run_id is None else sa.or_(_RUN.c.id == run_id, of_workflow))
+    order = [_RUN.c.started_at.desc(), _RUN.c.workflow_step.desc()]
+    if run_id is not None:
+        order.insert(0, (_RUN.c.id == run_id).desc())
+    found = _rows(connection, query.order_by(*order).limit(1))
+    return found[0] if found else None
+
+
+def unfinished_roots(connection: sa.Connection, workflow_id: str) -> list[uuid.UUID]:
+    """The top-level runs of a workflow that have not ended."""
+    query = sa.select(_RUN.c.id).where(
+        _RUN.c.workflow_id == workflow_id,
+        _RUN.c.parent_run_id.is_(None),
+        _RUN.c.completed_at.is_(None),
+    )
+    return list(connection.execute(query).scalars())
+
+
+def list_items(
+    connection: sa.Connection, run_id: uuid.UUID, *, after: int | None, limit: int
+) -> list[Row]:
+    """The items of a run in their order; with `after`, those after that position."""
+    query = (
+        sa.select(
+            _ITEM.c.id,
+            _ITEM.c.run_id,
+            _ITEM.c.position,
+            _ITEM.c.turn,
+            _ITEM.c.item_type,
+            _ITEM.c.role,
+            _AGENT.c.name.label("agent_name"),
+            _ITEM.c.tool_call_id,
+            _ITEM.c.item_data,
+            _ITEM.c.created_at,
+        )
+        .select_from(_ITEM)
+        .outerjoin(_AGENT, _AGENT.c.id == _ITEM.c.agent_id)
+        .where(_ITEM.c.run_id == run_id)
+    )
+    if after is not None:
+        query = query.where(_ITEM.c.position > after)
+    return _rows(connection, query.order_by(_ITEM.c.position).limit(limit))
+
+
+def list_tool_calls(connection: sa.Connection, run_id: uuid.UUID) -> list[Row]:
+    """The tool calls of a run in the order of their requests."""
+    query = (
+        sa.select(
+            _CALL.c.id,
+            _CALL.c.turn,
+            _CALL.c.call_id,
+            _CALL.c.tool_name,
+            _CALL.c.tool_type,
+            _CALL.c.arguments,
+            _CALL.c.status,
+            _CALL.c.output,
+            _CALL.c.error,
+            _CALL.c.is_error,
+            _CALL.c.attempts,
+            _CALL.c.duration_ms,
+            _CALL.c.started_at,
+            _CALL.c.completed_at,
+        )
+        .where(_CALL.c.run_id == run_id)
+        .order_by(_CALL.c.turn, _CALL.c.created_at, _CALL.c.id)
+    )
+    return _rows(connection, query)
+
+
+def interruptions(connection: sa.Connection, run_ids: Collection[uuid.UUID]) -> list[Row]:
+    """What runs and the runs inside them ask, oldest first; `root_run_id` tells whose."""
+    asking = _RUN.alias("asking")
+    query = (
+        sa.select(
+            *(_ASKED.c[name] for name in _ASKED.c.keys() if name not in ("agent_id",)),
+            asking.c.workflow_id,
+            asking.c.root_run_id,
+            _AGENT.c.name.label("agent_name"),
+        )
+        .select_from(_ASKED)
+        .join(asking, asking.c.id == _ASKED.c.run_id)
+        .outerjoin(_AGENT, _AGENT.c.id == _ASKED.c.agent_id)
+        .where(sa.or_(asking.c.id.in_(run_ids), asking.c.root_run_id.in_(run_ids)))
+        .order_by(_ASKED.c.created_at, _ASKED.c.id)
+    )
+    return _rows(connection, query)
+
+
+def unfinished_workflows(
+    connection: sa.Connection, schema: str, application: str, executor_id: str
+) -> list[Row]:
+    """How many workflows wait for an executor to go on, by version and whether they had begun.
+
+    Those that had begun are counted for this executor only. Empty where DBOS has no tables yet.
+    """
+    known = connection.exec_driver_sql(
+        "SELECT to_regclass(%s) IS NOT NULL", (f'"{schema}".workflow_status',)
+    ).scalar_one()
+    if not known:
+        return []
+    found = connection.exec_driver_sql(
+        f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
+                count(*)::int AS workflows
+            FROM "{schema}".workflow_status
+            WHERE (status IN ('ENQUEUED', 'DELAYED')
+                OR (status = 'PENDING' AND executor_id = %(executor_id)s))
+            AND application_version IS NOT NULL
+            AND (application_name = %(application)s OR application_name IS NULL)
+            GROUP BY 1, 2""",
+        {"executor_id": executor_id, "application": application},
+    )
+    return [dict(row) for row in found.mappings()]
+
+
+def ping(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("SELECT 1")
+
+
+def as_uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[Row]:
+    return [dict(row) for row in connection.execute(query).mappings()]

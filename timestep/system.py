@@ -1,0 +1,97 @@
+"""DBOS as this process has it: whether it runs, its registry, its loop, and a client.
+
+With `timestep.ownership`, the only place that touches private names of DBOS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from dbos import DBOSClient, WorkflowSerializationFormat, _dbos
+from dbos._dbos_config import load_config
+from dbos._registrations import get_func_info
+
+from timestep.errors import ConfigurationError
+from timestep.recorder import recorder
+
+T = TypeVar("T")
+
+CONFIG_FILE = "dbos-config.yaml"
+DEFAULT_NAME = "timestep"
+
+_clients: dict[sa.URL, DBOSClient] = {}
+
+
+def application_name() -> str:
+    """DBOS's name for this application: `name` of dbos-config.yaml, or `timestep`.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    path = Path(CONFIG_FILE)
+    if not path.exists():
+        return DEFAULT_NAME
+    try:
+        found = load_config(str(path)).get("name")
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{path.absolute()} cannot be read: {reason}") from error
+    return str(found) if found else DEFAULT_NAME
+
+
+def executor_id() -> str:
+    """Which executor this process is before it launches DBOS: `DBOS__VMID`, or `local`."""
+    return os.environ.get("DBOS__VMID") or "local"
+
+
+def is_launched() -> bool:
+    """Whether this process executes workflows."""
+    dbos = _dbos._dbos_global_instance
+    return dbos is not None and dbos._sys_db_field is not None
+
+
+def registered() -> dict[str, Callable[..., Any]]:
+    """Every function decorated with `@DBOS.workflow()` so far, by its name in DBOS."""
+    registry = _dbos._dbos_global_registry
+    return {} if registry is None else dict(registry.workflow_info_map)
+
+
+def serialization_of(function: Callable[..., Any]) -> WorkflowSerializationFormat | None:
+    """How a workflow's decorator says that its input is serialized."""
+    info = get_func_info(function)
+    return None if info is None else info.serialization_type
+
+
+def client() -> DBOSClient:
+    """A client of the configured database, for what needs no launched DBOS.
+
+    It raises where the database is away; it does not wait for it.
+    """
+    found = recorder()
+    if found.url not in _clients:
+        _clients[found.url] = DBOSClient(
+            system_database_engine=found.transactions,
+            application_name=application_name(),
+            retry_connection_errors=False,
+            lazy=True,
+        )
+    return _clients[found.url]
+
+
+async def on_workflow_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await `work` on the event loop where DBOS runs workflows; it outlives the caller's."""
+    loop = _dbos._get_dbos_instance()._background_event_loop.target_loop()
+    if loop is None or loop is asyncio.get_running_loop():
+        return await work()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), loop))
+
+
+def stop_dequeuing() -> None:
+    """Take no further workflow from any queue; those that run go on."""
+    for event in _dbos._get_dbos_instance().background_thread_stop_events:
+        event.set()

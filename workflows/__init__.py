@@ -1,0 +1,1 @@
+"""Agent entrypoints, one a file: `timestep serve` finds every workflow here."""
