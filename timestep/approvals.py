@@ -100,9 +100,7 @@ async def run_agent(
         ConfigurationError: An option has a value that is not one of those above.
     """
     if on_interruption not in ("wait", "return"):
-        raise ConfigurationError(
-            f"on_interruption is 'wait' or 'return', not {on_interruption!r}"
-        )
+        raise ConfigurationError(f"on_interruption is 'wait' or 'return', not {on_interruption!r}")
     result = await _run(agent, run_input, session, stream, runner_options)
     while result.interruptions and on_interruption == "wait":
         state = await _decided_state(result, approval_timeout)
@@ -122,11 +120,11 @@ async def _run(
 
 
 async def _decided_state(
-    result: RunResult | RunResultStreaming, timeout: float | None
+    result: RunResult | RunResultStreaming, patience: float | None
 ) -> RunState[Any]:
     """The state of an interrupted run once everything it asks is decided."""
     run = _run_of(result)
-    rows = await _wait_for_decisions(run, timeout)
+    rows = await _wait_for_decisions(run, patience)
     newest = {row["tool_call_id"]: row for row in rows}
     state = result.to_state()
     for item in state.get_interruptions():
@@ -161,11 +159,11 @@ def _run_of(result: RunResult | RunResultStreaming) -> Run:
     raise UnknownRunError("the interrupted run is not one of this workflow's")
 
 
-async def _wait_for_decisions(run: Run, timeout: float | None) -> list[dict[str, Any]]:
+async def _wait_for_decisions(run: Run, patience: float | None) -> list[dict[str, Any]]:
     """Sleep durably until nothing of a run is undecided; the decisions, oldest first."""
     deadline: float | None = None
-    if timeout is not None:
-        deadline = await DBOS.run_step_async({"name": "approval: asked"}, time.time) + timeout
+    if patience is not None:
+        deadline = await DBOS.run_step_async({"name": "approval: asked"}, time.time) + patience
     while True:
         open_count = await DBOS.run_step_async(
             {"name": "approval: look"}, _count_open, run, deadline
@@ -180,7 +178,9 @@ def _count_open(run: Run, deadline: float | None) -> int:
     """How many questions wait; after the deadline they are rejected first."""
     rows = while_away(lambda: _of_root(run, resolved=False))
     if rows and deadline is not None and time.time() >= deadline:
-        decisions = [_decision(row, "reject", "Nobody decided in time.", by="timeout") for row in rows]
+        decisions = [
+            _decision(row, "reject", "Nobody decided in time.", by="timeout") for row in rows
+        ]
         with recorder().transactions.begin() as connection:
             store.resolve(connection, decisions)
         return 0
@@ -220,9 +220,7 @@ async def list_interruptions(
 
     def read() -> list[dict[str, Any]]:
         with recorder().engine.connect() as connection:
-            return store.select(
-                connection, workflow_id=workflow_id, run_id=run, resolved=resolved
-            )
+            return store.select(connection, workflow_id=workflow_id, run_id=run, resolved=resolved)
 
     return [_interruption(row) for row in await in_thread(lambda: while_away(read))]
 

@@ -210,4 +210,6 @@ def _unexpected(run: Run, tool: FunctionTool, context: ToolContext[Any]) -> Call
         **columns,
         "safe_to_repeat": is_safe_to_repeat(tool),
     }
-    return Call(id=uuid.UUID(str(call_id)), row=row, position=run.next_position(), number=run.draw())
+    return Call(
+        id=uuid.UUID(str(call_id)), row=row, position=run.next_position(), number=run.draw()
+    )

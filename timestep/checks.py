@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from agents import Agent, GuardrailFunctionOutput
@@ -100,7 +100,9 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
         return {"guardrail_results": [row]}
 
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
-        return {"guardrail_results": [{**self._row(duration_ms), "error": storable(dict(envelope))}]}
+        return {
+            "guardrail_results": [{**self._row(duration_ms), "error": storable(dict(envelope))}]
+        }
 
     def replayed(self, row: dict[str, Any]) -> GuardrailFunctionOutput:
         self.position = row["position"]
@@ -170,10 +172,11 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
         }
 
     def rows(self, value: ToolGuardrailFunctionOutput, duration_ms: int) -> Rows:
+        behavior: Mapping[str, Any] = value.behavior
         row = {
             **self._row(duration_ms),
-            "behavior": value.behavior["type"],
-            "message": plain_text(value.behavior.get("message")),
+            "behavior": behavior["type"],
+            "message": plain_text(behavior.get("message")),
             "output_info": storable(encode(value.output_info)),
         }
         return {"tool_guardrail_results": [row]}

@@ -6,10 +6,11 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote_plus
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from timestep import config, embedded
@@ -61,11 +62,13 @@ def parse_url(text: str) -> sa.URL:
             url = _libpq_url(f"postgresql://{rest}")
         else:
             url = sa.make_url(f"{DRIVER}://{rest}")
-        # Building the arguments checks hosts and ports.
-        url.get_dialect()().create_connect_args(url)
+        _, parameters = url.get_dialect()().create_connect_args(url)
+        make_conninfo(**parameters)
     except (ArgumentError, ValueError, psycopg.ProgrammingError):
         # Not chained: a parser's message may quote the password.
         raise _unusable(text, "its host, port or parameters cannot be read") from None
+    if url.host and "@" in url.host:
+        raise _unusable(text, "write an @ in the password as %40")
     if not url.database:
         raise _unusable(text, "no database is named: add /name")
     return url
@@ -75,7 +78,7 @@ def shown(url: sa.URL) -> str:
     """`url` for people: without the driver, and with every password masked."""
     masked = {name: _MASK for name in _SECRET_PARAMETERS if name in url.query}
     plain = url.set(drivername="postgresql").update_query_dict(masked)
-    return plain.render_as_string(hide_password=True)
+    return plain.render_as_string(hide_password=True).replace(quote_plus(_MASK), _MASK)
 
 
 def database_url() -> sa.URL:
@@ -207,7 +210,7 @@ def _connecting(text: str, url: sa.URL | None) -> str:
         return f"{unknown[0]}: check the user of TIMESTEP_DB_URL"
     if forbidden := re.search(r"(no pg_hba\.conf entry.*|permission denied for database.*)", text):
         return f"{forbidden[1]}: the server does not let this user in"
-    return text
+    return re.sub(r"^connection (failed|is bad): ", "", text)
 
 
 def _at(url: sa.URL | None) -> str:

@@ -27,6 +27,7 @@ from timestep.values import Json, plain_text, storable
 _NAMESPACE = uuid.UUID("6f2d7d55-6b0e-5f0a-9a53-2f6f6a1c7d10")
 
 Row = dict[str, Any]
+RunGuardrail = InputGuardrail[Any] | OutputGuardrail[Any]
 
 _SETTINGS_COLUMNS = (
     "temperature",
@@ -65,7 +66,7 @@ class Definitions:
 
 def describe(
     roots: Iterable[Agent[Any]],
-    guardrails: Iterable[InputGuardrail[Any] | OutputGuardrail[Any]] = (),
+    guardrails: Iterable[RunGuardrail] = (),
 ) -> Definitions:
     """The rows of the agents that can be reached from `roots`, handoff cycles included.
 
@@ -97,10 +98,8 @@ def content_id(kind: str, content: Mapping[str, Json]) -> uuid.UUID:
 def _describe_agent(found: Definitions, agent: Agent[Any]) -> None:
     settings = _settings_row(agent.model_settings)
     tools = [(tool, _tool_row(tool)) for tool in agent.tools]
-    guardrails = [
-        (guardrail, _guardrail_row(guardrail))
-        for guardrail in [*agent.input_guardrails, *agent.output_guardrails]
-    ]
+    own: list[RunGuardrail] = [*agent.input_guardrails, *agent.output_guardrails]
+    guardrails = [(guardrail, _guardrail_row(guardrail)) for guardrail in own]
     handoffs = [_handoff_row(config) for config, _ in _handoffs(agent)]
     mcp_servers = [_mcp_server_row(server) for server in agent.mcp_servers]
     instructions = agent.instructions
@@ -148,9 +147,7 @@ def _link(
     found.rows.setdefault(table, {}).setdefault((agent_id, target), row)
 
 
-def _describe_guardrail(
-    found: Definitions, guardrail: InputGuardrail[Any] | OutputGuardrail[Any]
-) -> None:
+def _describe_guardrail(found: Definitions, guardrail: RunGuardrail) -> None:
     row = _guardrail_row(guardrail)
     found.guardrail_ids[id(guardrail)] = row["id"]
     found.add("guardrails", row)
@@ -160,10 +157,11 @@ def _add_tool(found: Definitions, tool: Tool, row: Row) -> None:
     found.add("tools", row)
     if not isinstance(tool, FunctionTool):
         return
-    for kind, guardrails in (
+    both: list[tuple[str, list[Any]]] = [
         ("input", tool.tool_input_guardrails or []),
         ("output", tool.tool_output_guardrails or []),
-    ):
+    ]
+    for kind, guardrails in both:
         for position, guardrail in enumerate(guardrails):
             content: dict[str, Json] = {
                 "tool_id": str(row["id"]),
@@ -242,13 +240,11 @@ def _tool_row(tool: Tool) -> Row:
             "timeout_seconds": tool.timeout_seconds,
             "timeout_behavior": tool.timeout_behavior,
         }
-        guardrails = [
-            guardrail.get_name()
-            for guardrail in [
-                *(tool.tool_input_guardrails or []),
-                *(tool.tool_output_guardrails or []),
-            ]
+        checks: list[Any] = [
+            *(tool.tool_input_guardrails or []),
+            *(tool.tool_output_guardrails or []),
         ]
+        guardrails = [check.get_name() for check in checks]
     content["needs_approval"] = _enabled(getattr(tool, "needs_approval", False))
     return {"id": content_id("tool", {**content, "guardrails": guardrails}), **content}
 
@@ -256,8 +252,10 @@ def _tool_row(tool: Tool) -> Row:
 def tool_type(tool: Tool) -> str:
     """`function`, `web_search`, `hosted_mcp`, …"""
     name = type(tool).__name__.removesuffix("Tool")
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_").replace(
-        "m_c_p", "mcp"
+    return (
+        "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+        .strip("_")
+        .replace("m_c_p", "mcp")
     )
 
 
@@ -295,14 +293,16 @@ def tool_options(*, safe_to_repeat: bool = True) -> Callable[[FunctionTool], Fun
     return mark
 
 
-def _guardrail_row(guardrail: InputGuardrail[Any] | OutputGuardrail[Any]) -> Row:
+def _guardrail_row(guardrail: RunGuardrail) -> Row:
     function = guardrail.guardrail_function
     content: dict[str, Json] = {
         "name": guardrail.get_name(),
         "type": "input" if isinstance(guardrail, InputGuardrail) else "output",
         "run_in_parallel": getattr(guardrail, "run_in_parallel", True),
         "function": _name(function),
-        "description": plain_text(inspect.getdoc(function)) if inspect.isroutine(function) else None,
+        "description": plain_text(inspect.getdoc(function))
+        if inspect.isroutine(function)
+        else None,
     }
     return {"id": content_id("guardrail", content), **content}
 

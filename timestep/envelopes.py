@@ -21,7 +21,9 @@ _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-i
 
 def seal(error: BaseException) -> dict[str, Json]:
     """The envelope of an error: `type`, `message`, `args`, `attributes` and `response`."""
-    args = [encode(arg) for arg in error.args] if _is_plain(error.args) else [str(error)]
+    args: list[Json] = (
+        [encode(arg) for arg in error.args] if _is_plain(error.args) else [str(error)]
+    )
     return {
         "type": type_path(type(error)),
         "message": one_line(error),

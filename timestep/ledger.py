@@ -13,7 +13,7 @@ from agents.run_internal.session_persistence import session_items_for_turn
 from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 
 from timestep.calls import output_item
-from timestep.rows import derived, item_type, jsonable, raw
+from timestep.rows import derived, jsonable, raw
 from timestep.run import Checkpoint, Rows, Run
 from timestep.values import encode, plain_text, storable
 
@@ -124,7 +124,7 @@ def _left_behind(run: Run, item: RunItem) -> dict[str, Any]:
         "agent_id": str(agent_id) if agent_id is not None else None,
         "turn": run.turn,
         "position": run.next_position(),
-        "item_type": item.type or item_type(document, ()),
+        "item_type": item.type,
         "role": plain_text(document.get("role")),
         "item_data": storable(document),
     }

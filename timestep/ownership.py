@@ -143,8 +143,8 @@ CONTROL_ERRORS = (DBOSException, DBOSWorkflowCancelledError, DBOSWorkflowConflic
 
 __all__ = [
     "CONTROL_ERRORS",
-    "DBOSWorkflowCancelledError",
     "DBOSUnexpectedStepError",
+    "DBOSWorkflowCancelledError",
     "Owner",
     "StepNumbers",
     "StepReservation",

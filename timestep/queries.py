@@ -67,6 +67,19 @@ class RunError:
 
 
 @dataclass(frozen=True)
+class Workflow:
+    """What DBOS knows of the workflow that a run belongs to."""
+
+    status: str
+    """DBOS's: `PENDING`, `ENQUEUED`, `DELAYED`, `SUCCESS`, `ERROR`, `CANCELLED` or
+    `MAX_RECOVERY_ATTEMPTS_EXCEEDED`."""
+    output: Any
+    """What the workflow returned."""
+    error: RunError | None
+    """What it raised."""
+
+
+@dataclass(frozen=True)
 class Run:
     """A run; or a workflow that has not begun one, which has no `id`."""
 
@@ -74,8 +87,6 @@ class Run:
     workflow_id: str | None
     workflow_name: str | None
     status: Status
-    workflow_status: str | None = None
-    """DBOS's status of the workflow; of one run asked for, not in a list."""
     parent_run_id: str | None = None
     """The run inside which this one was started."""
     agent_name: str | None = None
@@ -94,6 +105,8 @@ class Run:
     """What it and the runs inside it asked, oldest first, decided or not."""
     started_at: datetime.datetime | None = None
     completed_at: datetime.datetime | None = None
+    workflow: Workflow | None = None
+    """Of a run that is asked for by itself; None in a list."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +180,7 @@ def _get_run(name: str) -> Run:
     workflow = workflow_status(str(found["workflow_id"]) if found else name)
     if found is not None:
         run = _with_interruptions([found])[0]
-        status = workflow.status if workflow is not None else None
-        return dataclasses.replace(run, workflow_status=status)
+        return dataclasses.replace(run, workflow=_workflow(workflow) if workflow else None)
     if workflow is None:
         raise UnknownRunError(f"there is no run and no workflow {name!r}: see `timestep runs`")
     return _without_run(workflow)
@@ -307,26 +319,31 @@ def workflow_status(workflow_id: str) -> WorkflowStatus | None:
     return found[0] if found else None
 
 
-def _without_run(workflow: WorkflowStatus) -> Run:
-    status = _STATUS_OF[workflow.status]
+def _workflow(found: WorkflowStatus) -> Workflow:
     error = None
-    if status == "failed":
-        cause = workflow.error
-        name = getattr(cause, "name", None) or type(cause).__name__
-        reason = str(cause) if cause is not None else "it was started too many times"
-        error = RunError(type=str(name) if cause is not None else workflow.status, message=reason, turn=None)
-    given = workflow.input or {"args": (), "kwargs": {}}
+    if found.error is not None:
+        # What is recorded in a portable form keeps the class's name apart.
+        name = getattr(found.error, "name", None) or type(found.error).__name__
+        error = RunError(type=str(name), message=str(found.error), turn=None)
+    elif found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        error = RunError(found.status, "it was recovered too many times", turn=None)
+    return Workflow(status=found.status, output=jsonable(found.output), error=error)
+
+
+def _without_run(found: WorkflowStatus) -> Run:
+    workflow = _workflow(found)
+    given = found.input or {"args": (), "kwargs": {}}
     return Run(
         id=None,
-        workflow_id=workflow.workflow_id,
-        workflow_name=workflow.name,
-        status=status,
-        workflow_status=workflow.status,
+        workflow_id=found.workflow_id,
+        workflow_name=found.name,
+        status=_STATUS_OF[found.status],
         input=jsonable([*given["args"]] or given["kwargs"]),
-        final_output=jsonable(workflow.output),
-        error=error,
-        started_at=_moment(workflow.created_at),
-        completed_at=_moment(workflow.completed_at),
+        final_output=workflow.output,
+        error=workflow.error,
+        started_at=_moment(found.created_at),
+        completed_at=_moment(found.completed_at),
+        workflow=workflow,
     )
 
 

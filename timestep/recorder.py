@@ -56,9 +56,7 @@ class Recorder:
         """
         return await in_thread(lambda: self._begin(owner, definitions, values))
 
-    def _begin(
-        self, owner: Owner, definitions: Definitions, values: dict[str, Any]
-    ) -> Journal:
+    def _begin(self, owner: Owner, definitions: Definitions, values: dict[str, Any]) -> Journal:
         needed = {id_ for table in definitions.rows.values() for id_ in table}
         parameters = {
             **values,
@@ -190,8 +188,10 @@ def _is_lost_connection(error: BaseException) -> bool:
         return False
     state = getattr(error.orig, "sqlstate", None) or ""
     # 57P0x: the server is shutting down or starting; 08: connection lost.
-    return error.connection_invalidated or state.startswith(("08", "57P")) or (
-        isinstance(error.orig, psycopg.OperationalError) and not state
+    return (
+        error.connection_invalidated
+        or state.startswith(("08", "57P"))
+        or (isinstance(error.orig, psycopg.OperationalError) and not state)
     )
 
 

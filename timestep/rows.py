@@ -71,7 +71,7 @@ def jsonable(value: object) -> Any:
 
 def response_columns(response: ModelResponse) -> Row:
     """The columns of `model_responses` that hold what the model answered."""
-    output = [
+    output: list[Json] = [
         raw(item) if isinstance(item, BaseModel) else encode_item(item) for item in response.output
     ]
     usage = serialize_usage(response.usage)

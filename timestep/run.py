@@ -177,7 +177,9 @@ class Run:
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None
             rows["run_states"] = [self._checkpoint_row(state)]
-        await self.recorder.commit(self.owner, {name: given for name, given in rows.items() if given})
+        await self.recorder.commit(
+            self.owner, {name: given for name, given in rows.items() if given}
+        )
 
     # States
 
@@ -362,7 +364,8 @@ def open_run(recorder: Recorder, continued: frozenset[str] | None = None) -> Run
     scope = ownership.scope()
     workflow_id = scope.owner.workflow_id
     if continued:
-        for run in [*scope.runs, *_children()]:
+        known: list[Run] = [*scope.runs, *_children()]
+        for run in known:
             if run.interrupted_calls == continued:
                 return run
     if ownership.in_step():

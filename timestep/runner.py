@@ -14,9 +14,10 @@ from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
 from timestep import envelopes, interruptions, ownership, seams
 from timestep.calls import InDoubtError
-from timestep.definitions import describe
+from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError
+from timestep.ledger import Ledger
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
 from timestep.run import Rows, Run, current_run, entered, open_run
@@ -38,7 +39,7 @@ class _DurableAgentRunner(AgentRunner):
                 await _finish(run, result)
             except InDoubtError:
                 return await _ask_again(run)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # _end raises it
                 await _end(run, error)
             finally:
                 _leave(run)
@@ -71,7 +72,7 @@ async def _stream(
             await _record(run, "cancelled", {})
         else:
             await _finish(run, streamed)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # _end raises it
         streamed.is_complete = True
         await _end(run, error)
     finally:
@@ -104,7 +105,7 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     if run.interrupted_calls:
         run.resume()
         return run
-    run.ledger = seams.Ledger()
+    run.ledger = Ledger()
     if state is not None:
         run.turn = state._current_turn
         run.ledger.adopt(state)
@@ -122,7 +123,7 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     if run.is_begun:
         return
     config = options.get("run_config")
-    run_guardrails = (
+    run_guardrails: list[RunGuardrail] = (
         [*(config.input_guardrails or []), *(config.output_guardrails or [])]
         if isinstance(config, RunConfig)
         else []
@@ -296,5 +297,3 @@ def _require_workflow() -> None:
     if not ownership.in_workflow():
         raise NotInWorkflowError
     _dispatch()
-
-

@@ -57,6 +57,7 @@ _SITES: tuple[tuple[Any, str, str], ...] = (
     (ToolOutputGuardrail, "run", "_run_tool_guardrail"),
 )
 
+
 def connect() -> None:
     """Put durable runs at the SDK's call sites. A second time it changes nothing.
 
@@ -144,9 +145,7 @@ class DurableModel(Model):
 
         done: list[Any] = []
         tools, handoffs = _tools_and_handoffs(args, kwargs)
-        step = asyncio.ensure_future(
-            turns.call_model(self.run, self.inner, tools, handoffs, ask)
-        )
+        step = asyncio.ensure_future(turns.call_model(self.run, self.inner, tools, handoffs, ask))
         step.add_done_callback(lambda _: events.put_nowait(None))
         try:
             streamed = False

@@ -12,7 +12,7 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
-from timestep import envelopes, ownership
+from timestep import envelopes, gate, ownership
 from timestep.errors import ReplayError, StepError
 from timestep.ownership import StepReservation
 from timestep.run import Rows, Run, inside_step
@@ -110,7 +110,8 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
                 # Killed between our commit and DBOS's record.
                 outcome.value = _replay(step, row)
             else:
-                outcome.value = await _execute(step)
+                async with gate.passing():
+                    outcome.value = await _execute(step)
         except ownership.CONTROL_ERRORS:
             raise
         except Exception as error:

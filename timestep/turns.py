@@ -203,5 +203,3 @@ def draw_numbers(run: Run, call: Call, tool: Tool | None) -> None:
     if isinstance(tool, FunctionTool):
         for index in range(len(tool.tool_output_guardrails or ())):
             call.checks["output", index] = run.draw()
-
-

@@ -164,7 +164,8 @@ def _decode_typed(path: str, value: Any) -> Any:
         return kind.model_validate(decode(value))
     if dataclasses.is_dataclass(kind):
         return kind(**{name: decode(item) for name, item in value.items()})
-    return kind(decode(value))
+    rebuilt: Any = kind
+    return rebuilt(decode(value))
 
 
 def survives(value: object) -> object:

@@ -19,7 +19,6 @@ from timestep import calls, checks, steps, turns
 from timestep.recorder import Recorder
 
 
-
 @dataclass
 class _Current:
     """The step that is being performed, and what it did to the world."""
@@ -61,7 +60,7 @@ class Boundaries:
 
     def _around_steps(self) -> None:
         for kind in (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck):
-            kind.effect = self._bounded(kind.effect)  # type: ignore[assignment,method-assign]
+            _replace(kind, "effect", self._bounded(kind.effect))
         perform = steps.perform
 
         async def named(step: Any) -> Any:
@@ -72,7 +71,7 @@ class Boundaries:
                 _current.reset(token)
 
         for module in (turns, calls, checks):
-            module.perform = named  # type: ignore[attr-defined]
+            _replace(module, "perform", named)
 
     def _bounded(self, effect: Any) -> Any:
         async def bounded(step: Any) -> Any:
@@ -101,8 +100,8 @@ class Boundaries:
             self.reach("committed start of run")
             return journal
 
-        Recorder.commit = committed  # type: ignore[method-assign]
-        Recorder.begin = begun  # type: ignore[method-assign]
+        _replace(Recorder, "commit", committed)
+        _replace(Recorder, "begin", begun)
 
     def _after_records(self) -> None:
         record = SystemDatabase.record_operation_result
@@ -111,4 +110,8 @@ class Boundaries:
             record(system, result, **options)
             self.reach(f"recorded {result['function_name']}")
 
-        SystemDatabase.record_operation_result = recorded  # type: ignore[method-assign]
+        _replace(SystemDatabase, "record_operation_result", recorded)
+
+
+def _replace(owner: Any, name: str, ours: Any) -> None:
+    setattr(owner, name, ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -26,3 +26,17 @@ def crash_template(server: str, template: str) -> Iterator[str]:
     with database(server, name, template) as url:
         subprocess.run([sys.executable, "-c", _LAUNCH, url], check=True, timeout=60)
         yield name
+
+
+_lines: list[str] = []
+
+
+@pytest.fixture
+def report() -> Callable[[str], None]:
+    """Adds a line to the summary of the test run."""
+    return _lines.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in _lines:
+        terminalreporter.write_line(line)

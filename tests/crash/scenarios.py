@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 from agents import (
     Agent,
     GuardrailFunctionOutput,
+    InputGuardrailTripwireTriggered,
     Model,
     ModelResponse,
     RunConfig,
     RunContextWrapper,
     ToolGuardrailFunctionOutput,
     Usage,
+    UserError,
     function_tool,
     input_guardrail,
     output_guardrail,
@@ -29,7 +31,8 @@ from dbos import DBOS
 import timestep
 from tests.crash.boundaries import Boundaries
 
-boundaries: Boundaries
+boundaries: Boundaries = cast(Any, None)
+"""Set in each process before its workflow begins."""
 
 Answer = Callable[[list[Any]], list[Any]]
 
@@ -115,7 +118,9 @@ def plan(items: list[Any]) -> list[Any]:
 
 closer = Agent(
     name="Closer",
-    model=AnsweringModel("closer", lambda items: [assistant_message(" / ".join(outputs(items).values()))]),
+    model=AnsweringModel(
+        "closer", lambda items: [assistant_message(" / ".join(outputs(items).values()))]
+    ),
     output_guardrails=[short],
 )
 planner = Agent(
@@ -163,7 +168,7 @@ failing = Agent(
 async def fails(given: str) -> str:
     try:
         await timestep.DurableRunner.run(failing, given)
-    except Exception as error:
+    except UserError as error:
         return f"{type(error).__name__}: {error}"
     return "it did not fail"
 
@@ -184,7 +189,7 @@ async def tripped(given: str) -> str:
         await timestep.DurableRunner.run(
             guarded, given, run_config=RunConfig(model=_Late(slow_model))
         )
-    except Exception as error:
+    except InputGuardrailTripwireTriggered as error:
         return type(error).__name__
     return "it was not tripped"
 
@@ -207,9 +212,11 @@ expert = Agent(
     name="Expert",
     model=AnsweringModel(
         "expert",
-        lambda items: [assistant_message("so says the expert")]
-        if outputs(items)
-        else [function_call("look_up", {"city": "Bern"}, call_id="c1")],
+        lambda items: (
+            [assistant_message("so says the expert")]
+            if outputs(items)
+            else [function_call("look_up", {"city": "Bern"}, call_id="c1")]
+        ),
     ),
     tools=[look_up],
 )
@@ -217,12 +224,14 @@ asker = Agent(
     name="Asker",
     model=AnsweringModel(
         "asker",
-        lambda items: [assistant_message(outputs(items)["c1"] + " / " + outputs(items)["c2"])]
-        if outputs(items)
-        else [
-            function_call("ask_expert", {"input": "one"}, call_id="c1"),
-            function_call("look_up", {"city": "Oslo"}, call_id="c2"),
-        ],
+        lambda items: (
+            [assistant_message(outputs(items)["c1"] + " / " + outputs(items)["c2"])]
+            if outputs(items)
+            else [
+                function_call("ask_expert", {"input": "one"}, call_id="c1"),
+                function_call("look_up", {"city": "Oslo"}, call_id="c2"),
+            ]
+        ),
     ),
     tools=[expert.as_tool("ask_expert", "Asks an expert."), look_up],
 )
@@ -243,13 +252,15 @@ operator = Agent(
     name="Operator",
     model=AnsweringModel(
         "operator",
-        lambda items: [assistant_message(" / ".join(outputs(items).values()))]
-        if outputs(items)
-        else [
-            function_call("delete", {"name": "a"}, call_id="c1"),
-            function_call("look_up", {"city": "Oslo"}, call_id="c2"),
-            function_call("delete", {"name": "b"}, call_id="c3"),
-        ],
+        lambda items: (
+            [assistant_message(" / ".join(outputs(items).values()))]
+            if outputs(items)
+            else [
+                function_call("delete", {"name": "a"}, call_id="c1"),
+                function_call("look_up", {"city": "Oslo"}, call_id="c2"),
+                function_call("delete", {"name": "b"}, call_id="c3"),
+            ]
+        ),
     ),
     tools=[delete, look_up],
 )
@@ -271,12 +282,14 @@ cashier = Agent(
     name="Cashier",
     model=AnsweringModel(
         "cashier",
-        lambda items: [assistant_message(" / ".join(outputs(items).values()))]
-        if outputs(items)
-        else [
-            function_call("refund", {"cents": 5}, call_id="c1"),
-            function_call("look_up", {"city": "Oslo"}, call_id="c2"),
-        ],
+        lambda items: (
+            [assistant_message(" / ".join(outputs(items).values()))]
+            if outputs(items)
+            else [
+                function_call("refund", {"cents": 5}, call_id="c1"),
+                function_call("look_up", {"city": "Oslo"}, call_id="c2"),
+            ]
+        ),
     ),
     tools=[refund, look_up],
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tests.crash.harness import Outcome, Zygote, database, labels, observed
 
 WORKERS = 2
 
-DECISIONS = {
+DECISIONS: dict[str, dict[str, Any]] = {
     "c1": {"approve": ["c1"]},
     "c3": {"reject": ["c3"], "message": "b stays"},
 }
@@ -72,15 +72,13 @@ class Matrix:
 
 
 @pytest.fixture
-def matrix(
-    server: str, crash_template: str, zygotes: list[Zygote], tmp_path: Path
-) -> Matrix:
+def matrix(server: str, crash_template: str, zygotes: list[Zygote], tmp_path: Path) -> Matrix:
     return Matrix(server, crash_template, zygotes, tmp_path)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
-    matrix: Matrix, scenario: str, record_property: Any
+    matrix: Matrix, scenario: str, report: Callable[[str], None]
 ) -> None:
     whole = matrix.lives(scenario, None)
     assert whole.result.startswith(SCENARIOS[scenario])
@@ -98,8 +96,7 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
         for table, rows in whole.rows.items():
             assert outcome.rows[table] == rows, (point, table)
         assert _own(outcome.steps) == _own(whole.steps), point
-    record_property("kill points", len(points))
-    print(f"crash matrix: {scenario}: {len(points)} kill points, 0 effects doubled")
+    report(f"crash matrix: {scenario}: {len(points)} kill points, 0 effects doubled")
 
 
 def _own(steps: list[tuple[int, str]]) -> list[str]:

@@ -2,9 +2,9 @@
 
     python -m tests.crash.zygote <address of a unix socket to listen on>
 
-A request is one JSON object: `workflow`, `id`, `url`, `log`, `kill_at`, `decisions`, `result`. The answer
-is the exit status of the process that was forked for it, as `os.wait` tells it. One request
-at a time: forking needs a process of one thread.
+A request is one JSON object: `workflow`, `id`, `url`, `log`, `kill_at`, `decisions`,
+`result`. The answer is the exit status of the process that was forked for it, as `os.wait`
+tells it. One request at a time: forking needs a process of one thread.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _serve(stream: TextIO) -> None:
         try:
             perform(request)
             code = 0
-        except BaseException:
+        except Exception:  # noqa: BLE001  # the process ends here; its parent is told by the status
             traceback.print_exc()
         finally:
             sys.stderr.flush()

@@ -39,7 +39,9 @@ def write(connection: sa.Connection, rows: Mapping[str, Mapping[Any, dict[str, A
         wanted = rows.get(table.name)
         if wanted:
             text = json.dumps(list(wanted.values()), default=str)
-            connection.exec_driver_sql(_insert(table, frozenset(next(iter(wanted.values())))), (text,))
+            connection.exec_driver_sql(
+                _insert(table, frozenset(next(iter(wanted.values())))), (text,)
+            )
 
 
 @functools.cache

@@ -59,7 +59,9 @@ def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> N
         values = dict(decision)
         values["output"] = json.dumps(values["output"]) if values["has_output"] else None
         connection.exec_driver_sql(_RESOLVE, values)
-        connection.exec_driver_sql(_CALL, {"id": values["id"], "status": statuses[values["action"]]})
+        connection.exec_driver_sql(
+            _CALL, {"id": values["id"], "status": statuses[values["action"]]}
+        )
 
 
 def wake(

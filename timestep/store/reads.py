@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.tables import definitions, runs, sessions
+from timestep.tables import definitions, metadata, runs, sessions
 
 Row = dict[str, Any]
 
@@ -84,7 +84,9 @@ def list_runs(
     if before is not None:
         place = sa.tuple_(sa.literal(before[0]), sa.literal(before[1], sa.Uuid()))
         query = query.where(sa.tuple_(_RUN.c.started_at, _RUN.c.id) < place)
-    return _rows(connection, query.order_by(_RUN.c.started_at.desc(), _RUN.c.id.desc()).limit(limit))
+    return _rows(
+        connection, query.order_by(_RUN.c.started_at.desc(), _RUN.c.id.desc()).limit(limit)
+    )
 
 
 def find_run(connection: sa.Connection, name: str) -> Row | None:
@@ -165,7 +167,7 @@ def interruptions(connection: sa.Connection, run_ids: Collection[uuid.UUID]) -> 
     asking = _RUN.alias("asking")
     query = (
         sa.select(
-            *(_ASKED.c[name] for name in _ASKED.c.keys() if name not in ("agent_id",)),
+            *(column for column in _ASKED.c if column.name != "agent_id"),
             asking.c.workflow_id,
             asking.c.root_run_id,
             _AGENT.c.name.label("agent_name"),
@@ -203,6 +205,26 @@ def unfinished_workflows(
         {"executor_id": executor_id, "application": application},
     )
     return [dict(row) for row in found.mappings()]
+
+
+def server_version(connection: sa.Connection) -> str:
+    version = connection.exec_driver_sql("SELECT current_setting('server_version')").scalar_one()
+    return str(version).partition(" ")[0]
+
+
+def missing_rights(connection: sa.Connection, schema: str) -> list[str]:
+    """The tables of Timestep's and DBOS's that the user may not read and write."""
+    found = connection.exec_driver_sql(
+        """SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p')
+            AND (n.nspname = %(schema)s OR (n.nspname = 'public' AND c.relname = ANY(%(ours)s)))
+            AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+                AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+            ORDER BY 1""",
+        {"schema": schema, "ours": [table.name for table in metadata.sorted_tables]},
+    )
+    return list(found.scalars())
 
 
 def ping(connection: sa.Connection) -> None:

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import DateTime, Table
+from sqlalchemy import Column, DateTime, DefaultClause, Table
 from sqlalchemy.dialects import postgresql
 
 from timestep.tables import runs
@@ -108,15 +108,17 @@ def _written(table: Table) -> list[str]:
 
 
 def _values(table: Table) -> str:
-    return ", ".join(
+    return ", ".join(_value(table.columns[name]) for name in _written(table))
+
+
+def _value(column: Column[Any]) -> str:
+    if isinstance(column.type, DateTime):
         # A time is given as true: it is the transaction's, whatever the caller's clock says.
-        f"CASE WHEN r.{name} THEN now() END"
-        if isinstance(table.columns[name].type, DateTime)
-        else f"coalesce(r.{name}, {default.arg})"
-        if (default := table.columns[name].server_default) is not None and name != "id"
-        else f"r.{name}"
-        for name in _written(table)
-    )
+        return f"CASE WHEN r.{column.name} THEN now() END"
+    default = column.server_default
+    if isinstance(default, DefaultClause) and not column.primary_key:
+        return f"coalesce(r.{column.name}, {default.arg})"
+    return f"r.{column.name}"
 
 
 def _records(name: str, table: Table, columns: Iterable[str] | None = None) -> str:
@@ -143,8 +145,9 @@ def _usage() -> list[str]:
             SELECT usage_metrics_id, run_id, {sums}, sum(estimated_cost) FROM entries
             GROUP BY usage_metrics_id, run_id
             ON CONFLICT (run_id) DO UPDATE SET {added}, updated_at = now(),
-                estimated_cost = coalesce(usage_metrics.estimated_cost + excluded.estimated_cost,
-                                          usage_metrics.estimated_cost, excluded.estimated_cost))""",
+                estimated_cost = coalesce(
+                    usage_metrics.estimated_cost + excluded.estimated_cost,
+                    usage_metrics.estimated_cost, excluded.estimated_cost))""",
     ]
 
 

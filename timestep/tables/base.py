@@ -32,9 +32,7 @@ def identifier() -> Column[object]:
     return Column("id", Uuid, primary_key=True, server_default=NEW_ID)
 
 
-def reference(
-    name: str, target: str, *, on_delete: str, nullable: bool = True
-) -> Column[object]:
+def reference(name: str, target: str, *, on_delete: str, nullable: bool = True) -> Column[object]:
     """A foreign key column to `target`'s id, with its delete policy."""
     return Column(
         name,

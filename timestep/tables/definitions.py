@@ -84,9 +84,7 @@ agents = Table(
     UniqueConstraint("name", "version"),
     CheckConstraint("name <> ''", name="name"),
     CheckConstraint("version > 0", name="version"),
-    CheckConstraint(
-        "instructions_type IN ('static', 'dynamic', 'none')", name="instructions_type"
-    ),
+    CheckConstraint("instructions_type IN ('static', 'dynamic', 'none')", name="instructions_type"),
     CheckConstraint(
         "(instructions_type = 'static') = (instructions IS NOT NULL)", name="instructions"
     ),
@@ -114,9 +112,7 @@ tools = Table(
     UniqueConstraint("name", "version"),
     CheckConstraint("name <> ''", name="name"),
     CheckConstraint("version > 0", name="version"),
-    CheckConstraint(
-        "needs_approval IN ('never', 'always', 'dynamic')", name="needs_approval"
-    ),
+    CheckConstraint("needs_approval IN ('never', 'always', 'dynamic')", name="needs_approval"),
     Index("tools_alive_idx", "name", "version", postgresql_where=ALIVE),
 )
 
@@ -226,9 +222,7 @@ mcp_servers = Table(
     UniqueConstraint("name", "version"),
     CheckConstraint("name <> ''", name="name"),
     CheckConstraint("version > 0", name="version"),
-    CheckConstraint(
-        "transport IN ('stdio', 'sse', 'streamable_http', 'other')", name="transport"
-    ),
+    CheckConstraint("transport IN ('stdio', 'sse', 'streamable_http', 'other')", name="transport"),
 )
 
 agent_mcp_servers = Table(

@@ -267,9 +267,7 @@ tool_guardrail_results = Table(
     Column("duration_ms", Integer),
     created(),
     CheckConstraint("type IN ('input', 'output')", name="type"),
-    CheckConstraint(
-        "behavior IN ('allow', 'reject_content', 'raise_exception')", name="behavior"
-    ),
+    CheckConstraint("behavior IN ('allow', 'reject_content', 'raise_exception')", name="behavior"),
     CheckConstraint("(behavior IS NULL) = (error IS NOT NULL)", name="outcome"),
     Index("tool_guardrail_results_run_id_idx", "run_id"),
     Index("tool_guardrail_results_agent_id_idx", "agent_id"),
@@ -303,9 +301,7 @@ interruptions = Table(
     CheckConstraint(
         "resolution_action IN ('approve', 'reject', 'supply')", name="resolution_action"
     ),
-    CheckConstraint(
-        "(resolved_at IS NULL) = (resolution_action IS NULL)", name="resolved_at"
-    ),
+    CheckConstraint("(resolved_at IS NULL) = (resolution_action IS NULL)", name="resolved_at"),
     CheckConstraint(
         "(resolution_output IS NOT NULL) = (resolution_action IS NOT DISTINCT FROM 'supply')",
         name="resolution_output",
@@ -391,22 +387,16 @@ run_states = Table(
     _flag("is_active", "true"),
     created(),
     moment("resumed_at"),
-    CheckConstraint(
-        "state_type IN ('interrupted', 'checkpoint', 'final')", name="state_type"
-    ),
+    CheckConstraint("state_type IN ('interrupted', 'checkpoint', 'final')", name="state_type"),
     CheckConstraint("encoding IN ('whole', 'delta')", name="encoding"),
     CheckConstraint("(encoding = 'delta') = (previous_id IS NOT NULL)", name="previous_id"),
     CheckConstraint(
         "encoding = 'whole' OR state_type = 'checkpoint'", name="whole_when_it_matters"
     ),
     # One active state a run.
-    Index(
-        "run_states_active_key", "run_id", unique=True, postgresql_where=text("is_active")
-    ),
+    Index("run_states_active_key", "run_id", unique=True, postgresql_where=text("is_active")),
     Index("run_states_run_id_idx", "run_id", "created_at"),
     Index("run_states_previous_id_idx", "previous_id"),
     # Read by: states by the agent that was acting.
-    Index(
-        "run_states_current_agent_idx", text("(state_data #>> '{current_agent,name}'::text[])")
-    ),
+    Index("run_states_current_agent_idx", text("(state_data #>> '{current_agent,name}'::text[])")),
 )

@@ -60,9 +60,7 @@ session_items = Table(
     created(),
     moment("deleted_at"),
     UniqueConstraint("session_id", "position"),
-    CheckConstraint(
-        "(removed_revision IS NULL) = (deleted_at IS NULL)", name="removed_revision"
-    ),
+    CheckConstraint("(removed_revision IS NULL) = (deleted_at IS NULL)", name="removed_revision"),
     # Read by: the history of a session, oldest first.
     Index(
         "session_items_alive_idx",

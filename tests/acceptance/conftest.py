@@ -1,0 +1,3 @@
+from tests.integration.app import app
+
+__all__ = ["app"]

@@ -1,0 +1,93 @@
+"""One PostgreSQL a session, one migrated template, and a fresh clone of it for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg import sql
+
+from timestep import database, embedded, migrate
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the machine reaches a test, and no engine of a test the next one."""
+    for name in list(os.environ):
+        if name.startswith(("TIMESTEP_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TIMESTEP_HOME", str(tmp_path / "home"))
+    yield
+    database.dispose_all()
+
+
+@pytest.fixture(scope="session")
+def public_directory() -> Iterator[Path]:
+    """A directory that every user may enter: run by root, PostgreSQL runs as another user."""
+    path = Path(tempfile.mkdtemp(prefix="timestep-tests-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def server(public_directory: Path) -> Iterator[str]:
+    """The URL, as libpq spells it, of a superuser on the session's PostgreSQL."""
+    home = public_directory / "server"
+    yield _libpq(embedded.start(home).set(database="postgres"))
+    embedded.stop(home)
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> str:
+    """The name of a migrated database, to clone."""
+    name = "migrated"
+    _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    migrate.apply(database.engine_for(database.parse_url(server).set(database=name)))
+    database.dispose_all()
+    return name
+
+
+@pytest.fixture
+def database_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a migrated database of this test's own."""
+    yield from _made(server, template)
+
+
+@pytest.fixture
+def empty_database_url(server: str) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    yield from _made(server, "template0")
+
+
+@pytest.fixture
+def engine(database_url: str) -> sa.Engine:
+    """The engine of `database_url`."""
+    return database.engine_for(database.parse_url(database_url))
+
+
+def _made(server: str, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    made, source = sql.Identifier(name), sql.Identifier(template)
+    _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
+    yield _libpq(database.parse_url(server).set(database=name))
+    database.dispose_all()
+    _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
+
+
+def _administer(server: str, statement: sql.Composed) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _libpq(url: sa.URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,0 +1,116 @@
+"""A DBOS application in this process, on a database of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from agents import set_tracing_disabled
+from dbos import DBOS, SetWorkflowID
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from timestep import recorder
+from timestep.tables import metadata
+
+_keys = itertools.count()
+
+BODIES: dict[str, Callable[[], Awaitable[Any]]] = {}
+
+
+@DBOS.workflow()
+async def run_it(key: str) -> str:
+    """Runs what a test put under `key`."""
+    return str(await BODIES[key]())
+
+
+class App:
+    """Runs workflows, executes them again from their record, and reads what they wrote."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def run(self, body: Callable[[], Awaitable[Any]], workflow_id: str | None = None) -> str:
+        """The result of a workflow whose body is `body`."""
+        key = workflow_id or f"body-{next(_keys)}"
+        BODIES[key] = body
+
+        async def start() -> str:
+            with SetWorkflowID(key):
+                return await run_it(key)
+
+        return asyncio.run(start())
+
+    def replay(self, workflow_id: str) -> str:
+        """The result of a finished workflow that is executed again, as after a crash."""
+        with psycopg.connect(self.url) as connection:
+            changed = connection.execute(
+                "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
+                "WHERE workflow_uuid = %s AND status IN ('SUCCESS', 'ERROR')",
+                (workflow_id,),
+            )
+            assert changed.rowcount == 1
+        (handle,) = DBOS._recover_pending_workflows()
+        return str(handle.get_result(polling_interval_sec=0.02))
+
+    def rows(self, table: str, *order: str) -> list[dict[str, Any]]:
+        """All rows of a table; ordered by the columns that are given."""
+        query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))
+        if order:
+            query += sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(map(sql.Identifier, order)))
+        with psycopg.connect(self.url, row_factory=dict_row) as connection:
+            return connection.execute(query).fetchall()
+
+    def names(self, table: str, id_: Any) -> str:
+        (name,) = [row["name"] for row in self.rows(table) if row["id"] == id_]
+        return str(name)
+
+    def everything(self) -> dict[str, list[str]]:
+        """Every row of every table, to compare."""
+        return {
+            table.name: sorted(json.dumps(row, default=str) for row in self.rows(table.name))
+            for table in metadata.sorted_tables
+        }
+
+    def steps(self, workflow_id: str) -> list[str]:
+        """The names of the steps that DBOS recorded, in the order of their numbers."""
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute(
+                "SELECT function_name FROM dbos.operation_outputs WHERE workflow_uuid = %s "
+                "ORDER BY function_id",
+                (workflow_id,),
+            ).fetchall()
+        return [name for (name,) in found]
+
+    def until(self, condition: Callable[[], Any], seconds: float = 20) -> Any:
+        """Wait for a condition, and give what it answered."""
+        deadline = time.monotonic() + seconds
+        while not (answer := condition()):
+            assert time.monotonic() < deadline, "the condition did not come true"
+            time.sleep(0.01)
+        return answer
+
+
+@pytest.fixture
+def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
+    set_tracing_disabled(True)
+    DBOS(
+        config={
+            "name": "timestep-tests",
+            "system_database_url": database_url,
+            "application_version": "1",
+            "log_level": "ERROR",
+            "notification_listener_polling_interval_sec": 0.05,
+        }
+    )
+    DBOS.launch()
+    yield App(database_url)
+    DBOS.destroy()
+    recorder.forget_recorders()

@@ -1,0 +1,38 @@
+"""A change applied to the old document makes the new one, exactly."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from timestep.deltas import difference, patched
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.sampled_from("abc"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc"), inner),
+    max_leaves=12,
+)
+DOCUMENT = st.dictionaries(st.sampled_from("abcd"), ANY_JSON)
+
+
+@given(DOCUMENT, DOCUMENT)
+def test_a_change_makes_the_new_document(old: dict[str, Any], new: dict[str, Any]) -> None:
+    before = json.dumps(old)
+    change = json.loads(json.dumps(difference(old, new)))
+    # As text: Python says 1 == True == 1.0, and JSON does not.
+    assert json.dumps(patched(old, change), sort_keys=True) == json.dumps(new, sort_keys=True)
+    assert json.dumps(old) == before
+
+
+@given(DOCUMENT)
+def test_no_change_is_empty(document: dict[str, Any]) -> None:
+    assert difference(document, json.loads(json.dumps(document))) == {}
+
+
+def test_a_list_that_grew_costs_what_was_added() -> None:
+    old = {"items": [{"n": n} for n in range(1000)]}
+    new = {"items": [*old["items"], {"n": 1000}]}
+    assert difference(old, new) == {"extend": {"items": [{"n": 1000}]}}

@@ -1,0 +1,82 @@
+"""Errors come back as the class they were, with what callers look at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from agents import MaxTurnsExceeded, ModelBehaviorError, UserError
+from agents.exceptions import ToolTimeoutError
+
+from timestep import envelopes
+from timestep.errors import RecordedError
+
+REQUEST = httpx2.Request("POST", "https://x", headers={"authorization": "Bearer sk-secret"})
+
+
+def reopened(error: BaseException) -> tuple[BaseException, str]:
+    text = json.dumps(envelopes.seal(error))
+    return envelopes.opened(json.loads(text)), text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a", 1),
+        KeyError("k"),
+        UserError("bad"),
+        ModelBehaviorError("odd"),
+        MaxTurnsExceeded("many"),
+        ToolTimeoutError("t", 2.5),
+    ],
+)
+def test_an_error_comes_back_as_its_class(error: Exception) -> None:
+    back, _ = reopened(error)
+    assert type(back) is type(error)
+    assert back.args == error.args
+    assert str(back) == str(error)
+    assert vars(back) == vars(error)
+
+
+def test_a_rate_limit_keeps_when_to_try_again_and_no_key() -> None:
+    response = httpx2.Response(
+        429, headers={"retry-after": "7", "set-cookie": "no"}, json={"why": "slow"}, request=REQUEST
+    )
+    error = openai.RateLimitError("slow down", response=response, body={"code": "slow"})
+    back, text = reopened(error)
+    assert isinstance(back, openai.RateLimitError)
+    assert back.status_code == 429
+    assert back.response.headers["retry-after"] == "7"
+    assert back.response.json() == {"why": "slow"}
+    assert back.body == {"code": "slow"}
+    assert "sk-secret" not in text
+    assert "set-cookie" not in text
+
+
+def test_a_lost_connection_comes_back_without_its_request() -> None:
+    back, text = reopened(openai.APIConnectionError(request=REQUEST))
+    assert isinstance(back, openai.APIConnectionError)
+    assert "sk-secret" not in text
+
+
+def test_an_error_whose_class_is_gone_says_which_it_was() -> None:
+    class Local(Exception):
+        pass
+
+    back, _ = reopened(Local("inside"))
+    assert isinstance(back, RecordedError)
+    assert "Local: inside" in str(back)
+    assert back.type_name.endswith("Local")
+
+
+def test_what_is_not_json_stays_behind() -> None:
+    error: Any = ValueError(object())
+    error.note = "kept"
+    error.thing = object()
+    back: Any
+    back, _ = reopened(error)
+    assert back.note == "kept"
+    assert not hasattr(back, "thing")

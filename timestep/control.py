@@ -1,0 +1,224 @@
+"""Starts workflows, and cancels them: in this process, or from one that runs none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from dbos import (
+    DBOS,
+    EnqueueOptions,
+    SetEnqueueOptions,
+    SetWorkflowID,
+    SetWorkflowTimeout,
+    WorkflowStatus,
+)
+from dbos import error as dbos_errors
+
+from timestep import ownership, system
+from timestep.approvals import TOPIC
+from timestep.database import translated
+from timestep.entrypoints import Entrypoint, lookup
+from timestep.errors import AlreadyStartedError, InvalidInputError, UnknownRunError
+from timestep.queries import reading, workflow_status
+from timestep.recorder import recorder
+from timestep.store import interruptions, reads
+from timestep.store import runs as runs_store
+
+QUEUE = "timestep"
+"""The queue that every host listens to; where a process without DBOS puts what it starts."""
+
+_HIGHEST = 2**31 - 1
+
+
+async def start_run(
+    entrypoint: str | Callable[..., Any] | Entrypoint,
+    input: dict[str, Any],  # noqa: A002
+    *,
+    workflow_id: str | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    deduplication_id: str | None = None,
+    delay: float | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109  # DBOS's, of the workflow
+) -> str:
+    """Start a workflow; the same `workflow_id` again answers the same one.
+
+    Where DBOS is launched, the workflow runs in this process at once; elsewhere, or with
+    `queue`, `priority`, `deduplication_id` or `delay`, it is enqueued for one that listens.
+
+    Args:
+        entrypoint: The name of an entrypoint in `workflows/`, or a workflow function.
+        input: Its arguments by name, made of JSON's types.
+        workflow_id: The id of the workflow; None: a new one.
+        queue: A queue of DBOS; None: the hosts' own, `timestep`, where one is needed.
+        priority: 1 to 2147483647; a lower number runs first.
+        deduplication_id: While a workflow with this id is in the queue, no other is let in.
+        delay: Seconds until it may run.
+        timeout: Seconds from its beginning after which DBOS cancels it.
+
+    Returns:
+        The workflow's id.
+
+    Raises:
+        UnknownEntrypointError: There is no such entrypoint.
+        InvalidInputError: The input, or an option, does not fit.
+        AlreadyStartedError: The workflow id belongs to another start, or the deduplication id
+            is taken.
+        DatabaseError: The database refused, or is away.
+    """
+    found = lookup(entrypoint)
+    arguments = found.validate(input)
+    _check_options(workflow_id, queue, priority, delay, timeout)
+    if queue is None and (priority, deduplication_id, delay) != (None, None, None):
+        queue = QUEUE
+    options: EnqueueOptions = {"workflow_name": found.workflow_name, "queue_name": queue or QUEUE}
+    if workflow_id is not None:
+        options["workflow_id"] = workflow_id
+    if priority is not None:
+        options["priority"] = priority
+    if deduplication_id is not None:
+        options["deduplication_id"] = deduplication_id
+    if delay is not None:
+        options["delay_seconds"] = delay
+    if timeout is not None:
+        options["workflow_timeout"] = timeout
+    try:
+        with translated(recorder().url):
+            if not system.is_launched():
+                started = await _enqueue(found, arguments, options)
+            else:
+                if queue is not None:
+                    await asyncio.to_thread(_check_queue, queue)
+                started = await system.on_workflow_loop(
+                    lambda: _start(found, arguments, options, queue)
+                )
+    except dbos_errors.DBOSConflictingWorkflowError as error:
+        raise await _conflict(found, workflow_id) from error
+    except dbos_errors.DBOSQueueDeduplicatedError as error:
+        raise AlreadyStartedError(
+            f"the deduplication id {deduplication_id!r} is taken in the queue "
+            f"{options['queue_name']!r}: wait until its workflow has left the queue"
+        ) from error
+    if workflow_id is not None:
+        status = await asyncio.to_thread(workflow_status, workflow_id)
+        if status is not None and not _is_same(found, arguments, status):
+            raise await _conflict(found, workflow_id)
+    return started
+
+
+def _check_options(
+    workflow_id: str | None,
+    queue: str | None,
+    priority: int | None,
+    delay: float | None,
+    timeout: float | None,
+) -> None:
+    for name, text in (("workflow_id", workflow_id), ("queue", queue)):
+        if text is not None and (not text.strip() or "\x00" in text):
+            raise InvalidInputError(f"{name} {text!r} is empty, or not text")
+    if priority is not None and not 1 <= priority <= _HIGHEST:
+        raise InvalidInputError(f"priority {priority} is not between 1 and {_HIGHEST}")
+    for name, seconds in (("delay", delay), ("timeout", timeout)):
+        if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+            raise InvalidInputError(f"{name} {seconds} is not a positive number of seconds")
+
+
+def _check_queue(queue: str) -> None:
+    """Raise for a queue that nobody would ever take the workflow from."""
+    if system.client().retrieve_queue(queue) is None:
+        raise InvalidInputError(
+            f"there is no queue {queue!r}: register it with DBOS.register_queue({queue!r})"
+        )
+
+
+async def _enqueue(found: Entrypoint, arguments: dict[str, Any], options: EnqueueOptions) -> str:
+    serialization = system.serialization_of(found.function)
+    if serialization is not None:
+        options["serialization_type"] = serialization
+
+    def enqueue() -> str:
+        # The hosts' own queue is there once a host has run; others must be registered.
+        if options["queue_name"] != QUEUE:
+            _check_queue(options["queue_name"])
+        handle: Any = system.client().enqueue(options, **arguments)
+        return str(handle.get_workflow_id())
+
+    return await asyncio.to_thread(enqueue)
+
+
+async def _start(
+    found: Entrypoint, arguments: dict[str, Any], options: EnqueueOptions, queue: str | None
+) -> str:
+    with contextlib.ExitStack() as stack:
+        if "workflow_id" in options:
+            stack.enter_context(SetWorkflowID(options["workflow_id"]))
+        if "workflow_timeout" in options:
+            stack.enter_context(SetWorkflowTimeout(options["workflow_timeout"]))
+        handle: Any
+        if queue is not None:
+            stack.enter_context(
+                SetEnqueueOptions(
+                    priority=options.get("priority"),
+                    deduplication_id=options.get("deduplication_id"),
+                    delay_seconds=options.get("delay_seconds"),
+                )
+            )
+            handle = await DBOS.enqueue_workflow_async(queue, found.function, **arguments)
+        elif inspect.iscoroutinefunction(inspect.unwrap(found.function)):
+            handle = await DBOS.start_workflow_async(found.function, **arguments)
+        else:
+            handle = await asyncio.to_thread(
+                lambda: DBOS.start_workflow(found.function, **arguments)
+            )
+    return str(handle.get_workflow_id())
+
+
+async def _conflict(found: Entrypoint, workflow_id: str | None) -> AlreadyStartedError:
+    status = await asyncio.to_thread(workflow_status, workflow_id or "")
+    if status is None or status.name == found.workflow_name:
+        what = "with another input"
+    else:
+        what = f"as {status.name!r}, not {found.workflow_name!r}"
+    return AlreadyStartedError(
+        f"the workflow {workflow_id!r} was started already, {what}: give another workflow_id"
+    )
+
+
+def _is_same(found: Entrypoint, arguments: dict[str, Any], status: WorkflowStatus) -> bool:
+    if status.name != found.workflow_name:
+        return False
+    given = status.input
+    # Gone where DBOS has cleaned up: nothing is left to compare with.
+    return given is None or found.is_same(arguments, tuple(given["args"]), given["kwargs"])
+
+
+async def cancel_run(workflow_id: str) -> None:
+    """Cancel a workflow: no further step of it begins, and its runs end as `cancelled`.
+
+    One that has ended stays as it is. Works from any process that reaches the database.
+
+    Raises:
+        UnknownRunError: DBOS knows no such workflow.
+        DatabaseError: The database refused, or is away.
+    """
+    await asyncio.to_thread(_cancel, workflow_id)
+
+
+def _cancel(workflow_id: str) -> None:
+    if workflow_status(workflow_id) is None:
+        raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
+    with translated(recorder().url):
+        system.client().cancel_workflow(workflow_id)
+    schema = ownership.system_schema_or_default()
+    roots = reading(lambda connection: reads.unfinished_roots(connection, workflow_id))
+    with translated(recorder().url), recorder().engine.connect() as connection:
+        for root in roots:
+            runs_store.cancelled(connection, schema, workflow_id, root)
+        # One that sleeps until a decision learns of it now, not when somebody decides.
+        if roots:
+            interruptions.wake(connection, schema, workflow_id, TOPIC, f"cancel:{workflow_id}")

@@ -1,0 +1,99 @@
+"""Finds out why Timestep does not work here: each check tells what is, or what is wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from timestep import config, entrypoints, migrate, queries, seams, system
+from timestep.database import check_server, engine_for, shown
+from timestep.errors import TimestepError
+from timestep.recorder import recorder
+from timestep.store import reads
+
+_PACKAGES = ("dbos", "openai-agents", "psycopg", "sqlalchemy")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    is_ok: bool
+    text: str
+    """What is there, or what is wrong and how to put it right."""
+
+
+def examine() -> Iterator[Finding]:
+    """Check settings, packages, the database and the entrypoints, one after another."""
+    for check, work in _CHECKS.items():
+        try:
+            yield Finding(check, True, work())
+        except TimestepError as error:
+            yield Finding(check, False, error.message)
+
+
+def _settings() -> str:
+    settings = config.read()
+    settings.check_listen()
+    tokens = len(settings.api_tokens)
+    who = f"{tokens} API token{'s' if tokens > 1 else ''}" if tokens else "no API tokens"
+    return f"listens on {settings.host}:{settings.port}, {who}"
+
+
+def _packages() -> str:
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+
+
+def _agents_sdk() -> str:
+    seams.connect()
+    return "every call site that Timestep needs is there"
+
+
+def _database() -> str:
+    engine = _engine()
+    check_server(engine)
+    version = queries.reading(reads.server_version)
+    return f"PostgreSQL {version} at {shown(engine.url)}"
+
+
+def _schema() -> str:
+    waiting = migrate.pending(_engine())
+    if waiting:
+        names = ", ".join(migration.name for migration in waiting)
+        raise TimestepError(f"{names} not applied: run `timestep migrate`")
+    return f"up to date ({migrate.available()[-1].name})"
+
+
+def _rights() -> str:
+    missing = queries.reading(lambda connection: reads.missing_rights(connection, "dbos"))
+    if missing:
+        raise TimestepError(
+            f"the database's user may not write {', '.join(missing)}: grant SELECT, INSERT, "
+            "UPDATE and DELETE on them, or run `timestep migrate` as a user who may"
+        )
+    return "the database's user may write every table"
+
+
+def _workflows() -> str:
+    found = entrypoints.find()
+    names = ", ".join(sorted(found)) or "none"
+    return f"{names} (application {system.application_name()!r})"
+
+
+def _engine() -> sa.Engine:
+    return engine_for(recorder().url)
+
+
+_CHECKS: dict[str, Callable[[], str]] = {
+    "settings": _settings,
+    "packages": _packages,
+    "agents SDK": _agents_sdk,
+    "database": _database,
+    "schema": _schema,
+    "rights": _rights,
+    "entrypoints": _workflows,
+}

@@ -1,0 +1,244 @@
+"""The host: launches DBOS with the entrypoints of this directory, and serves the HTTP API.
+
+`DBOS` gives an application's version, unless `DBOS__APPVERSION` is set, as a hash of its
+workflows' sources: a host recovers what its own version began, so that no workflow goes on
+in code that would take other steps. What an older version left is counted at the start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import sqlalchemy as sa
+import uvicorn
+from dbos import DBOS
+
+from timestep import config, control, entrypoints, gate, migrate, system
+from timestep.config import Settings
+from timestep.database import check_server, database_url, engine_for, shown
+from timestep.entrypoints import Entrypoint
+from timestep.errors import ConfigurationError
+from timestep.queries import reading
+from timestep.runner import install
+from timestep.store import reads
+from timestep.web.app import create_app
+
+GRACE = "TIMESTEP_GRACE"
+"""The environment variable with the seconds that running steps have when the host is stopped."""
+
+DEFAULT_GRACE = 10.0
+QUEUE_POLL = 0.5
+"""Seconds between two looks into the hosts' own queue."""
+
+_BACKLOG = 512
+_SCHEMA = "dbos"
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What `launch` found."""
+
+    entrypoints: dict[str, Entrypoint]
+    url: sa.URL
+    recovered: int
+    """Workflows that an earlier process left and this one goes on with."""
+    stranded: int
+    """Unfinished workflows of other versions of the sources, which it leaves alone."""
+
+
+def launch() -> Launched:
+    """Bring the database up to date, import the entrypoints and launch DBOS.
+
+    Agents that plain `agents.Runner` runs inside a workflow are durable from then on. The
+    caller has no running event loop: workflows run on DBOS's own.
+
+    Raises:
+        ConfigurationError: A setting cannot work.
+        EntrypointError: `workflows/` cannot be used.
+        DatabaseError: The database is away, too old, or refused.
+    """
+    found = entrypoints.find()
+    name = system.application_name()
+    url = database_url()
+    engine = engine_for(url)
+    check_server(engine)
+    migrate.apply(engine)
+    install()
+    executor = system.executor_id()
+    left = reading(
+        lambda connection: reads.unfinished_workflows(connection, _SCHEMA, name, executor)
+    )
+    gate.reopen()
+    DBOS(
+        config={
+            "name": name,
+            "system_database_url": url.render_as_string(hide_password=False),
+            "dbos_system_schema": _SCHEMA,
+            # What goes wrong while it launches is raised, and told in one line.
+            "log_level": "CRITICAL",
+        }
+    )
+    DBOS.launch()
+    logging.getLogger("dbos").setLevel(logging.WARNING)
+    version = DBOS.application_version
+    # What is enqueued without a version goes to the host that was started last.
+    DBOS.set_latest_application_version(version)
+    DBOS.register_queue(control.QUEUE, polling_interval_sec=QUEUE_POLL)
+    return Launched(
+        entrypoints=found,
+        url=url,
+        recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
+        stranded=_count(left, lambda row: row["version"] != version),
+    )
+
+
+def _count(left: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]) -> int:
+    return sum(row["workflows"] for row in left if wanted(row))
+
+
+def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
+    """End DBOS: steps that run may end within `grace` seconds, and no other one begins.
+
+    Workflows are left as they are; the next process recovers them.
+
+    Args:
+        grace: Seconds.
+        is_urgent: Asked again and again; True ends the wait.
+    """
+    gate.close()
+    system.stop_dequeuing()
+    waited = 0.0
+    while waited < grace and not is_urgent() and not gate.wait(_POLL):
+        waited += _POLL
+    DBOS.destroy()
+
+
+_POLL = 0.1
+
+
+def serve() -> None:
+    """Launch, and serve the HTTP API until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: A setting cannot work, or the address is taken.
+        EntrypointError, DatabaseError: As `launch` raises them.
+    """
+    settings = config.read()
+    settings.check_listen()
+    grace = _grace()
+    listener = _listen(settings)
+    launched = launch()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, launched.entrypoints),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(grace)),
+        )
+    )
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops the server at a signal, and then gives the signal on to this.
+        signal.signal(number, lambda number, _: received.append(number))
+    _greet(launched, listener)
+    server.run(sockets=[listener])
+    received.clear()
+    click.echo("Stopping: running steps may end, and the next start goes on from there.")
+    stop(grace, is_urgent=lambda: bool(received))
+    _leave()
+
+
+def _leave() -> None:
+    """End the process even where a thread still runs what cannot be stopped."""
+    main = threading.main_thread()
+    for thread in threading.enumerate():
+        if thread is not main and not thread.daemon:
+            thread.join(_POLL)
+    if any(thread is not main and not thread.daemon for thread in threading.enumerate()):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _grace() -> float:
+    text = os.environ.get(GRACE) or str(DEFAULT_GRACE)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 86400:
+        raise ConfigurationError(f"{GRACE}={text!r} is not a number of seconds like 10")
+    return seconds
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host = settings.host.strip("[]")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}, port {settings.port}: {error.strerror or error}: set "
+            "TIMESTEP_HOST and TIMESTEP_PORT to an address that is free"
+        ) from error
+    return listener
+
+
+def _greet(launched: Launched, listener: socket.socket) -> None:
+    """Say what is there, and what to do next."""
+    host, port = listener.getsockname()[:2]
+    place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    lines = [f"Timestep listens on {place}", f"  database     {shown(launched.url)}"]
+    names = ", ".join(sorted(launched.entrypoints)) or "none: put one into workflows/"
+    lines.append(f"  entrypoints  {names}")
+    if launched.recovered:
+        lines.append(f"  recovering   {_workflows(launched.recovered)}")
+    if launched.stranded:
+        lines.append(
+            f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
+            "start those with DBOS__APPVERSION set to theirs"
+        )
+    if not os.environ.get("OPENAI_API_KEY"):
+        lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
+    if launched.entrypoints:
+        name, given = _example(launched.entrypoints)
+        lines.append(f"Try:  timestep start {name} --input '{given}' --wait")
+        lines.append(
+            f"      curl {place}/api/workflows/{name}/runs -H 'content-type: application/json' "
+            f"-d '{{\"input\": {given}}}'"
+        )
+    click.echo("\n".join(lines))
+
+
+def _workflows(count: int) -> str:
+    return "1 workflow" if count == 1 else f"{count} workflows"
+
+
+def _example(found: dict[str, Entrypoint]) -> tuple[str, str]:
+    name = min(found)
+    schema = found[name].input_schema
+    samples = {"string": '"hello"', "integer": "1", "number": "1.5", "boolean": "true"}
+    parts = [
+        f'"{parameter}": '
+        + samples.get(schema["properties"][parameter].get("type", "string"), "null")
+        for parameter in schema.get("required", [])
+    ]
+    return name, "{" + ", ".join(parts) + "}"

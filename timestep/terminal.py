@@ -1,0 +1,188 @@
+"""What the command line shows to people."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from timestep.approvals import Interruption
+from timestep.doctor import Finding
+from timestep.queries import Run, RunItem, ToolCall
+
+_STYLES = {
+    "running": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "cancelled": "dim",
+}
+_LONG = 2000
+
+
+def runs(found: Sequence[Run]) -> None:
+    """A table of runs, newest first."""
+    if not found:
+        _print("No runs.")
+        return
+    table = _table("run", "workflow", "agent", "status", "turns", "tokens", "started")
+    for run in found:
+        table.add_row(
+            run.id,
+            run.workflow_id,
+            run.agent_name if run.parent_run_id is None else f"↳ {run.agent_name}",
+            Text(run.status, style=_STYLES[run.status]),
+            str(run.turns),
+            str(run.usage.total_tokens),
+            _when(run.started_at),
+        )
+    _print(table)
+
+
+def approvals(found: Sequence[Interruption]) -> None:
+    """A table of what waits for a decision, and how to decide."""
+    if not found:
+        _print("Nothing waits for a decision.")
+        return
+    table = _table("interruption", "workflow", "agent", "tool", "arguments", "asked")
+    for one in found:
+        doubt = " (may have happened already)" if one.reason == "in_doubt" else ""
+        table.add_row(
+            one.id,
+            one.workflow_id,
+            one.agent_name,
+            f"{one.tool_name}{doubt}",
+            Text(_json(one.arguments)),
+            _when(one.created_at),
+        )
+    _print(table)
+    _print(f"Decide:  timestep resume {found[0].workflow_id} --approve {found[0].id}")
+
+
+def findings(found: Finding) -> None:
+    """One line of `doctor`."""
+    mark = Text("ok     ", style="green") if found.is_ok else Text("problem", style="red")
+    _print(Text.assemble(mark, f"  {found.check:<12}  {found.text}"))
+
+
+def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None:
+    """A run from its input to its end."""
+    for line in _story(run, items, calls):
+        _print(line)
+
+
+def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Iterator[Text]:
+    style = _STYLES[run.status]
+    if run.id is None:
+        yield Text.assemble(f"Workflow {run.workflow_id}  ", (run.status, style))
+    else:
+        yield Text.assemble(f"Run {run.id}  ", (run.status, style))
+        yield Text(f"  workflow   {run.workflow_id} ({run.workflow_name})")
+        now = run.current_agent_name
+        turned = f", now {now}" if now not in (None, run.agent_name) else ""
+        yield Text(f"  agent      {run.agent_name}{turned}")
+    if run.parent_run_id is not None:
+        yield Text(f"  inside     {run.parent_run_id}")
+    if run.session_id is not None:
+        yield Text(f"  session    {run.session_id}")
+    yield Text(f"  started    {_when(run.started_at)}{_took(run)}")
+    yield Text(f"  input      {_text(run.input)}")
+    made = {call.id: call for call in calls}
+    turn = 0
+    for item in items:
+        if item.turn > turn:
+            turn = item.turn
+            yield Text(f"Turn {turn}", style="bold")
+        yield Text(f"  {_item(item, made)}")
+    for one in run.interruptions:
+        if one.resolved_at is None:
+            yield Text(
+                f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
+                f"interruption {one.id}",
+                style="yellow",
+            )
+    if run.error is not None:
+        where = f" in turn {run.error.turn}" if run.error.turn else ""
+        yield Text(f"Failed{where}: {run.error.type}: {run.error.message}", style="red")
+    elif run.status == "completed":
+        yield Text.assemble(("Answer  ", "bold"), _text(run.final_output))
+    if run.id is not None:
+        yield Text(_usage(run), style="dim")
+
+
+def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
+    data = item.item_data if isinstance(item.item_data, dict) else {}
+    call = made.get(item.tool_call_id or "")
+    who = f"{item.agent_name}: " if item.agent_name else ""
+    if item.item_type == "tool_call_output_item" and call is not None:
+        how = "" if call.status == "executed" and not call.is_error else f" [{_outcome(call)}]"
+        took = f" ({call.duration_ms} ms)" if call.duration_ms is not None else ""
+        return f"← {call.tool_name}{how}: {_text(data.get('output'))}{took}"
+    if item.item_type in ("tool_call_item", "handoff_call_item"):
+        name = call.tool_name if call is not None else data.get("name") or data.get("type")
+        given = call.arguments if call is not None else data.get("arguments", {})
+        state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
+        return f"→ {who}{name}({_json(given)}){state}"
+    return f"{who}{_text(data.get('content', data.get('summary', data)))}"
+
+
+def _outcome(call: ToolCall) -> str:
+    return "error" if call.is_error else call.status
+
+
+def _usage(run: Run) -> str:
+    usage = run.usage
+    parts = [
+        f"{run.turns} turns",
+        f"{usage.requests} model calls",
+        f"{usage.input_tokens} tokens in, {usage.output_tokens} out",
+    ]
+    if run.cost is not None:
+        parts.append(f"${run.cost:.4f}")
+    return " · ".join(parts)
+
+
+def _took(run: Run) -> str:
+    if run.started_at is None or run.completed_at is None:
+        return ""
+    return f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
+
+
+def _text(value: Any) -> str:
+    """Words of the model or the user, wherever the provider's item keeps them."""
+    if isinstance(value, list):
+        return " ".join(_text(part) for part in value)
+    if isinstance(value, dict):
+        for name in ("text", "refusal", "content", "output"):
+            if name in value:
+                return _text(value[name])
+    text = value if isinstance(value, str) else _json(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]} …"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _when(moment: datetime.datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment is not None else ""
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        # Ids are there to be copied: they wrap nowhere.
+        table.add_column(column, overflow="fold", no_wrap=column in ("run", "interruption"))
+    return table
+
+
+def _print(what: Any) -> None:
+    # Words of models are no markup; lines are not cut where nobody watches a terminal.
+    console = Console(highlight=False, markup=False)
+    console.print(what, soft_wrap=not isinstance(what, Table))

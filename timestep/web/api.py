@@ -1,0 +1,209 @@
+"""The HTTP API: start workflows, read runs, decide approvals, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from timestep import approvals, control, queries
+from timestep.approvals import Interruption, ResumeResult
+from timestep.config import Token
+from timestep.entrypoints import Entrypoint, named
+from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
+from timestep.queries import LONGEST_PAGE, Page, Run, RunItem, Status
+from timestep.web.access import require
+from timestep.web.problems import Answer
+
+Names = list[str] | Literal["all"]
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class WorkflowOut(BaseModel):
+    """An entrypoint."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+
+
+class Workflows(BaseModel):
+    items: list[WorkflowOut]
+    next_cursor: str | None
+
+
+class Start(BaseModel):
+    """What to start a workflow with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: dict[str, Any] = Field({}, description="The entrypoint's parameters by name.")
+    workflow_id: str | None = Field(None, description="The same id again answers the same run.")
+    queue: str | None = None
+    priority: int | None = Field(None, description="1 to 2147483647; lower runs first.")
+    deduplication_id: str | None = None
+    delay: float | None = Field(None, description="Seconds.")
+    timeout: float | None = Field(None, description="Seconds.")
+
+
+class Decision(BaseModel):
+    """Which interruptions are decided how: by their ids, or by those of the tool calls."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    approve: Names = []
+    reject: Names = []
+    supply: dict[str, Any] = Field({}, description="Results, by the calls not to be made.")
+    message: str | None = Field(None, description="What the model is told of a rejection.")
+    always: bool = Field(False, description="Decide later calls of the same tool likewise.")
+
+
+class WorkflowRef(BaseModel):
+    workflow_id: str
+
+
+async def _database_answers() -> None:
+    await asyncio.to_thread(queries.check_database)
+
+
+def _name(text: str) -> str:
+    if "\x00" in text:
+        raise UnknownRunError(f"there is no run and no workflow {text!r}")
+    return text
+
+
+def _run_name(run_id: Annotated[str, Path(description="Of a run, or of a workflow.")]) -> str:
+    return _name(run_id)
+
+
+def _workflow_name(workflow_id: str) -> str:
+    return _name(workflow_id)
+
+
+RunName = Annotated[str, Depends(_run_name)]
+WorkflowName = Annotated[str, Depends(_workflow_name)]
+Limit = Annotated[int, Query(ge=1, le=LONGEST_PAGE)]
+Operator = Annotated[Token | None, Depends(require("operator"))]
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        401: "No token, or an unknown one.",
+        403: "The token's role does not allow it.",
+        404: "There is no such thing.",
+        422: "The request cannot be used.",
+        503: "The database is away.",
+    }.items()
+}
+_CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "It was decided or started otherwise already."}
+}
+
+router = APIRouter(
+    prefix="/api",
+    dependencies=[Depends(require("viewer")), Depends(_database_answers)],
+    responses=_ERRORS,
+)
+
+
+@router.get("/workflows", response_model=Workflows)
+async def list_workflows(request: Request) -> Answer:
+    """The entrypoints that can be started."""
+    found: dict[str, Entrypoint] = request.app.state.entrypoints
+    items = [
+        {
+            "name": one.name,
+            "description": one.description,
+            "input_schema": one.input_schema,
+        }
+        for one in sorted(found.values(), key=lambda one: one.name)
+    ]
+    return Answer({"items": items, "next_cursor": None})
+
+
+@router.post(
+    "/workflows/{name}/runs", status_code=202, response_model=WorkflowRef, responses=_CONFLICT
+)
+async def start_workflow(
+    name: str, request: Request, caller: Operator, body: Annotated[Start, Body()]
+) -> Answer:
+    """Start an entrypoint's workflow."""
+    workflow_id = await control.start_run(named(request.app.state.entrypoints, name), **dict(body))
+    return Answer({"workflow_id": workflow_id}, status_code=202)
+
+
+@router.get("/runs", response_model=Page[Run])
+async def list_runs(
+    status: Status | None = None,
+    agent: str | None = None,
+    session_id: str | None = None,
+    workflow_id: str | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Answer:
+    """Runs, newest first."""
+    for given in (agent, session_id, workflow_id):
+        if given is not None and "\x00" in given:
+            raise InvalidQueryError(f"{given!r} is not text")
+    return Answer(
+        await queries.list_runs(
+            status=status,
+            agent=agent,
+            session_id=session_id,
+            workflow_id=workflow_id,
+            limit=limit,
+            cursor=cursor,
+        )
+    )
+
+
+@router.get("/runs/{run_id}", response_model=Run)
+async def get_run(run_id: RunName) -> Answer:
+    """A run; of a workflow's id, its newest run."""
+    return Answer(await queries.get_run(run_id))
+
+
+@router.get("/runs/{run_id}/items", response_model=Page[RunItem])
+async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = None) -> Answer:
+    """A run's items in their order."""
+    return Answer(await queries.list_items(run_id, limit=limit, cursor=cursor))
+
+
+@router.get("/interruptions", response_model=Page[Interruption])
+async def list_interruptions(
+    resolved: bool | None = False, workflow_id: str | None = None
+) -> Answer:
+    """What waits for a decision, oldest first; with `resolved=true`, what was decided."""
+    workflow_id = _name(workflow_id) if workflow_id is not None else None
+    found = await approvals.list_interruptions(workflow_id=workflow_id, resolved=resolved)
+    return Answer(Page(found, None))
+
+
+@router.post("/workflows/{workflow_id}/resume", response_model=ResumeResult, responses=_CONFLICT)
+async def resume_workflow(
+    workflow_id: WorkflowName, caller: Operator, body: Annotated[Decision, Body()]
+) -> Answer:
+    """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
+    if not (body.approve or body.reject or body.supply):
+        raise InvalidInputError("nothing is decided: give 'approve', 'reject' or 'supply'")
+    result = await approvals.resume_workflow(
+        workflow_id, **dict(body), by=caller.name if caller is not None else None
+    )
+    return Answer(result)
+
+
+@router.post("/workflows/{workflow_id}/cancel", status_code=202, response_model=WorkflowRef)
+async def cancel_workflow(workflow_id: WorkflowName, caller: Operator) -> Answer:
+    """Cancel a workflow: no further step of it begins."""
+    await control.cancel_run(workflow_id)
+    return Answer({"workflow_id": workflow_id}, status_code=202)

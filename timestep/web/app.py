@@ -1,0 +1,63 @@
+"""The application that the host serves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+
+from timestep import migrate, queries, system
+from timestep.config import Settings
+from timestep.entrypoints import Entrypoint
+from timestep.errors import TimestepError
+from timestep.recorder import recorder
+from timestep.web import api
+from timestep.web.access import OwnPagesOnly
+from timestep.web.problems import Answer, handle_problems, problem
+
+
+def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
+    """The HTTP application.
+
+    Args:
+        settings: Its tokens, and the address it is reached at.
+        entrypoints: What can be started.
+    """
+    app = FastAPI(
+        title="Timestep",
+        summary="Durable, queryable OpenAI Agents SDK runs.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=Answer,
+    )
+    app.state.settings = settings
+    app.state.entrypoints = entrypoints
+    app.add_middleware(OwnPagesOnly, settings=settings)
+    handle_problems(app)
+    app.include_router(api.router)
+
+    @app.get("/healthz")
+    async def healthz() -> Answer:
+        """Whether the process serves."""
+        return Answer({"status": "ok"})
+
+    @app.get("/readyz", responses={503: {"model": api.Problem}})
+    async def readyz() -> Answer:
+        """Whether it can start workflows: the database answers and has the schema."""
+        try:
+            reason = await asyncio.to_thread(_missing)
+        except TimestepError as error:
+            reason = error.message
+        return Answer({"status": "ok"}) if reason is None else problem(503, reason)
+
+    return app
+
+
+def _missing() -> str | None:
+    queries.check_database()
+    waiting = migrate.pending(recorder().engine)
+    if waiting:
+        names = ", ".join(migration.name for migration in waiting)
+        return f"the database lacks {names}: run `timestep migrate`"
+    return None if system.is_launched() else "DBOS is not launched"
