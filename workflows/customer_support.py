@@ -1,6 +1,5 @@
 """A support desk: triage hands the customer to billing or to shipping; guardrails watch it."""
 
-import json
 import re
 
 from agents import (
@@ -46,7 +45,7 @@ def polite(
     context: RunContextWrapper[None], agent: Agent[None], message: str | list[TResponseInputItem]
 ) -> GuardrailFunctionOutput:
     """Abusive messages are not answered."""
-    found = ABUSE.findall(message if isinstance(message, str) else json.dumps(message))
+    found = ABUSE.findall(str(message))
     return GuardrailFunctionOutput(output_info=found, tripwire_triggered=bool(found))
 
 

@@ -240,10 +240,10 @@ def kill_in_the_middle(app: App, name: str, argument: str, table: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", LIFE, name, argument, app.url],
         cwd=ROOT,
-        env={**os.environ, "TIMESTEP_OFFLINE_DELAY": "0.3"},
+        env={**os.environ, "TIMESTEP_OFFLINE_DELAY": "1"},
     )
     try:
-        app.until(lambda: app.rows(table) or process.poll() is not None)
+        app.until(lambda: app.rows(table) or process.poll() is not None, seconds=60)
     finally:
         process.kill()
     assert process.wait() != 0
@@ -261,21 +261,20 @@ def recover(name: str) -> Any:
     return handle
 
 
-@pytest.mark.parametrize("table", ["guardrail_results", "model_responses", "tool_calls"])
-def test_customer_support_goes_on_after_its_process_is_killed(app: App, table: str) -> None:
-    kill_in_the_middle(app, "customer_support", "Was I charged for A100?", table)
+def test_customer_support_goes_on_after_its_process_is_killed(app: App) -> None:
+    kill_in_the_middle(app, "customer_support", "Was I charged for A100?", "model_responses")
 
     answer = recovered("customer_support")
 
     assert answer == f"{PREFIX}Order A100: 49.00 EUR, card ending in 4242."
     assert steps("customer_support") == SUPPORT_STEPS["Billing"]
     assert outcome(app) == ("completed", answer, 3)
-    assert [row["attempts"] for row in app.rows("tool_calls")] in ([1], [2])
+    assert [row["status"] for row in app.rows("tool_calls")] == ["executed"]
+    assert [row["turn"] for row in app.rows("model_responses", "ordinal")] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("table", ["runs", "model_responses", "tool_calls"])
-def test_research_goes_on_after_its_process_is_killed(app: App, table: str) -> None:
-    kill_in_the_middle(app, "research", "bees", table)
+def test_research_goes_on_after_its_process_is_killed(app: App) -> None:
+    kill_in_the_middle(app, "research", "bees", "model_responses")
 
     check_research(app, recovered("research"))
 

@@ -22,9 +22,14 @@ from timestep.errors import EmbeddedDatabaseError
 
 ROOT = os.geteuid() == 0
 
+REPOSITORY = Path(__file__).parents[2]
+
+# The package's __init__ imports the SDK, which takes seconds; a server needs none of it.
 START = """
-import sys
+import sys, types
 from pathlib import Path
+sys.modules["timestep"] = types.ModuleType("timestep")
+sys.modules["timestep"].__path__ = ["timestep"]
 from timestep import embedded
 print(embedded.start(Path(sys.argv[1])).render_as_string(), flush=True)
 sys.stdin.read()
@@ -49,7 +54,7 @@ def _starter(home: Path, **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
-        cwd=Path(__file__).parents[2],
+        cwd=REPOSITORY,
     )
 
 
@@ -173,7 +178,7 @@ def test_the_process_id_of_another_program_is_refused_and_kept(home: Path) -> No
 def test_a_directory_without_a_version_is_refused_and_kept(home: Path) -> None:
     data = _left_behind(home, notes="mine")
 
-    with pytest.raises(EmbeddedDatabaseError, match="no PG_VERSION, .*move it away") as caught:
+    with pytest.raises(EmbeddedDatabaseError, match=r"no PG_VERSION, .*move it away") as caught:
         embedded.start(home)
 
     assert str(data) in caught.value.message
@@ -183,7 +188,7 @@ def test_a_directory_without_a_version_is_refused_and_kept(home: Path) -> None:
 def test_an_initdb_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "INITDB_OPTIONS", ("--nonsense",))
 
-    with pytest.raises(EmbeddedDatabaseError, match="initdb failed: .*nonsense"):
+    with pytest.raises(EmbeddedDatabaseError, match=r"initdb failed: .*nonsense"):
         embedded.start(home)
 
     assert [path.name for path in home.iterdir()] == ["postgres.lock"]
@@ -303,14 +308,14 @@ def test_a_data_directory_of_somebody_else_is_refused(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
-    with pytest.raises(EmbeddedDatabaseError, match="belongs to the user .* runs as '12345'"):
+    with pytest.raises(EmbeddedDatabaseError, match=r"belongs to the user .* runs as '12345'"):
         programs.account_for(home)
 
 
 def test_a_home_that_cannot_be_made_is_told(home: Path) -> None:
     (home / "file").touch()
 
-    with pytest.raises(EmbeddedDatabaseError, match="cannot be used: .*TIMESTEP_HOME"):
+    with pytest.raises(EmbeddedDatabaseError, match=r"cannot be used: .*TIMESTEP_HOME"):
         embedded.start(home / "file" / "home")
 
 

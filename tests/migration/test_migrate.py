@@ -15,7 +15,7 @@ from psycopg import sql
 
 from tests.waiting import until
 from timestep import database, migrate, programs
-from timestep.errors import DatabaseRightsError, MigrationError
+from timestep.errors import DatabaseError, DatabaseRightsError, MigrationError
 from timestep.tables import metadata
 
 TABLES = [
@@ -142,7 +142,7 @@ def test_two_migrators_at_once(empty: sa.Engine) -> None:
 
 def test_the_lock_is_given_back_by_one_that_fails(empty: sa.Engine, files: Path) -> None:
     (files / "002_broken.sql").write_text("BEGIN; CREATE TABLE half (); SELECT 1 / 0; COMMIT;")
-    with pytest.raises(database.DatabaseError, match="division by zero"):
+    with pytest.raises(DatabaseError, match="division by zero"):
         migrate.apply(empty)
 
     assert _log(empty) == ["001_initial_schema"]

@@ -33,7 +33,7 @@ class Rows:
 
     def run(self, **values: Any) -> UUID:
         identity = uuid4()
-        row = {
+        row: dict[str, Any] = {
             "id": identity,
             "root_run_id": identity,
             "agent_id": values.pop("agent_id", None) or self.agent(),

@@ -111,13 +111,13 @@ def test_the_configured_database_is_used(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_embedded_server_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Path] = []
-    url = sa.URL.create("postgresql+psycopg", database="timestep")
-    monkeypatch.setattr(embedded, "start", lambda home: started.append(home) or url)
-    monkeypatch.setenv("TIMESTEP_HOME", "/somewhere")
+    def start(home: Path) -> sa.URL:
+        return sa.URL.create("postgresql+psycopg", database="timestep", host=home.name)
 
-    assert database.database_url() == url
-    assert started == [Path("/somewhere")]
+    monkeypatch.setattr(embedded, "start", start)
+    monkeypatch.setenv("TIMESTEP_HOME", "/some/where")
+
+    assert database.database_url() == start(Path("/some/where"))
 
 
 def test_pglite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

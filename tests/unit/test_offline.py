@@ -64,7 +64,11 @@ def arguments(given: str | Sequence[dict[str, Any]], instructions: str | None) -
     return [instructions, items, ModelSettings(), [], None, [], ModelTracing.DISABLED]
 
 
-NO_CONVERSATION: dict[str, Any] = {"previous_response_id": None, "conversation_id": None, "prompt": None}
+NO_CONVERSATION: dict[str, Any] = {
+    "previous_response_id": None,
+    "conversation_id": None,
+    "prompt": None,
+}
 
 
 def ask(
