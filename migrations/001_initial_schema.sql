@@ -401,7 +401,7 @@ CREATE TABLE IF NOT EXISTS tool_calls (
     error jsonb,
     is_error boolean NOT NULL DEFAULT false,
     safe_to_repeat boolean NOT NULL DEFAULT true,
-    attempts integer NOT NULL DEFAULT 0,
+    intents integer NOT NULL DEFAULT 0,
     duration_ms integer,
     created_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,

@@ -9,7 +9,9 @@ from timestep.approvals import (
     resume_workflow_sync,
     run_agent,
 )
+from timestep.control import cancel_run, start_run
 from timestep.definitions import tool_options
+from timestep.queries import get_run, list_items, list_runs
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.sessions import DatabaseSession
 
@@ -18,13 +20,18 @@ __all__ = [
     "DurableRunner",
     "Interruption",
     "ResumeResult",
+    "cancel_run",
     "errors",
+    "get_run",
     "install",
     "list_interruptions",
+    "list_items",
+    "list_runs",
     "offline",
     "resume_workflow",
     "resume_workflow_sync",
     "run_agent",
+    "start_run",
     "tool_options",
     "uninstall",
 ]

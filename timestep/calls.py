@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from agents.items import ItemHelpers
 from agents.tool import FunctionTool
 from agents.tool_context import ToolContext
+from agents.usage import deserialize_usage
 
 from timestep.definitions import is_safe_to_repeat
 from timestep.rows import call_columns, derived, raw
-from timestep.run import Call, Rows, Run
+from timestep.run import Call, Rows, Run, nested_usage
 from timestep.steps import Step, perform
 from timestep.values import decode, encode, restored, storable, survives
 
@@ -88,7 +89,7 @@ def _was_doubted(run: Run, call: Call) -> bool:
 def doubt_key(run: Run, call: Call) -> str:
     """Names the question about a call's newest intent: each intent is asked about anew."""
     row = run.recorded("tool_calls", call.id)
-    return f"in_doubt:{row['attempts'] if row is not None else 0}"
+    return f"in_doubt:{row['intents'] if row is not None else 0}"
 
 
 class _CallStep(Step[ToolResult]):
@@ -106,12 +107,13 @@ class _CallStep(Step[ToolResult]):
         self.call = call
         self.tool = tool
         self.context = context
+        self.usage = context.usage
         self.invoke = invoke
         self.id = call.id
         self.number = call.number
         self.name = f"tool: {tool.name} ({context.tool_call_id})"
         recorded = run.recorded("tool_calls", call.id)
-        self.attempts = recorded["attempts"] if recorded is not None else 0
+        self.intents = recorded["intents"] if recorded is not None else 0
         self.is_unknown = recorded is not None and recorded["status"] in ("started", "in_doubt")
 
     def is_done(self, row: dict[str, Any]) -> bool:
@@ -129,7 +131,7 @@ class _CallStep(Step[ToolResult]):
         if not is_safe_to_repeat(self.tool):
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
-            self.attempts += 1
+            self.intents += 1
             await self.run.commit({"tool_calls": [self._row("started", started_at=True)]})
         result = await self.invoke()
         result = result._replace(output=survives(result.output))
@@ -138,7 +140,7 @@ class _CallStep(Step[ToolResult]):
 
     def _may_call_again(self, decision: dict[str, Any] | None) -> bool:
         """Whether a person has looked at the newest intent and said to call again."""
-        asked = derived(self.call.id, f"in_doubt:{self.attempts}")
+        asked = derived(self.call.id, f"in_doubt:{self.intents}")
         return decision is not None and decision["id"] == str(asked)
 
     def rows(self, value: ToolResult, duration_ms: int) -> Rows:
@@ -173,10 +175,13 @@ class _CallStep(Step[ToolResult]):
     def replayed(self, row: dict[str, Any]) -> ToolResult:
         result = ToolResult(decode(restored(row["output"])), is_error=row["is_error"])
         self.show(result)
+        for usage in nested_usage(self.run, self.id):
+            # The runs inside the call are not replayed; what they used was counted here.
+            self.context.usage.add(deserialize_usage(usage))
         return result
 
     def _row(self, status: str, **columns: Any) -> dict[str, Any]:
-        return {**self.call.row, "status": status, "attempts": self.attempts, **columns}
+        return {**self.call.row, "status": status, "intents": self.intents, **columns}
 
 
 def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,21 @@ import click
 from dbos import DBOS
 from dbos import error as dbos_errors
 
-from timestep import approvals, control, doctor, entrypoints, host, migrate, queries, terminal
+from timestep import (
+    approvals,
+    control,
+    doctor,
+    entrypoints,
+    host,
+    migrate,
+    pages,
+    queries,
+    terminal,
+)
 from timestep.database import check_server, database_url, engine_for
 from timestep.errors import TimestepError
-from timestep.queries import STATUSES, Page, Run, RunItem
+from timestep.pages import Page
+from timestep.queries import STATUSES, Run, RunItem
 from timestep.web.problems import Answer
 
 T = TypeVar("T")
@@ -133,7 +144,7 @@ def _outcome(workflow_id: str) -> Any:
 
 @main.command()
 @click.option("--status", type=click.Choice(STATUSES))
-@click.option("--limit", type=click.IntRange(1, queries.LONGEST_PAGE), default=20)
+@click.option("--limit", type=click.IntRange(1, pages.LONGEST), default=20)
 @_as_json
 def runs(status: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
@@ -166,7 +177,7 @@ async def _all_items(run: Run) -> list[RunItem]:
     items: list[RunItem] = []
     cursor: str | None = None
     while run.id is not None:
-        page = await queries.list_items(run.id, limit=queries.LONGEST_PAGE, cursor=cursor)
+        page = await queries.list_items(run.id, limit=pages.LONGEST, cursor=cursor)
         items += page.items
         cursor = page.next_cursor
         if cursor is None:

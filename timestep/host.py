@@ -13,10 +13,9 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import sqlalchemy as sa
@@ -74,6 +73,7 @@ def launch() -> Launched:
     check_server(engine)
     migrate.apply(engine)
     install()
+    _quiet_trace_export()
     executor = system.executor_id()
     left = reading(
         lambda connection: reads.unfinished_workflows(connection, _SCHEMA, name, executor)
@@ -102,6 +102,15 @@ def launch() -> Launched:
     )
 
 
+def _quiet_trace_export() -> None:
+    """Keep the SDK from saying with each run that it has no key to export traces with."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "skipping trace export" not in record.getMessage()
+
+    logging.getLogger("openai.agents").addFilter(keep)
+
+
 def _count(left: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]) -> int:
     return sum(row["workflows"] for row in left if wanted(row))
 
@@ -126,8 +135,8 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
 _POLL = 0.1
 
 
-def serve() -> None:
-    """Launch, and serve the HTTP API until SIGTERM or SIGINT.
+def serve() -> NoReturn:
+    """Launch, and serve the HTTP API until SIGTERM or SIGINT; then end the process, status 0.
 
     Raises:
         ConfigurationError: A setting cannot work, or the address is taken.
@@ -160,17 +169,12 @@ def serve() -> None:
     _leave()
 
 
-def _leave() -> None:
-    """End the process even where a thread still runs what cannot be stopped."""
-    main = threading.main_thread()
-    for thread in threading.enumerate():
-        if thread is not main and not thread.daemon:
-            thread.join(_POLL)
-    if any(thread is not main and not thread.daemon for thread in threading.enumerate()):
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+def _leave() -> NoReturn:
+    """End the process, even where a thread still runs what cannot be stopped."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _grace() -> float:

@@ -70,7 +70,7 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> None:
     if doubted:
         recorded = run.recorded("tool_calls", call.id) or {}
         rows["tool_calls"].append(
-            {**call.row, "status": "in_doubt", "attempts": recorded.get("attempts", 0)}
+            {**call.row, "status": "in_doubt", "intents": recorded.get("intents", 0)}
         )
     rows["interruptions"].append(
         {

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import datetime
-import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import sqlalchemy as sa
 from dbos import WorkflowStatus
@@ -18,6 +16,7 @@ from dbos import WorkflowStatus
 from timestep.approvals import Interruption
 from timestep.database import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError, UnknownRunError
+from timestep.pages import Page, item_place, page_of, page_size, run_place
 from timestep.recorder import recorder
 from timestep.rows import jsonable
 from timestep.store import reads
@@ -28,8 +27,6 @@ T = TypeVar("T")
 
 Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-
-LONGEST_PAGE = 200
 
 _STATUS_OF: dict[str, Status] = {
     "PENDING": "running",
@@ -145,19 +142,10 @@ class ToolCall:
     error: Any
     is_error: bool
     """Whether the output is the error text that the model was given."""
-    attempts: int
+    intents: int
     duration_ms: int | None
     started_at: datetime.datetime | None
     completed_at: datetime.datetime | None
-
-
-@dataclass(frozen=True)
-class Page(Generic[T]):
-    """A part of a list."""
-
-    items: list[T]
-    next_cursor: str | None
-    """What to ask for the next part with; None: this is the last one."""
 
 
 async def get_run(run_or_workflow_id: str) -> Run:
@@ -211,8 +199,8 @@ async def list_runs(
     """
     if status is not None and status not in STATUSES:
         raise InvalidQueryError(f"status {status!r} is not one of {', '.join(STATUSES)}")
-    before = _run_place(cursor)
-    size = _page_size(limit)
+    before = run_place(cursor)
+    size = page_size(limit)
 
     def work() -> list[Run]:
         rows = reading(
@@ -228,7 +216,7 @@ async def list_runs(
         )
         return _with_interruptions(rows)
 
-    return _page(
+    return page_of(
         await asyncio.to_thread(work),
         size,
         lambda run: [run.started_at.isoformat() if run.started_at else None, run.id],
@@ -248,8 +236,8 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
         UnknownRunError: There is no such run.
         DatabaseError: The database refused, or is away.
     """
-    size = _page_size(limit)
-    after = _item_place(cursor)
+    size = page_size(limit)
+    after = item_place(cursor)
 
     def work() -> list[RunItem]:
         run = _get_run(str(run_id))
@@ -261,7 +249,7 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
         )
         return [_of_row(RunItem, row) for row in rows]
 
-    return _page(await asyncio.to_thread(work), size, lambda item: item.position)
+    return page_of(await asyncio.to_thread(work), size, lambda item: item.position)
 
 
 async def list_tool_calls(run_id: str) -> list[ToolCall]:
@@ -400,52 +388,3 @@ def _of_row(kind: type[T], row: dict[str, Any]) -> T:
             for name, value in values.items()
         }
     )
-
-
-# Pages
-
-
-def _page_size(limit: int) -> int:
-    if not 1 <= limit <= LONGEST_PAGE:
-        raise InvalidQueryError(f"limit {limit!r} is not between 1 and {LONGEST_PAGE}")
-    return limit
-
-
-def _page(found: list[T], size: int, place: Callable[[T], Any]) -> Page[T]:
-    """One item more than the page holds was asked for: it tells whether there is a next page."""
-    items = found[:size]
-    if len(found) <= size:
-        return Page(items, None)
-    text = json.dumps(place(items[-1]), separators=(",", ":"))
-    return Page(items, base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
-
-
-def _run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
-    if cursor is None:
-        return None
-    try:
-        moment, id_ = _opened(cursor)
-        return datetime.datetime.fromisoformat(moment), uuid.UUID(id_)
-    except (ValueError, TypeError, AttributeError):
-        raise _bad(cursor) from None
-
-
-def _item_place(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        position = _opened(cursor)
-    except ValueError:
-        raise _bad(cursor) from None
-    if type(position) is not int or not 0 <= position < 2**31:
-        raise _bad(cursor)
-    return position
-
-
-def _opened(cursor: str) -> Any:
-    text = cursor.encode("ascii")
-    return json.loads(base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True))
-
-
-def _bad(cursor: str) -> InvalidQueryError:
-    return InvalidQueryError(f"{cursor!r} is not a cursor of this list: use a page's next_cursor")

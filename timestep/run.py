@@ -57,6 +57,8 @@ class StepScope:
 
     run: Run
     id: uuid.UUID
+    usage: object | None = None
+    """Where the SDK counts what a call uses."""
     nested: int = 0
 
 
@@ -109,6 +111,8 @@ class Run:
         self.interrupted_calls: frozenset[str] = frozenset()
         self.interrupted_result: Any = None
         self.control_error: BaseException | None = None
+        self.shares_usage = False
+        """Whether what it uses is counted in its parent's usage, too."""
         self.session_revision: int | None = None
         self.session_changes = 0
         self._positions = 0
@@ -130,7 +134,7 @@ class Run:
             "root_run_id": self.root_id,
             "agent_id": self.definitions.agent_ids[id(agent)],
             "sdk_version": SDK_VERSION,
-            "metadata": {},
+            "metadata": {"shares_usage": True} if self.shares_usage else {},
         }
         journal = await self.recorder.begin(self.owner, self.definitions, values)
         self.is_begun = True
@@ -322,6 +326,15 @@ _run: ContextVar[Run | None] = ContextVar("timestep_run", default=None)
 _step: ContextVar[StepScope | None] = ContextVar("timestep_step", default=None)
 
 
+def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
+    """The recorded usage of the runs inside a step that the run's own usage includes."""
+    rows = run.journal.get("nested_usage", {}).values()
+    inside = {str(uuid.uuid5(_NAMESPACE, f"{step_id}:{count}")) for count in range(len(rows))}
+    while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
+        inside |= more
+    return [restored(row["usage"]) for row in rows if row["run_id"] in inside]
+
+
 def current_run() -> Run | None:
     """The durable run that the caller is part of."""
     return _run.get()
@@ -342,8 +355,8 @@ def entered(run: Run | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def inside_step(run: Run, id_: uuid.UUID) -> Iterator[None]:
-    token = _step.set(StepScope(run, id_))
+def inside_step(run: Run, id_: uuid.UUID, usage: object | None) -> Iterator[None]:
+    token = _step.set(StepScope(run, id_, usage))
     try:
         yield
     finally:

@@ -8,7 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, cast
 
 import agents.run
-from agents import Agent, RunConfig, RunResult, RunResultStreaming, RunState, TResponseInputItem
+from agents import (
+    Agent,
+    RunConfig,
+    RunContextWrapper,
+    RunResult,
+    RunResultStreaming,
+    RunState,
+    TResponseInputItem,
+)
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
@@ -20,7 +28,7 @@ from timestep.errors import NotInWorkflowError
 from timestep.ledger import Ledger
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
-from timestep.run import Rows, Run, current_run, entered, open_run
+from timestep.run import Rows, Run, current_run, current_step, entered, open_run
 from timestep.seams import DispatchingRunner
 from timestep.values import storable
 
@@ -106,6 +114,7 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
         run.resume()
         return run
     run.ledger = Ledger()
+    run.shares_usage = _shares_usage(options.get("context"))
     if state is not None:
         run.turn = state._current_turn
         run.ledger.adopt(state)
@@ -117,6 +126,16 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
         ]
         run.input_checks.extend(run.draw() for _ in checks)
     return run
+
+
+def _shares_usage(context: object) -> bool:
+    """Whether a nested run counts what it uses in the context of the call it is inside of."""
+    enclosing = current_step()
+    return (
+        enclosing is not None
+        and isinstance(context, RunContextWrapper)
+        and context.usage is enclosing.usage
+    )
 
 
 async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> None:

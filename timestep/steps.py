@@ -30,6 +30,8 @@ class Step(ABC, Generic[T]):
     id: uuid.UUID
     """The row that tells that the step was done, and how it ended."""
     number: StepReservation | None
+    usage: object | None = None
+    """Where the SDK counts what the step uses, if runs inside it add to that."""
 
     @abstractmethod
     async def effect(self) -> T:
@@ -162,7 +164,7 @@ async def _execute(step: Step[T]) -> T:
     await step.run.hold_if_decided(step.name)
     started = time.monotonic()
     try:
-        with inside_step(step.run, step.id):
+        with inside_step(step.run, step.id, step.usage):
             value = await step.effect()
     except ownership.CONTROL_ERRORS:
         raise

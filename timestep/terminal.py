@@ -23,7 +23,10 @@ _STYLES = {
     "interrupted": "yellow",
     "cancelled": "dim",
 }
+_IDS = ("run", "interruption")
 _LONG = 2000
+_WIDE = 160
+"""Columns of a table that is written to a file or a pipe."""
 
 
 def runs(found: Sequence[Run]) -> None:
@@ -31,13 +34,17 @@ def runs(found: Sequence[Run]) -> None:
     if not found:
         _print("No runs.")
         return
-    table = _table("run", "workflow", "agent", "status", "turns", "tokens", "started")
+    table = _table("run", "status", "agent", "turns", "tokens", "started")
+    seen: set[str | None] = set()
     for run in found:
+        # What `show` takes: the newest run of a workflow has the workflow's id.
+        is_newest = run.parent_run_id is None and run.workflow_id not in seen
+        if is_newest:
+            seen.add(run.workflow_id)
         table.add_row(
-            run.id,
-            run.workflow_id,
-            run.agent_name if run.parent_run_id is None else f"↳ {run.agent_name}",
+            run.workflow_id if is_newest else f"↳ {run.id}",
             Text(run.status, style=_STYLES[run.status]),
+            run.agent_name,
             str(run.turns),
             str(run.usage.total_tokens),
             _when(run.started_at),
@@ -50,16 +57,14 @@ def approvals(found: Sequence[Interruption]) -> None:
     if not found:
         _print("Nothing waits for a decision.")
         return
-    table = _table("interruption", "workflow", "agent", "tool", "arguments", "asked")
+    table = _table("workflow", "interruption", "agent", "wants")
     for one in found:
         doubt = " (may have happened already)" if one.reason == "in_doubt" else ""
         table.add_row(
-            one.id,
             one.workflow_id,
+            one.id,
             one.agent_name,
-            f"{one.tool_name}{doubt}",
-            Text(_json(one.arguments)),
-            _when(one.created_at),
+            Text(f"{one.tool_name}({_json(one.arguments)}){doubt}"),
         )
     _print(table)
     _print(f"Decide:  timestep resume {found[0].workflow_id} --approve {found[0].id}")
@@ -101,7 +106,7 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
             yield Text(f"Turn {turn}", style="bold")
         yield Text(f"  {_item(item, made)}")
     for one in run.interruptions:
-        if one.resolved_at is None:
+        if one.resolved_at is None and run.completed_at is None:
             yield Text(
                 f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
                 f"interruption {one.id}",
@@ -124,11 +129,13 @@ def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
         how = "" if call.status == "executed" and not call.is_error else f" [{_outcome(call)}]"
         took = f" ({call.duration_ms} ms)" if call.duration_ms is not None else ""
         return f"← {call.tool_name}{how}: {_text(data.get('output'))}{took}"
+    if item.item_type == "handoff_output_item":
+        return f"⇒ {_text(data.get('output'))}"
     if item.item_type in ("tool_call_item", "handoff_call_item"):
         name = call.tool_name if call is not None else data.get("name") or data.get("type")
         given = call.arguments if call is not None else data.get("arguments", {})
         state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
-        return f"→ {who}{name}({_json(given)}){state}"
+        return f"→ {who}{name}({given if isinstance(given, str) else _json(given)}){state}"
     return f"{who}{_text(data.get('content', data.get('summary', data)))}"
 
 
@@ -171,18 +178,20 @@ def _json(value: Any) -> str:
 
 
 def _when(moment: datetime.datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment is not None else ""
+    return moment.astimezone().strftime("%b %d %H:%M:%S") if moment is not None else ""
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        # Ids are there to be copied: they wrap nowhere.
-        table.add_column(column, overflow="fold", no_wrap=column in ("run", "interruption"))
+        # Ids are there to be copied: they are whole, on one line where there is room.
+        table.add_column(column, overflow="fold", no_wrap=column in _IDS)
     return table
 
 
 def _print(what: Any) -> None:
     # Words of models are no markup; lines are not cut where nobody watches a terminal.
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDE
     console.print(what, soft_wrap=not isinstance(what, Table))

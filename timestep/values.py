@@ -45,10 +45,11 @@ def dumps(value: object) -> str:
     return json.dumps({_TEXT: json.dumps(value)})
 
 
-def storable(value: Json) -> Json:
+def storable(value: Any) -> Json:
     """The value, or what stands for it where JSONB cannot hold it."""
     text = dumps(value)
-    return json.loads(text) if text.startswith('{"' + _TEXT + '"') else value
+    stored: Json = json.loads(text) if text.startswith('{"' + _TEXT + '"') else value
+    return stored
 
 
 def restored(value: Any) -> Any:

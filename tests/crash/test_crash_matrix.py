@@ -31,6 +31,7 @@ SCENARIOS = {
     "streamed": "Oslo is sunny / Rome is sunny / booked Rome / ",
     "fails": "UserError: Error running tool breaks: no more fuel",
     "tripped": "InputGuardrailTripwireTriggered",
+    "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
 }
 

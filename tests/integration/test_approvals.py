@@ -132,7 +132,7 @@ def test_of_two_people_one_wins_and_the_other_is_told(app: App) -> None:
     outcome = started(app, operator())
     first, _ = app.until(waiting)
 
-    async def race() -> list[Any]:
+    async def race() -> tuple[Any, Any]:
         return await asyncio.gather(
             timestep.resume_workflow("w", approve=[first.id], by="ann"),
             timestep.resume_workflow("w", reject=[first.id], by="bob"),

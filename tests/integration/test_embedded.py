@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -46,16 +47,24 @@ def home(public_directory: Path) -> Iterator[Path]:
     embedded.stop(path)
 
 
-def _starter(home: Path, **environment: str) -> subprocess.Popen[str]:
-    """Another process, which starts the server of `home` and stays until its input ends."""
-    return subprocess.Popen(
+@contextmanager
+def _starting(home: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which starts the server of `home` and waits to be ended."""
+    with subprocess.Popen(
         [sys.executable, "-c", START, str(home)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
         cwd=REPOSITORY,
-    )
+    ) as process:
+        yield process
+        process.kill()
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def _pid(home: Path) -> int:
@@ -85,12 +94,11 @@ def _major() -> str:
 
 
 def test_processes_that_start_at_once_share_one_server(home: Path) -> None:
-    starters = [_starter(home, OPENAI_API_KEY="hunter2") for _ in range(3)]
-    urls = {starter.stdout.readline().strip() for starter in starters if starter.stdout}
+    with ExitStack() as stack:
+        secret = {"OPENAI_API_KEY": "hunter2"}
+        starters = [stack.enter_context(_starting(home, **secret)) for _ in range(3)]
+        urls = {_said(starter) for starter in starters}
     server = psutil.Process(_pid(home))
-    for starter in starters:
-        starter.communicate()
-        assert starter.returncode == 0
 
     url = embedded.start(home)
 
@@ -114,16 +122,11 @@ def test_processes_that_start_at_once_share_one_server(home: Path) -> None:
 
 
 def test_a_server_outlives_its_killed_parent_and_is_found_again(home: Path) -> None:
-    parent = _starter(home)
-    assert parent.stdout
-    assert parent.stdin
-    url = database.parse_url(parent.stdout.readline().strip())
-    server = _pid(home)
-    with database.engine_for(url).connect() as connection:
-        connection.exec_driver_sql("CREATE TABLE kept AS SELECT 42 AS answer")
-
-    parent.send_signal(signal.SIGKILL)
-    parent.communicate()
+    with _starting(home) as parent:
+        url = database.parse_url(_said(parent))
+        server = _pid(home)
+        with database.engine_for(url).connect() as connection:
+            connection.exec_driver_sql("CREATE TABLE kept AS SELECT 42 AS answer")
     assert parent.returncode == -signal.SIGKILL
 
     assert embedded.start(home) == url
@@ -195,12 +198,12 @@ def test_an_initdb_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.Mon
 
 
 def test_a_killed_initdb_leaves_no_half_of_a_data_directory(home: Path) -> None:
-    parent = _starter(home)
-    until(lambda: any(home.glob("postgres.new-*/PG_VERSION")))
-    killed = [parent.pid, *(child.pid for child in psutil.Process(parent.pid).children(True))]
-    for pid in killed:
-        os.kill(pid, signal.SIGKILL)
-    parent.communicate()
+    with _starting(home) as parent:
+        until(lambda: any(home.glob("postgres.new-*/PG_VERSION")))
+        initdb = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+        for process in initdb:
+            process.kill()
     assert not (home / "postgres").exists()
 
     url = embedded.start(home)
@@ -243,9 +246,10 @@ def test_a_socket_directory_of_somebody_else_is_refused(
 ) -> None:
     data = _left_behind(home)
     account = programs.account_for(None)
-    monkeypatch.setattr(embedded, "_SOCKET_PATH_LIMIT", len(str(data)) + 12)
+    monkeypatch.setattr(embedded, "_socket_fits", lambda directory: directory != data)
     monkeypatch.setattr(tempfile, "tempdir", str(home))
     directory = embedded._socket_directory(data, account)
+    assert directory.parent == home
 
     directory.chmod(0o777)
 

@@ -388,3 +388,34 @@ def test_input_that_json_cannot_hold_is_refused(app: App) -> None:
 
     assert "not int" in app.run(body)
     assert app.rows("runs") == []
+
+
+def test_a_replay_counts_what_runs_inside_a_call_used(app: App) -> None:
+    """An agent as a tool counts in the outer run's usage; a run of a tool's own does not."""
+    inner = Agent(name="Inner", model=scripted([assistant_message("a")], [assistant_message("b")]))
+
+    @function_tool
+    async def own_run() -> str:
+        return str((await timestep.DurableRunner.run(inner, "hi")).final_output)
+
+    outer = Agent(
+        name="Outer",
+        model=scripted(
+            [
+                function_call("ask", {"input": "x"}, call_id="c1"),
+                function_call("own_run", {}, call_id="c2"),
+            ],
+            [assistant_message("done")],
+        ),
+        tools=[inner.as_tool("ask", "Asks."), own_run],
+    )
+
+    async def body() -> str:
+        result = await timestep.DurableRunner.run(outer, "hi")
+        return f"{result.final_output} {result.context_wrapper.usage.requests}"
+
+    assert app.run(body, workflow_id="w") == "done 3"
+    assert app.replay("w") == "done 3"
+    assert len(app.rows("runs")) == 3
+    (root,) = [row for row in app.rows("runs") if row["parent_run_id"] is None]
+    assert all(row["root_run_id"] == root["id"] for row in app.rows("runs"))

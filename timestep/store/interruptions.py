@@ -16,11 +16,16 @@ _SELECT = """
         i.resolution_always, i.resolved_by
     FROM public.interruptions i
     JOIN public.runs r ON r.id = i.run_id
+    JOIN public.runs root ON root.id = r.root_run_id
     LEFT JOIN public.agents a ON a.id = i.agent_id
     WHERE (%(workflow_id)s::text IS NULL OR r.workflow_id = %(workflow_id)s)
     AND (%(run_id)s::uuid IS NULL OR i.run_id = %(run_id)s)
     AND (%(resolved)s::boolean IS NULL OR (i.resolved_at IS NOT NULL) = %(resolved)s)
-    ORDER BY i.created_at, i.id"""
+    AND (%(resolved)s::boolean IS DISTINCT FROM false OR root.completed_at IS NULL)
+    ORDER BY i.created_at, (
+        -- Questions of one turn come in the order in which the model asked for the calls.
+        SELECT min(position) FROM public.run_items WHERE tool_call_id = i.tool_call_id
+    ), i.id"""
 
 _RESOLVE = """
     UPDATE public.interruptions SET resolved_at = now(), resolution_action = %(action)s,
@@ -44,6 +49,8 @@ def select(
     lock: bool = False,
 ) -> list[dict[str, Any]]:
     """Interruptions, oldest first; `resolved` None: decided or not.
+
+    What a run asked that has ended since, as a cancelled one, waits for nobody any more.
 
     With `lock`, nobody else decides them until the transaction ends.
     """

@@ -39,7 +39,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
         runs.tool_calls,
         """ON CONFLICT (id) DO UPDATE SET
             status = excluded.status, output = excluded.output, error = excluded.error,
-            is_error = excluded.is_error, attempts = excluded.attempts,
+            is_error = excluded.is_error, intents = excluded.intents,
             duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
             started_at = coalesce(tool_calls.started_at, excluded.started_at)
         WHERE tool_calls.completed_at IS NULL""",

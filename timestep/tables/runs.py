@@ -154,7 +154,7 @@ tool_calls = Table(
     _flag("is_error"),
     _flag("safe_to_repeat", "true"),
     # Intents committed for a call that must not be repeated.
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("intents", Integer, nullable=False, server_default=text("0")),
     Column("duration_ms", Integer),
     created(),
     moment("started_at"),

@@ -13,7 +13,8 @@ from timestep.approvals import Interruption, ResumeResult
 from timestep.config import Token
 from timestep.entrypoints import Entrypoint, named
 from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
-from timestep.queries import LONGEST_PAGE, Page, Run, RunItem, Status
+from timestep.pages import LONGEST, Page
+from timestep.queries import Run, RunItem, Status
 from timestep.web.access import require
 from timestep.web.problems import Answer
 
@@ -92,7 +93,7 @@ def _workflow_name(workflow_id: str) -> str:
 
 RunName = Annotated[str, Depends(_run_name)]
 WorkflowName = Annotated[str, Depends(_workflow_name)]
-Limit = Annotated[int, Query(ge=1, le=LONGEST_PAGE)]
+Limit = Annotated[int, Query(ge=1, le=LONGEST)]
 Operator = Annotated[Token | None, Depends(require("operator"))]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {

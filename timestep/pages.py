@@ -1,0 +1,94 @@
+"""Lists in parts: a page, and the cursor that asks for the next one."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from timestep.errors import InvalidQueryError
+
+T = TypeVar("T")
+
+LONGEST = 200
+"""The items of one page at most."""
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """A part of a list."""
+
+    items: list[T]
+    next_cursor: str | None
+    """What to ask for the next part with; None: this is the last one."""
+
+
+def page_size(limit: int) -> int:
+    """The limit, if a page may have it.
+
+    Raises:
+        InvalidQueryError: It may not.
+    """
+    if not 1 <= limit <= LONGEST:
+        raise InvalidQueryError(f"limit {limit!r} is not between 1 and {LONGEST}")
+    return limit
+
+
+def page_of(found: list[T], size: int, place: Callable[[T], Any]) -> Page[T]:
+    """A page of what was found; one item more than fits tells that there is another page.
+
+    Args:
+        found: Up to `size + 1` items.
+        size: How many the page holds.
+        place: Where an item stands in the list, as JSON.
+    """
+    items = found[:size]
+    if len(found) <= size:
+        return Page(items, None)
+    text = json.dumps(place(items[-1]), separators=(",", ":"))
+    return Page(items, base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+
+
+def run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
+    """The place in a list of runs that a cursor stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of such a list.
+    """
+    if cursor is None:
+        return None
+    try:
+        moment, id_ = _opened(cursor)
+        return datetime.datetime.fromisoformat(moment), uuid.UUID(id_)
+    except (ValueError, TypeError, AttributeError):
+        raise _bad(cursor) from None
+
+
+def item_place(cursor: str | None) -> int | None:
+    """The place in a list of items that a cursor stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of such a list.
+    """
+    if cursor is None:
+        return None
+    try:
+        position = _opened(cursor)
+    except ValueError:
+        raise _bad(cursor) from None
+    if type(position) is not int or not 0 <= position < 2**31:
+        raise _bad(cursor)
+    return position
+
+
+def _opened(cursor: str) -> Any:
+    text = cursor.encode("ascii")
+    return json.loads(base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True))
+
+
+def _bad(cursor: str) -> InvalidQueryError:
+    return InvalidQueryError(f"{cursor!r} is not a cursor of this list: use a page's next_cursor")
