@@ -20,7 +20,7 @@ from timestep.errors import (
     UnknownInterruptionError,
     UnknownRunError,
 )
-from timestep.recorder import in_thread, recorder, while_away
+from timestep.recorder import in_thread, recorder
 from timestep.run import Run
 from timestep.runner import DurableRunner
 from timestep.store import interruptions as store
@@ -169,29 +169,35 @@ async def _wait_for_decisions(run: Run, patience: float | None) -> list[dict[str
             {"name": "approval: look"}, _count_open, run, deadline
         )
         if open_count == 0:
-            return await in_thread(lambda: while_away(lambda: _of_root(run, resolved=True)))
+            return await in_thread(lambda: _of_root(run, resolved=True))
         left = _LONG if deadline is None else max(deadline - time.time(), 0.001)
         await DBOS.recv_async(TOPIC, timeout_seconds=min(left, _LONG))
 
 
 def _count_open(run: Run, deadline: float | None) -> int:
     """How many questions wait; after the deadline they are rejected first."""
-    rows = while_away(lambda: _of_root(run, resolved=False))
+    rows = _of_root(run, resolved=False)
     if rows and deadline is not None and time.time() >= deadline:
         decisions = [
             _decision(row, "reject", "Nobody decided in time.", by="timeout") for row in rows
         ]
-        with recorder().transactions.begin() as connection:
-            store.resolve(connection, decisions)
+
+        def resolve() -> None:
+            with run.recorder.transactions.begin() as connection:
+                store.resolve(connection, decisions)
+
+        run.recorder.patiently(resolve)
         return 0
     return len(rows)
 
 
 def _of_root(run: Run, *, resolved: bool) -> list[dict[str, Any]]:
-    with run.recorder.engine.connect() as connection:
-        rows = store.select(connection, workflow_id=run.owner.workflow_id, resolved=resolved)
+    def read() -> list[dict[str, Any]]:
+        with run.recorder.engine.connect() as connection:
+            return store.select(connection, workflow_id=run.owner.workflow_id, resolved=resolved)
+
     wanted = {run.id, *(child.id for child in _family(run))}
-    return [row for row in rows if row["run_id"] in wanted]
+    return [row for row in run.recorder.patiently(read) if row["run_id"] in wanted]
 
 
 def _family(run: Run) -> Iterable[Run]:
@@ -218,11 +224,10 @@ async def list_interruptions(
     """
     run = _uuid(run_id)
 
-    def read() -> list[dict[str, Any]]:
-        with recorder().engine.connect() as connection:
-            return store.select(connection, workflow_id=workflow_id, run_id=run, resolved=resolved)
+    def read(connection: Any) -> list[dict[str, Any]]:
+        return store.select(connection, workflow_id=workflow_id, run_id=run, resolved=resolved)
 
-    return [_interruption(row) for row in await in_thread(lambda: while_away(read))]
+    return [_interruption(row) for row in await recorder().read(read)]
 
 
 def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
@@ -303,7 +308,7 @@ async def resume_workflow(
             pending=[str(row["id"]) for row in pending],
         )
 
-    return await in_thread(lambda: while_away(decide))
+    return await in_thread(lambda: recorder().patiently(decide))
 
 
 def resume_workflow_sync(workflow_id: str, **decision: Any) -> ResumeResult:

@@ -250,9 +250,9 @@ def cancel(workflow_id: str) -> None:
 def doctor_() -> None:
     """Check settings, packages, the database and the entrypoints."""
     problems = 0
-    for finding in doctor.examine():
-        terminal.findings(finding)
-        problems += not finding.is_ok
+    for found in doctor.examine():
+        terminal.finding(found.check, found.is_ok, found.text)
+        problems += not found.is_ok
     if problems:
         _fail(f"{problems} problem{'s' if problems > 1 else ''} found")
 

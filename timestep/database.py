@@ -171,8 +171,8 @@ def translated(url: sa.URL | None = None) -> Iterator[None]:
         raise _translation(exc, url) from exc
 
 
-_NOT_MIGRATED = {"42P01", "42703", "42883", "3F000"}
-"""Undefined table, column, function, schema."""
+_NOT_MIGRATED = {"42P01", "42703", "3F000"}
+"""Undefined table, column, schema."""
 _UNREACHABLE = {"57P01", "57P02", "57P03", "57P05", "53300", "3D000"}
 """Shutting down, crashed, starting, idle too long, too many connections, no database."""
 _PERMISSION_DENIED = "42501"

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -24,12 +25,12 @@ from dbos import DBOS
 
 from timestep import config, control, entrypoints, gate, migrate, system
 from timestep.config import Settings
-from timestep.database import check_server, database_url, engine_for, shown
+from timestep.database import check_server, database_url, engine_for, shown, translated
 from timestep.entrypoints import Entrypoint
 from timestep.errors import ConfigurationError
 from timestep.queries import reading
 from timestep.runner import install
-from timestep.store import reads
+from timestep.store import hosts, reads
 from timestep.web.app import create_app
 
 GRACE = "TIMESTEP_GRACE"
@@ -41,6 +42,11 @@ QUEUE_POLL = 0.5
 
 _BACKLOG = 512
 _SCHEMA = "dbos"
+_POLL = 0.1
+_HANDOVER = 15.0
+"""Seconds that a host waits for the one before it to end."""
+
+_claims: list[sa.Connection] = []
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def launch() -> Launched:
     caller has no running event loop: workflows run on DBOS's own.
 
     Raises:
-        ConfigurationError: A setting cannot work.
+        ConfigurationError: A setting cannot work, or another host is this executor already.
         EntrypointError: `workflows/` cannot be used.
         DatabaseError: The database is away, too old, or refused.
     """
@@ -75,6 +81,7 @@ def launch() -> Launched:
     install()
     _quiet_trace_export()
     executor = system.executor_id()
+    _claim(engine, name, executor)
     left = reading(
         lambda connection: reads.unfinished_workflows(connection, _SCHEMA, name, executor)
     )
@@ -100,6 +107,25 @@ def launch() -> Launched:
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
         stranded=_count(left, lambda row: row["version"] != version),
     )
+
+
+def _claim(engine: sa.Engine, name: str, executor: str) -> None:
+    """Be the only host with this executor id: another one would recover what this one runs."""
+    with translated(engine.url):
+        connection = engine.connect()
+        # Not back to the pool: it is held, and closed, by the process.
+        connection.detach()
+        deadline = time.monotonic() + _HANDOVER
+        while not hosts.claim(connection, name, executor):
+            if time.monotonic() > deadline:
+                connection.close()
+                raise ConfigurationError(
+                    f"another host of {name!r} runs on {shown(engine.url)} as the executor "
+                    f"{executor!r}, and would take over what this one runs: stop it, or set "
+                    "DBOS__VMID to a name of this one's own"
+                )
+            time.sleep(_POLL)
+    _claims.append(connection)
 
 
 def _quiet_trace_export() -> None:
@@ -130,9 +156,8 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
     while waited < grace and not is_urgent() and not gate.wait(_POLL):
         waited += _POLL
     DBOS.destroy()
-
-
-_POLL = 0.1
+    while _claims:
+        _claims.pop().close()
 
 
 def serve() -> NoReturn:

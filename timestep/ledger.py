@@ -93,13 +93,14 @@ class Ledger:
         rows: Rows = {}
         for item in session_items_for_turn(result):
             if item.type == "tool_call_output_item":
-                self._add_output(run, rows, raw(item.raw_item))
+                self._add_output(run, rows, item)
             elif item.type in ("handoff_output_item", "mcp_approval_response_item"):
                 rows.setdefault("run_items", []).append(_left_behind(run, item))
         return rows
 
-    def _add_output(self, run: Run, rows: Rows, item: dict[str, Any]) -> None:
-        call_id = str(item.get("call_id"))
+    def _add_output(self, run: Run, rows: Rows, item: RunItem) -> None:
+        document = raw(item.raw_item)
+        call_id = str(document.get("call_id"))
         waiting = run.calls.get(call_id)
         if waiting:
             # The call was answered without being made: rejected by a person or a guardrail.
@@ -108,10 +109,14 @@ class Ledger:
             rows.setdefault("tool_calls", []).append(rejected)
         else:
             made = run.made.get(call_id)
-            if made is None or made.output == item:
+            if made is None:
+                # An answer to a call of a state that another run left.
+                rows.setdefault("run_items", []).append(_left_behind(run, item))
+                return
+            if made.output == document:
                 return
             call = made
-        rows.setdefault("run_items", []).append(output_item(run, call, item))
+        rows.setdefault("run_items", []).append(output_item(run, call, document))
 
 
 def _left_behind(run: Run, item: RunItem) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeVar, get_args
 
 import sqlalchemy as sa
 from dbos import WorkflowStatus
+from pydantic_core import to_jsonable_python
 
 from timestep.approvals import Interruption
 from timestep.database import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError, UnknownRunError
 from timestep.pages import Page, item_place, page_of, page_size, run_place
 from timestep.recorder import recorder
-from timestep.rows import jsonable
 from timestep.store import reads
 from timestep.system import client
 from timestep.values import restored
@@ -315,7 +315,7 @@ def _workflow(found: WorkflowStatus) -> Workflow:
         error = RunError(type=str(name), message=str(found.error), turn=None)
     elif found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         error = RunError(found.status, "it was recovered too many times", turn=None)
-    return Workflow(status=found.status, output=jsonable(found.output), error=error)
+    return Workflow(status=found.status, output=_plain(found.output), error=error)
 
 
 def _without_run(found: WorkflowStatus) -> Run:
@@ -326,13 +326,18 @@ def _without_run(found: WorkflowStatus) -> Run:
         workflow_id=found.workflow_id,
         workflow_name=found.name,
         status=_STATUS_OF[found.status],
-        input=jsonable([*given["args"]] or given["kwargs"]),
+        input=_plain([*given["args"]] or given["kwargs"]),
         final_output=workflow.output,
         error=workflow.error,
         started_at=_moment(found.created_at),
         completed_at=_moment(found.completed_at),
         workflow=workflow,
     )
+
+
+def _plain(value: Any) -> Any:
+    """What a workflow was given or returned as JSON; as text where JSON has no word for it."""
+    return to_jsonable_python(value, bytes_mode="base64", fallback=str)
 
 
 def _moment(milliseconds: int | None) -> datetime.datetime | None:

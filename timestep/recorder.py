@@ -41,6 +41,7 @@ class Recorder:
         self.engine = engine_for(url)
         self.transactions = self.engine.execution_options(isolation_level="READ COMMITTED")
         self._written: set[Any] = set()
+        self._was_reached = False
 
     async def begin(
         self, owner: Owner, definitions: Definitions, values: dict[str, Any]
@@ -77,13 +78,13 @@ class Recorder:
                 return runs_store.begin(connection, schema, parameters)
 
         try:
-            status, mine, new = while_away(attempt)
+            status, mine, new = self.patiently(attempt)
         except DatabaseError as error:
             if not isinstance(error.__cause__, IntegrityError):
                 raise
             # Someone deleted definitions that this process had written: write them again.
             self._written.clear()
-            status, mine, new = while_away(attempt)
+            status, mine, new = self.patiently(attempt)
         if status is None:
             raise NotDurableError(
                 f"workflow {owner.workflow_id!r} is not in {shown(self.url)}, where Timestep keeps "
@@ -105,7 +106,7 @@ class Recorder:
             with self.transactions.begin() as connection:
                 definitions_store.write(connection, definitions.rows)
 
-        await in_thread(lambda: while_away(write))
+        await in_thread(lambda: self.patiently(write))
 
     async def commit(self, owner: Owner, rows: dict[str, list[dict[str, Any]]]) -> None:
         """Write a step's rows in one transaction.
@@ -129,7 +130,7 @@ class Recorder:
                 row = connection.exec_driver_sql(sql, parameters).one_or_none()
                 return (None, False) if row is None else (row[0], bool(row[1]))
 
-        status, mine = while_away(attempt)
+        status, mine = self.patiently(attempt)
         if not mine:
             ownership.raise_lost(owner, status)
 
@@ -142,16 +143,37 @@ class Recorder:
                     connection, ownership.system_schema(), owner.workflow_id, root_run_id
                 )
 
-        await in_thread(lambda: while_away(mark))
+        await in_thread(lambda: self.patiently(mark))
 
-    async def load(self, run_id: uuid.UUID) -> Journal:
-        """Everything recorded of a run."""
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """What `work` reads over a connection; waits as `commit` does."""
 
-        def read() -> Journal:
+        def connected() -> T:
             with self.engine.connect() as connection:
-                return runs_store.journal(connection, run_id)
+                return work(connection)
 
-        return await in_thread(lambda: while_away(read))
+        return await in_thread(lambda: self.patiently(connected))
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Do work, again for as long as the connection to the database is lost.
+
+        Raises:
+            DatabaseError: The database refused, or could never be reached from here.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                with translated(self.url):
+                    done = work()
+            except DatabaseError as error:
+                if not self._was_reached or not _is_lost_connection(error.__cause__):
+                    raise
+                _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                self._was_reached = True
+                return done
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -168,22 +190,7 @@ async def in_thread(work: Callable[[], T]) -> T:
         raise
 
 
-def while_away(work: Callable[[], T]) -> T:
-    """Do work again for as long as the connection to the database is lost."""
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            with translated():
-                return work()
-        except Exception as error:
-            if not _is_lost_connection(error.__cause__ or error):
-                raise
-            _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-
-
-def _is_lost_connection(error: BaseException) -> bool:
+def _is_lost_connection(error: BaseException | None) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None) or ""

@@ -37,6 +37,8 @@ from openai.types.responses.response_usage import InputTokensDetails, OutputToke
 
 from timestep import calls, checks, turns
 from timestep.calls import ToolResult
+from timestep.definitions import describe
+from timestep.durability import check_agents
 from timestep.errors import ConfigurationError
 from timestep.ledger import Ledger
 from timestep.run import Run, current_run
@@ -269,6 +271,9 @@ async def _resolve_interrupted_turn(run: Run, original: Any, **kwargs: Any) -> A
 
 
 def _start_turn(run: Run, agent: Agent[Any]) -> None:
+    if id(agent) not in run.definitions.agent_ids:
+        # A handoff that told its target only when it was invoked.
+        check_agents(describe([agent]).agents)
     run.agent = agent
     run.turn += 1
 

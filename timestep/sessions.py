@@ -18,7 +18,7 @@ from dbos import DBOS
 
 from timestep import ownership
 from timestep.errors import NotDurableError
-from timestep.recorder import Recorder, in_thread, recorder, while_away
+from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
 from timestep.run import Run, current_run, current_step
 from timestep.store import sessions as store
@@ -166,13 +166,7 @@ class DatabaseSession:
         return await DBOS.run_step_async({"name": name}, step)
 
     async def _run(self, work: Callable[[Any], T]) -> T:
-        found: Recorder = recorder()
-
-        def connected() -> T:
-            with found.engine.connect() as connection:
-                return work(connection)
-
-        return await in_thread(lambda: while_away(connected))
+        return await recorder().read(work)
 
 
 def _reading_run() -> Run | None:

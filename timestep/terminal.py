@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from timestep.approvals import Interruption
-from timestep.doctor import Finding
 from timestep.queries import Run, RunItem, ToolCall
 
 _STYLES = {
@@ -70,10 +69,10 @@ def approvals(found: Sequence[Interruption]) -> None:
     _print(f"Decide:  timestep resume {found[0].workflow_id} --approve {found[0].id}")
 
 
-def findings(found: Finding) -> None:
+def finding(check: str, is_ok: bool, text: str) -> None:
     """One line of `doctor`."""
-    mark = Text("ok     ", style="green") if found.is_ok else Text("problem", style="red")
-    _print(Text.assemble(mark, f"  {found.check:<12}  {found.text}"))
+    mark = Text("ok     ", style="green") if is_ok else Text("problem", style="red")
+    _print(Text.assemble(mark, f"  {check:<12}  {text}"))
 
 
 def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None:

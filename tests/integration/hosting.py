@@ -78,7 +78,10 @@ worker = Agent(
 asker = Agent(
     "Asker",
     tools=[launch],
-    model=offline.OfflineModel(lambda seen: [offline.call("launch", target=seen.text)]),
+    model=offline.OfflineModel(
+        lambda seen: [offline.call("launch", target=seen.text)],
+        lambda seen: seen.output("launch"),
+    ),
 )
 
 
