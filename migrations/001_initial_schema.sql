@@ -20,7 +20,7 @@ CREATE SCHEMA IF NOT EXISTS timestep;
 SET LOCAL search_path TO public;
 
 -- PostgreSQL 12 makes UUIDs with an extension; 13 and newer can by themselves, and not every
--- server ships the extension.
+-- server ships the extension or lets everybody enable it.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'uuid-ossp') THEN
@@ -38,9 +38,12 @@ BEGIN
         IF to_regprocedure('pg_catalog.gen_random_uuid()') IS NOT NULL THEN
             CREATE FUNCTION timestep.new_id() RETURNS uuid LANGUAGE sql VOLATILE
                 AS 'SELECT pg_catalog.gen_random_uuid()';
-        ELSE
+        ELSIF to_regprocedure('public.uuid_generate_v4()') IS NOT NULL THEN
             CREATE FUNCTION timestep.new_id() RETURNS uuid LANGUAGE sql VOLATILE
                 AS 'SELECT public.uuid_generate_v4()';
+        ELSE
+            CREATE FUNCTION timestep.new_id() RETURNS uuid LANGUAGE sql VOLATILE
+                AS 'SELECT md5(random()::text || clock_timestamp()::text)::uuid';
         END IF;
     END IF;
 END

@@ -95,7 +95,8 @@ def launch() -> Launched:
             "log_level": "CRITICAL",
         }
     )
-    DBOS.launch()
+    with translated(url):
+        DBOS.launch()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
     # What is enqueued without a version goes to the host that was started last.

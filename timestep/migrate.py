@@ -177,12 +177,7 @@ def _check_rights(connection: sa.Connection) -> None:
                 quote_ident(current_database()) AS quoted_database,
                 has_database_privilege(current_database(), 'CREATE') AS on_database,
                 has_schema_privilege(to_regnamespace('public'), 'CREATE') AS on_public,
-                has_schema_privilege(to_regnamespace('timestep'), 'CREATE') AS on_timestep,
-                coalesce(
-                    to_regprocedure('pg_catalog.gen_random_uuid()'),
-                    to_regprocedure('public.uuid_generate_v4()')
-                ) IS NOT NULL
-                OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS makes_uuids
+                has_schema_privilege(to_regnamespace('timestep'), 'CREATE') AS on_timestep
             """
         )
     ).one()
@@ -197,10 +192,6 @@ def _check_rights(connection: sa.Connection) -> None:
         if allowed is False:
             missing.append(f"CREATE on schema {schema!r}")
             grants.append(f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {row.quoted_user};")
-    # PostgreSQL 12 takes its UUIDs from an extension, which only a superuser may enable there.
-    if not row.makes_uuids:
-        missing.append("the extension uuid-ossp")
-        grants.append('CREATE EXTENSION "uuid-ossp" SCHEMA public;')
     if missing:
         raise DatabaseRightsError(
             f"the user {row.user!r} lacks {' and '.join(missing)}: run, as a user who may, "

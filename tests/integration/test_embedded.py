@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -203,7 +203,8 @@ def test_a_killed_initdb_leaves_no_half_of_a_data_directory(home: Path) -> None:
         initdb = psutil.Process(parent.pid).children(recursive=True)
         parent.kill()
         for process in initdb:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
     assert not (home / "postgres").exists()
 
     url = embedded.start(home)
