@@ -14,6 +14,7 @@ from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInpu
 from dbos import DBOS
 
 from timestep import interruptions, ownership
+from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
     ConfigurationError,
@@ -124,21 +125,26 @@ async def _decided_state(
 ) -> RunState[Any]:
     """The state of an interrupted run once everything it asks is decided."""
     run = _run_of(result)
-    rows = await _wait_for_decisions(run, patience)
-    newest = {row["tool_call_id"]: row for row in rows}
-    state = result.to_state()
-    for item in state.get_interruptions():
-        found = interruptions.calls_of(run, item)
-        if found is None:
-            raise UnknownInterruptionError(
-                f"run {run.id} waits for call {interruptions.call_id(item)!r}, and nobody was "
-                "asked about it"
-            )
-        owner, call = found
-        row = newest[call.id]
-        owner.decisions[call.id] = {**row, "id": str(row["id"])}
-        _apply(state, item, row)
-    return state
+    while True:
+        rows = await _wait_for_decisions(run, patience)
+        state = result.to_state()
+        for item in state.get_interruptions():
+            found = interruptions.call_of(run, item)
+            if found is None:
+                raise UnknownInterruptionError(
+                    f"run {run.id} waits for call {interruptions.call_id(item)!r}, and nobody "
+                    "was asked about it"
+                )
+            owner, call = found
+            # A call may be asked about several times: this is the answer to the question that
+            # this execution has come to, whatever was decided later.
+            row = [row for row in rows if row["tool_call_id"] == call.id][call.asked - 1]
+            owner.decisions[call.id] = {**row, "id": str(row["id"])}
+            _apply(state, item, row)
+        if not (doubted := doubted_again(run)):
+            return state
+        # Asked about all at once, before any call of the turn is made.
+        await interruptions.record(run, result, doubted)
 
 
 def _apply(state: RunState[Any], item: Any, row: dict[str, Any]) -> None:
@@ -354,7 +360,8 @@ def _named(
     workflow_id: str, rows: list[dict[str, Any]], names: Sequence[str] | str
 ) -> list[dict[str, Any]]:
     if names == "all":
-        return [row for row in rows if row["resolved_at"] is None]
+        # Where nothing waits, the call is made again, or contradicts what was decided.
+        return [row for row in rows if row["resolved_at"] is None] or rows
     if isinstance(names, str):
         names = [names]
     found = []

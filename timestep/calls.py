@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -53,12 +52,10 @@ async def call_tool(
     waiting = run.calls.get(context.tool_call_id)
     call = waiting.popleft() if waiting else _unexpected(run, tool, context)
     run.made[context.tool_call_id] = call
-    step = _CallStep(run, call, tool, context, invoke)
-    try:
-        return await perform(step)
-    except InDoubtError:
-        run.calls.setdefault(context.tool_call_id, deque()).appendleft(call)
-        raise
+    if call.asked and next_question(run, call) is not None:
+        # An earlier execution asked once more here, whatever became of the call since.
+        raise InDoubtError(call)
+    return await perform(_CallStep(run, call, tool, context, invoke))
 
 
 def expected(run: Run, call_id: str) -> Call | None:
@@ -67,29 +64,58 @@ def expected(run: Run, call_id: str) -> Call | None:
     return waiting[0] if waiting else None
 
 
-def is_in_doubt(run: Run, call_id: str) -> bool:
-    """Whether a call that must not be repeated was started by an execution that died.
+def is_asked_about(run: Run, call_id: str) -> bool:
+    """Whether a call must wait for a person, whatever its tool says.
 
-    It stays so in every later execution, so that each asks the same question again.
+    That is a call that must not be repeated and was started by an execution that died. Each
+    later execution asks the same questions in the same order again.
     """
     call = expected(run, call_id)
-    if call is None:
-        return False
+    return call is not None and (next_question(run, call) is not None or is_in_doubt(run, call))
+
+
+def is_in_doubt(run: Run, call: Call) -> bool:
+    """Whether a call was started and its outcome was never recorded."""
     row = run.recorded("tool_calls", call.id)
-    return row is not None and (row["status"] in ("started", "in_doubt") or _was_doubted(run, call))
+    return row is not None and row["status"] in ("started", "in_doubt")
 
 
-def _was_doubted(run: Run, call: Call) -> bool:
-    return any(
-        row["tool_call_id"] == str(call.id) and row["reason"] == "in_doubt"
+def next_question(run: Run, call: Call) -> dict[str, Any] | None:
+    """The recorded question that an earlier execution asked of a call at this point."""
+    asked = [
+        row
         for row in run.journal.get("interruptions", {}).values()
-    )
+        if row["tool_call_id"] == str(call.id)
+    ]
+    asked.sort(key=lambda row: row["created_at"])
+    return asked[call.asked] if call.asked < len(asked) else None
 
 
-def doubt_key(run: Run, call: Call) -> str:
-    """Names the question about a call's newest intent: each intent is asked about anew."""
+def doubted_again(run: Run) -> list[Call]:
+    """Calls that were decided, were started then, and whose outcome is unknown once more.
+
+    The same in every execution that comes to this point.
+    """
+    return [
+        call
+        for call in run.turn_calls
+        if call.asked and (next_question(run, call) is not None or not _is_settled(run, call))
+    ]
+
+
+def _is_settled(run: Run, call: Call) -> bool:
+    """Whether a decision covers the newest intent of a call, or the call has an outcome."""
+    decision = run.decisions.get(call.id)
+    if not is_in_doubt(run, call) or decision is None:
+        return True
+    answers_it = decision["id"] == str(doubt_id(run, call))
+    return answers_it or bool(decision["resolution_action"] != "approve")
+
+
+def doubt_id(run: Run, call: Call) -> uuid.UUID:
+    """The question about a call's newest intent: each intent is asked about anew."""
     row = run.recorded("tool_calls", call.id)
-    return f"in_doubt:{row['intents'] if row is not None else 0}"
+    return derived(call.id, f"in_doubt:{row['intents'] if row is not None else 0}")
 
 
 class _CallStep(Step[ToolResult]):
@@ -114,7 +140,7 @@ class _CallStep(Step[ToolResult]):
         self.name = f"tool: {tool.name} ({context.tool_call_id})"
         recorded = run.recorded("tool_calls", call.id)
         self.intents = recorded["intents"] if recorded is not None else 0
-        self.is_unknown = recorded is not None and recorded["status"] in ("started", "in_doubt")
+        self.is_unknown = is_in_doubt(run, call)
 
     def is_done(self, row: dict[str, Any]) -> bool:
         return row["status"] in ("executed", "failed")
@@ -132,7 +158,7 @@ class _CallStep(Step[ToolResult]):
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
             self.intents += 1
-            await self.run.commit({"tool_calls": [self._row("started", started_at=True)]})
+            await self.run.commit({"tool_calls": [self._noted("started", started_at=True)]})
         result = await self.invoke()
         result = result._replace(output=survives(result.output))
         self.show(result)
@@ -140,11 +166,10 @@ class _CallStep(Step[ToolResult]):
 
     def _may_call_again(self, decision: dict[str, Any] | None) -> bool:
         """Whether a person has looked at the newest intent and said to call again."""
-        asked = derived(self.call.id, f"in_doubt:{self.intents}")
-        return decision is not None and decision["id"] == str(asked)
+        return decision is not None and decision["id"] == str(doubt_id(self.run, self.call))
 
     def rows(self, value: ToolResult, duration_ms: int) -> Rows:
-        row = self._row(
+        row = self._noted(
             "executed",
             started_at=True,
             completed_at=True,
@@ -163,7 +188,7 @@ class _CallStep(Step[ToolResult]):
             )
 
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
-        row = self._row(
+        row = self._noted(
             "failed",
             started_at=True,
             completed_at=True,
@@ -180,8 +205,16 @@ class _CallStep(Step[ToolResult]):
             self.context.usage.add(deserialize_usage(usage))
         return result
 
-    def _row(self, status: str, **columns: Any) -> dict[str, Any]:
-        return {**self.call.row, "status": status, "intents": self.intents, **columns}
+    def _noted(self, status: str, **columns: Any) -> dict[str, Any]:
+        """The call's row, which the run's own record holds from now on, too.
+
+        The SDK may come to the call again in this execution, when another call of the turn
+        is asked about once more.
+        """
+        row = {**self.call.row, "status": status, "intents": self.intents, **columns}
+        known = {"output": None, "error": None, "is_error": False, **row}
+        self.run.journal.setdefault("tool_calls", {})[str(self.id)] = known
+        return row
 
 
 def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +248,6 @@ def _unexpected(run: Run, tool: FunctionTool, context: ToolContext[Any]) -> Call
         **columns,
         "safe_to_repeat": is_safe_to_repeat(tool),
     }
-    return Call(
-        id=uuid.UUID(str(call_id)), row=row, position=run.next_position(), number=run.draw()
-    )
+    call = Call(id=call_id, row=row, position=run.next_position(), number=run.draw())
+    run.turn_calls.append(call)
+    return call

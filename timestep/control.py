@@ -29,9 +29,6 @@ from timestep.recorder import recorder
 from timestep.store import interruptions, reads
 from timestep.store import runs as runs_store
 
-QUEUE = "timestep"
-"""The queue that every host listens to; where a process without DBOS puts what it starts."""
-
 _HIGHEST = 2**31 - 1
 
 
@@ -55,7 +52,7 @@ async def start_run(
         entrypoint: The name of an entrypoint in `workflows/`, or a workflow function.
         input: Its arguments by name, made of JSON's types.
         workflow_id: The id of the workflow; None: a new one.
-        queue: A queue of DBOS; None: the hosts' own, `timestep`, where one is needed.
+        queue: A queue of DBOS; None: the hosts' own, where one is needed.
         priority: 1 to 2147483647; a lower number runs first.
         deduplication_id: While a workflow with this id is in the queue, no other is let in.
         delay: Seconds until it may run.
@@ -74,9 +71,11 @@ async def start_run(
     found = lookup(entrypoint)
     arguments = found.validate(input)
     _check_options(workflow_id, queue, priority, delay, timeout)
-    if queue is None and (priority, deduplication_id, delay) != (None, None, None):
-        queue = QUEUE
-    options: EnqueueOptions = {"workflow_name": found.workflow_name, "queue_name": queue or QUEUE}
+    is_here = system.is_launched()
+    needs_queue = not is_here or (priority, deduplication_id, delay) != (None, None, None)
+    own_queue = system.application_name() if queue is None and needs_queue else None
+    queue = queue or own_queue
+    options: EnqueueOptions = {"workflow_name": found.workflow_name, "queue_name": queue or ""}
     if workflow_id is not None:
         options["workflow_id"] = workflow_id
     if priority is not None:
@@ -89,11 +88,12 @@ async def start_run(
         options["workflow_timeout"] = timeout
     try:
         with translated(recorder().url):
-            if not system.is_launched():
+            # Without DBOS, the hosts' own queue need not be there before the first host is.
+            if queue is not None and (is_here or queue != own_queue):
+                await asyncio.to_thread(_check_queue, queue)
+            if not is_here:
                 started = await _enqueue(found, arguments, options)
             else:
-                if queue is not None:
-                    await asyncio.to_thread(_check_queue, queue)
                 started = await system.on_workflow_loop(
                     lambda: _start(found, arguments, options, queue)
                 )
@@ -142,9 +142,6 @@ async def _enqueue(found: Entrypoint, arguments: dict[str, Any], options: Enqueu
         options["serialization_type"] = serialization
 
     def enqueue() -> str:
-        # The hosts' own queue is there once a host has run; others must be registered.
-        if options["queue_name"] != QUEUE:
-            _check_queue(options["queue_name"])
         handle: Any = system.client().enqueue(options, **arguments)
         return str(handle.get_workflow_id())
 

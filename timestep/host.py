@@ -23,7 +23,7 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, control, entrypoints, gate, migrate, system
+from timestep import config, entrypoints, gate, migrate, system
 from timestep.config import Settings
 from timestep.database import check_server, database_url, engine_for, shown, translated
 from timestep.entrypoints import Entrypoint
@@ -101,7 +101,7 @@ def launch() -> Launched:
     version = DBOS.application_version
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
-    DBOS.register_queue(control.QUEUE, polling_interval_sec=QUEUE_POLL)
+    DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
     return Launched(
         entrypoints=found,
         url=url,

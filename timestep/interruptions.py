@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from agents import RunResult, RunResultStreaming, RunState
 from agents.items import ToolApprovalItem
 
-from timestep.calls import doubt_key, expected, is_in_doubt
+from timestep.calls import doubt_id, is_in_doubt, next_question
 from timestep.rows import arguments_of, derived, raw
 from timestep.run import Call, Rows, Run
+from timestep.store import interruptions as store
 from timestep.values import storable
 
 
@@ -26,26 +28,37 @@ def call_id(item: ToolApprovalItem) -> str:
     return str(document.get("call_id") or document.get("id") or "")
 
 
-def calls_of(run: Run, item: ToolApprovalItem) -> tuple[Run, Call] | None:
+def call_of(run: Run, item: ToolApprovalItem) -> tuple[Run, Call] | None:
     """The call that an approval is about, and the run (this one, or one inside it) it is of."""
-    call = expected(run, call_id(item))
-    if call is not None and call.row["tool_name"] == item.tool_name:
-        return run, call
+    wanted = call_id(item)
+    same = [call for call in run.turn_calls if call.row["call_id"] == wanted]
+    for call in same:
+        if call.row["tool_name"] == item.tool_name:
+            return run, call
     for child in run.children.values():
-        if (found := calls_of(child, item)) is not None:
+        if (found := call_of(child, item)) is not None:
             return found
-    return (run, call) if call is not None else None
+    return (run, same[0]) if same else None
 
 
-async def record(run: Run, result: RunResult | RunResultStreaming) -> None:
-    """Write that a run stopped: its questions, its status and its state."""
+async def record(
+    run: Run, result: RunResult | RunResultStreaming, doubted: Sequence[Call] | None = None
+) -> None:
+    """Write that a run stopped: its questions, its status and its state.
+
+    Args:
+        run: The run.
+        result: How the SDK's loop ended.
+        doubted: Where the run stops once more, the calls that are asked about once more.
+    """
     run.interrupted_calls = frozenset(call_id(item) for item in result.interruptions)
     rows: Rows = {"interruptions": [], "tool_calls": []}
     for item in result.interruptions:
-        found = calls_of(run, item)
+        found = call_of(run, item)
         if found is None or found[0] is not run:
             continue  # Asked by a run inside this one, which recorded it.
-        _ask(run, found[1], item, rows)
+        if doubted is None or any(found[1] is call for call in doubted):
+            _ask(run, found[1], item, rows)
     asked = [row["id"] for row in rows["interruptions"]]
     if asked and all(id_ in run.journal.get("interruptions", {}) for id_ in asked):
         return
@@ -64,24 +77,55 @@ async def record(run: Run, result: RunResult | RunResultStreaming) -> None:
 
 
 def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> None:
-    doubted = is_in_doubt(run, call_id(item))
-    document = raw(item.raw_item)
-    kind = "mcp_approval" if document.get("type") == "mcp_approval_request" else "tool_approval"
-    if doubted:
+    question = next_question(run, call)
+    call.asked += 1
+    if question is not None:
+        id_, reason = question["id"], question["reason"]
+    elif is_in_doubt(run, call):
+        id_, reason = str(doubt_id(run, call)), "in_doubt"
         recorded = run.recorded("tool_calls", call.id) or {}
         rows["tool_calls"].append(
-            {**call.row, "status": "in_doubt", "intents": recorded.get("intents", 0)}
+            {**call.row, "status": "in_doubt", "intents": recorded["intents"]}
         )
+    else:
+        id_, reason = str(derived(call.id, "approval")), "needs_approval"
+    call.question = id_
+    document = raw(item.raw_item)
+    is_mcp = document.get("type") == "mcp_approval_request"
     rows["interruptions"].append(
         {
-            "id": str(derived(call.id, doubt_key(run, call) if doubted else "approval")),
+            "id": id_,
             "run_id": str(run.id),
             "agent_id": call.row["agent_id"],
             "tool_call_id": str(call.id),
-            "type": kind,
-            "reason": "in_doubt" if doubted else "needs_approval",
+            "type": "mcp_approval" if is_mcp else "tool_approval",
+            "reason": reason,
             "call_id": call_id(item),
             "tool_name": item.tool_name or call.row["tool_name"],
             "arguments": storable(arguments_of(document)),
         }
     )
+
+
+async def settle(run: Run, state: RunState[Any]) -> None:
+    """Take decisions that code made on the state itself for answers to the run's questions."""
+    decisions = []
+    for item in state.get_interruptions():
+        found = call_of(run, item)
+        if found is None or found[1].id in found[0].decisions or not found[1].asked:
+            continue
+        owner, call = found
+        context = state._context
+        approved = (
+            context.is_tool_approved(item.tool_name or "", call_id(item)) if context else None
+        )
+        if approved is None:
+            continue
+        action = "approve" if approved else "reject"
+        owner.decisions[call.id] = {"id": call.question, "resolution_action": action}
+        decisions.append({**_BY_CODE, "id": call.question, "action": action})
+    if decisions:
+        await run.recorder.change(lambda connection: store.resolve(connection, decisions))
+
+
+_BY_CODE = {"message": None, "output": None, "has_output": False, "always": False, "by": "code"}

@@ -101,14 +101,14 @@ class Ledger:
     def _add_output(self, run: Run, rows: Rows, item: RunItem) -> None:
         document = raw(item.raw_item)
         call_id = str(document.get("call_id"))
+        made = run.made.get(call_id)
         waiting = run.calls.get(call_id)
-        if waiting:
+        if made is None and waiting:
             # The call was answered without being made: rejected by a person or a guardrail.
             call = waiting.popleft()
             rejected = {**call.row, "status": "rejected", "completed_at": True}
             rows.setdefault("tool_calls", []).append(rejected)
         else:
-            made = run.made.get(call_id)
             if made is None:
                 # An answer to a call of a state that another run left.
                 rows.setdefault("run_items", []).append(_left_behind(run, item))

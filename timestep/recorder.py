@@ -101,12 +101,7 @@ class Recorder:
 
     async def write_definitions(self, definitions: Definitions) -> None:
         """Write definitions that came up while a run was going on."""
-
-        def write() -> None:
-            with self.transactions.begin() as connection:
-                definitions_store.write(connection, definitions.rows)
-
-        await in_thread(lambda: self.patiently(write))
+        await self.change(lambda connection: definitions_store.write(connection, definitions.rows))
 
     async def commit(self, owner: Owner, rows: dict[str, list[dict[str, Any]]]) -> None:
         """Write a step's rows in one transaction.
@@ -153,6 +148,15 @@ class Recorder:
                 return work(connection)
 
         return await in_thread(lambda: self.patiently(connected))
+
+    async def change(self, work: Callable[[sa.Connection], None]) -> None:
+        """Do `work` in one transaction; waits as `commit` does."""
+
+        def connected() -> None:
+            with self.transactions.begin() as connection:
+                work(connection)
+
+        await in_thread(lambda: self.patiently(connected))
 
     def patiently(self, work: Callable[[], T]) -> T:
         """Do work, again for as long as the connection to the database is lost.

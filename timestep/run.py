@@ -47,6 +47,11 @@ class Call:
     """Where the output stands among the run's items."""
     number: StepReservation | None
     checks: dict[tuple[str, int], StepReservation | None] = field(default_factory=dict)
+    numbered_checks: tuple[tuple[str, int], ...] = ()
+    asked: int = 0
+    """How many questions about it were asked in this execution."""
+    question: str | None = None
+    """The newest of them."""
     output: dict[str, Any] | None = None
     """The output as it was recorded for the model."""
 
@@ -96,7 +101,10 @@ class Run:
         self.journal: Journal = {}
         self.turn = 0
         self.responses = 0
+        self.turn_calls: list[Call] = []
+        """The calls that the newest answer asked this run to make, in its order."""
         self.calls: dict[str, deque[Call]] = {}
+        """Those of them that were not made yet, by the provider's id."""
         self.made: dict[str, Call] = {}
         self.children: dict[uuid.UUID, Run] = {}
         self.decisions: dict[uuid.UUID, dict[str, Any]] = {}
@@ -146,10 +154,13 @@ class Run:
         """Go on after an interruption, with numbers that follow those of the wait."""
         self.interrupted_calls = frozenset()
         self._ended = asyncio.Event()
-        for waiting in self.calls.values():
-            for call in waiting:
-                call.checks = {key: self.draw() for key in call.checks}
-                call.number = self.draw()
+        # Every call of the turn, also those that were made: which of them were when the run
+        # stopped may depend on timing, and what is drawn here must not.
+        self.calls = {}
+        for call in self.turn_calls:
+            call.checks = {key: self.draw() for key in call.numbered_checks}
+            call.number = self.draw()
+            self.calls.setdefault(call.row["call_id"], deque()).append(call)
 
     def recorded(self, table: str, id_: uuid.UUID) -> dict[str, Any] | None:
         """The row that an earlier execution of this step wrote."""

@@ -24,11 +24,11 @@ from timestep import envelopes, interruptions, ownership, seams
 from timestep.calls import InDoubtError
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
-from timestep.errors import NotInWorkflowError
+from timestep.errors import NotInWorkflowError, ReplayError
 from timestep.ledger import Ledger
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
-from timestep.run import Rows, Run, current_run, current_step, entered, open_run
+from timestep.run import Call, Rows, Run, current_run, current_step, entered, open_run
 from timestep.seams import DispatchingRunner
 from timestep.values import storable
 
@@ -45,8 +45,8 @@ class _DurableAgentRunner(AgentRunner):
                 await _begin(run, starting_agent, input, options)
                 result = await super().run(starting_agent, input, **options)
                 await _finish(run, result)
-            except InDoubtError:
-                return await _ask_again(run)
+            except InDoubtError as doubt:
+                return await _ask_again(run, doubt.call)
             except BaseException as error:  # noqa: BLE001  # _end raises it
                 await _end(run, error)
             finally:
@@ -80,6 +80,9 @@ async def _stream(
             await _record(run, "cancelled", {})
         else:
             await _finish(run, streamed)
+    except InDoubtError as doubt:
+        streamed.is_complete = True
+        await _end(run, _in_doubt(run, doubt.call))
     except BaseException as error:  # noqa: BLE001  # _end raises it
         streamed.is_complete = True
         await _end(run, error)
@@ -140,6 +143,8 @@ def _shares_usage(context: object) -> bool:
 
 async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> None:
     if run.is_begun:
+        if isinstance(given, RunState):
+            await interruptions.settle(run, given)
         return
     config = options.get("run_config")
     run_guardrails: list[RunGuardrail] = (
@@ -178,12 +183,20 @@ async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
 
 
-async def _ask_again(run: Run) -> RunResult:
+def _in_doubt(run: Run, call: Call) -> ReplayError:
+    return ReplayError(
+        f"the outcome of call {call.row['call_id']!r} of tool {call.row['tool_name']!r} in run "
+        f"{run.id} is unknown, and a streamed run cannot ask a second time: use "
+        "timestep.run_agent, which waits for a person's decision"
+    )
+
+
+async def _ask_again(run: Run, call: Call) -> RunResult:
     """A call was started once more and its outcome is unknown once more: stop as before."""
     result = cast("RunResult | None", run.interrupted_result)
     if result is None:
         raise RuntimeError("a call is in doubt that nobody was asked about")
-    await interruptions.record(run, result)
+    await interruptions.record(run, result, [call])
     return result
 
 

@@ -308,7 +308,7 @@ async def _function_needs_approval(
     run: Run, original: Any, function_tool: Any, context_wrapper: Any, tool_call: Any
 ) -> Any:
     evaluation = await original(function_tool, context_wrapper, tool_call)
-    if calls.is_in_doubt(run, tool_call.call_id):
+    if calls.is_asked_about(run, tool_call.call_id):
         return type(evaluation)(
             "require_approval",
             function_tool,

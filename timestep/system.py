@@ -28,11 +28,16 @@ _clients: dict[sa.URL, DBOSClient] = {}
 
 
 def application_name() -> str:
-    """DBOS's name for this application: `name` of dbos-config.yaml, or `timestep`.
+    """DBOS's name for this application, and the name of the queue that its hosts listen to.
+
+    What DBOS was launched with here; else `name` of dbos-config.yaml, or `timestep`.
 
     Raises:
         ConfigurationError: The file cannot be read.
     """
+    dbos = _dbos._dbos_global_instance
+    if dbos is not None:
+        return dbos._config["name"]
     path = Path(CONFIG_FILE)
     if not path.exists():
         return DEFAULT_NAME

@@ -188,18 +188,22 @@ def _expect_calls(run: Run, step: _ModelStep, response: ModelResponse) -> None:
     # Calls that an earlier turn never made are over, and providers may reuse their ids.
     run.calls.clear()
     run.made.clear()
-    for call in step.calls:
-        if call.row["status"] == "pending":
-            draw_numbers(run, call, step.tools.get(call.row["tool_name"]))
-            run.calls.setdefault(call.row["call_id"], deque()).append(call)
+    run.turn_calls = [call for call in step.calls if call.row["status"] == "pending"]
+    for call in run.turn_calls:
+        draw_numbers(run, call, step.tools.get(call.row["tool_name"]))
+        run.calls.setdefault(call.row["call_id"], deque()).append(call)
 
 
 def draw_numbers(run: Run, call: Call, tool: Tool | None) -> None:
     """Draw the numbers of a call and of the checks of its tool."""
+    before, after = (0, 0)
     if isinstance(tool, FunctionTool):
-        for index in range(len(tool.tool_input_guardrails or ())):
-            call.checks["input", index] = run.draw()
+        before = len(tool.tool_input_guardrails or ())
+        after = len(tool.tool_output_guardrails or ())
+    call.numbered_checks = (
+        *(("input", index) for index in range(before)),
+        *(("output", index) for index in range(after)),
+    )
+    call.checks = {("input", index): run.draw() for index in range(before)}
     call.number = run.draw()
-    if isinstance(tool, FunctionTool):
-        for index in range(len(tool.tool_output_guardrails or ())):
-            call.checks["output", index] = run.draw()
+    call.checks |= {("output", index): run.draw() for index in range(after)}

@@ -298,3 +298,32 @@ cashier = Agent(
 @DBOS.workflow()
 async def refunded(given: str) -> str:
     return str((await timestep.run_agent(cashier, given)).final_output)
+
+
+@timestep.tool_options(safe_to_repeat=False)
+@function_tool(needs_approval=True)
+async def pay(cents: int) -> str:
+    boundaries.effect(f"tool pay {cents}")
+    return f"paid {cents}"
+
+
+payer = Agent(
+    name="Payer",
+    model=AnsweringModel(
+        "payer",
+        lambda items: (
+            [assistant_message(" / ".join(outputs(items).values()))]
+            if outputs(items)
+            else [
+                function_call("pay", {"cents": 1}, call_id="c1"),
+                function_call("pay", {"cents": 2}, call_id="c2"),
+            ]
+        ),
+    ),
+    tools=[pay],
+)
+
+
+@DBOS.workflow()
+async def paid(given: str) -> str:
+    return str((await timestep.run_agent(payer, given)).final_output)

@@ -163,22 +163,48 @@ def test_a_call_whose_outcome_is_known_asks_nobody(matrix: Matrix, kill_at: str)
     assert outcome.result.startswith("Oslo is sunny / refunded 5") or "refunded 5" in outcome.result
 
 
-def test_a_call_in_doubt_twice_is_asked_about_twice(matrix: Matrix) -> None:
-    """A person said to call again, and the process died in that call, too."""
+APPROVE = {"c1": {"approve": ["c1"]}, "c2": {"approve": ["c2"]}}
+REFUND = "after tool: refund (c1)"
+PAY = "after tool: pay (c1)"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kills", "made"),
+    [
+        # A person said to call again, and the process died in that call, too.
+        ("refunded", [REFUND, REFUND], 3),
+        # ... and once more after the outcome was recorded: nothing is asked anew.
+        ("refunded", [REFUND, REFUND, "recorded turn 2: Cashier"], 3),
+        ("refunded", [REFUND, "committed tool: refund (c1)"], 2),
+        # A tool that needs an approval, too: the doubt is a question of its own.
+        ("paid", [PAY], 2),
+        ("paid", [PAY, "recorded turn 2: Payer"], 2),
+    ],
+)
+def test_each_doubt_is_asked_about_once(
+    matrix: Matrix, scenario: str, kills: list[str], made: int
+) -> None:
     number = next(matrix.names)
     log = matrix.folder / f"{number}.log"
     zygote = matrix.free.get()
-    decision = {"c1": {"approve": ["c1"]}}
     try:
         with database(matrix.server, f"crash_{number}", matrix.template) as url:
-            killed_at = "after tool: refund (c1)"
-            assert zygote.live("refunded", url, log, killed_at) is None
-            assert zygote.live("refunded", url, log, killed_at, decision) is None
-            result = zygote.live("refunded", url, log, None, decision)
-            outcome = observed(url, log, result)
+            for kill_at in kills:
+                assert zygote.live(scenario, url, log, kill_at, APPROVE) is None
+            outcome = observed(url, log, zygote.live(scenario, url, log, None, APPROVE))
     finally:
         matrix.free.put(zygote)
-    assert _refunds(outcome) == 3
-    assert "refunded 5" in outcome.result
-    assert len(outcome.rows["interruptions"]) == 2
-    assert {row["resolution_action"] for row in outcome.rows["interruptions"]} == {"approve"}
+    first = {"refunded": "effect tool refund 5", "paid": "effect tool pay 1"}[scenario]
+    assert outcome.log.count(first) == made
+    asked = outcome.rows["interruptions"]
+    assert {row["resolution_action"] for row in asked} == {"approve"}
+    for call in outcome.rows["tool_calls"]:
+        doubts = [
+            row
+            for row in asked
+            if row["tool_call_id"] == call["id"] and row["reason"] == "in_doubt"
+        ]
+        # One for each intent but the one whose outcome was recorded.
+        assert len(doubts) == max(call["intents"] - 1, 0)
+        assert call["status"] == "executed"
+    assert outcome.rows["runs"][0]["status"] == "completed"

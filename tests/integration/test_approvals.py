@@ -124,6 +124,9 @@ def test_decisions_are_idempotent_and_nothing_is_applied_when_an_id_is_bad(app: 
     with pytest.raises(AlreadyResolvedError, match="decided already: approve"):
         decide(reject=[first.id])
     decide(approve="all")
+    assert decide(approve="all").pending == []
+    with pytest.raises(AlreadyResolvedError, match="decided already: approve"):
+        decide(reject="all")
     assert outcome.result(timeout=20) == "done"
     assert sorted(DONE) == ["a", "b"]
 
@@ -171,5 +174,8 @@ def test_return_gives_the_interruptions_back_and_the_state_can_go_on(app: App) -
     assert sorted(DONE) == ["a", "b"]
     (run,) = app.rows("runs")
     assert run["status"] == "completed"
+    assert {(i["resolution_action"], i["resolved_by"]) for i in app.rows("interruptions")} == {
+        ("approve", "code")
+    }
     assert app.replay("w") == said
     assert sorted(DONE) == ["a", "b"]

@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.importing import own_workflows
-from tests.integration.hosting import ROOT, Host, host
+from tests.integration.hosting import ROOT, Host, host, own_host
 from timestep.cli import main
 
-__all__ = ["host"]
+__all__ = ["host", "own_host"]
 
 Cli = Callable[..., Result]
 
@@ -87,6 +87,19 @@ def test_start_tells_how_the_workflow_failed(cli: Cli) -> None:
     result = cli("start", "fail", "--input", '{"reason": "out of tea"}', "--wait")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1] == "Error: ValueError: out of tea"
+
+
+def test_what_is_started_while_no_host_runs_waits_for_one(
+    own_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own_host.folder)
+    monkeypatch.setenv("TIMESTEP_DB_URL", own_host.database)
+    with own_workflows():
+        done(run("migrate"))
+        workflow_id = done(run("start", "greet", "--input", '{"name": "Ada"}')).strip()
+        assert "running" in done(run("show", workflow_id))
+    own_host.start()
+    assert own_host.output(workflow_id) == "[offline model] hello Ada"
 
 
 def test_runs_are_listed(cli: Cli) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from tests.integration.hosting import Host, host, lines, own_host
 from tests.waiting import until
+from timestep.store import hosts
 
 __all__ = ["host", "own_host"]
 
@@ -343,6 +345,17 @@ def test_tokens_have_roles(own_host: Host) -> None:
     text = own_host.log.read_text()
     assert "see," not in text
     assert "olga:operator:do" not in text
+
+
+def test_an_executor_is_one_host(engine: sa.Engine) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        first.detach()
+        assert hosts.claim(first, "app", "local")
+        assert not hosts.claim(second, "app", "local")
+        assert hosts.claim(second, "app", "other")
+        first.close()
+        until(lambda: hosts.claim(second, "app", "local"))
+        second.invalidate()
 
 
 def failing(own_host: Host) -> str:
