@@ -74,6 +74,15 @@ def is_asked_about(run: Run, call_id: str) -> bool:
     return call is not None and (next_question(run, call) is not None or is_in_doubt(run, call))
 
 
+def is_answered(run: Run, call_id: str) -> bool:
+    """Whether the record holds a call's outcome, and no question that was asked before it."""
+    call = expected(run, call_id)
+    if call is None or next_question(run, call) is not None:
+        return False
+    row = run.recorded("tool_calls", call.id)
+    return row is not None and row["status"] in ("executed", "failed")
+
+
 def is_in_doubt(run: Run, call: Call) -> bool:
     """Whether a call was started and its outcome was never recorded."""
     row = run.recorded("tool_calls", call.id)
@@ -160,6 +169,8 @@ class _CallStep(Step[ToolResult]):
             self.intents += 1
             await self.run.commit({"tool_calls": [self._noted("started", started_at=True)]})
         result = await self.invoke()
+        if self.run.control_error is not None:
+            raise self.run.control_error
         result = result._replace(output=survives(result.output))
         self.show(result)
         return result

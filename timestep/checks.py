@@ -64,7 +64,8 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
         self.id = derived(run.id, f"guardrail:{key}:{run.check_key(key)}")
         self.name = f"{kind} guardrail: {title}"
         self.number = _number(run, kind)
-        self.position = 0
+        recorded = run.recorded(self.table, self.id)
+        self.position = recorded["position"] if recorded is not None else 0
 
     async def describe(self) -> None:
         self.agent_id = await self.run.agent_id(self.agent)

@@ -8,14 +8,18 @@ request is kept, so no key is.
 
 from __future__ import annotations
 
+import copyreg
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
+import openai
 from agents.exceptions import AgentsException
 
 from timestep.errors import RecordedError
 from timestep.values import Json, decode, encode, import_type, plain_text, type_path
 
+_BUILT_IN = {BaseException.__new__, OSError.__new__}
 _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "content-type")
 
 
@@ -42,8 +46,10 @@ def opened(envelope: dict[str, Any]) -> BaseException:
     kind = import_type(envelope["type"])
     if kind is None or not issubclass(kind, BaseException):
         return RecordedError(summary(envelope), type_name=envelope["type"])
-    error = kind.__new__(kind)
-    error.args = tuple(decode(arg) for arg in envelope["args"])
+    args = tuple(decode(arg) for arg in envelope["args"])
+    # Built-in errors read their arguments when they are made, others are not to run again.
+    error = kind.__new__(kind, *args) if kind.__new__ in _BUILT_IN else kind.__new__(kind)
+    error.args = args
     if isinstance(error, AgentsException):
         error.run_data = None
     for name, value in envelope["attributes"].items():
@@ -51,6 +57,25 @@ def opened(envelope: dict[str, Any]) -> BaseException:
     if (sealed := envelope["response"]) is not None:
         _restore_response(error, sealed)
     return error
+
+
+def make_picklable() -> None:
+    """Let pickle carry the SDK's and openai's errors, as DBOS does with a workflow's error.
+
+    They hold agents, responses and requests, which it cannot carry; an envelope leaves those.
+    """
+    for kind in (*_family(AgentsException), *_family(openai.APIError)):
+        copyreg.pickle(kind, _reduced)
+
+
+def _family(kind: type[BaseException]) -> Iterator[type[BaseException]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)
+
+
+def _reduced(error: BaseException) -> tuple[Any, ...]:
+    return opened, (seal(error),)
 
 
 def summary(envelope: dict[str, Any]) -> str:

@@ -15,13 +15,6 @@ from timestep.store import interruptions as store
 from timestep.values import storable
 
 
-def waiting_calls(state: RunState[Any] | None) -> frozenset[str] | None:
-    """The ids of the calls that an interrupted state waits for."""
-    if state is None:
-        return None
-    return frozenset(call_id(item) for item in state.get_interruptions())
-
-
 def call_id(item: ToolApprovalItem) -> str:
     """The provider's id of the call that wants an approval."""
     document = raw(item.raw_item)

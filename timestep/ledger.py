@@ -28,6 +28,11 @@ class Ledger:
         self.tool_input_results: list[Any] = []
         self.tool_output_results: list[Any] = []
 
+    @property
+    def tripped(self) -> InputGuardrailResult | None:
+        """The check of the input that tripped."""
+        return next((r for r in self.input_results if r.output.tripwire_triggered), None)
+
     def adopt(self, state: RunState[Any]) -> None:
         """Go on from a state that was passed to the runner."""
         self.session_items = list(state._session_items)

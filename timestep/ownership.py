@@ -14,13 +14,14 @@ from dbos._context import DBOSContext, get_local_dbos_context
 from dbos._dbos import StepReservation, _get_dbos_instance
 from dbos._error import (
     DBOSException,
+    DBOSStepNondeterminismError,
     DBOSUnexpectedStepError,
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
 )
 
 _BLOCK = 1_000_000
-"""Step numbers set aside for each run that starts while another of its workflow is going on."""
+"""Step numbers set aside for each task that runs agents beside another of its workflow."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class WorkflowScope:
 
     owner: Owner
     live_runs: int = 0
+    blocks: int = 0
     runs: list[Any] = field(default_factory=list)
     nested_counts: dict[object, int] = field(default_factory=dict)
 
@@ -138,13 +140,21 @@ def raise_lost(owner: Owner, status: str | None) -> NoReturn:
     raise DBOSWorkflowConflictIDError(owner.workflow_id)
 
 
-CONTROL_ERRORS = (DBOSException, DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError)
+CONTROL_ERRORS = (
+    DBOSStepNondeterminismError,
+    DBOSUnexpectedStepError,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+)
 """DBOS's own errors: nothing between a step and the workflow's end may answer them."""
+
+LOST = (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError)
+"""The execution does not own its workflow any more."""
 
 __all__ = [
     "CONTROL_ERRORS",
+    "LOST",
     "DBOSUnexpectedStepError",
-    "DBOSWorkflowCancelledError",
     "Owner",
     "StepNumbers",
     "StepReservation",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from timestep import ownership
 from timestep.database import database_url, engine_for, shown, translated
@@ -169,8 +170,9 @@ class Recorder:
             try:
                 with translated(self.url):
                     done = work()
-            except DatabaseError as error:
-                if not self._was_reached or not _is_lost_connection(error.__cause__):
+            except (DatabaseError, PoolTimeoutError) as error:
+                cause = error.__cause__ if isinstance(error, DatabaseError) else error
+                if not self._was_reached or not _is_lost_connection(cause):
                     raise
                 _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
                 time.sleep(pause)
@@ -195,13 +197,16 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:
+    if isinstance(error, PoolTimeoutError):
+        return True
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None) or ""
-    # 57P0x: the server is shutting down or starting; 08: connection lost.
+    # 57P0x: the server is shutting down or starting; 08: connection lost; 53: it is short of
+    # something, such as disk space or connections; 40: it undid one of two that collided.
     return (
         error.connection_invalidated
-        or state.startswith(("08", "57P"))
+        or state.startswith(("08", "53", "57P", "40"))
         or (isinstance(error.orig, psycopg.OperationalError) and not state)
     )
 

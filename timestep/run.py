@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents import Agent
+from agents import Agent, InputGuardrailTripwireTriggered, RunState
 
 from timestep import ownership
 from timestep.definitions import Definitions, describe
@@ -20,7 +20,7 @@ from timestep.deltas import difference, patched
 from timestep.errors import NotDurableError, ReplayError
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
-from timestep.rows import derived
+from timestep.rows import derived, raw
 from timestep.values import Json, restored, storable
 
 SDK_VERSION = importlib.metadata.version("openai-agents")
@@ -28,6 +28,8 @@ SDK_VERSION = importlib.metadata.version("openai-agents")
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 _LOST_PATIENCE = 30.0
 """Seconds that a replayed step waits for what its record says must come first."""
+
+_TICKS = 20
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -65,6 +67,17 @@ class StepScope:
     usage: object | None = None
     """Where the SDK counts what a call uses."""
     nested: int = 0
+    changes: int = 0
+    """How often a session was changed in it."""
+
+
+@dataclass
+class Lane:
+    """Where a task draws the numbers of its runs from; tasks beside it draw elsewhere."""
+
+    task: object
+    owner: ownership.Owner
+    numbers: ownership.StepNumbers
 
 
 @dataclass
@@ -113,6 +126,7 @@ class Run:
         self.models: dict[int, Any] = {}
         self.ledger: Any = None
         self.is_begun = False
+        self.scope: Any = None
         self.stream: Any = None
         """Drives the streamed loop, where the run is streamed."""
         self.input_checks: deque[StepReservation | None] = deque()
@@ -145,10 +159,20 @@ class Run:
             "metadata": {"shares_usage": True} if self.shares_usage else {},
         }
         journal = await self.recorder.begin(self.owner, self.definitions, values)
+        self._check_same(journal["runs"][str(self.id)], values)
         self.is_begun = True
         self.journal = journal
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self._restore_base()
+
+    def _check_same(self, row: dict[str, Any], values: dict[str, Any]) -> None:
+        """Refuse the record of another run: parallel tasks may have started in another order."""
+        if "input" in row and row["input"] != values["input"]:
+            raise ReplayError(
+                f"run {self.id} was recorded with the input {row['input']!r} and is replayed with "
+                f"{values['input']!r}: start runs that go on at the same time in a fixed order, or "
+                "each in a workflow of its own"
+            )
 
     def resume(self) -> None:
         """Go on after an interruption, with numbers that follow those of the wait."""
@@ -179,10 +203,7 @@ class Run:
     @property
     def is_decided(self) -> bool:
         """Whether the record holds what ends the run: no further effect may start."""
-        return self.is_over or any(
-            row["tripwire_triggered"] and row["type"] == "input"
-            for row in self.journal.get("guardrail_results", {}).values()
-        )
+        return self.is_over or self.trip is not None
 
     async def commit(self, rows: Rows) -> None:
         """Write a step's rows, together with the items and the checkpoint that wait."""
@@ -290,8 +311,30 @@ class Run:
         What ended the run (a tripwire, another call's failure) comes from the record and
         cancels this step, as it did then.
         """
-        if self.is_decided:
-            await self._patiently(self._ended, f"the end that the record holds, before {name!r}")
+        if not self.is_decided:
+            return
+        if not self.is_over or self.trip is not None:
+            await self.wait_for_trip()
+            if self.ledger is not None and self.ledger.tripped is not None:
+                raise InputGuardrailTripwireTriggered(self.ledger.tripped)
+        await self._patiently(self._ended, f"the end that the record holds, before {name!r}")
+
+    @property
+    def trip(self) -> dict[str, Any] | None:
+        """The recorded check of the input that tripped first."""
+        rows = self.journal.get("guardrail_results", {}).values()
+        tripped = [row for row in rows if row["tripwire_triggered"] and row["type"] == "input"]
+        return min(tripped, key=lambda row: row["position"], default=None)
+
+    async def wait_for_trip(self) -> None:
+        """Let the check that ended the run be heard before anything else of its turn is."""
+        if (row := self.trip) is None:
+            return
+        event = self._delivered.setdefault(row["position"], asyncio.Event())
+        await self._patiently(event, f"guardrail {row['guardrail_name']!r}")
+        for _ in range(_TICKS):
+            # The SDK's tasks that carry the result on have their turns.
+            await asyncio.sleep(0)
 
     async def _patiently(self, event: asyncio.Event, what: str) -> None:
         try:
@@ -335,6 +378,7 @@ def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
 
 _run: ContextVar[Run | None] = ContextVar("timestep_run", default=None)
 _step: ContextVar[StepScope | None] = ContextVar("timestep_step", default=None)
+_lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
@@ -374,7 +418,7 @@ def inside_step(run: Run, id_: uuid.UUID, usage: object | None) -> Iterator[None
         _step.reset(token)
 
 
-def open_run(recorder: Recorder, continued: frozenset[str] | None = None) -> Run:
+def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
     """A run of the workflow, or the step, that the caller is inside of.
 
     Its id comes from where it starts: the step number drawn here, or the enclosing step and
@@ -382,16 +426,12 @@ def open_run(recorder: Recorder, continued: frozenset[str] | None = None) -> Run
 
     Args:
         recorder: Where it is recorded.
-        continued: The ids of the calls that an interrupted state waits for: the run that
-            stopped for them goes on.
+        continued: A state to go on with: the run that stopped with it goes on.
     """
     scope = ownership.scope()
     workflow_id = scope.owner.workflow_id
-    if continued:
-        known: list[Run] = [*scope.runs, *_children()]
-        for run in known:
-            if run.interrupted_calls == continued:
-                return run
+    if continued is not None and (run := _continued(scope, continued)) is not None:
+        return run
     if ownership.in_step():
         enclosing = _step.get()
         if enclosing is not None and enclosing.run.owner == scope.owner:
@@ -411,18 +451,66 @@ def open_run(recorder: Recorder, continued: frozenset[str] | None = None) -> Run
         if parent is not None:
             parent.children[nested.id] = nested
         return nested
-    number = ownership.StepNumbers().draw().step_id
-    block = number if scope.live_runs else None
+    numbers = _lane(scope).numbers
+    number = numbers.draw().step_id
     run = Run(
         recorder=recorder,
         owner=scope.owner,
         key=f"{workflow_id}:{number}",
         workflow_step=number,
         parent=None,
-        numbers=ownership.StepNumbers(block=block),
+        numbers=numbers,
     )
     scope.runs.append(run)
     return run
+
+
+def _lane(scope: ownership.WorkflowScope) -> Lane:
+    """The lane of the caller's task.
+
+    The first task that runs agents draws from the workflow's own counter; one that starts
+    while another's run goes on has numbers of its own, whichever of them is faster.
+    """
+    task = _current_task()
+    lane = _lanes.get()
+    if lane is None or lane.task is not task or lane.owner != scope.owner:
+        if scope.live_runs:
+            scope.blocks += 1
+        block = scope.blocks if scope.live_runs else None
+        lane = Lane(task, scope.owner, ownership.StepNumbers(block=block))
+        _lanes.set(lane)
+    return lane
+
+
+def _current_task() -> object:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _continued(scope: ownership.WorkflowScope, state: RunState[Any]) -> Run | None:
+    """The run that stopped with this state: by its last answer, or by the calls it waits for."""
+    wanted = frozenset(waiting_call_ids(state))
+    known: list[Run] = [*scope.runs, *_children()]
+    same = [run for run in known if wanted and run.interrupted_calls == wanted]
+    answers = state._model_responses
+    for run in same:
+        told = run.interrupted_result.raw_responses if run.interrupted_result else []
+        if told and answers and told[-1] is answers[-1]:
+            return run
+    if len(same) > 1:
+        raise ReplayError(
+            f"{len(same)} runs of this workflow wait for calls with the ids {sorted(wanted)}: go "
+            "on with the state that result.to_state() gave, not with a copy of it"
+        )
+    return same[0] if same else None
+
+
+def waiting_call_ids(state: RunState[Any]) -> list[str]:
+    """The provider's ids of the calls that an interrupted state waits for."""
+    documents = [raw(item.raw_item) for item in state.get_interruptions()]
+    return [str(found.get("call_id") or found.get("id") or "") for found in documents]
 
 
 def _children() -> list[Run]:

@@ -24,7 +24,7 @@ from timestep import envelopes, interruptions, ownership, seams
 from timestep.calls import InDoubtError
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
-from timestep.errors import NotInWorkflowError, ReplayError
+from timestep.errors import NotInWorkflowError, ReplayError, TimestepError
 from timestep.ledger import Ledger
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
@@ -46,6 +46,8 @@ class _DurableAgentRunner(AgentRunner):
                 result = await super().run(starting_agent, input, **options)
                 await _finish(run, result)
             except InDoubtError as doubt:
+                if run.interrupted_result is None:
+                    await _end(run, _in_doubt(run, doubt.call))
                 return await _ask_again(run, doubt.call)
             except BaseException as error:  # noqa: BLE001  # _end raises it
                 await _end(run, error)
@@ -111,8 +113,9 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     seams.connect()
     check_options(options)
     state = given if isinstance(given, RunState) else None
-    run = open_run(recorder(), interruptions.waiting_calls(state))
-    ownership.scope().live_runs += 1
+    run = open_run(recorder(), state)
+    run.scope = ownership.scope()
+    run.scope.live_runs += 1
     if run.interrupted_calls:
         run.resume()
         return run
@@ -166,7 +169,8 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
 
 def _leave(run: Run) -> None:
     run.close()
-    ownership.scope().live_runs -= 1
+    # Not the caller's: a stream may end after its workflow has.
+    run.scope.live_runs -= 1
 
 
 async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
@@ -186,16 +190,14 @@ async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
 def _in_doubt(run: Run, call: Call) -> ReplayError:
     return ReplayError(
         f"the outcome of call {call.row['call_id']!r} of tool {call.row['tool_name']!r} in run "
-        f"{run.id} is unknown, and a streamed run cannot ask a second time: use "
-        "timestep.run_agent, which waits for a person's decision"
+        f"{run.id} is unknown, and this run cannot stop to ask about it: use "
+        "timestep.run_agent in the workflow that began it, which waits for a person's decision"
     )
 
 
 async def _ask_again(run: Run, call: Call) -> RunResult:
     """A call was started once more and its outcome is unknown once more: stop as before."""
-    result = cast("RunResult | None", run.interrupted_result)
-    if result is None:
-        raise RuntimeError("a call is in doubt that nobody was asked about")
+    result = cast(RunResult, run.interrupted_result)
     await interruptions.record(run, result, [call])
     return result
 
@@ -205,7 +207,10 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
     if run.control_error is not None:
         error, hidden = run.control_error, error
         error.__context__ = hidden if hidden is not error else None
-    if isinstance(error, ownership.DBOSWorkflowCancelledError):
+    if run.parent is not None and isinstance(error, TimestepError):
+        # A tool's error handler would tell the model of it, and go on.
+        run.parent.control_error = error
+    if isinstance(error, ownership.LOST):
         await run.recorder.cancelled(run.owner, run.root_id)
     elif isinstance(error, asyncio.CancelledError):
         # A process that stops cancels its tasks; their runs go on in the next one.

@@ -39,6 +39,7 @@ from timestep import calls, checks, turns
 from timestep.calls import ToolResult
 from timestep.definitions import describe
 from timestep.durability import check_agents
+from timestep.envelopes import make_picklable
 from timestep.errors import ConfigurationError
 from timestep.ledger import Ledger
 from timestep.run import Run, current_run
@@ -76,6 +77,7 @@ def connect() -> None:
             )
         if not hasattr(original, "timestep_original"):
             setattr(owner, name, _site(original, globals()[ours]))
+    make_picklable()
 
 
 def _site(original: Any, ours: Callable[..., Any]) -> Any:
@@ -308,6 +310,15 @@ async def _function_needs_approval(
     run: Run, original: Any, function_tool: Any, context_wrapper: Any, tool_call: Any
 ) -> Any:
     evaluation = await original(function_tool, context_wrapper, tool_call)
+    if calls.is_answered(run, tool_call.call_id):
+        # It was called without a question; a function that answers otherwise today comes late.
+        return type(evaluation)(
+            "invoke",
+            function_tool,
+            function_tool.on_invoke_tool,
+            tool_call.arguments,
+            evaluation.prepared,
+        )
     if calls.is_asked_about(run, tool_call.call_id):
         return type(evaluation)(
             "require_approval",

@@ -138,22 +138,30 @@ class DatabaseSession:
         run = _reading_run()
         session_id = await self.row_id()
         given: dict[str, Any] = {"session_id": session_id, "run_id": None, "change": None}
-        fence = None
+        fence, owner = None, None
         key = uuid.uuid4()
         if run is not None:
             run.session_changes += 1
             key = derived(run.id, f"session:{session_id}:{run.session_changes}")
             given |= {"run_id": run.id, "change": run.session_changes}
+            owner = run.owner
+        elif (step := current_step()) is not None and ownership.in_step():
+            # A tool's body: the same changes again when the step is executed again.
+            step.changes += 1
+            key = derived(step.id, f"session:{session_id}:{step.changes}")
+            owner = step.run.owner
+        elif ownership.in_step():
+            scope, name = ownership.scope(), f"{ownership.step_key()}:{session_id}"
+            key = derived(_NAMESPACE, f"{name}:{scope.next_nested(name)}")
+        if owner is not None:
             fence = {
                 "schema": ownership.system_schema(),
-                "workflow_id": run.owner.workflow_id,
-                "token": run.owner.token,
+                "workflow_id": owner.workflow_id,
+                "token": owner.token,
             }
-        elif ownership.in_step():
-            key = derived(_NAMESPACE, ":".join(map(str, ownership.step_key())))
         parameters = {**given, **values(key)}
-        if not await self._run(lambda c: change(c, fence, parameters)) and run is not None:
-            ownership.raise_lost(run.owner, None)
+        if not await self._run(lambda c: change(c, fence, parameters)) and owner is not None:
+            ownership.raise_lost(owner, None)
 
     async def _durably(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Outside a run, in workflow code, the work is a DBOS step of its own."""

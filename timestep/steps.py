@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 from timestep import envelopes, gate, ownership
-from timestep.errors import ReplayError, StepError
+from timestep.errors import DatabaseError, ReplayError, StepError
 from timestep.ownership import StepReservation
 from timestep.run import Rows, Run, inside_step
 
@@ -58,6 +58,17 @@ class Step(ABC, Generic[T]):
         return False
 
 
+class CommitRefused(BaseException):
+    """A step's effect happened, and the database refused its rows for good.
+
+    Not an Exception: DBOS would record the step as one that failed.
+    """
+
+    def __init__(self, error: DatabaseError) -> None:
+        super().__init__()
+        self.error = error
+
+
 class NotEnded(BaseException):
     """A step paused. Nothing of it is recorded, so it is executed again."""
 
@@ -86,6 +97,9 @@ async def perform(step: Step[T]) -> T:
         if step.number is None:
             return await _perform_unnumbered(step)
         return await _perform_numbered(step, step.number)
+    except CommitRefused as refused:
+        step.run.control_error = refused.error
+        raise refused.error from None
     except ownership.CONTROL_ERRORS as error:
         # Kept, because the SDK answers an Exception that comes out of a tool.
         step.run.control_error = error
@@ -169,12 +183,19 @@ async def _execute(step: Step[T]) -> T:
     except ownership.CONTROL_ERRORS:
         raise
     except Exception as error:
-        await step.run.commit(step.failed_rows(envelopes.seal(error), _since(started)))
+        await _commit(step, step.failed_rows(envelopes.seal(error), _since(started)))
         raise
     if step.is_paused(value):
         raise NotEnded(value)
-    await step.run.commit(step.rows(value, _since(started)))
+    await _commit(step, step.rows(value, _since(started)))
     return value
+
+
+async def _commit(step: Step[T], rows: Rows) -> None:
+    try:
+        await step.run.commit(rows)
+    except DatabaseError as error:
+        raise CommitRefused(error) from error
 
 
 def _since(started: float) -> int:

@@ -53,6 +53,7 @@ async def call_model(
     step.agent_id = agent_id
     step.tools = {tool.name: tool for tool in tools}
     response = await perform(step)
+    await run.wait_for_trip()
     _expect_calls(run, step, response)
     return response
 

@@ -19,7 +19,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -86,13 +87,20 @@ def import_type(path: str) -> type | None:
 
 def encode(value: object) -> Json:
     """JSON for any value; see the module for how."""
+    try:
+        return _encode(value)
+    except RecursionError:  # It refers to itself.
+        return _typed(_AS_TEXT, str(value))
+
+
+def _encode(value: object) -> Json:
     if value is None or isinstance(value, bool):
         return value
     kind = type(value)
     if kind in (str, int, float):
         return value  # type: ignore[return-value]  # narrowed by exact type
     if kind is list:
-        return [encode(item) for item in value]  # type: ignore[attr-defined]
+        return [_encode(item) for item in value]  # type: ignore[attr-defined]
     if kind is dict:
         return _encode_dict(value)  # type: ignore[arg-type]
     return _encode_typed(value)
@@ -100,8 +108,8 @@ def encode(value: object) -> Json:
 
 def _encode_dict(value: Mapping[object, object]) -> Json:
     if all(type(key) is str for key in value) and not ({_TYPE, _TEXT} & value.keys()):
-        return {str(key): encode(item) for key, item in value.items()}
-    return _typed("builtins:dict", [[encode(k), encode(v)] for k, v in value.items()])
+        return {str(key): _encode(item) for key, item in value.items()}
+    return _typed("builtins:dict", [[_encode(k), _encode(v)] for k, v in value.items()])
 
 
 def _typed(name: str, value: Json) -> Json:
@@ -112,7 +120,7 @@ def _encode_typed(value: object) -> Json:
     kind = type(value)
     path = type_path(kind)
     if kind in (tuple, set, frozenset):
-        return _typed(path, [encode(item) for item in value])  # type: ignore[attr-defined]
+        return _typed(path, [_encode(item) for item in value])  # type: ignore[attr-defined]
     if kind is bytes:
         return _typed(path, base64.b64encode(value).decode())  # type: ignore[arg-type]
     if kind in (datetime.datetime, datetime.date, datetime.time):
@@ -121,13 +129,23 @@ def _encode_typed(value: object) -> Json:
         return _typed(path, str(value))
     if import_type(path) is kind:
         if isinstance(value, enum.Enum):
-            return _typed(path, encode(value.value))
+            return _typed(path, _encode(value.value))
         if isinstance(value, BaseModel):
-            return _typed(path, encode(value.model_dump(mode="json")))
+            return _encode_model(path, value)
         if dataclasses.is_dataclass(value):
             fields = [f.name for f in dataclasses.fields(value) if f.init]
-            return _typed(path, {name: encode(getattr(value, name)) for name in fields})
+            return _typed(path, {name: _encode(getattr(value, name)) for name in fields})
     return _typed(_AS_TEXT, str(value))
+
+
+def _encode_model(path: str, value: BaseModel) -> Json:
+    """A model by its aliases, if it can be made of that again."""
+    try:
+        document = _encode(value.model_dump(mode="json", by_alias=True))
+        type(value).model_validate(decode(document))
+    except (PydanticSerializationError, ValidationError):
+        return _typed(_AS_TEXT, str(value))
+    return _typed(path, document)
 
 
 def decode(value: Any) -> Any:
@@ -170,8 +188,14 @@ def _decode_typed(path: str, value: Any) -> Any:
 
 
 def survives(value: object) -> object:
-    """The value as its replay will see it: itself, or its text."""
+    """The value as its replay will see it: itself, or with text where nothing else is kept."""
     encoded = encode(value)
-    if isinstance(encoded, dict) and encoded.get(_TYPE) == _AS_TEXT:
-        return encoded[_VALUE]
-    return value
+    return decode(encoded) if _has_text(encoded) else value
+
+
+def _has_text(encoded: Json) -> bool:
+    if isinstance(encoded, list):
+        return any(_has_text(item) for item in encoded)
+    if isinstance(encoded, dict):
+        return encoded.get(_TYPE) == _AS_TEXT or any(_has_text(i) for i in encoded.values())
+    return False

@@ -173,8 +173,13 @@ async def fails(given: str) -> str:
     return "it did not fail"
 
 
+late_model_begun = asyncio.Event()
+"""Which of the two is first must not depend on how busy the machine is."""
+
+
 @input_guardrail
 async def trips(ctx: Any, agent: Any, given: Any) -> GuardrailFunctionOutput:
+    await late_model_begun.wait()
     boundaries.effect("check trips")
     return GuardrailFunctionOutput(output_info="no", tripwire_triggered=True)
 
@@ -201,6 +206,7 @@ class _Late(Model):
         self.inner = inner
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        late_model_begun.set()
         await asyncio.sleep(3600)
         return await self.inner.get_response(*args, **kwargs)
 

@@ -419,3 +419,110 @@ def test_a_replay_counts_what_runs_inside_a_call_used(app: App) -> None:
     assert len(app.rows("runs")) == 3
     (root,) = [row for row in app.rows("runs") if row["parent_run_id"] is None]
     assert all(row["root_run_id"] == root["id"] for row in app.rows("runs"))
+
+
+def test_pipelines_side_by_side_do_not_swap_their_runs(app: App) -> None:
+    """The second run of each task starts when its first ends, in whichever order."""
+    delays = {"a": [0.05], "b": [0.0]}
+
+    def agent(name: str) -> Agent[Any]:
+        return Agent(
+            name=name,
+            model=scripted([assistant_message(f"{name}1")], [assistant_message(f"{name}2")]),
+        )
+
+    agents = {name: agent(name) for name in delays}
+
+    async def pipe(name: str) -> str:
+        first = await timestep.DurableRunner.run(agents[name], f"{name} one")
+        await asyncio.sleep(delays[name].pop() if delays[name] else 0)
+        second = await timestep.DurableRunner.run(agents[name], f"{name} two")
+        return f"{first.final_output}{second.final_output}"
+
+    async def body() -> str:
+        await timestep.DurableRunner.run(
+            Agent(name="first", model=scripted([assistant_message("x")])), "before"
+        )
+        return " ".join(await asyncio.gather(pipe("a"), pipe("b")))
+
+    assert app.run(body, workflow_id="w") == "a1a2 b1b2"
+    assert app.replay("w") == "a1a2 b1b2"
+    assert len(app.rows("runs")) == 5
+
+
+def test_changes_of_sessions_in_a_tool_are_each_made_once(app: App) -> None:
+    @function_tool
+    async def note() -> str:
+        for name in ("one", "two"):
+            session = timestep.DatabaseSession(name)
+            await session.add_items([{"role": "user", "content": "a"}])
+            await session.add_items([{"role": "user", "content": "b"}])
+        return "noted"
+
+    agent = Agent(
+        name="A",
+        model=scripted([function_call("note", {}, call_id="c1")], [assistant_message("done")]),
+        tools=[note],
+    )
+
+    async def body() -> str:
+        return str((await timestep.DurableRunner.run(agent, "hi")).final_output)
+
+    assert app.run(body, workflow_id="w") == "done"
+    assert len(app.rows("session_items")) == 4
+    assert app.replay("w") == "done"
+    assert len(app.rows("session_items")) == 4
+
+
+def test_an_error_that_nobody_catches_reaches_who_awaits_the_workflow(app: App) -> None:
+    agent = Agent(
+        name="A",
+        model=scripted([function_call("echo", {"text": "x"}, call_id="c1")]),
+        tools=[echo],
+    )
+
+    async def body() -> str:
+        return str((await timestep.DurableRunner.run(agent, "hi", max_turns=1)).final_output)
+
+    with pytest.raises(MaxTurnsExceeded, match=r"Max turns \(1\) exceeded"):
+        app.run(body, workflow_id="w")
+    with pytest.raises(MaxTurnsExceeded):
+        app.replay("w")
+
+
+def test_a_streamed_run_that_was_tripped_replays_at_once(app: App) -> None:
+    """A recorded tripwire is heard before the turn's model answer, and holds nothing up."""
+    acted = []
+    begun = asyncio.Event()
+
+    @function_tool
+    async def act() -> str:
+        acted.append(1)
+        begun.set()
+        return "acted"
+
+    @input_guardrail
+    async def late(ctx: Any, agent: Any, given: Any) -> GuardrailFunctionOutput:
+        await begun.wait()
+        return GuardrailFunctionOutput(output_info=None, tripwire_triggered=True)
+
+    agent = Agent(
+        name="A",
+        model=scripted([function_call("act", {}, call_id="c1")], [assistant_message("x")]),
+        tools=[act],
+        input_guardrails=[late],
+    )
+
+    async def body() -> str:
+        try:
+            result = timestep.DurableRunner.run_streamed(agent, "hi")
+            async for _ in result.stream_events():
+                pass
+        except InputGuardrailTripwireTriggered:
+            return "tripped"
+        return "it passed"
+
+    assert app.run(body, workflow_id="w") == "tripped"
+    before = len(acted)
+    assert app.replay("w") == "tripped"
+    assert len(acted) == before

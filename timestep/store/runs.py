@@ -34,7 +34,7 @@ _CANCELLED = """
     UPDATE public.runs SET status = 'cancelled', completed_at = now(), updated_at = now()
     WHERE root_run_id = %(root_run_id)s AND completed_at IS NULL AND EXISTS (
         SELECT FROM "{schema}".workflow_status
-        WHERE workflow_uuid = %(workflow_id)s AND status = 'CANCELLED')"""
+        WHERE workflow_uuid = %(workflow_id)s AND status IN ('CANCELLED', 'SUCCESS', 'ERROR'))"""
 
 _JOURNAL = """
     SELECT 'runs' AS kind, to_jsonb(t) FROM public.runs t WHERE t.id = %(id)s
@@ -74,7 +74,10 @@ def begin(
 def cancelled(
     connection: sa.Connection, schema: str, workflow_id: str, root_run_id: uuid.UUID
 ) -> None:
-    """Mark a run and those inside it as cancelled, if DBOS says that their workflow is."""
+    """Mark a run and those inside it as cancelled, if DBOS says that their workflow is over.
+
+    A workflow may end without waiting for a run it began.
+    """
     connection.exec_driver_sql(
         _CANCELLED.replace("{schema}", schema),
         {"workflow_id": workflow_id, "root_run_id": root_run_id},
