@@ -401,6 +401,7 @@ CREATE TABLE IF NOT EXISTS tool_calls (
     arguments jsonb,
     status text NOT NULL,
     output jsonb,
+    output_text text,
     error jsonb,
     is_error boolean NOT NULL DEFAULT false,
     safe_to_repeat boolean NOT NULL DEFAULT true,

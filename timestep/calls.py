@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from timestep.definitions import is_safe_to_repeat
 from timestep.rows import call_columns, derived, raw
 from timestep.run import Call, Rows, Run, nested_usage
 from timestep.steps import Step, perform
-from timestep.values import decode, encode, restored, storable, survives
+from timestep.values import decode, encode, exact_text, restored, storable, survives
 
 
 class ToolResult(NamedTuple):
@@ -180,11 +181,13 @@ class _CallStep(Step[ToolResult]):
         return decision is not None and decision["id"] == str(doubt_id(self.run, self.call))
 
     def rows(self, value: ToolResult, duration_ms: int) -> Rows:
+        encoded = encode(value.output)
         row = self._noted(
             "executed",
             started_at=True,
             completed_at=True,
-            output=storable(encode(value.output)),
+            output=storable(encoded),
+            output_text=exact_text(encoded),
             is_error=value.is_error,
             duration_ms=duration_ms,
         )
@@ -209,7 +212,9 @@ class _CallStep(Step[ToolResult]):
         return {"tool_calls": [row]}
 
     def replayed(self, row: dict[str, Any]) -> ToolResult:
-        result = ToolResult(decode(restored(row["output"])), is_error=row["is_error"])
+        exact = row["output_text"]
+        encoded = restored(row["output"]) if exact is None else json.loads(exact)
+        result = ToolResult(decode(encoded), is_error=row["is_error"])
         self.show(result)
         for usage in nested_usage(self.run, self.id):
             # The runs inside the call are not replayed; what they used was counted here.
@@ -223,7 +228,7 @@ class _CallStep(Step[ToolResult]):
         is asked about once more.
         """
         row = {**self.call.row, "status": status, "intents": self.intents, **columns}
-        known = {"output": None, "error": None, "is_error": False, **row}
+        known = {"output": None, "output_text": None, "error": None, "is_error": False, **row}
         self.run.journal.setdefault("tool_calls", {})[str(self.id)] = known
         return row
 

@@ -1,6 +1,6 @@
 """What Timestep needs of DBOS beyond its public surface: who owns a workflow, and numbers.
 
-Every private name of DBOS that Timestep touches is in this module.
+Every private name of DBOS that a run touches is in this module; the host's are in system.py.
 """
 
 from __future__ import annotations

@@ -60,6 +60,22 @@ def restored(value: Any) -> Any:
     return value
 
 
+def exact_text(value: Json) -> str | None:
+    """The value's JSON text where JSONB would order its keys, or write its numbers, otherwise."""
+    return json.dumps(value) if _is_changed_by_jsonb(value) else None
+
+
+def _is_changed_by_jsonb(value: Json) -> bool:
+    if isinstance(value, dict):
+        keys = list(value)
+        # JSONB orders keys by their length, then by their bytes.
+        ordered = sorted(keys, key=lambda key: (len(key.encode("utf-8", "replace")), key))
+        return keys != ordered or any(_is_changed_by_jsonb(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_is_changed_by_jsonb(item) for item in value)
+    return isinstance(value, float) and (value.is_integer() or "e" in repr(value))
+
+
 def plain_text(text: str | None) -> str | None:
     """Text that a `text` column can hold: NUL and lone surrogates become U+FFFD."""
     if text is None:

@@ -285,14 +285,19 @@ def test_a_replay_calls_nothing_and_writes_nothing(app: App) -> None:
         called.append(text)
         return {"said": text, "nul": "\x00", "pair": [1, 2.0]}
 
+    @function_tool
+    async def ordered() -> dict[str, Any]:
+        return {"zeta": 1, "a": 1e16, "mid": {"y": 1, "x": 2}}
+
     model = scripted(
         [
             function_call("once", {"text": "a"}, call_id="c1"),
             function_call("once", {"text": "b"}, call_id="c2"),
+            function_call("ordered", {}, call_id="c3"),
         ],
         [assistant_message("done")],
     )
-    agent = Agent(name="A", model=model, tools=[once])
+    agent = Agent(name="A", model=model, tools=[once, ordered])
 
     async def body() -> str:
         result = await timestep.DurableRunner.run(agent, "hi")

@@ -17,7 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from timestep.values import decode, dumps, encode, plain_text, restored, storable, survives
+from timestep.values import (
+    decode,
+    dumps,
+    encode,
+    exact_text,
+    plain_text,
+    restored,
+    storable,
+    survives,
+)
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -137,6 +146,25 @@ def test_a_class_that_is_gone_is_named() -> None:
 )
 def test_common_types_come_back(value: Any) -> None:
     assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "changes"),
+    [
+        ({"b": 1, "a": 2}, True),
+        ({"a": 1, "b": [1.5, None]}, False),
+        ({"b": 1, "aa": 2}, False),
+        ({"aa": 1, "b": 2}, True),
+        ([1e16], True),
+        ([-0.0], True),
+        ("text", False),
+    ],
+)
+def test_what_jsonb_would_change_is_kept_as_text(value: Any, changes: bool) -> None:
+    text = exact_text(value)
+    assert (text is not None) == changes
+    if text is not None:
+        assert json.dumps(json.loads(text)) == json.dumps(value)
 
 
 def test_plain_text_can_be_held_by_a_text_column() -> None:

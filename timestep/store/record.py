@@ -38,7 +38,8 @@ _INSERTS: dict[str, tuple[Table, str]] = {
     "tool_calls": (
         runs.tool_calls,
         """ON CONFLICT (id) DO UPDATE SET
-            status = excluded.status, output = excluded.output, error = excluded.error,
+            status = excluded.status, output = excluded.output,
+            output_text = excluded.output_text, error = excluded.error,
             is_error = excluded.is_error, intents = excluded.intents,
             duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
             started_at = coalesce(tool_calls.started_at, excluded.started_at)

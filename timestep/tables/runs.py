@@ -149,6 +149,9 @@ tool_calls = Table(
     json_value("arguments"),
     words("status", nullable=False),
     json_value("output"),
+    # The output's JSON as it was, where JSONB would order its keys otherwise: a replay shows
+    # the model the same text.
+    words("output_text"),
     json_value("error"),
     # Whether the output is the error text that the SDK gave the model.
     _flag("is_error"),
