@@ -143,7 +143,9 @@ async def _decided_state(
             _apply(state, item, row)
         if not (doubted := doubted_again(run)):
             return state
-        # Asked about all at once, before any call of the turn is made.
+        # Asked about all at once, before any call of the turn is made. The execution that
+        # started them had drawn their numbers, and may have used some.
+        run.draw_again()
         await interruptions.record(run, result, doubted)
 
 

@@ -178,6 +178,10 @@ class Run:
         """Go on after an interruption, with numbers that follow those of the wait."""
         self.interrupted_calls = frozenset()
         self._ended = asyncio.Event()
+        self.draw_again()
+
+    def draw_again(self) -> None:
+        """Draw numbers for the calls of a turn that is gone on with."""
         # Every call of the turn, also those that were made: which of them were when the run
         # stopped may depend on timing, and what is drawn here must not.
         self.calls = {}
