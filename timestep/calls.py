@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agents.items import ItemHelpers
-from agents.tool import FunctionTool
-from agents.tool_context import ToolContext
-from agents.usage import deserialize_usage
+from agents.tool import FunctionTool, Tool
+from agents.usage import Usage, deserialize_usage
 
 from timestep.definitions import is_safe_to_repeat
 from timestep.rows import call_columns, derived, raw
@@ -36,27 +36,35 @@ class InDoubtError(BaseException):
         self.call = call
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A call as the SDK's loop makes it."""
+
+    tool: Tool
+    call_id: str
+    item: Any
+    """The provider's item that asked for it."""
+    usage: Usage
+    """Where the SDK counts what the call uses."""
+
+
 async def call_tool(
-    run: Run,
-    tool: FunctionTool,
-    context: ToolContext[Any],
-    invoke: Callable[[], Awaitable[ToolResult]],
+    run: Run, asked: Asked, invoke: Callable[[], Awaitable[ToolResult]]
 ) -> ToolResult:
-    """The outcome of the call that `context` names, made once.
+    """The outcome of a call, made once.
 
     Args:
         run: The run that makes it.
-        tool: The tool that is called.
-        context: The SDK's context of the call.
+        asked: Which call.
         invoke: Makes the call.
     """
-    waiting = run.calls.get(context.tool_call_id)
-    call = waiting.popleft() if waiting else _unexpected(run, tool, context)
-    run.made[context.tool_call_id] = call
+    waiting = run.calls.get(asked.call_id)
+    call = waiting.popleft() if waiting else _unexpected(run, asked)
+    run.made[asked.call_id] = call
     if call.asked and next_question(run, call) is not None:
         # An earlier execution asked once more here, whatever became of the call since.
         raise InDoubtError(call)
-    return await perform(_CallStep(run, call, tool, context, invoke))
+    return await perform(_CallStep(run, call, asked, invoke))
 
 
 def expected(run: Run, call_id: str) -> Call | None:
@@ -135,19 +143,17 @@ class _CallStep(Step[ToolResult]):
         self,
         run: Run,
         call: Call,
-        tool: FunctionTool,
-        context: ToolContext[Any],
+        asked: Asked,
         invoke: Callable[[], Awaitable[ToolResult]],
     ) -> None:
         self.run = run
         self.call = call
-        self.tool = tool
-        self.context = context
-        self.usage = context.usage
+        self.asked = asked
+        self.usage = asked.usage
         self.invoke = invoke
         self.id = call.id
         self.number = call.number
-        self.name = f"tool: {tool.name} ({context.tool_call_id})"
+        self.name = f"tool: {asked.tool.name} ({asked.call_id})"
         recorded = run.recorded("tool_calls", call.id)
         self.intents = recorded["intents"] if recorded is not None else 0
         self.is_unknown = is_in_doubt(run, call)
@@ -164,7 +170,7 @@ class _CallStep(Step[ToolResult]):
             supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
             self.show(supplied)
             return supplied
-        if not is_safe_to_repeat(self.tool):
+        if not is_safe_to_repeat(self.asked.tool):
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
             self.intents += 1
@@ -191,15 +197,17 @@ class _CallStep(Step[ToolResult]):
             is_error=value.is_error,
             duration_ms=duration_ms,
         )
-        item = output_item(self.run, self.call, self.call.output or {})
+        if self.call.output is None:
+            # The SDK makes the item of what the tool gave; it is recorded with the next step.
+            return {"tool_calls": [row]}
+        item = output_item(self.run, self.call, self.call.output)
         return {"tool_calls": [row], "run_items": [item]}
 
     def show(self, value: ToolResult) -> None:
         """Keep the output as the model will see it, unless a guardrail changes it."""
-        if self.context.tool_call is not None:
-            self.call.output = raw(
-                ItemHelpers.tool_call_output_item(self.context.tool_call, value.output)
-            )
+        if isinstance(self.asked.tool, FunctionTool) and self.asked.item is not None:
+            item = ItemHelpers.tool_call_output_item(self.asked.item, value.output)
+            self.call.output = raw(item)
 
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
         row = self._noted(
@@ -218,7 +226,7 @@ class _CallStep(Step[ToolResult]):
         self.show(result)
         for usage in nested_usage(self.run, self.id):
             # The runs inside the call are not replayed; what they used was counted here.
-            self.context.usage.add(deserialize_usage(usage))
+            self.asked.usage.add(deserialize_usage(usage))
         return result
 
     def _noted(self, status: str, **columns: Any) -> dict[str, Any]:
@@ -249,11 +257,11 @@ def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unexpected(run: Run, tool: FunctionTool, context: ToolContext[Any]) -> Call:
+def _unexpected(run: Run, asked: Asked) -> Call:
     """A call of a state that another run left: the model asked for it there."""
-    item = raw(context.tool_call) if context.tool_call is not None else {"type": "function_call"}
-    columns = {**call_columns(item), "tool_name": tool.name, "call_id": context.tool_call_id}
-    call_id = derived(run.id, f"call:{run.turn}:{context.tool_call_id}")
+    item = raw(asked.item) if asked.item is not None else {"type": "function_call"}
+    columns = {**call_columns(item), "tool_name": asked.tool.name, "call_id": asked.call_id}
+    call_id = derived(run.id, f"call:{run.turn}:{asked.call_id}")
     row = {
         "id": str(call_id),
         "run_id": str(run.id),
@@ -262,7 +270,7 @@ def _unexpected(run: Run, tool: FunctionTool, context: ToolContext[Any]) -> Call
         "model_response_id": None,
         "turn": run.turn,
         **columns,
-        "safe_to_repeat": is_safe_to_repeat(tool),
+        "safe_to_repeat": is_safe_to_repeat(asked.tool),
     }
     call = Call(id=call_id, row=row, position=run.next_position(), number=run.draw())
     run.turn_calls.append(call)

@@ -244,7 +244,7 @@ def _tool_row(tool: Tool) -> Row:
             *(tool.tool_input_guardrails or []),
             *(tool.tool_output_guardrails or []),
         ]
-        guardrails = [check.get_name() for check in checks]
+        guardrails = [[check.get_name(), _name(check.guardrail_function)] for check in checks]
     content["needs_approval"] = _enabled(getattr(tool, "needs_approval", False))
     return {"id": content_id("tool", {**content, "guardrails": guardrails}), **content}
 

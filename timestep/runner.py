@@ -30,6 +30,7 @@ from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
 from timestep.run import Call, Rows, Run, current_run, current_step, entered, open_run
 from timestep.seams import DispatchingRunner
+from timestep.sessions import row_of
 from timestep.values import storable
 
 Input = str | list[TResponseInputItem] | RunState[Any]
@@ -161,7 +162,7 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     values = {
         "input": recorded_input(given),
         "max_turns": options.get("max_turns", DEFAULT_MAX_TURNS),
-        "session_id": await session.row_id() if session is not None else None,
+        "session_id": await row_of(session) if session is not None else None,
     }
     run.agent = agent
     await run.begin(agent, values)

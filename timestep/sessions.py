@@ -177,6 +177,11 @@ class DatabaseSession:
         return await recorder().read(work)
 
 
+async def row_of(session: object) -> uuid.UUID | None:
+    """The id of a session's row; None for one that keeps its items elsewhere."""
+    return await session.row_id() if isinstance(session, DatabaseSession) else None
+
+
 def _reading_run() -> Run | None:
     """The run on whose behalf its loop uses the session; a tool's body acts for itself."""
     run, step = current_run(), current_step()

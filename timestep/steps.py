@@ -93,6 +93,9 @@ async def perform(step: Step[T]) -> T:
         Exception: What the effect raised, as the class it was, when replayed too.
         ReplayError: DBOS recorded the step and the run's rows do not hold it.
     """
+    if step.run.control_error is not None:
+        # The SDK answered it, as it answers any Exception of a tool, and went on.
+        raise step.run.control_error
     try:
         if step.number is None:
             return await _perform_unnumbered(step)
@@ -111,7 +114,10 @@ async def _perform_unnumbered(step: Step[T]) -> T:
     if row is not None and step.is_done(row):
         return _replay(step, row)
     try:
-        return await _execute(step)
+        if ownership.in_step():
+            return await _execute(step)
+        async with gate.passing():
+            return await _execute(step)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
 
@@ -137,7 +143,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         return {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
 
     try:
-        await number.run_async({"name": step.name}, body)
+        await number.run_async({"name": step.name, "preemptible": True}, body)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
     except ownership.CONTROL_ERRORS:

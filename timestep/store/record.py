@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Column, DateTime, DefaultClause, Table
 from sqlalchemy.dialects import postgresql
 
-from timestep.tables import runs
+from timestep.tables import journal, runs
 
 Rows = Mapping[str, list[dict[str, Any]]]
 
@@ -42,17 +42,22 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             output_text = excluded.output_text, error = excluded.error,
             is_error = excluded.is_error, intents = excluded.intents,
             duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
+            context_change = excluded.context_change,
+            context_position = excluded.context_position,
             started_at = coalesce(tool_calls.started_at, excluded.started_at)
         WHERE tool_calls.completed_at IS NULL""",
     ),
     "run_items": (
         runs.run_items,
-        """ON CONFLICT (id) DO UPDATE SET item_data = excluded.item_data
+        """ON CONFLICT (id) DO UPDATE SET item_data = excluded.item_data,
+            sequence = excluded.sequence
         WHERE run_items.item_data IS DISTINCT FROM excluded.item_data""",
     ),
     "guardrail_results": (runs.guardrail_results, _KEEP),
     "tool_guardrail_results": (runs.tool_guardrail_results, _KEEP),
     "interruptions": (runs.interruptions, _KEEP),
+    "step_values": (journal.step_values, _KEEP),
+    "stream_batches": (journal.stream_batches, _KEEP),
 }
 
 _RUN_COLUMNS = (
@@ -85,7 +90,7 @@ def _statement(tables: frozenset[str], schema: str) -> str:
     for name, (table, on_conflict) in _INSERTS.items():
         if name in tables:
             parts.append(
-                f"{name}_written AS (INSERT INTO public.{name} ({_names(table)}) "
+                f"{name}_written AS (INSERT INTO {table.fullname} ({_names(table)}) "
                 f"SELECT {_values(table)} FROM mine, {_records(name, table)} "
                 f"{on_conflict} RETURNING id)"
             )
@@ -104,8 +109,9 @@ def _names(table: Table) -> str:
 
 
 def _written(table: Table) -> list[str]:
-    """The columns a step gives; `created_at` is the transaction's time."""
-    return [column.name for column in table.columns if column.name != "created_at"]
+    """The columns a step gives; the others are the transaction's time and a number drawn in it."""
+    drawn = ("created_at", "sequence")
+    return [column.name for column in table.columns if column.name not in drawn]
 
 
 def _values(table: Table) -> str:

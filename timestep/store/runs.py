@@ -48,6 +48,8 @@ _JOURNAL = """
     UNION ALL SELECT 'interruptions', to_jsonb(t) FROM public.interruptions t
         WHERE t.run_id = %(id)s
     UNION ALL SELECT 'run_states', to_jsonb(t) FROM public.run_states t WHERE t.run_id = %(id)s
+    UNION ALL SELECT 'step_values', to_jsonb(t) FROM timestep.step_values t
+        WHERE t.run_id = %(id)s
     UNION ALL SELECT 'nested_usage', jsonb_build_object(
             'id', m.id, 'run_id', n.id, 'parent_run_id', n.parent_run_id, 'usage', m.usage)
         FROM public.runs own JOIN public.runs n ON n.root_run_id = own.root_run_id

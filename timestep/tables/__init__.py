@@ -3,7 +3,7 @@
 `migrations/` makes them; a test holds the two equal.
 """
 
-from timestep.tables import definitions, runs, sessions
+from timestep.tables import definitions, journal, runs, sessions
 from timestep.tables.base import metadata
 
-__all__ = ["definitions", "metadata", "runs", "sessions"]
+__all__ = ["definitions", "journal", "metadata", "runs", "sessions"]

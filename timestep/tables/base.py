@@ -69,3 +69,9 @@ def words(name: str, *, nullable: bool = True) -> Column[object]:
 def count(name: str) -> Column[object]:
     """A token or request count."""
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def sequence() -> Column[object]:
+    """Where a row stands among everything a run made visible; drawn under its workflow's lock."""
+    drawn = text("nextval('timestep.event_sequence')")
+    return Column("sequence", BigInteger, nullable=False, server_default=drawn)

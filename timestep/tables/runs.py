@@ -27,6 +27,7 @@ from timestep.tables.base import (
     metadata,
     moment,
     reference,
+    sequence,
     words,
 )
 
@@ -126,7 +127,9 @@ model_responses = Table(
     json_value("error"),
     Column("duration_ms", Integer),
     created(),
-    UniqueConstraint("run_id", "ordinal"),
+    # A call that is tried again leaves a row for each attempt.
+    Column("attempt", Integer, nullable=False, server_default=text("1")),
+    UniqueConstraint("run_id", "ordinal", "attempt"),
     CheckConstraint("(output IS NULL) <> (error IS NULL)", name="outcome"),
     CheckConstraint("ordinal > 0 AND turn > 0", name="ordinal"),
     Index("model_responses_agent_id_idx", "agent_id"),
@@ -162,6 +165,9 @@ tool_calls = Table(
     created(),
     moment("started_at"),
     moment("completed_at"),
+    # What the call changed in the run's context, and which change of the run it was.
+    json_value("context_change"),
+    Column("context_position", Integer),
     # started: an intent to make a call that must not be repeated; in_doubt: the process died
     # between that intent and its outcome, and a person decides.
     CheckConstraint(
@@ -200,12 +206,16 @@ run_items = Table(
     words("role"),
     json_value("item_data", nullable=False),
     created(),
+    # The order in which items became visible: a reader goes on after the last it has seen.
+    sequence(),
     UniqueConstraint("run_id", "position"),
     CheckConstraint("position >= 0 AND turn >= 0", name="position"),
     Index("run_items_agent_id_idx", "agent_id"),
     Index("run_items_model_response_id_idx", "model_response_id"),
     Index("run_items_tool_call_id_idx", "tool_call_id"),
     Index("run_items_created_at_idx", "created_at"),
+    # Read by: live readers.
+    Index("run_items_sequence_idx", "run_id", "sequence"),
     # Read by: items by their provider's type, such as every web search.
     Index("run_items_raw_type_idx", text("(item_data ->> 'type')"), "created_at"),
     # Read by: containment queries such as item_data @> '{"name": "refund"}'.

@@ -1,0 +1,71 @@
+"""Steps whose outcome is a value that no table of the schema holds.
+
+What a session answered, which tools an MCP server has: a replay must see the same, and people
+do not query it. The value is recorded like any other step's outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from timestep.ownership import StepReservation
+from timestep.rows import derived
+from timestep.run import Rows, Run
+from timestep.steps import Step, perform
+from timestep.values import decode, encode, exact_text, plain_text, restored, storable, survives
+
+
+async def recorded(
+    run: Run,
+    name: str,
+    effect: Callable[[], Awaitable[Any]],
+    *,
+    number: StepReservation | None = None,
+) -> Any:
+    """What `effect` gave, or raised, the first time that the run came here.
+
+    Args:
+        run: The run it is done for.
+        name: What is done. The same thing may be done several times: the first time here is
+            the first time in the record.
+        effect: Does it.
+        number: DBOS's number, where it is a step of the workflow, too.
+    """
+    return await perform(_ValueStep(run, name, effect, number))
+
+
+class _ValueStep(Step[Any]):
+    table = "step_values"
+
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        effect: Callable[[], Awaitable[Any]],
+        number: StepReservation | None,
+    ) -> None:
+        self.run = run
+        self.name = name
+        self.id = derived(run.id, f"value:{name}:{run.check_key(f'value:{name}')}")
+        self.number = number
+        self._effect = effect
+
+    async def effect(self) -> Any:
+        return survives(await self._effect())
+
+    def rows(self, value: Any, duration_ms: int) -> Rows:
+        encoded = encode(value)
+        row = {**self._row(), "value": storable(encoded), "value_text": exact_text(encoded)}
+        return {"step_values": [row]}
+
+    def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
+        return {"step_values": [{**self._row(), "error": storable(dict(envelope))}]}
+
+    def _row(self) -> dict[str, Any]:
+        return {"id": str(self.id), "run_id": str(self.run.id), "name": plain_text(self.name)}
+
+    def replayed(self, row: dict[str, Any]) -> Any:
+        exact = row["value_text"]
+        return decode(restored(row["value"]) if exact is None else json.loads(exact))

@@ -1,0 +1,105 @@
+"""The SDK's call sites that a durable run goes through. Nothing else replaces its privates.
+
+Each is replaced once by a function that falls through to the SDK's own unless the caller is
+part of a durable run, so agents, tools and run configurations stay the user's, untouched.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+import agents.run
+from agents.run import AgentRunner
+from agents.run_internal import guardrails as sdk_guardrails
+from agents.run_internal import (
+    run_loop,
+    session_persistence,
+    tool_actions,
+    tool_execution,
+    turn_resolution,
+)
+from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
+
+from timestep.envelopes import make_picklable
+from timestep.errors import ConfigurationError
+from timestep.run import current_run
+from timestep.seams import function_tools, guardrails, loop, models, native_tools, sessions
+
+_SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (run_loop, "get_model", models.get_model),
+    (run_loop, "run_single_turn_streamed", loop.run_single_turn_streamed),
+    (run_loop, "resolve_interrupted_turn", loop.resolve_interrupted_turn),
+    (agents.run, "start_streaming", loop.start_streaming),
+    (agents.run, "run_single_turn", loop.run_single_turn),
+    (agents.run, "resolve_interrupted_turn", loop.resolve_interrupted_turn),
+    (sdk_guardrails, "run_single_input_guardrail", guardrails.run_single_input_guardrail),
+    (sdk_guardrails, "run_single_output_guardrail", guardrails.run_single_output_guardrail),
+    (tool_execution, "_invoke_function_tool_with_metadata", function_tools.invoke_function_tool),
+    (tool_execution, "function_needs_approval", function_tools.function_needs_approval),
+    (turn_resolution, "function_needs_approval", function_tools.function_needs_approval),
+    (tool_actions, "evaluate_needs_approval_setting", native_tools.needs_approval),
+    (tool_actions.LocalShellAction, "execute", native_tools.run_local_shell),
+    (tool_actions.ShellAction, "execute", native_tools.run_shell),
+    (tool_actions.CustomToolAction, "execute", native_tools.run_custom),
+    (tool_actions.ApplyPatchAction, "execute", native_tools.run_apply_patch),
+    (tool_actions.ComputerAction, "execute", native_tools.run_computer),
+    (tool_actions.ComputerAction, "_execute_action_and_capture", native_tools.act_and_capture),
+    (session_persistence, "_call_session_method", sessions.call_session_method),
+    (ToolInputGuardrail, "run", guardrails.run_tool_guardrail),
+    (ToolOutputGuardrail, "run", guardrails.run_tool_guardrail),
+)
+
+
+def connect() -> None:
+    """Put durable runs at the SDK's call sites. A second time it changes nothing.
+
+    Raises:
+        ConfigurationError: This version of the SDK has no such call site.
+    """
+    for owner, name, ours in _SITES:
+        original = getattr(owner, name, None)
+        if original is None:
+            raise ConfigurationError(
+                f"openai-agents {importlib.metadata.version('openai-agents')} has no "
+                f"{owner.__name__}.{name}, which Timestep needs: install a version that Timestep "
+                "was tested with (0.24)"
+            )
+        if not hasattr(original, "timestep_original"):
+            setattr(owner, name, _site(original, ours))
+    make_picklable()
+
+
+def _site(original: Any, ours: Callable[..., Any]) -> Any:
+    @functools.wraps(original)
+    def site(*args: Any, **kwargs: Any) -> Any:
+        run = current_run()
+        return original(*args, **kwargs) if run is None else ours(run, original, *args, **kwargs)
+
+    vars(site)["timestep_original"] = original
+    return site
+
+
+class DispatchingRunner(AgentRunner):
+    """The SDK's default runner: durable where `chooses` says so, else its own.
+
+    Args:
+        durable: Runs durably.
+        chooses: Whether the caller's run is to be durable.
+    """
+
+    def __init__(self, durable: Any, chooses: Callable[[], bool]) -> None:
+        self.durable = durable
+        self.chooses = chooses
+
+    async def run(self, starting_agent: Any, input: Any, **kwargs: Any) -> Any:  # noqa: A002
+        if self.chooses():
+            return await self.durable.run(starting_agent, input, **kwargs)
+        return await super().run(starting_agent, input, **kwargs)
+
+    def run_streamed(self, starting_agent: Any, input: Any, **kwargs: Any) -> Any:  # noqa: A002
+        if self.chooses():
+            return self.durable.run_streamed(starting_agent, input, **kwargs)
+        return super().run_streamed(starting_agent, input, **kwargs)

@@ -1,0 +1,109 @@
+"""Calls of tools that act here and are no functions: shells, editors, computers, custom ones.
+
+A call's tool is replaced by a copy that acts through a step; the agent's own stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from agents.run_internal import tool_execution
+
+from timestep import calls
+from timestep.calls import Asked, ToolResult
+from timestep.run import Run
+
+
+async def needs_approval(run: Run, original: Any, *args: Any) -> bool:
+    """The call's id is the last argument."""
+    return not calls.is_answered(run, args[-1]) and await original(*args)
+
+
+async def run_local_shell(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
+    tool = copy.copy(call.local_shell_tool)
+    tool.executor = _once(run, tool, call, given, tool.executor)
+    return await original(call=dataclasses.replace(call, local_shell_tool=tool), **given)
+
+
+async def run_shell(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
+    tool = copy.copy(call.shell_tool)
+    if tool.executor is not None:
+        tool.executor = _once(run, tool, call, given, tool.executor)
+    return await original(call=dataclasses.replace(call, shell_tool=tool), **given)
+
+
+async def run_custom(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
+    tool = copy.copy(call.custom_tool)
+    tool.on_invoke_tool = _once(run, tool, call, given, tool.on_invoke_tool)
+    return await original(call=dataclasses.replace(call, custom_tool=tool), **given)
+
+
+async def run_apply_patch(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
+    tool = copy.copy(call.apply_patch_tool)
+    operations = tool_execution.coerce_apply_patch_operations(
+        call.tool_call, context_wrapper=given["context_wrapper"]
+    )
+    tool.editor = _OneStepEditor(run, tool, call, given, operations)
+    return await original(call=dataclasses.replace(call, apply_patch_tool=tool), **given)
+
+
+async def run_computer(run: Run, original: Any, *, action: Any, **given: Any) -> Any:
+    token = _computer_call.set((action, given))
+    try:
+        return await original(action=action, **given)
+    finally:
+        _computer_call.reset(token)
+
+
+async def act_and_capture(run: Run, original: Any, computer: Any, tool_call: Any) -> Any:
+    action, given = _computer_call.get()
+    act = _once(run, action.computer_tool, action, given, original)
+    return await act(computer, tool_call)
+
+
+_computer_call: ContextVar[Any] = ContextVar("timestep_computer_call")
+
+
+def _once(run: Run, tool: Any, call: Any, given: Any, execute: Any) -> Callable[..., Any]:
+    """What carries a native tool's call out, as a step of the run."""
+    call_id = str(tool_execution.extract_tool_call_id(call.tool_call) or "")
+    asked = Asked(tool, call_id, call.tool_call, given["context_wrapper"].usage)
+
+    async def executed(*args: Any) -> Any:
+        async def invoke() -> ToolResult:
+            output = execute(*args)
+            return ToolResult(await output if inspect.isawaitable(output) else output, False)
+
+        return (await calls.call_tool(run, asked, invoke)).output
+
+    return executed
+
+
+class _OneStepEditor:
+    """An editor whose operations of one call are one step, done when the first is asked for."""
+
+    def __init__(self, run: Run, tool: Any, call: Any, given: Any, operations: list[Any]) -> None:
+        self.editor = tool.editor
+        self.operations = operations
+        self.step = _once(run, tool, call, given, self._edit_all)
+        self.results: deque[Any] | None = None
+
+    async def _edit_all(self) -> list[Any]:
+        results = []
+        for operation in self.operations:
+            edited = getattr(self.editor, operation.type)(operation)
+            results.append(await edited if inspect.isawaitable(edited) else edited)
+        return results
+
+    async def _edit(self, operation: Any) -> Any:
+        if self.results is None:
+            self.results = deque(await self.step())
+        return self.results.popleft()
+
+    create_file = update_file = delete_file = _edit
