@@ -35,6 +35,12 @@ async def check_run(
     await step.describe()
     try:
         output = await perform(step)
+    except Exception:
+        if step.position:
+            # It ended; a failure is handed over in its turn, too.
+            async with run.delivered_in_order(step.position):
+                raise
+        raise
     except BaseException:
         step.leave()
         raise
@@ -98,6 +104,10 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
             "tripwire_triggered": value.tripwire_triggered,
             "output_info": storable(encode(value.output_info)),
         }
+        if value.tripwire_triggered:
+            # From now on the run is decided: no further effect may start.
+            known = {**row, "error": None}
+            self.run.journal.setdefault("guardrail_results", {})[str(self.id)] = known
         return {"guardrail_results": [row]}
 
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:

@@ -11,6 +11,7 @@ at a moment that depends on timing, and DBOS's step numbers must not.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -48,11 +49,13 @@ async def call_session(run: Run, call: _Call, method: Any, *args: Any, **options
     title = f"session {name}: {session_id}"
     if name == _ADD:
         before = await _before(run, title, session, len(args[0]))
-        return await recorded(run, title, lambda: _add(session, before, args[0], effect))
+        add = functools.partial(_add, session, before, args[0], effect)
+        return await recorded(run, title, add, is_aftermath=True)
     if name == _POP:
         before = await _before(run, title, session, 1)
-        return await recorded(run, title, lambda: _pop(session, before, effect))
-    return await recorded(run, title, effect)
+        pop = functools.partial(_pop, session, before, effect)
+        return await recorded(run, title, pop, is_aftermath=True)
+    return await recorded(run, title, effect, is_aftermath=True)
 
 
 class _Before:
@@ -70,7 +73,7 @@ async def _before(run: Run, title: str, session: Any, count: int) -> _Before:
         before.is_fresh = True
         return [jsonable(item) for item in await session.get_items(limit=count)]
 
-    before.tail = await recorded(run, f"{title}: before", look)
+    before.tail = await recorded(run, f"{title}: before", look, is_aftermath=True)
     return before
 
 

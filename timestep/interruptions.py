@@ -55,9 +55,10 @@ async def record(
     asked = [row["id"] for row in rows["interruptions"]]
     if asked and all(id_ in run.journal.get("interruptions", {}) for id_ in asked):
         return
-    checkpoint = run.ledger.checkpoint(result.to_state(), run.turn)
-    state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
-    rows["run_states"] = [run.state_row("interrupted", checkpoint, state_id)]
+    state = run.ledger.checkpoint(run, result.to_state)
+    if state is not None:
+        state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
+        rows["run_states"] = [run.state_row("interrupted", state, state_id)]
     rows["runs"] = [
         {
             "id": str(run.id),

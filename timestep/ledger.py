@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents import RunResult, RunState
@@ -16,6 +17,8 @@ from timestep.calls import output_item
 from timestep.rows import derived, jsonable, raw
 from timestep.run import Checkpoint, Rows, Run
 from timestep.values import encode, plain_text, storable
+
+_log = logging.getLogger("timestep")
 
 
 class Ledger:
@@ -88,10 +91,29 @@ class Ledger:
         found["_current_step_for_state"] = NextStepRunAgain() if turn > 1 else None
         return result.to_state()
 
-    def checkpoint(self, state: RunState[Any], turn: int) -> Checkpoint:
-        """The state as JSON. The run's context is recorded as far as JSON can hold it."""
-        document = jsonable(state.to_json(context_serializer=_context))
-        return Checkpoint(state=document, turn=turn, schema_version=document["$schemaVersion"])
+    def checkpoint(self, run: Run, tell: Callable[[], RunState[Any]]) -> Checkpoint | None:
+        """The state as JSON. The run's context is recorded as far as JSON can hold it.
+
+        Args:
+            run: The run whose state it is.
+            tell: Gives the state.
+
+        Returns:
+            None where the SDK itself cannot write the state down, which the log tells: a
+            recovery goes by the run's steps and needs no state.
+        """
+        try:
+            document = jsonable(tell().to_json(context_serializer=_context))
+        except Exception as error:  # noqa: BLE001  # whatever a user's own items raise
+            _log.exception(
+                "run %s: its state in turn %d cannot be written down (%s), so it can be recovered, "
+                "and not be taken elsewhere as a RunState",
+                run.id,
+                run.turn,
+                error,
+            )
+            return None
+        return Checkpoint(state=document, turn=run.turn, schema_version=document["$schemaVersion"])
 
     def rows_of_turn(self, run: Run, result: Any) -> Rows:
         """Rows of what a turn left behind besides its steps: handoffs, rejections, changes."""

@@ -23,6 +23,7 @@ async def recorded(
     effect: Callable[[], Awaitable[Any]],
     *,
     number: StepReservation | None = None,
+    is_aftermath: bool = False,
 ) -> Any:
     """What `effect` gave, or raised, the first time that the run came here.
 
@@ -32,8 +33,11 @@ async def recorded(
             the first time in the record.
         effect: Does it.
         number: DBOS's number, where it is a step of the workflow, too.
+        is_aftermath: Whether it may begin although what ends the run is decided.
     """
-    return await perform(_ValueStep(run, name, effect, number))
+    step = _ValueStep(run, name, effect, number)
+    step.is_aftermath = is_aftermath
+    return await perform(step)
 
 
 class _ValueStep(Step[Any]):

@@ -18,6 +18,7 @@ from timestep import ownership
 from timestep.definitions import Definitions, describe
 from timestep.deltas import difference, patched
 from timestep.errors import NotDurableError, ReplayError
+from timestep.line import Line
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
 from timestep.rows import derived, raw
@@ -137,6 +138,7 @@ class Run:
         """Whether what it uses is counted in its parent's usage, too."""
         self.session_revision: int | None = None
         self.session_changes = 0
+        self.line = Line()
         self._positions = 0
         self._checks = 0
         self._check_numbers: dict[str, int] = {}

@@ -182,8 +182,9 @@ async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         return
     if run.is_over:
         return
-    state = run.ledger.checkpoint(result.to_state(), run.turn)
-    rows: Rows = {"run_states": [run.state_row("final", state, derived(run.id, "final"))]}
+    rows: Rows = {}
+    if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
+        rows["run_states"] = [run.state_row("final", state, derived(run.id, "final"))]
     output = storable(jsonable(result.final_output))
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
 

@@ -32,6 +32,8 @@ class Step(ABC, Generic[T]):
     number: StepReservation | None
     usage: object | None = None
     """Where the SDK counts what the step uses, if runs inside it add to that."""
+    is_aftermath: bool = False
+    """Whether it may begin although what ends the run is decided, as the saving of a session."""
 
     @abstractmethod
     async def effect(self) -> T:
@@ -133,6 +135,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
                 outcome.value = _replay(step, row)
             else:
                 async with gate.passing():
+                    await place.first()
                     outcome.value = await _execute(step)
         except ownership.CONTROL_ERRORS:
             raise
@@ -143,7 +146,8 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         return {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
 
     try:
-        await number.run_async({"name": step.name, "preemptible": True}, body)
+        with step.run.line.entered() as place:
+            await number.run_async({"name": step.name, "preemptible": True}, body)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
     except ownership.CONTROL_ERRORS:
@@ -181,7 +185,8 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    await step.run.hold_if_decided(step.name)
+    if not step.is_aftermath:
+        await step.run.hold_if_decided(step.name)
     started = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from agents import Agent
@@ -25,7 +26,9 @@ async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:
     ledger = ledger_of(run)
     _start_turn(run, kwargs["bindings"].public_agent)
     if not run.has_checkpoint(run.turn):
-        run.checkpoint = ledger.checkpoint(ledger.state_before_turn(run.turn, kwargs), run.turn)
+        run.checkpoint = ledger.checkpoint(
+            run, functools.partial(ledger.state_before_turn, run.turn, kwargs)
+        )
     return _end_turn(run, await original(**kwargs))
 
 
@@ -33,11 +36,17 @@ async def run_single_turn_streamed(run: Run, original: Any, *args: Any, **kwargs
     streamed_result, bindings = args[0], args[1]
     _start_turn(run, bindings.public_agent)
     if not run.has_checkpoint(run.turn):
-        state = streamed_result.to_state()
-        # The result counts the turn that begins; its state is of the turns that ended.
-        state._current_turn = run.turn - 1
-        run.checkpoint = ledger_of(run).checkpoint(state, run.turn)
+        run.checkpoint = ledger_of(run).checkpoint(
+            run, functools.partial(_state_before_turn, streamed_result, run.turn)
+        )
     return _end_turn(run, await original(*args, **kwargs))
+
+
+def _state_before_turn(streamed_result: Any, turn: int) -> Any:
+    state = streamed_result.to_state()
+    # The result counts the turn that begins; its state is of the turns that ended.
+    state._current_turn = turn - 1
+    return state
 
 
 async def resolve_interrupted_turn(run: Run, original: Any, **kwargs: Any) -> Any:
