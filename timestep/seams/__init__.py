@@ -26,7 +26,15 @@ from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
 from timestep.envelopes import make_picklable
 from timestep.errors import ConfigurationError
 from timestep.run import current_run
-from timestep.seams import function_tools, guardrails, loop, models, native_tools, sessions
+from timestep.seams import (
+    function_tools,
+    guardrails,
+    lone_models,
+    loop,
+    models,
+    native_tools,
+    sessions,
+)
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_model", models.get_model),
@@ -76,10 +84,19 @@ def _site(original: Any, ours: Callable[..., Any]) -> Any:
     @functools.wraps(original)
     def site(*args: Any, **kwargs: Any) -> Any:
         run = current_run()
-        return original(*args, **kwargs) if run is None else ours(run, original, *args, **kwargs)
+        if run is not None:
+            return ours(run, original, *args, **kwargs)
+        if ours is models.get_model and _is_durable_here():
+            return lone_models.get_model(original, *args, **kwargs)
+        return original(*args, **kwargs)
 
     vars(site)["timestep_original"] = original
     return site
+
+
+def _is_durable_here() -> bool:
+    runner = agents.run.get_default_agent_runner()
+    return isinstance(runner, DispatchingRunner) and runner.chooses()
 
 
 class DispatchingRunner(AgentRunner):
