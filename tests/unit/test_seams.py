@@ -1,0 +1,58 @@
+"""What Timestep replaces in the SDK is there, and takes what Timestep gives it.
+
+A new release of the SDK that moves one of these fails here, with its name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from timestep import seams
+from timestep.errors import ConfigurationError
+
+PARAMETERS: dict[str, list[str]] = {
+    "get_model": ["agent", "run_config"],
+    "run_single_turn_streamed": ["streamed_result", "bindings"],
+    "resolve_interrupted_turn": ["bindings"],
+    "start_streaming": ["streamed_result"],
+    "run_single_turn": [
+        "bindings",
+        "original_input",
+        "generated_items",
+        "context_wrapper",
+        "tool_use_tracker",
+        "run_state",
+    ],
+    "run_single_input_guardrail": ["agent", "guardrail", "input", "context"],
+    "run_single_output_guardrail": ["guardrail", "agent", "agent_output", "context"],
+    "_invoke_function_tool_with_metadata": ["function_tool", "context", "arguments"],
+    "function_needs_approval": ["function_tool", "context_wrapper", "tool_call"],
+    "evaluate_needs_approval_setting": ["needs_approval_setting"],
+    "execute": ["context_wrapper"],
+    "_execute_action_and_capture": ["computer", "tool_call"],
+    "_call_session_method": ["method"],
+    "run": ["data"],
+}
+
+
+@pytest.mark.parametrize("site", seams._SITES, ids=lambda site: f"{site[0].__name__}.{site[1]}")
+def test_a_call_site_takes_what_is_given_to_it(site: tuple[Any, str, Any]) -> None:
+    owner, name, _ = site
+    found = getattr(owner, name)
+    original = getattr(found, "timestep_original", found)
+    parameters = list(inspect.signature(original).parameters)
+    # Ours hand them on by name where the SDK's loop does, and by place where it does not.
+    missing = [wanted for wanted in PARAMETERS[name] if wanted not in parameters]
+    assert not missing, f"{owner.__name__}.{name}({', '.join(parameters)}) lacks {missing}"
+
+
+def test_a_missing_call_site_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moved:
+        """Where the site was before."""
+
+    monkeypatch.setattr(seams, "_SITES", ((Moved, "get_model", seams.connect),))
+    with pytest.raises(ConfigurationError, match=r"Moved\.get_model"):
+        seams.connect()
