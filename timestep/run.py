@@ -35,6 +35,17 @@ _TICKS = 20
 Rows = dict[str, list[dict[str, Any]]]
 
 
+class Held(BaseException):
+    """A step that must not begin: what ends the run is decided. `error` says what.
+
+    Not an Exception: DBOS would record the step as one that failed.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 @dataclass
 class Call:
     """A tool call that the model asked for, and the numbers drawn for it when it did.
@@ -316,13 +327,16 @@ class Run:
 
         What ended the run (a tripwire, another call's failure) comes from the record and
         cancels this step, as it did then.
+
+        Raises:
+            Held: The tripwire was heard, and the caller is not cancelled by it.
         """
         if not self.is_decided:
             return
         if not self.is_over or self.trip is not None:
             await self.wait_for_trip()
             if self.ledger is not None and self.ledger.tripped is not None:
-                raise InputGuardrailTripwireTriggered(self.ledger.tripped)
+                raise Held(InputGuardrailTripwireTriggered(self.ledger.tripped))
         await self._patiently(self._ended, f"the end that the record holds, before {name!r}")
 
     @property

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from timestep import envelopes, gate, ownership
 from timestep.errors import DatabaseError, ReplayError, StepError
 from timestep.ownership import StepReservation
-from timestep.run import Rows, Run, inside_step
+from timestep.run import Held, Rows, Run, inside_step
 
 T = TypeVar("T")
 
@@ -102,6 +102,8 @@ async def perform(step: Step[T]) -> T:
         if step.number is None:
             return await _perform_unnumbered(step)
         return await _perform_numbered(step, step.number)
+    except Held as held:
+        raise held.error from None
     except CommitRefused as refused:
         step.run.control_error = refused.error
         raise refused.error from None
