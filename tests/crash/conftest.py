@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,15 +29,7 @@ def crash_template(server: str, template: str) -> Iterator[str]:
         yield name
 
 
-_lines: list[str] = []
-
-
 @pytest.fixture
-def report() -> Callable[[str], None]:
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Adds a line to the summary of the test run."""
-    return _lines.append
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in _lines:
-        terminalreporter.write_line(line)
+    return functools.partial(record_property, "summary")
