@@ -15,9 +15,10 @@ from typing import Any
 
 import openai
 from agents.exceptions import AgentsException
+from pydantic import BaseModel
 
 from timestep.errors import RecordedError
-from timestep.values import Json, decode, encode, import_type, plain_text, type_path
+from timestep.values import Json, decode, encode, import_type, plain_text, survives, type_path
 
 _BUILT_IN = {BaseException.__new__, OSError.__new__}
 _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "content-type")
@@ -35,7 +36,7 @@ def seal(error: BaseException) -> dict[str, Json]:
         "attributes": {
             name: encode(value)
             for name, value in vars(error).items()
-            if not name.startswith("__") and _is_plain(value)
+            if not name.startswith("__") and (_is_plain(value) or _is_model(value))
         },
         "response": _seal_response(getattr(error, "response", None)),
     }
@@ -100,6 +101,11 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(item) for item in value)
     return value is None or type(value) in (str, int, float, bool)
+
+
+def _is_model(value: object) -> bool:
+    """Whether a value is a pydantic model that comes back as it was."""
+    return isinstance(value, BaseModel) and survives(value) is value
 
 
 def _seal_response(response: Any) -> dict[str, Json] | None:
