@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 PIXEL = b"\x89PNG\r\n\x1a\n"
 
@@ -22,7 +23,7 @@ def build(log: Path) -> MCPServer:
         with log.open("a") as file:
             file.write(f"{what}\n")
 
-    server = MCPServer("weather")
+    server = MCPServer("weather", log_level="CRITICAL")
     note(f"start {os.getpid()}")
 
     @server.tool()
@@ -47,7 +48,7 @@ def build(log: Path) -> MCPServer:
     def storm() -> str:
         """Fails."""
         note("call storm")
-        raise RuntimeError("no shelter")
+        raise ToolError("no shelter")
 
     @server.tool()
     def crash() -> str:

@@ -135,6 +135,8 @@ def _connection_of(server: Any, user: uuid.UUID) -> _Connection | None:
         if found is None and getattr(server, "session", server) is not None:
             return None
         if found is None or not found.loop.is_running():
+            for ended in [c for c in _connections.values() if c.loop.is_closed()]:
+                del _connections[id(ended.server)]
             found = _connections[id(server)] = _Connection(server, asyncio.get_running_loop())
         found.users.add(user)
         return found

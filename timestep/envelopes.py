@@ -26,9 +26,9 @@ _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-i
 
 def seal(error: BaseException) -> dict[str, Json]:
     """The envelope of an error: `type`, `message`, `args`, `attributes` and `response`."""
-    args: list[Json] = (
-        [encode(arg) for arg in error.args] if _is_plain(error.args) else [str(error)]
-    )
+    # An OSError's own arguments do not tell the file.
+    given = error.__reduce__()[1] if isinstance(error, OSError) else error.args
+    args: list[Json] = [encode(arg) for arg in given] if _is_plain(given) else [str(error)]
     return {
         "type": type_path(type(error)),
         "message": one_line(error),
@@ -48,9 +48,12 @@ def opened(envelope: dict[str, Any]) -> BaseException:
     if kind is None or not issubclass(kind, BaseException):
         return RecordedError(summary(envelope), type_name=envelope["type"])
     args = tuple(decode(arg) for arg in envelope["args"])
-    # Built-in errors read their arguments when they are made, others are not to run again.
-    error = kind.__new__(kind, *args) if kind.__new__ in _BUILT_IN else kind.__new__(kind)
-    error.args = args
+    if kind.__new__ in _BUILT_IN:
+        # Built-in errors read their arguments when they are made, others are not to run again.
+        error = kind.__new__(kind, *args)
+    else:
+        error = kind.__new__(kind)
+        error.args = args
     if isinstance(error, AgentsException):
         error.run_data = None
     for name, value in envelope["attributes"].items():

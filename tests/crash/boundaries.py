@@ -15,7 +15,7 @@ from typing import Any
 
 from dbos._sys_db import SystemDatabase
 
-from timestep import calls, checks, steps, turns
+from timestep import calls, checks, recorded, steps, turns
 from timestep.recorder import Recorder
 
 
@@ -59,7 +59,8 @@ class Boundaries:
         self._after_records()
 
     def _around_steps(self) -> None:
-        for kind in (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck):
+        kinds = (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck)
+        for kind in (*kinds, recorded._ValueStep):
             _replace(kind, "effect", self._bounded(kind.effect))
         perform = steps.perform
 
@@ -70,7 +71,7 @@ class Boundaries:
             finally:
                 _current.reset(token)
 
-        for module in (turns, calls, checks):
+        for module in (turns, calls, checks, recorded):
             _replace(module, "perform", named)
 
     def _bounded(self, effect: Any) -> Any:

@@ -6,7 +6,9 @@ The models answer from the conversation alone, so a process that takes over goes
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, cast
 
 from agents import (
@@ -25,6 +27,7 @@ from agents import (
     output_guardrail,
     tool_input_guardrail,
 )
+from agents.mcp import MCPServerStdio
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
@@ -333,3 +336,43 @@ payer = Agent(
 @DBOS.workflow()
 async def paid(given: str) -> str:
     return str((await timestep.run_agent(payer, given)).final_output)
+
+
+class NotedServer(MCPServerStdio):
+    """A server in a process of its own; what is asked of it is an effect."""
+
+    async def list_tools(self, run_context: Any = None, agent: Any = None) -> Any:
+        boundaries.effect(f"mcp list {run_context.usage.requests}")
+        return await super().list_tools(run_context, agent)
+
+    async def call_tool(self, tool_name: str, *args: Any, **options: Any) -> Any:
+        boundaries.effect(f"mcp call {tool_name}")
+        return await super().call_tool(tool_name, *args, **options)
+
+
+forecaster = Agent(
+    name="Forecaster",
+    model=AnsweringModel(
+        "forecaster",
+        lambda items: (
+            [assistant_message(" / ".join(output[0]["text"] for output in outputs(items).values()))]
+            if outputs(items)
+            else [
+                function_call("forecast", {"city": "Oslo"}, call_id="c1"),
+                function_call("forecast", {"city": "Rome"}, call_id="c2"),
+            ]
+        ),
+    ),
+    mcp_servers=[
+        NotedServer(
+            {"command": sys.executable, "args": [str(Path(__file__).with_name("stdio_server.py"))]},
+            name="weather",
+            client_session_timeout_seconds=30,
+        )
+    ],
+)
+
+
+@DBOS.workflow()
+async def mcp(given: str) -> str:
+    return str((await timestep.DurableRunner.run(forecaster, given)).final_output)
