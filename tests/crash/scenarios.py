@@ -345,9 +345,9 @@ class NotedServer(MCPServerStdio):
         boundaries.effect(f"mcp list {run_context.usage.requests}")
         return await super().list_tools(run_context, agent)
 
-    async def call_tool(self, tool_name: str, *args: Any, **options: Any) -> Any:
-        boundaries.effect(f"mcp call {tool_name}")
-        return await super().call_tool(tool_name, *args, **options)
+    async def call_tool(self, tool_name: str, arguments: Any, meta: Any = None) -> Any:
+        boundaries.effect(f"mcp call {tool_name} {arguments['city']}")
+        return await super().call_tool(tool_name, arguments, meta)
 
 
 forecaster = Agent(

@@ -72,6 +72,7 @@ class Fake(MCPServer):
         self.asked: list[Any] = []
         self.tools = ["add", "drop"]
         self.loop: Any = None
+        self.is_clean = asyncio.Event()
         self.breaks: Callable[[str], BaseException | None] = lambda _: None
 
     @property
@@ -87,6 +88,7 @@ class Fake(MCPServer):
         self.tasks.append(("cleanup", asyncio.current_task()))
         await asyncio.sleep(0)
         self.session = None
+        self.is_clean.set()
 
     async def list_tools(self, run_context: Any = None, agent: Any = None) -> list[Tool]:
         self._ask("list")
@@ -294,7 +296,8 @@ def test_a_servers_error_is_raised_as_it_was(app: App) -> None:
 
 @pytest.mark.parametrize("answer", ["handled", "raised"])
 def test_a_call_that_the_server_cancels(app: App, answer: str) -> None:
-    server = Fake(**({} if answer == "handled" else {"failure_error_function": None}))
+    options: dict[str, Any] = {} if answer == "handled" else {"failure_error_function": None}
+    server = Fake(**options)
     server.breaks = lambda what: asyncio.CancelledError() if what == "add" else None
 
     async def body() -> str:
@@ -435,8 +438,7 @@ def test_parallel_runs_share_a_connection_that_closes_after_the_last(
         runs = (items(caller([("add", {"n": 1})], mcp_servers=[server])) for _ in range(5))
         await asyncio.gather(*runs)
         assert [what for what, _ in server.tasks] == ["connect"]
-        while server.session is not None:
-            await asyncio.sleep(0)
+        await server.is_clean.wait()
         await items(caller(mcp_servers=[server]))
         return "done"
 
@@ -490,7 +492,7 @@ def test_a_server_on_another_loop_is_asked_there(app: App, log: Path) -> None:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = stdio(log)
+    server: Any = stdio(log)
     asyncio.run_coroutine_threadsafe(server.connect(), loop).result()
     call = [("forecast", {"city": "Oslo"})]
 
