@@ -23,6 +23,7 @@ async def recorded(
     effect: Callable[[], Awaitable[Any]],
     *,
     number: StepReservation | None = None,
+    may_follow_end: bool = False,
 ) -> Any:
     """What `effect` gave, or raised, the first time that the run came here.
 
@@ -32,8 +33,11 @@ async def recorded(
             the first time in the record.
         effect: Does it.
         number: DBOS's number, where it is a step of the workflow, too.
+        may_follow_end: Whether it is still to be done when the record holds what ended the run.
     """
-    return await perform(_ValueStep(run, name, effect, number))
+    step = _ValueStep(run, name, effect, number)
+    step.may_follow_end = may_follow_end
+    return await perform(step)
 
 
 class _ValueStep(Step[Any]):

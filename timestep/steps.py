@@ -32,6 +32,8 @@ class Step(ABC, Generic[T]):
     number: StepReservation | None
     usage: object | None = None
     """Where the SDK counts what the step uses, if runs inside it add to that."""
+    may_follow_end: bool = False
+    """Whether it is still to be done when the record holds what ended the run."""
 
     @abstractmethod
     async def effect(self) -> T:
@@ -181,7 +183,8 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    await step.run.hold_if_decided(step.name)
+    if not step.may_follow_end:
+        await step.run.hold_if_decided(step.name)
     started = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):

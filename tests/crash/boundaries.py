@@ -34,6 +34,7 @@ class Boundaries:
     """Logs boundaries and effects to a file that outlives the process."""
 
     def __init__(self, log: Path, kill_at: str | None) -> None:
+        self.log = log
         self.kill_at = kill_at
         self._passed: dict[str, int] = {}
         self._file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -19,6 +19,8 @@ from agents import (
     ModelResponse,
     RunConfig,
     RunContextWrapper,
+    RunHooks,
+    SQLiteSession,
     ToolGuardrailFunctionOutput,
     Usage,
     UserError,
@@ -28,6 +30,7 @@ from agents import (
     tool_input_guardrail,
 )
 from agents.mcp import MCPServerStdio
+from agents.run_internal.session_persistence import rewind_session_items
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
@@ -376,3 +379,44 @@ forecaster = Agent(
 @DBOS.workflow()
 async def mcp(given: str) -> str:
     return str((await timestep.DurableRunner.run(forecaster, given)).final_output)
+
+
+class NotedSession(SQLiteSession):
+    """A session in a file of its own; each change of it is an effect."""
+
+    def __init__(self) -> None:
+        super().__init__("talk", boundaries.log.with_suffix(".sqlite"))
+
+    async def add_items(self, items: list[Any]) -> None:
+        boundaries.effect(f"session add {items[0]['content']}")
+        await super().add_items(items)
+
+    async def pop_item(self) -> Any:
+        boundaries.effect("session pop")
+        return await super().pop_item()
+
+
+class Rewinding(RunHooks[Any]):
+    """Takes back what was added last, as the SDK does before it asks a model again."""
+
+    def __init__(self, session: SQLiteSession, item: Any) -> None:
+        self.session = session
+        self.item = item
+
+    async def on_agent_start(self, context: Any, agent: Any) -> None:
+        await rewind_session_items(self.session, [self.item])
+
+
+talker = Agent(
+    name="Talker", model=AnsweringModel("talker", lambda items: [assistant_message("well")])
+)
+
+
+@DBOS.workflow()
+async def sqlite_session(given: str) -> str:
+    session = NotedSession()
+    hooks = Rewinding(session, {"role": "user", "content": given})
+    await timestep.DurableRunner.run(talker, given, session=session, hooks=hooks)
+    items: list[Any] = await session.get_items()
+    session.close()
+    return " / ".join(str(item["content"]) for item in items)
