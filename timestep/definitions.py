@@ -14,8 +14,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from agents import Agent, AgentOutputSchema, Handoff, ModelSettings, Tool
+from agents import Agent, AgentOutputSchema, Handoff, HostedMCPTool, ModelSettings, Tool
 from agents.agent_output import AgentOutputSchemaBase
 from agents.guardrail import InputGuardrail, OutputGuardrail
 from agents.handoffs import handoff
@@ -245,6 +246,12 @@ def _tool_row(tool: Tool) -> Row:
             *(tool.tool_output_guardrails or []),
         ]
         guardrails = [[check.get_name(), _name(check.guardrail_function)] for check in checks]
+    if isinstance(tool, HostedMCPTool):
+        given: Mapping[str, Any] = tool.tool_config
+        content["config"] = {
+            "server_label": plain_text(given.get("server_label")),
+            "server_url": plain_text(_public_url(given.get("server_url") or "")),
+        }
     content["needs_approval"] = _enabled(getattr(tool, "needs_approval", False))
     return {"id": content_id("tool", {**content, "guardrails": guardrails}), **content}
 
@@ -321,20 +328,39 @@ def _handoff_row(config: Handoff[Any, Any]) -> Row:
     return {"id": content_id("handoff_config", content), **content}
 
 
+_TRANSPORTS = {
+    "MCPServerStdio": "stdio",
+    "MCPServerSse": "sse",
+    "MCPServerStreamableHttp": "streamable_http",
+}
+
+
 def _mcp_server_row(server: Any) -> Row:
     """A server by its name and kind. Its parameters may hold secrets and are not read."""
-    kind = type(server).__name__
-    transports = {
-        "MCPServerStdio": "stdio",
-        "MCPServerSse": "sse",
-        "MCPServerStreamableHttp": "streamable_http",
-    }
+    kinds = [kind.__name__ for kind in type(server).__mro__]
     content: dict[str, Json] = {
-        "name": plain_text(str(server.name)),
-        "transport": transports.get(kind, "other"),
-        "config": {"class": kind},
+        "name": mcp_server_name(server),
+        "transport": next((_TRANSPORTS[kind] for kind in kinds if kind in _TRANSPORTS), "other"),
+        "config": {"class": kinds[0]},
     }
     return {"id": content_id("mcp_server", content), **content}
+
+
+def mcp_server_name(server: Any) -> str:
+    """A server's name; one that the SDK made of its URL, without what may be secret in it."""
+    prefix, separator, address = str(server.name).rpartition(": ")
+    return plain_text(f"{prefix}{separator}{_public_url(address)}") or ""
+
+
+def _public_url(address: str) -> str:
+    """A URL without user, password, query and fragment; other text as it is."""
+    if "://" not in address:
+        return address
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address.partition("://")[0] + "://"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _instructions_type(instructions: object) -> str:

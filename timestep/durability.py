@@ -26,12 +26,6 @@ def check_agents(agents: Iterable[Agent[Any]]) -> None:
                 f"agent {agent.name!r} is a sandbox agent, and what its sandbox does is not "
                 "recorded: use a plain Agent, or run it outside the workflow"
             )
-        if agent.mcp_servers:
-            names = ", ".join(repr(server.name) for server in agent.mcp_servers)
-            raise NotDurableError(
-                f"agent {agent.name!r} uses MCP servers ({names}), whose tool lists are not "
-                "recorded: wrap the tools you need with @function_tool"
-            )
 
 
 def check_options(options: dict[str, Any]) -> None:

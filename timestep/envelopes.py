@@ -15,9 +15,10 @@ from typing import Any
 
 import openai
 from agents.exceptions import AgentsException
+from pydantic import BaseModel
 
 from timestep.errors import RecordedError
-from timestep.values import Json, decode, encode, import_type, plain_text, type_path
+from timestep.values import Json, decode, encode, import_type, plain_text, survives, type_path
 
 _BUILT_IN = {BaseException.__new__, OSError.__new__}
 _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "content-type")
@@ -25,9 +26,9 @@ _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-i
 
 def seal(error: BaseException) -> dict[str, Json]:
     """The envelope of an error: `type`, `message`, `args`, `attributes` and `response`."""
-    args: list[Json] = (
-        [encode(arg) for arg in error.args] if _is_plain(error.args) else [str(error)]
-    )
+    # An OSError's own arguments do not tell the file.
+    given = error.__reduce__()[1] if isinstance(error, OSError) else error.args
+    args: list[Json] = [encode(arg) for arg in given] if _is_plain(given) else [str(error)]
     return {
         "type": type_path(type(error)),
         "message": one_line(error),
@@ -35,7 +36,7 @@ def seal(error: BaseException) -> dict[str, Json]:
         "attributes": {
             name: encode(value)
             for name, value in vars(error).items()
-            if not name.startswith("__") and _is_plain(value)
+            if not name.startswith("__") and (_is_plain(value) or _is_model(value))
         },
         "response": _seal_response(getattr(error, "response", None)),
     }
@@ -47,9 +48,12 @@ def opened(envelope: dict[str, Any]) -> BaseException:
     if kind is None or not issubclass(kind, BaseException):
         return RecordedError(summary(envelope), type_name=envelope["type"])
     args = tuple(decode(arg) for arg in envelope["args"])
-    # Built-in errors read their arguments when they are made, others are not to run again.
-    error = kind.__new__(kind, *args) if kind.__new__ in _BUILT_IN else kind.__new__(kind)
-    error.args = args
+    if kind.__new__ in _BUILT_IN:
+        # Built-in errors read their arguments when they are made, others are not to run again.
+        error = kind.__new__(kind, *args)
+    else:
+        error = kind.__new__(kind)
+        error.args = args
     if isinstance(error, AgentsException):
         error.run_data = None
     for name, value in envelope["attributes"].items():
@@ -100,6 +104,11 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(item) for item in value)
     return value is None or type(value) in (str, int, float, bool)
+
+
+def _is_model(value: object) -> bool:
+    """Whether a value is a pydantic model that comes back as it was."""
+    return isinstance(value, BaseModel) and survives(value) is value
 
 
 def _seal_response(response: Any) -> dict[str, Json] | None:

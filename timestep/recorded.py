@@ -23,7 +23,7 @@ async def recorded(
     effect: Callable[[], Awaitable[Any]],
     *,
     number: StepReservation | None = None,
-    is_aftermath: bool = False,
+    may_follow_end: bool = False,
 ) -> Any:
     """What `effect` gave, or raised, the first time that the run came here.
 
@@ -33,10 +33,10 @@ async def recorded(
             the first time in the record.
         effect: Does it.
         number: DBOS's number, where it is a step of the workflow, too.
-        is_aftermath: Whether it may begin although what ends the run is decided.
+        may_follow_end: Whether it is still to be done when the record holds what ended the run.
     """
     step = _ValueStep(run, name, effect, number)
-    step.is_aftermath = is_aftermath
+    step.may_follow_end = may_follow_end
     return await perform(step)
 
 

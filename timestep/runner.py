@@ -20,7 +20,7 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import envelopes, interruptions, ownership, seams
+from timestep import connections, envelopes, interruptions, ownership, seams
 from timestep.calls import InDoubtError
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
@@ -172,6 +172,8 @@ def _leave(run: Run) -> None:
     run.close()
     # Not the caller's: a stream may end after its workflow has.
     run.scope.live_runs -= 1
+    if run.parent is None:
+        connections.leave(run.root_id)
 
 
 async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:

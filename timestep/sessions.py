@@ -4,16 +4,23 @@ A run sees the session as it was when the run began, and what it changed itself.
 reads what the first execution read without recording its reads, and two runs of one session
 at the same time do not see each other's half-finished turns. Changes have ids derived from
 the run, so one that is made again changes nothing.
+
+However many runs change a session at the same time: the items of one `add_items` stay
+together, in their order; batches follow each other in the order of their commits; none is
+lost; and an item is given by `pop_item` to one caller only. The batches of two runs may
+alternate.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from agents import TResponseInputItem
 from agents.memory import SessionSettings
+from agents.memory.session_settings import resolve_session_limit
 from dbos import DBOS
 
 from timestep import ownership
@@ -59,11 +66,10 @@ class DatabaseSession:
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The conversation, oldest first; with a limit, its newest items."""
-        if limit is None and self.session_settings is not None:
-            limit = self.session_settings.limit
+        limit = resolve_session_limit(limit, self.session_settings)
 
         async def read() -> list[Any]:
-            return [restored(item) for _, item in await self._seen(limit)]
+            return [restored(item) for _, item in await self._seen(limit, _view())]
 
         return cast(list[TResponseInputItem], await self._durably("session: read", read))
 
@@ -78,21 +84,18 @@ class DatabaseSession:
         documents = [jsonable(item) for item in items]
 
         async def add() -> None:
-            await self._change(
-                store.add,
-                lambda key: {
-                    "items": [
-                        {
-                            "id": derived(key, str(position)),
-                            "position": position,
-                            "item_type": plain_text(document.get("type")),
-                            "role": plain_text(document.get("role")),
-                            "item_data": storable(document),
-                        }
-                        for position, document in enumerate(documents)
-                    ]
-                },
-            )
+            change = await self._next_change()
+            rows = [
+                {
+                    "id": derived(change.key, str(position)),
+                    "position": position,
+                    "item_type": plain_text(document.get("type")),
+                    "role": plain_text(document.get("role")),
+                    "item_data": storable(document),
+                }
+                for position, document in enumerate(documents)
+            ]
+            await self._apply(change, store.add, {"items": rows})
 
         await self._durably("session: add", add)
 
@@ -100,11 +103,18 @@ class DatabaseSession:
         """Remove the newest item and return it; None if there is none."""
 
         async def pop() -> Any:
-            found = await self._seen(1)
-            if not found:
+            view = _view()
+            newest = await self._seen(1, view)
+            if not newest:
                 return None
-            await self._change(store.remove, lambda _: {"ids": [found[0][0]]})
-            return restored(found[0][1])
+            change = await self._next_change()
+            if await self._apply(change, store.remove, {"ids": [newest[0][0]]}):
+                return restored(newest[0][1])
+            # Another run took it. This one still sees it, and takes the one before.
+            for id_, item in reversed(await self._seen(None, view)):
+                if await self._apply(change, store.remove, {"ids": [id_]}):
+                    return restored(item)
+            return None
 
         return cast("TResponseInputItem | None", await self._durably("session: pop", pop))
 
@@ -112,56 +122,58 @@ class DatabaseSession:
         """Remove every item. The rows stay, marked as deleted."""
 
         async def clear() -> None:
-            found = await self._seen(None)
+            found = await self._seen(None, _view())
             if found:
-                await self._change(store.remove, lambda _: {"ids": [id_ for id_, _ in found]})
+                change = await self._next_change()
+                await self._apply(change, store.remove, {"ids": [id_ for id_, _ in found]})
 
         await self._durably("session: clear", clear)
 
-    async def _seen(self, limit: int | None) -> list[tuple[uuid.UUID, Any]]:
-        run = _reading_run()
+    async def _seen(self, limit: int | None, view: dict[str, Any]) -> list[tuple[uuid.UUID, Any]]:
         session_id = await self.row_id()
-        view: dict[str, Any] = {"revision": store.LATEST, "run_id": None, "change": 0}
-        if run is not None and run.session_revision is not None:
-            view = {
-                "revision": run.session_revision,
-                "run_id": run.id,
-                "change": run.session_changes,
-            }
         return await self._run(lambda c: store.seen(c, session_id, limit=limit, **view))
 
-    async def _change(
-        self,
-        change: Callable[[Any, dict[str, Any] | None, dict[str, Any]], bool],
-        values: Callable[[uuid.UUID], dict[str, Any]],
-    ) -> None:
+    async def _next_change(self) -> _Change:
         run = _reading_run()
         session_id = await self.row_id()
-        given: dict[str, Any] = {"session_id": session_id, "run_id": None, "change": None}
-        fence, owner = None, None
-        key = uuid.uuid4()
         if run is not None:
             run.session_changes += 1
             key = derived(run.id, f"session:{session_id}:{run.session_changes}")
-            given |= {"run_id": run.id, "change": run.session_changes}
-            owner = run.owner
-        elif (step := current_step()) is not None and ownership.in_step():
+            return _Change(key, run.owner, run.id, run.session_changes)
+        if (step := current_step()) is not None and ownership.in_step():
             # A tool's body: the same changes again when the step is executed again.
             step.changes += 1
-            key = derived(step.id, f"session:{session_id}:{step.changes}")
-            owner = step.run.owner
-        elif ownership.in_step():
+            return _Change(derived(step.id, f"session:{session_id}:{step.changes}"), step.run.owner)
+        if ownership.in_step():
             scope, name = ownership.scope(), f"{ownership.step_key()}:{session_id}"
-            key = derived(_NAMESPACE, f"{name}:{scope.next_nested(name)}")
+            return _Change(derived(_NAMESPACE, f"{name}:{scope.next_nested(name)}"))
+        return _Change(uuid.uuid4())
+
+    async def _apply(
+        self,
+        change: _Change,
+        apply: Callable[[Any, dict[str, Any] | None, dict[str, Any]], int | None],
+        values: dict[str, Any],
+    ) -> int:
+        """How many items were changed, or had been by an earlier execution of this change."""
+        owner, fence = change.owner, None
         if owner is not None:
             fence = {
                 "schema": ownership.system_schema(),
                 "workflow_id": owner.workflow_id,
                 "token": owner.token,
             }
-        parameters = {**given, **values(key)}
-        if not await self._run(lambda c: change(c, fence, parameters)) and owner is not None:
-            ownership.raise_lost(owner, None)
+        parameters = {
+            "session_id": self._id,
+            "run_id": change.run_id,
+            "change": change.number,
+            **values,
+        }
+        changed = await self._run(lambda c: apply(c, fence, parameters))
+        if changed is None:
+            # Only a fenced change is refused.
+            ownership.raise_lost(cast(ownership.Owner, owner), None)
+        return changed
 
     async def _durably(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Outside a run, in workflow code, the work is a DBOS step of its own."""
@@ -180,6 +192,24 @@ class DatabaseSession:
 async def row_of(session: object) -> uuid.UUID | None:
     """The id of a session's row; None for one that keeps its items elsewhere."""
     return await session.row_id() if isinstance(session, DatabaseSession) else None
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One change of a session, and on whose behalf it is made."""
+
+    key: uuid.UUID
+    owner: ownership.Owner | None = None
+    run_id: uuid.UUID | None = None
+    number: int | None = None
+
+
+def _view() -> dict[str, Any]:
+    """What the caller sees of a session."""
+    run = _reading_run()
+    if run is None or run.session_revision is None:
+        return {"revision": store.LATEST, "run_id": None, "change": 0}
+    return {"revision": run.session_revision, "run_id": run.id, "change": run.session_changes}
 
 
 def _reading_run() -> Run | None:

@@ -32,8 +32,8 @@ class Step(ABC, Generic[T]):
     number: StepReservation | None
     usage: object | None = None
     """Where the SDK counts what the step uses, if runs inside it add to that."""
-    is_aftermath: bool = False
-    """Whether it may begin although what ends the run is decided, as the saving of a session."""
+    may_follow_end: bool = False
+    """Whether it is still to be done when the record holds what ended the run."""
 
     @abstractmethod
     async def effect(self) -> T:
@@ -187,7 +187,7 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    if not step.is_aftermath:
+    if not step.may_follow_end:
         await step.run.hold_if_decided(step.name)
     started = time.monotonic()
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from dbos._sys_db import SystemDatabase
 
-from timestep import calls, checks, steps, turns
+from timestep import calls, checks, recorded, steps, turns
 from timestep.recorder import Recorder
 
 
@@ -34,6 +34,7 @@ class Boundaries:
     """Logs boundaries and effects to a file that outlives the process."""
 
     def __init__(self, log: Path, kill_at: str | None) -> None:
+        self.log = log
         self.kill_at = kill_at
         self._passed: dict[str, int] = {}
         self._file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -59,7 +60,8 @@ class Boundaries:
         self._after_records()
 
     def _around_steps(self) -> None:
-        for kind in (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck):
+        kinds = (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck)
+        for kind in (*kinds, recorded._ValueStep):
             _replace(kind, "effect", self._bounded(kind.effect))
         perform = steps.perform
 
@@ -70,7 +72,7 @@ class Boundaries:
             finally:
                 _current.reset(token)
 
-        for module in (turns, calls, checks):
+        for module in (turns, calls, checks, recorded):
             _replace(module, "perform", named)
 
     def _bounded(self, effect: Any) -> Any:

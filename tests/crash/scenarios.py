@@ -6,7 +6,9 @@ The models answer from the conversation alone, so a process that takes over goes
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, cast
 
 from agents import (
@@ -17,6 +19,8 @@ from agents import (
     ModelResponse,
     RunConfig,
     RunContextWrapper,
+    RunHooks,
+    SQLiteSession,
     ToolGuardrailFunctionOutput,
     Usage,
     UserError,
@@ -25,6 +29,8 @@ from agents import (
     output_guardrail,
     tool_input_guardrail,
 )
+from agents.mcp import MCPServerStdio
+from agents.run_internal.session_persistence import rewind_session_items
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
@@ -333,3 +339,84 @@ payer = Agent(
 @DBOS.workflow()
 async def paid(given: str) -> str:
     return str((await timestep.run_agent(payer, given)).final_output)
+
+
+class NotedServer(MCPServerStdio):
+    """A server in a process of its own; what is asked of it is an effect."""
+
+    async def list_tools(self, run_context: Any = None, agent: Any = None) -> Any:
+        boundaries.effect(f"mcp list {run_context.usage.requests}")
+        return await super().list_tools(run_context, agent)
+
+    async def call_tool(self, tool_name: str, arguments: Any, meta: Any = None) -> Any:
+        boundaries.effect(f"mcp call {tool_name} {arguments['city']}")
+        return await super().call_tool(tool_name, arguments, meta)
+
+
+forecaster = Agent(
+    name="Forecaster",
+    model=AnsweringModel(
+        "forecaster",
+        lambda items: (
+            [assistant_message(" / ".join(output[0]["text"] for output in outputs(items).values()))]
+            if outputs(items)
+            else [
+                function_call("forecast", {"city": "Oslo"}, call_id="c1"),
+                function_call("forecast", {"city": "Rome"}, call_id="c2"),
+            ]
+        ),
+    ),
+    mcp_servers=[
+        NotedServer(
+            {"command": sys.executable, "args": [str(Path(__file__).with_name("stdio_server.py"))]},
+            name="weather",
+            client_session_timeout_seconds=30,
+        )
+    ],
+)
+
+
+@DBOS.workflow()
+async def mcp(given: str) -> str:
+    return str((await timestep.DurableRunner.run(forecaster, given)).final_output)
+
+
+class NotedSession(SQLiteSession):
+    """A session in a file of its own; each change of it is an effect."""
+
+    def __init__(self) -> None:
+        super().__init__("talk", boundaries.log.with_suffix(".sqlite"))
+
+    async def add_items(self, items: list[Any]) -> None:
+        boundaries.effect(f"session add {items[0]['content']}")
+        await super().add_items(items)
+
+    async def pop_item(self) -> Any:
+        boundaries.effect("session pop")
+        return await super().pop_item()
+
+
+class Rewinding(RunHooks[Any]):
+    """Takes back what was added last, as the SDK does before it asks a model again."""
+
+    def __init__(self, session: SQLiteSession, item: Any) -> None:
+        self.session = session
+        self.item = item
+
+    async def on_agent_start(self, context: Any, agent: Any) -> None:
+        await rewind_session_items(self.session, [self.item])
+
+
+talker = Agent(
+    name="Talker", model=AnsweringModel("talker", lambda items: [assistant_message("well")])
+)
+
+
+@DBOS.workflow()
+async def sqlite_session(given: str) -> str:
+    session = NotedSession()
+    hooks = Rewinding(session, {"role": "user", "content": given})
+    await timestep.DurableRunner.run(talker, given, session=session, hooks=hooks)
+    items: list[Any] = await session.get_items()
+    session.close()
+    return " / ".join(str(item["content"]) for item in items)

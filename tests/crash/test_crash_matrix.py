@@ -33,6 +33,8 @@ SCENARIOS = {
     "tripped": "InputGuardrailTripwireTriggered",
     "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
+    "mcp": "Oslo is sunny / Rome is sunny",
+    "sqlite_session": "",
 }
 
 

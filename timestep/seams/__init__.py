@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import agents.run
+from agents.mcp import MCPUtil
 from agents.run import AgentRunner
 from agents.run_internal import guardrails as sdk_guardrails
 from agents.run_internal import (
@@ -31,6 +32,7 @@ from timestep.seams import (
     guardrails,
     lone_models,
     loop,
+    mcp,
     models,
     native_tools,
     sessions,
@@ -55,6 +57,8 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (tool_actions.ApplyPatchAction, "execute", native_tools.run_apply_patch),
     (tool_actions.ComputerAction, "execute", native_tools.run_computer),
     (tool_actions.ComputerAction, "_execute_action_and_capture", native_tools.act_and_capture),
+    (MCPUtil, "_list_tools_with_span", mcp.list_tools),
+    (MCPUtil, "invoke_mcp_tool", mcp.call_tool),
     (session_persistence, "_call_session_method", sessions.call_session_method),
     (ToolInputGuardrail, "run", guardrails.run_tool_guardrail),
     (ToolOutputGuardrail, "run", guardrails.run_tool_guardrail),

@@ -44,8 +44,10 @@ _ADD = """
             revision, r.item_type, r.role, r.item_data
         FROM changed, jsonb_to_recordset(%(items)s::text::jsonb)
             AS r(id uuid, position int, item_type text, role text, item_data jsonb)
-    ) SELECT count(*) FROM mine"""
+        RETURNING 1
+    ) SELECT count(*), (SELECT count(*) FROM added) FROM mine"""
 
+# What an earlier execution of the same change removed counts as removed by it, too.
 _REMOVE = """
     WITH {fence}, changed AS (
         UPDATE public.sessions SET revision = revision + 1, updated_at = now()
@@ -57,7 +59,10 @@ _REMOVE = """
         UPDATE public.session_items SET removed_revision = revision, deleted_at = now(),
             removed_run_id = %(run_id)s, removed_run_change = %(change)s
         FROM changed WHERE session_items.id = ANY(%(ids)s) AND removed_revision IS NULL
-    ) SELECT count(*) FROM mine"""
+        RETURNING 1
+    ) SELECT count(*), (SELECT count(*) FROM removed) + (
+        SELECT count(*) FROM public.session_items WHERE id = ANY(%(ids)s)
+        AND removed_run_id = %(run_id)s AND removed_run_change = %(change)s) FROM mine"""
 
 LATEST = 2**62
 """A revision after every other: the session as it is now."""
@@ -88,25 +93,30 @@ def seen(
     return [(row[0], row[1]) for row in reversed(found)]
 
 
-def add(connection: sa.Connection, fence: dict[str, Any] | None, values: dict[str, Any]) -> bool:
-    """Add items unless they are there. False: the caller does not own the workflow."""
+def add(
+    connection: sa.Connection, fence: dict[str, Any] | None, values: dict[str, Any]
+) -> int | None:
+    """Add items unless they are there. None: the caller does not own the workflow."""
     items = values["items"]
     parameters = {**values, "first_id": items[0]["id"], "items": json.dumps(items, default=str)}
     return _change(connection, _ADD, fence, parameters)
 
 
-def remove(connection: sa.Connection, fence: dict[str, Any] | None, values: dict[str, Any]) -> bool:
-    """Remove items unless they are gone. False: the caller does not own the workflow."""
+def remove(
+    connection: sa.Connection, fence: dict[str, Any] | None, values: dict[str, Any]
+) -> int | None:
+    """Remove items unless they are gone. None: the caller does not own the workflow."""
     return _change(connection, _REMOVE, fence, values)
 
 
 def _change(
     connection: sa.Connection, sql: str, fence: dict[str, Any] | None, values: dict[str, Any]
-) -> bool:
+) -> int | None:
     if fence is None:
         text, parameters = sql.replace("{fence}", _ANYONE), values
     else:
         schema = str(fence["schema"])
         text = sql.replace("{fence}", _FENCE.replace("{schema}", schema))
         parameters = {**values, "workflow_id": fence["workflow_id"], "token": fence["token"]}
-    return bool(connection.exec_driver_sql(text, parameters).scalar_one())
+    mine, changed = connection.exec_driver_sql(text, parameters).one()
+    return changed if mine else None

@@ -1,0 +1,63 @@
+"""MCP servers: which tools they list is a step, and their calls are tool calls like others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.types import Tool
+
+from timestep import connections
+from timestep.definitions import mcp_server_name
+from timestep.recorded import recorded
+from timestep.run import Run, current_step
+
+
+async def list_tools(run: Run, original: Any, server: Any, *args: Any) -> list[Tool]:
+    """What a server lists, after its tool filter, recorded for each turn.
+
+    Never kept from one run for another: both would not record the same steps.
+    """
+    reached = _Reached(server, run)
+    step = current_step()
+    if step is not None and step.run is run:
+        # A tool's body asks for itself.
+        tools: list[Tool] = await original(reached, *args)
+        return tools
+
+    async def listed() -> list[Any]:
+        return [
+            tool.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for tool in await original(reached, *args)
+        ]
+
+    name = f"mcp list_tools: {mcp_server_name(server)}"
+    documents = await recorded(run, name, listed, number=run.draw())
+    return [Tool.model_validate(document) for document in documents]
+
+
+async def call_tool(run: Run, original: Any, server: Any, *args: Any, **options: Any) -> Any:
+    return await original(_Reached(server, run), *args, **options)
+
+
+class _Reached:
+    """A user's server, connected when something is asked of it."""
+
+    def __init__(self, server: Any, run: Run) -> None:
+        self._server = server
+        self._user = run.root_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    async def list_tools(self, *args: Any, **options: Any) -> Any:
+        return await connections.use(
+            self._server,
+            self._user,
+            lambda: self._server.list_tools(*args, **options),
+            may_repeat=True,
+        )
+
+    async def call_tool(self, *args: Any, **options: Any) -> Any:
+        return await connections.use(
+            self._server, self._user, lambda: self._server.call_tool(*args, **options)
+        )
