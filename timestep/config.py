@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """The TCP port that the host listens on; 0: any free one."""
 
+    model_retries: int = Field(default=2, ge=0)
+    """How often a model call that failed for a while's reason is tried again; the only retries."""
+
     def check_listen(self) -> None:
         """Refuse to serve other machines without tokens.
 

@@ -47,6 +47,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             started_at = coalesce(tool_calls.started_at, excluded.started_at)
         WHERE tool_calls.completed_at IS NULL""",
     ),
+    "stream_batches": (journal.stream_batches, _KEEP),
     "run_items": (
         runs.run_items,
         """ON CONFLICT (id) DO UPDATE SET item_data = excluded.item_data,
@@ -57,7 +58,6 @@ _INSERTS: dict[str, tuple[Table, str]] = {
     "tool_guardrail_results": (runs.tool_guardrail_results, _KEEP),
     "interruptions": (runs.interruptions, _KEEP),
     "step_values": (journal.step_values, _KEEP),
-    "stream_batches": (journal.stream_batches, _KEEP),
 }
 
 _RUN_COLUMNS = (
