@@ -76,7 +76,8 @@ class Settings(BaseSettings):
     """The TCP port that the host listens on; 0: any free one."""
 
     model_retries: int = Field(default=2, ge=0)
-    """How often a model call that failed for a while's reason is tried again; the only retries."""
+    """How often a model call is tried again after an error that may pass. Replaces the retries of
+    the provider's client; `ModelSettings.retry` replaces it."""
 
     def check_listen(self) -> None:
         """Refuse to serve other machines without tokens.

@@ -89,9 +89,15 @@ def _statement(tables: frozenset[str], schema: str) -> str:
     ]
     for name, (table, on_conflict) in _INSERTS.items():
         if name in tables:
+            # What a model said is numbered before the items made of it.
+            waited = (
+                "(SELECT count(*) FROM stream_batches_written) AS waited, "
+                if name == "run_items" and "stream_batches" in tables
+                else ""
+            )
             parts.append(
                 f"{name}_written AS (INSERT INTO {table.fullname} ({_names(table)}) "
-                f"SELECT {_values(table)} FROM mine, {_records(name, table)} "
+                f"SELECT {_values(table)} FROM mine, {waited}{_records(name, table)} "
                 f"{on_conflict} RETURNING id)"
             )
     if "request_usage_entries" in tables:

@@ -29,7 +29,7 @@ _FOLLOWED = """
         WHERE i.run_id IN ({runs}) AND i.sequence >= %(sequence)s
         ORDER BY i.sequence LIMIT %(limit)s)
         UNION ALL
-        (SELECT b.sequence, 'event', b.run_id, b.turn, b.position, NULL, b.events,
+        (SELECT b.sequence, 'model', b.run_id, b.turn, b.position, NULL, b.events,
             b.model_response_id, b.attempt
         FROM timestep.stream_batches b
         WHERE b.run_id IN ({runs}) AND b.sequence >= %(sequence)s
@@ -82,6 +82,6 @@ def followed(
     return found[0]["is_over"], [row for row in found if row["sequence"] is not None]
 
 
-def run_id(connection: sa.Connection, id_: uuid.UUID) -> bool:
+def is_run(connection: sa.Connection, id_: uuid.UUID) -> bool:
     """Whether there is a run with this id."""
     return connection.exec_driver_sql(_RUN, {"run_id": id_}).one_or_none() is not None
