@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -80,117 +80,118 @@ async def ask(
     return str(done.final_output), seen
 
 
-def run(
-    app: App,
-    provider: Provider,
-    kind: str,
-    streamed: bool,
-    *behaviours: Behaviour,
-    settings: ModelSettings | None = None,
-    timeout: float = 20,
-    **options: Any,
-) -> tuple[str, list[Seen]]:
-    """The answer or error of a run and of its replay, which asks nothing."""
-    provider.behaviours = list(behaviours)
-    seen: list[Seen] = []
+class Trial:
+    """A run, and its replay, with a provider that behaves as it is told."""
 
-    async def body() -> str:
-        async with AsyncOpenAI(base_url=provider.url, api_key="k", timeout=timeout) as client:
-            try:
-                answer, one = await ask(
-                    KINDS[kind](model="m", openai_client=client), streamed, settings, **options
-                )
-            except openai.APIError as error:
-                return type(error).__name__
-            seen.append(one)
-            return answer
+    def __init__(
+        self,
+        app: App,
+        provider: Provider,
+        kind: str,
+        streamed: bool,
+        *behaviours: Behaviour,
+        settings: ModelSettings | None = None,
+        timeout: float = 20,
+        **options: Any,
+    ) -> None:
+        self.app = app
+        self.seen: list[Seen] = []
+        self.id = f"trial {next(_numbers)}"
+        provider.behaviours = list(behaviours)
+        provider.requests.clear()
 
-    first = app.run(body, "retried")
-    asked = len(provider.requests)
-    assert app.replay("retried") == first
-    assert len(provider.requests) == asked
-    if seen:
-        before, after = seen
-        assert after.events == before.events
-        assert [type(e) for e in after.events] == [type(e) for e in before.events]
-        assert (after.requests, after.tokens) == (before.requests, before.tokens)
-    return first, seen
+        async def body() -> str:
+            async with AsyncOpenAI(base_url=provider.url, api_key="k", timeout=timeout) as client:
+                model = KINDS[kind](model="m", openai_client=client)
+                try:
+                    answer, one = await ask(model, streamed, settings, **options)
+                except openai.APIError as error:
+                    return type(error).__name__
+                self.seen.append(one)
+                return answer
 
+        self.answer = app.run(body, self.id)
+        self.requests = len(provider.requests)
+        assert app.replay(self.id) == self.answer
+        assert len(provider.requests) == self.requests
+        if self.seen:
+            before, after = self.seen
+            assert after.events == before.events
+            assert [type(e) for e in after.events] == [type(e) for e in before.events]
+            assert (after.requests, after.tokens) == (before.requests, before.tokens)
 
-def outcomes(app: App) -> list[tuple[int, str | None]]:
-    rows = app.rows("model_responses", "ordinal", "attempt")
-    return [
-        (row["attempt"], row["error"]["type"].partition(":")[2] if row["error"] else None)
-        for row in rows
-    ]
+    def rows(self, table: str, *order: str) -> list[dict[str, Any]]:
+        (run,) = [row for row in self.app.rows("runs") if row["workflow_id"] == self.id]
+        return [row for row in self.app.rows(table, *order) if row["run_id"] == run["id"]]
 
-
-both = pytest.mark.parametrize("kind", KINDS)
-ways = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-
-
-@ways
-@both
-def test_what_may_pass_is_tried_again(
-    app: App, provider: Provider, slept: list[float], kind: str, streamed: bool
-) -> None:
-    answer, seen = run(
-        app, provider, kind, streamed, fails(429, retry_after="7"), fails(500), answers
-    )
-    assert answer == "Hello"
-    assert len(provider.requests) == 3
-    assert slept[0] == 7
-    assert 0.8 <= slept[1] <= 1.2
-    assert len(slept) == 2
-    assert outcomes(app) == [(1, "RateLimitError"), (2, "InternalServerError"), (3, None)]
-    assert seen[0].requests == 3
-    (metrics,) = app.rows("usage_metrics")
-    assert (metrics["requests"], metrics["total_tokens"]) == (3, 9)
-    entries = app.rows("request_usage_entries")
-    assert sorted(row["total_tokens"] for row in entries) == [0, 0, 9]
-    assert {row["requests"] for row in entries} == {1}
-    assert app.steps("retried") == ["turn 1: A"]
+    @property
+    def attempts(self) -> list[tuple[int, str | None]]:
+        """The number of each recorded attempt, and the class of its error."""
+        return [
+            (row["attempt"], row["error"]["type"].partition(":")[2] if row["error"] else None)
+            for row in self.rows("model_responses", "ordinal", "attempt")
+        ]
 
 
-@ways
-@both
-def test_a_lost_connection_is_tried_again(
-    app: App, provider: Provider, slept: list[float], kind: str, streamed: bool
-) -> None:
-    answer, seen = run(app, provider, kind, streamed, drops, breaks_off, answers)
-    assert answer == "Hello"
-    assert len(provider.requests) == 3
-    assert [number for number, _ in outcomes(app)] == [1, 2, 3]
-    assert seen[0].requests == 3
-    if streamed:
-        # What was said before the connection was lost stays said; then the answer begins anew.
-        begun = [event.type for event in seen[0].events].count("response.created")
-        assert begun == 2
+WAYS = list(itertools.product(KINDS, [False, True]))
+_numbers = itertools.count()
+
+
+def test_what_may_pass_is_tried_again(app: App, provider: Provider, slept: list[float]) -> None:
+    for kind, streamed in WAYS:
+        slept.clear()
+        refusals = fails(429, retry_after="7"), fails(500)
+        trial = Trial(app, provider, kind, streamed, *refusals, answers)
+        assert trial.answer == "Hello"
+        assert trial.requests == 3
+        assert slept[0] == 7
+        assert 0.8 <= slept[1] <= 1.2
+        assert len(slept) == 2
+        assert trial.attempts == [(1, "RateLimitError"), (2, "InternalServerError"), (3, None)]
+        assert trial.seen[0].requests == 3
+        (metrics,) = trial.rows("usage_metrics")
+        assert (metrics["requests"], metrics["total_tokens"]) == (3, 9)
+        entries = trial.rows("request_usage_entries")
+        assert sorted(row["total_tokens"] for row in entries) == [0, 0, 9]
+        assert {row["requests"] for row in entries} == {1}
+        assert app.steps(trial.id) == ["turn 1: A"]
+
+
+def test_a_lost_connection_is_tried_again(app: App, provider: Provider, slept: list[float]) -> None:
+    for kind, streamed in WAYS:
+        trial = Trial(app, provider, kind, streamed, drops, breaks_off, answers)
+        assert trial.answer == "Hello"
+        assert trial.requests == 3
+        assert [number for number, _ in trial.attempts] == [1, 2, 3]
+        assert trial.seen[0].requests == 3
+        if streamed:
+            # What was said before the connection was lost stays said; then it begins anew.
+            said = [event.type for event in trial.seen[0].events]
+            assert said.count("response.created") == 2
 
 
 def test_a_stream_that_ends_early_is_tried_again(
     app: App, provider: Provider, slept: list[float]
 ) -> None:
-    answer, _ = run(app, provider, "responses", True, ends_early, answers)
-    assert answer == "Hello"
-    assert outcomes(app) == [(1, "ModelBehaviorError"), (2, None)]
+    trial = Trial(app, provider, "responses", True, ends_early, answers)
+    assert trial.answer == "Hello"
+    assert trial.attempts == [(1, "ModelBehaviorError"), (2, None)]
 
 
-@ways
-@both
-def test_a_silent_provider_is_asked_again(
-    app: App, provider: Provider, slept: list[float], kind: str, streamed: bool
+def test_a_silent_provider_is_asked_again(app: App, provider: Provider, slept: list[float]) -> None:
+    for kind, streamed in WAYS:
+        release = threading.Event()
+        silent = hangs_until(release)
+        trial = Trial(app, provider, kind, streamed, silent, answers, timeout=0.3)
+        release.set()
+        assert trial.answer == "Hello"
+        assert trial.attempts == [(1, "APITimeoutError"), (2, None)]
+
+
+def test_what_cannot_succeed_is_asked_once(
+    app: App, provider: Provider, slept: list[float]
 ) -> None:
-    release = threading.Event()
-    answer, _ = run(app, provider, kind, streamed, hangs_until(release), answers, timeout=0.3)
-    release.set()
-    assert answer == "Hello"
-    assert outcomes(app) == [(1, "APITimeoutError"), (2, None)]
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "error"),
-    [
+    for behaviour, error in [
         (fails(400), "BadRequestError"),
         (fails(401), "AuthenticationError"),
         (fails(403), "PermissionDeniedError"),
@@ -199,101 +200,78 @@ def test_a_silent_provider_is_asked_again(
         (fails(429, "insufficient_quota"), "RateLimitError"),
         (fails(503, x_should_retry="false"), "InternalServerError"),
         (fails(429, retry_after="86400"), "RateLimitError"),
-    ],
-)
-def test_what_cannot_succeed_is_asked_once(
-    app: App, provider: Provider, slept: list[float], behaviour: Behaviour, error: str
-) -> None:
-    assert run(app, provider, "responses", True, behaviour)[0] == error
-    assert len(provider.requests) == 1
-    assert outcomes(app) == [(1, error)]
+    ]:
+        trial = Trial(app, provider, "responses", True, behaviour, answers)
+        assert trial.answer == error
+        assert trial.requests == 1
+        assert trial.attempts == [(1, error)]
     assert slept == []
 
 
-@ways
-@both
-def test_attempts_do_not_multiply(
-    app: App, provider: Provider, slept: list[float], kind: str, streamed: bool
-) -> None:
-    answer, _ = run(app, provider, kind, streamed, *[fails(500, retry_after_ms="20")] * 20)
-    assert answer == "InternalServerError"
-    assert len(provider.requests) == 3
-    assert slept == [0.02, 0.02]
-    assert outcomes(app) == [(n, "InternalServerError") for n in (1, 2, 3)]
-    assert app.rows("usage_metrics") == []
+def test_attempts_do_not_multiply(app: App, provider: Provider, slept: list[float]) -> None:
+    for kind, streamed in WAYS:
+        slept.clear()
+        trial = Trial(app, provider, kind, streamed, *[fails(500, retry_after_ms="20")] * 20)
+        assert trial.answer == "InternalServerError"
+        assert trial.requests == 3
+        assert slept == [0.02, 0.02]
+        assert trial.attempts == [(n, "InternalServerError") for n in (1, 2, 3)]
+        assert trial.rows("usage_metrics") == []
 
 
-@ways
 def test_the_sdks_own_retries_are_the_only_ones_where_they_are_set(
-    app: App, provider: Provider, slept: list[float], streamed: bool
+    app: App, provider: Provider, slept: list[float]
 ) -> None:
     policy = ModelRetrySettings(
         max_retries=1,
         policy=retry_policies.http_status([500]),
         backoff={"initial_delay": 0.0, "max_delay": 0.0},
     )
-    answer, _ = run(
-        app,
-        provider,
-        "responses",
-        streamed,
-        *[fails(500)] * 20,
-        settings=ModelSettings(retry=policy),
-    )
-    assert answer == "InternalServerError"
-    assert len(provider.requests) == 2
+    settings = ModelSettings(retry=policy)
+    for kind, streamed in WAYS:
+        trial = Trial(app, provider, kind, streamed, *[fails(500)] * 20, settings=settings)
+        assert trial.answer == "InternalServerError"
+        assert trial.requests == 2
+        # Each is a step of its own.
+        assert trial.attempts == [(1, "InternalServerError")] * 2
+        assert app.steps(trial.id) == ["turn 1: A"] * 2
     assert slept == []
-    # Each is a step of its own.
-    assert outcomes(app) == [(1, "InternalServerError")] * 2
-    assert app.steps("retried") == ["turn 1: A"] * 2
 
 
 def test_the_number_of_retries_is_a_setting(
     app: App, provider: Provider, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIMESTEP_MODEL_RETRIES", "4")
-    run(app, provider, "chat", False, *[fails(409)] * 20)
-    assert len(provider.requests) == 5
+    assert Trial(app, provider, "chat", False, *[fails(409)] * 20).requests == 5
 
 
-@ways
-@pytest.mark.parametrize(
-    ("behaviour", "requests"),
-    [(drops, 1), (breaks_off, 1), (fails(500), 2)],
-    ids=["dropped", "broken off", "refused"],
-)
 def test_a_conversation_the_server_keeps_is_sent_again_only_if_it_was_refused(
-    app: App,
-    provider: Provider,
-    slept: list[float],
-    streamed: bool,
-    behaviour: Behaviour,
-    requests: int,
+    app: App, provider: Provider, slept: list[float]
 ) -> None:
-    run(app, provider, "responses", streamed, behaviour, answers, previous_response_id="resp_0")
-    assert len(provider.requests) == requests
+    for streamed in (False, True):
+        for behaviour, requests in [(drops, 1), (breaks_off, 1), (fails(500), 2)]:
+            trial = Trial(
+                app,
+                provider,
+                "responses",
+                streamed,
+                behaviour,
+                answers,
+                previous_response_id="resp_0",
+            )
+            assert trial.requests == requests
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("connection error"), ValueError("no"), KeyError("status")]
-)
-@ways
-def test_an_error_of_a_models_own_is_raised_at_once(
-    app: App, slept: list[float], streamed: bool, error: Exception
-) -> None:
-    model = ScriptedModel([error, [assistant_message("too late")]])
+def test_an_error_of_a_models_own_is_raised_at_once(app: App, slept: list[float]) -> None:
+    for error in (RuntimeError("connection error"), ValueError("no"), KeyError("status")):
+        for streamed in (False, True):
+            model = ScriptedModel([error, [assistant_message("too late")]])
 
-    async def body() -> str:
-        try:
-            return (await ask(model, streamed))[0]
-        except type(error) as raised:
-            return type(raised).__name__
+            async def body(model: Model = model, streamed: bool = streamed) -> str:
+                try:
+                    return (await ask(model, streamed))[0]
+                except (RuntimeError, ValueError, KeyError) as raised:
+                    return type(raised).__name__
 
-    assert app.run(body) == type(error).__name__
+            assert app.run(body) == type(error).__name__
     assert slept == []
-
-
-@pytest.fixture(autouse=True)
-def no_leftovers(provider: Provider) -> Iterator[None]:
-    yield
-    provider.behaviours.clear()
