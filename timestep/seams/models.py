@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from agents import Model, ModelResponse
-from agents.exceptions import ModelBehaviorError
+from agents.exceptions import ModelBehaviorError, _mark_error_to_drain_stream_events
 from agents.models._response_terminal import (
     response_error_event_failure_error,
     response_terminal_failure_error,
@@ -118,6 +118,10 @@ class DurableModel(Model):
                 for event in _replayed(stream, step):
                     yield event
             await step
+        except Exception as error:
+            # What was said before it is heard first, live and replayed alike.
+            _mark_error_to_drain_stream_events(error)
+            raise
         finally:
             if not step.done():
                 step.cancel()
