@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS timestep.stream_batches (
     model_response_id uuid NOT NULL,
     turn integer NOT NULL,
     attempt integer NOT NULL,
+    first_attempt integer NOT NULL,
     position integer NOT NULL,
     events jsonb NOT NULL,
     sequence bigint NOT NULL DEFAULT nextval('timestep.event_sequence'),

@@ -11,6 +11,7 @@ from timestep.approvals import (
 )
 from timestep.control import cancel_run, start_run
 from timestep.definitions import tool_options
+from timestep.following import RunEvent, follow
 from timestep.queries import get_run, list_items, list_runs
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.sessions import DatabaseSession
@@ -20,8 +21,10 @@ __all__ = [
     "DurableRunner",
     "Interruption",
     "ResumeResult",
+    "RunEvent",
     "cancel_run",
     "errors",
+    "follow",
     "get_run",
     "install",
     "list_interruptions",

@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """The TCP port that the host listens on; 0: any free one."""
 
+    model_retries: int = Field(default=2, ge=0)
+    """How often a model call is tried again after an error that may pass. Replaces the retries of
+    the provider's client; `ModelSettings.retry` replaces it."""
+
     def check_listen(self) -> None:
         """Refuse to serve other machines without tokens.
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents import Agent, InputGuardrailTripwireTriggered, RunState
+from agents import Agent, InputGuardrailTripwireTriggered, RunState, Usage
 
 from timestep import ownership
 from timestep.definitions import Definitions, describe
@@ -147,6 +147,12 @@ class Run:
         self.control_error: BaseException | None = None
         self.shares_usage = False
         """Whether what it uses is counted in its parent's usage, too."""
+        self.answer_usage: Usage | None = None
+        """What the newest answer used, its failed attempts included."""
+        self.is_new = False
+        """Whether no earlier execution recorded anything of it."""
+        self.stream_batches: list[dict[str, Any]] | None = None
+        """What earlier executions recorded of its streams, once it was read."""
         self.session_revision: int | None = None
         self.session_changes = 0
         self.line = Line()
@@ -174,6 +180,7 @@ class Run:
         journal = await self.recorder.begin(self.owner, self.definitions, values)
         self._check_same(journal["runs"][str(self.id)], values)
         self.is_begun = True
+        self.is_new = "input" not in journal["runs"][str(self.id)]
         self.journal = journal
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self._restore_base()

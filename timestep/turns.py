@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from agents import Agent, Handoff, ModelResponse, Tool
+from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
+from timestep.attempts import Attempts
 from timestep.definitions import is_safe_to_repeat
 from timestep.rows import (
     call_columns,
@@ -25,6 +26,7 @@ from timestep.rows import (
 )
 from timestep.run import Call, Rows, Run
 from timestep.steps import Step, perform
+from timestep.streams import Stream
 from timestep.values import plain_text, storable
 
 
@@ -33,25 +35,30 @@ async def call_model(
     model: object,
     tools: Sequence[Tool],
     handoffs: Sequence[Handoff[Any, Any]],
-    ask: Callable[[], Awaitable[ModelResponse]],
+    attempts: Attempts,
+    stream: Stream | None = None,
 ) -> ModelResponse:
-    """The model's answer in the current turn, asked for once.
+    """The model's answer in the current turn, recorded once. Its usage counts every attempt.
 
     Args:
         run: The run whose turn it is.
         model: The model that is asked, to record its name.
         tools: The tools the model may call.
         handoffs: The handoffs it may call.
-        ask: Calls the model.
+        attempts: Calls the model.
+        stream: Where what it says meanwhile goes.
     """
     agent = run.agent
     if agent is None:
         raise RuntimeError("a model was called before a turn began")
     run.responses += 1
-    step = _ModelStep(run, run.responses, agent, model, ask, {h.tool_name for h in handoffs})
+    names = {handoff.tool_name for handoff in handoffs}
+    step = _ModelStep(run, run.responses, agent, model, attempts, stream, names)
     agent_id = await run.agent_id(agent)
     step.agent_id = agent_id
     step.tools = {tool.name: tool for tool in tools}
+    if stream is not None:
+        await stream.open(step.id, step.turn)
     response = await perform(step)
     await run.wait_for_trip()
     _expect_calls(run, step, response)
@@ -69,7 +76,8 @@ class _ModelStep(Step[ModelResponse]):
         ordinal: int,
         agent: Agent[Any],
         model: object,
-        ask: Callable[[], Awaitable[ModelResponse]],
+        attempts: Attempts,
+        stream: Stream | None,
         handoff_names: Collection[str],
     ) -> None:
         self.run = run
@@ -79,31 +87,58 @@ class _ModelStep(Step[ModelResponse]):
         self.name = f"turn {run.turn}: {agent.name}"
         self.number = run.draw()
         self.model = model_name(model, agent.model)
-        self.ask = ask
+        self.attempts = attempts
+        self.stream = stream
         self.handoff_names = handoff_names
         self.calls: list[Call] = []
         self.items: list[dict[str, Any]] | None = None
 
     async def effect(self) -> ModelResponse:
-        return await self.ask()
+        if self.stream is None:
+            return await self.attempts.answer()
+        async with self.stream.being_recorded():
+            return await self.attempts.answer()
 
     def replayed(self, row: dict[str, Any]) -> ModelResponse:
         return response_of(row)
 
-    def _response_row(self, duration_ms: int) -> dict[str, Any]:
+    def _response_row(self) -> dict[str, Any]:
         return {
             "id": str(self.id),
+            "attempt": self.attempts.number,
+            "duration_ms": self.attempts.duration_ms,
+            **self._common(),
+        }
+
+    def _rows_so_far(self) -> Rows:
+        """What the attempts before the last one left, and what the model said."""
+        return {
+            "model_responses": [
+                {
+                    "id": str(derived(self.id, f"attempt:{failure.attempt}")),
+                    "attempt": failure.attempt,
+                    "duration_ms": failure.duration_ms,
+                    "error": storable(dict(failure.envelope)),
+                    **self._common(),
+                }
+                for failure in self.attempts.failures
+            ],
+            "stream_batches": self.stream.rest() if self.stream is not None else [],
+        }
+
+    def _common(self) -> dict[str, Any]:
+        return {
             "run_id": str(self.run.id),
             "agent_id": str(self.agent_id),
             "turn": self.turn,
             "ordinal": self.ordinal,
             "model": self.model,
-            "duration_ms": duration_ms,
         }
 
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
-        row = {**self._response_row(duration_ms), "error": storable(dict(envelope))}
-        return {"model_responses": [row], "runs": [self._run_row()]}
+        rows = self._rows_so_far()
+        rows["model_responses"].append({**self._response_row(), "error": storable(dict(envelope))})
+        return {**rows, "runs": [self._run_row()]}
 
     def _run_row(self) -> dict[str, Any]:
         return {
@@ -115,22 +150,32 @@ class _ModelStep(Step[ModelResponse]):
 
     def rows(self, value: ModelResponse, duration_ms: int) -> Rows:
         self.lay_out(value)
-        usage = usage_columns(value.usage, self.model)
-        entry = {
-            "id": str(derived(self.id, "usage")),
+        rows = self._rows_so_far()
+        failed = rows["model_responses"]
+        used = usage_columns(value.usage, self.model)
+        used["requests"] -= len(failed)
+        one = usage_columns(Usage(requests=1), self.model)
+        return {
+            **rows,
+            "model_responses": [*failed, {**self._response_row(), **response_columns(value)}],
+            "run_items": list(self.items or []),
+            "tool_calls": [call.row for call in self.calls],
+            "request_usage_entries": [
+                *(self._usage_row(row["id"], one) for row in failed),
+                self._usage_row(str(self.id), used),
+            ],
+            "runs": [self._run_row()],
+        }
+
+    def _usage_row(self, response_id: str, used: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": str(derived(uuid.UUID(response_id), "usage")),
             "run_id": str(self.run.id),
             "agent_id": str(self.agent_id),
             "usage_metrics_id": str(derived(self.run.id, "usage")),
-            "model_response_id": str(self.id),
+            "model_response_id": response_id,
             "model": self.model,
-            **usage,
-        }
-        return {
-            "model_responses": [{**self._response_row(duration_ms), **response_columns(value)}],
-            "run_items": list(self.items or []),
-            "tool_calls": [call.row for call in self.calls],
-            "request_usage_entries": [entry],
-            "runs": [self._run_row()],
+            **used,
         }
 
     def lay_out(self, response: ModelResponse) -> None:

@@ -217,7 +217,10 @@ def test_a_failed_run_is_recorded_and_the_caller_gets_the_sdks_exception(app: Ap
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_model_error_replays_as_its_class(app: App, streamed: bool) -> None:
+def test_a_model_error_replays_as_its_class(
+    app: App, streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMESTEP_MODEL_RETRIES", "0")
     """Trap 4: a RateLimitError was replayed as a TypeError."""
     response = httpx2.Response(
         429, headers={"retry-after": "1"}, request=httpx2.Request("POST", "https://x")

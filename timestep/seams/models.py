@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from agents import Model, ModelResponse, Tool
-from agents.exceptions import ModelBehaviorError
+from agents import Model, ModelResponse
+from agents.exceptions import ModelBehaviorError, _mark_error_to_drain_stream_events
 from agents.models._response_terminal import (
     response_error_event_failure_error,
     response_terminal_failure_error,
 )
-from agents.usage import Usage, _response_usage_to_usage
+from agents.run_internal.model_retry import apply_retry_attempt_usage as apply_retry_attempts
+from agents.usage import (
+    Usage,
+    _attach_raw_usage_snapshot,
+    _extract_raw_usage_snapshot,
+    _requests_for_response_without_usage,
+    _response_usage_to_usage,
+)
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -23,7 +31,10 @@ from openai.types.responses import (
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
 from timestep import turns
+from timestep.attempts import Attempts
 from timestep.run import Run
+from timestep.seams import retries
+from timestep.streams import Stream
 
 
 def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
@@ -53,54 +64,97 @@ class DurableModel(Model):
         return self.inner.get_retry_advice(request)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
-        def ask() -> Awaitable[ModelResponse]:
-            return self.inner.get_response(*args, **kwargs)
+        async def ask(attempt: int) -> ModelResponse:
+            with retries.alone():
+                response = await self.inner.get_response(*args, **kwargs)
+            response.usage = apply_retry_attempts(response.usage, attempt - 1)
+            return response
 
-        tools, handoffs = _tools_and_handoffs(args, kwargs)
-        return await turns.call_model(self.run, self.inner, tools, handoffs, ask)
+        return await self._call(args, kwargs, ask, None)
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        """Events as the model makes them; the last one only once the answer is recorded."""
+        """Events as the model makes them; the last one only once the answer is recorded.
+
+        An attempt that dies after it spoke is followed by the next one's events: whoever shows
+        them begins anew at the next `response.created`. A replay gives the same events, those
+        of failed attempts included, without asking the model.
+        """
         events: asyncio.Queue[Any] = asyncio.Queue()
         last: list[Any] = []
+        stream = Stream(self.run, events.put_nowait)
 
-        async def ask() -> ModelResponse:
-            async with aclosing(self.inner.stream_response(*args, **kwargs)) as stream:  # type: ignore[type-var]
-                async for event in stream:
-                    if _is_last(event):
-                        last.append(event)
-                        break
-                    events.put_nowait(event)
-                    if isinstance(event, ResponseOutputItemDoneEvent):
-                        done.append(event.item)
-            return _answer(last[0] if last else None, done)
+        async def ask(attempt: int) -> ModelResponse:
+            done: list[Any] = []
+            stream.begin(attempt)
+            # The retries of the client are off in this task alone, not in the consumer's.
+            with retries.alone():
+                async with aclosing(self.inner.stream_response(*args, **kwargs)) as spoken:  # type: ignore[type-var]
+                    async for event in spoken:
+                        if _is_last(event):
+                            last.append(event)
+                            break
+                        stream.hand_out(event)
+                        if isinstance(event, ResponseOutputItemDoneEvent):
+                            done.append(event.item)
+            try:
+                response = _answer(last[0] if last else None, done)
+            finally:
+                if last:
+                    stream.keep(last[0])
+            response.usage = apply_retry_attempts(response.usage, attempt - 1)
+            return response
 
-        done: list[Any] = []
-        tools, handoffs = _tools_and_handoffs(args, kwargs)
-        step = asyncio.ensure_future(turns.call_model(self.run, self.inner, tools, handoffs, ask))
+        step = asyncio.ensure_future(self._call(args, kwargs, ask, stream))
         step.add_done_callback(lambda _: events.put_nowait(None))
         try:
-            streamed = False
             while (event := await events.get()) is not None:
-                streamed = True
                 yield event
-            if last:
-                yield last[0]
-            response = await step
-            if not streamed and not last:
-                for event in _replayed_events(response):
+            if stream.is_live:
+                for event in last:
+                    if isinstance(event, ResponseCompletedEvent):
+                        await step
                     yield event
+            else:
+                for event in _replayed(stream, step):
+                    yield event
+            await step
+        except Exception as error:
+            # What was said before it is heard first, live and replayed alike.
+            _mark_error_to_drain_stream_events(error)
+            raise
         finally:
             if not step.done():
                 step.cancel()
                 await asyncio.wait([step])
 
+    async def _call(
+        self,
+        args: Any,
+        kwargs: Any,
+        ask: Callable[[int], Awaitable[ModelResponse]],
+        stream: Stream | None,
+    ) -> ModelResponse:
+        """`model_settings`, `tools` and `handoffs` are the third, fourth and sixth parameter."""
+        tools = kwargs["tools"] if "tools" in kwargs else args[3]
+        handoffs = kwargs["handoffs"] if "handoffs" in kwargs else args[5]
+        settings = kwargs["model_settings"] if "model_settings" in kwargs else args[2]
+        request = retries.Request(
+            model=self.inner,
+            settings=settings.retry,
+            stream=stream is not None,
+            previous_response_id=kwargs.get("previous_response_id"),
+            conversation_id=kwargs.get("conversation_id"),
+            tools=tools,
+        )
+        attempts = Attempts(ask, request.pause_after)
+        response = await turns.call_model(self.run, self.inner, tools, handoffs, attempts, stream)
+        self.run.answer_usage = response.usage
+        return response
 
-def _tools_and_handoffs(args: Any, kwargs: Any) -> tuple[list[Tool], list[Any]]:
-    """`tools` and `handoffs` are the fourth and sixth of a model's parameters."""
-    tools = kwargs["tools"] if "tools" in kwargs else args[3]
-    handoffs = kwargs["handoffs"] if "handoffs" in kwargs else args[5]
-    return tools, handoffs
+
+def apply_retry_attempt_usage(run: Run, original: Any, usage: Usage, failed: int) -> Any:
+    """What a streamed answer used is told by its record, live and replayed alike."""
+    return original(copy.deepcopy(run.answer_usage), failed)
 
 
 def _is_last(event: Any) -> bool:
@@ -116,7 +170,7 @@ def _is_last(event: Any) -> bool:
 def _answer(last: Any, done: list[Any]) -> ModelResponse:
     """The answer that a stream's last event holds, read as the SDK's loop reads it."""
     if last is None:
-        raise ModelBehaviorError("Model did not produce a final response!")
+        raise ModelBehaviorError(retries.NO_FINAL_RESPONSE)
     response = getattr(last, "response", None)
     if last.type in {"response.incomplete", "response.failed"}:
         raise response_terminal_failure_error(
@@ -125,16 +179,39 @@ def _answer(last: Any, done: list[Any]) -> ModelResponse:
     if not isinstance(last, ResponseCompletedEvent):
         raise response_error_event_failure_error(last.type, last)
     answer = last.response
+    if not answer.output:
+        # As the loop does; but not with the items of an attempt that died.
+        answer.output = list(done)
     return ModelResponse(
-        output=list(answer.output or done),
-        usage=_response_usage_to_usage(answer.usage) if answer.usage else Usage(),
+        output=answer.output,
+        usage=_response_usage_to_usage(answer.usage)
+        if answer.usage
+        else Usage(requests=_requests_for_response_without_usage(answer)),
         response_id=answer.id,
         request_id=getattr(answer, "_request_id", None),
+        raw_usage=_extract_raw_usage_snapshot(answer),
     )
 
 
-def _replayed_events(response: ModelResponse) -> list[Any]:
-    """The events of a recorded answer: each item as done, then the whole."""
+def _replayed(stream: Stream, step: asyncio.Future[ModelResponse]) -> list[Any]:
+    """The events that the consumer saw when the answer, or the failure, was recorded."""
+    events = stream.events()
+    if step.cancelled() or step.exception() is not None:
+        return events
+    response = step.result()
+    if not events:
+        return _events_of(response)
+    whole = events[-1]
+    if not isinstance(whole, ResponseCompletedEvent):
+        # The user's own kind of event, that JSON cannot hold.
+        return [*events[:-1], _events_of(response)[-1]]
+    whole.response._request_id = response.request_id
+    _attach_raw_usage_snapshot(whole.response, response.raw_usage)
+    return events
+
+
+def _events_of(response: ModelResponse) -> list[Any]:
+    """The events of an answer that was not streamed when it was recorded: its items, the whole."""
     usage = response.usage
     whole = Response(
         id=response.response_id or "",

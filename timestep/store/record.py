@@ -47,6 +47,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             started_at = coalesce(tool_calls.started_at, excluded.started_at)
         WHERE tool_calls.completed_at IS NULL""",
     ),
+    "stream_batches": (journal.stream_batches, _KEEP),
     "run_items": (
         runs.run_items,
         """ON CONFLICT (id) DO UPDATE SET item_data = excluded.item_data,
@@ -57,7 +58,6 @@ _INSERTS: dict[str, tuple[Table, str]] = {
     "tool_guardrail_results": (runs.tool_guardrail_results, _KEEP),
     "interruptions": (runs.interruptions, _KEEP),
     "step_values": (journal.step_values, _KEEP),
-    "stream_batches": (journal.stream_batches, _KEEP),
 }
 
 _RUN_COLUMNS = (
@@ -89,9 +89,15 @@ def _statement(tables: frozenset[str], schema: str) -> str:
     ]
     for name, (table, on_conflict) in _INSERTS.items():
         if name in tables:
+            # What a model said is numbered before the items made of it.
+            waited = (
+                "(SELECT count(*) FROM stream_batches_written) AS waited, "
+                if name == "run_items" and "stream_batches" in tables
+                else ""
+            )
             parts.append(
                 f"{name}_written AS (INSERT INTO {table.fullname} ({_names(table)}) "
-                f"SELECT {_values(table)} FROM mine, {_records(name, table)} "
+                f"SELECT {_values(table)} FROM mine, {waited}{_records(name, table)} "
                 f"{on_conflict} RETURNING id)"
             )
     if "request_usage_entries" in tables:

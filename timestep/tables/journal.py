@@ -35,6 +35,8 @@ stream_batches = Table(
     _id("model_response_id"),
     Column("turn", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
+    # The first attempt of the execution that wrote it.
+    Column("first_attempt", Integer, nullable=False),
     # Where the first of its events stands among those of the attempt.
     Column("position", Integer, nullable=False),
     json_value("events", nullable=False),

@@ -1,0 +1,214 @@
+"""A model provider on this machine that answers, and misbehaves, as a test says."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request; what happens to it is the next behaviour of its provider."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        provider: Provider = self.server.provider  # type: ignore[attr-defined]  # set below
+        provider.requests.append(body)
+        self.is_chat = self.path.endswith("/chat/completions")
+        self.is_streamed = bool(body.get("stream"))
+        provider.behaviours.pop(0)(self)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+    def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "content-length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def drop(self) -> None:
+        """Cut the connection off, as a network does."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.wfile = self.rfile = _Nowhere()  # type: ignore[assignment]  # nothing to flush
+
+
+class _Nowhere:
+    closed = True
+
+    def close(self) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+Behaviour = Callable[[Handler], None]
+
+
+class Provider:
+    """Where it is, what it will do, and what it was asked."""
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        self.behaviours: list[Behaviour] = []
+        self.requests: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    provider = Provider(server)
+    server.provider = provider  # type: ignore[attr-defined]  # read by the handler
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01))
+    thread.start()
+    yield provider
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def fails(status: int, code: str = "bad", **headers: str) -> Behaviour:
+    body = json.dumps({"error": {"message": "no", "type": code, "code": code}}).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda handler: handler.reply(
+        status, body, {"content-type": "application/json", **named}
+    )
+
+
+def drops(handler: Handler) -> None:
+    handler.drop()
+
+
+def hangs_until(release: threading.Event) -> Behaviour:
+    def hang(handler: Handler) -> None:
+        release.wait(20)
+        handler.drop()
+
+    return hang
+
+
+def answers(handler: Handler) -> None:
+    if handler.is_streamed:
+        body = b"".join(_chunks(handler.is_chat))
+        handler.reply(200, body, {"content-type": "text/event-stream"})
+    else:
+        whole = _completion() if handler.is_chat else _response()
+        handler.reply(200, json.dumps(whole).encode(), {"content-type": "application/json"})
+
+
+def breaks_off(handler: Handler) -> None:
+    """The connection is lost after some of the answer."""
+    if not handler.is_streamed:
+        handler.drop()
+        return
+    handler.send_response(200)
+    handler.send_header("content-type", "text/event-stream")
+    handler.send_header("transfer-encoding", "chunked")
+    handler.end_headers()
+    for chunk in _chunks(handler.is_chat)[:3]:
+        handler.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+    handler.wfile.flush()
+    handler.close_connection = True
+
+
+def ends_early(handler: Handler) -> None:
+    """The stream ends in good order, but without its last event."""
+    body = b"".join(_chunks(handler.is_chat)[:3])
+    handler.reply(200, body, {"content-type": "text/event-stream"})
+
+
+def _chunks(is_chat: bool) -> list[bytes]:
+    if is_chat:
+        pieces: list[Any] = [
+            _piece({"role": "assistant", "content": ""}),
+            *(_piece({"content": text}) for text in ("Hel", "lo")),
+            _piece({}, "stop"),
+            {**_piece({}), "choices": [], "usage": _completion()["usage"]},
+        ]
+        lines = [f"data: {json.dumps(piece)}\n\n".encode() for piece in pieces]
+        return [*lines, b"data: [DONE]\n\n"]
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    started = {**_response(), "output": [], "status": "in_progress", "usage": None}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": started},
+        {"type": "response.output_text.delta", **place, "delta": "Hel", "logprobs": []},
+        {"type": "response.output_text.delta", **place, "delta": "lo", "logprobs": []},
+        {
+            "type": "response.output_item.done",
+            "output_index": 0,
+            "item": _response()["output"][0],
+        },
+        {"type": "response.completed", "response": _response()},
+    ]
+    return [
+        f"event: {e['type']}\ndata: {json.dumps({**e, 'sequence_number': n})}\n\n".encode()
+        for n, e in enumerate(events)
+    ]
+
+
+def _piece(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    return {
+        "id": "chat_1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
+
+
+def _completion() -> dict[str, Any]:
+    return {
+        "id": "chat_1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "Hello"},
+            }
+        ],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+    }
+
+
+def _response() -> dict[str, Any]:
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "model": "m",
+        "output": [
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
+            }
+        ],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 7,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 2,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 9,
+        },
+    }

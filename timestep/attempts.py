@@ -1,0 +1,76 @@
+"""The attempts of one model call. Nothing above or below repeats what is repeated here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agents import ModelResponse
+
+from timestep import envelopes
+
+sleep = asyncio.sleep
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An attempt that failed and was followed by another."""
+
+    attempt: int
+    """Counted from 1."""
+    envelope: dict[str, Any]
+    duration_ms: int
+
+
+class Attempts:
+    """Asks until there is an answer, or an error that asking again cannot help.
+
+    A process that dies between two attempts leaves nothing of them: the step begins again.
+
+    Args:
+        ask: Makes one attempt; it is given the attempt's number.
+        pause_after: How long to wait, in seconds, after an attempt that failed, given its
+            error and its number; None: no other one is made, and the error is the answer.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[int], Awaitable[ModelResponse]],
+        pause_after: Callable[[Exception, int], Awaitable[float | None]],
+    ) -> None:
+        self.failures: list[Failure] = []
+        self._ask = ask
+        self._pause_after = pause_after
+        self._began = time.monotonic()
+
+    @property
+    def number(self) -> int:
+        """Of the attempt that is made, or that ended the call."""
+        return len(self.failures) + 1
+
+    @property
+    def duration_ms(self) -> int:
+        """How long that attempt has taken."""
+        return round((time.monotonic() - self._began) * 1000)
+
+    async def answer(self) -> ModelResponse:
+        """The model's answer.
+
+        Raises:
+            Exception: What the last attempt raised.
+        """
+        while True:
+            self._began = time.monotonic()
+            try:
+                return await self._ask(self.number)
+            except Exception as error:
+                duration_ms = self.duration_ms
+                pause = await self._pause_after(error, self.number)
+                if pause is None:
+                    raise
+                failure = Failure(self.number, envelopes.seal(error), duration_ms)
+            await sleep(pause)
+            self.failures.append(failure)

@@ -1,0 +1,54 @@
+"""The events of a model's stream as JSON, and back as the objects they were."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, get_args
+
+from openai.types.responses import ResponseStreamEvent
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from timestep.rows import encode_item
+from timestep.values import Json, decode
+
+_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+
+
+def encode_event(event: object) -> Json:
+    """An event as the provider's API writes it; another form where that would not give it back.
+
+    What a model of the user's own yields is kept as any value is: an object that cannot be
+    made of JSON again is replayed as its text.
+    """
+    if isinstance(event, BaseModel):
+        # Unchecked, as the client makes events: a gateway's may not fit their types.
+        document: Json = event.model_dump(
+            mode="json", by_alias=True, exclude_unset=True, warnings=False
+        )
+        if _is_same(decode_event(document), event):
+            return document
+    return encode_item(event)
+
+
+def decode_event(document: Any) -> Any:
+    """The event that `encode_event` was given."""
+    if not isinstance(document, dict) or "$type" in document:
+        return decode(document)
+    try:
+        return _EVENT.validate_python(document)
+    except ValidationError:
+        kind = _classes().get(str(document.get("type")))
+        return document if kind is None else kind.model_construct(**document)
+
+
+def _is_same(decoded: object, event: object) -> bool:
+    return type(decoded) is type(event) and decoded == event
+
+
+@functools.cache
+def _classes() -> dict[str, type[BaseModel]]:
+    return {
+        str(literal): member
+        for member in get_args(get_args(ResponseStreamEvent)[0])
+        for literal in get_args(member.model_fields["type"].annotation)
+    }

@@ -1,0 +1,138 @@
+"""Which failures of a model call are worth another attempt, and when.
+
+One layer tries again. It is `timestep.attempts`, asked by the SDK's own rules for what may be
+sent twice, unless `ModelSettings.retry` makes the SDK's runner that layer; the retries of the
+provider's client are off in either case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+from agents import (
+    Model,
+    ModelRetryAdviceRequest,
+    ModelRetryBackoffSettings,
+    ModelRetrySettings,
+    RetryPolicyContext,
+)
+from agents.exceptions import ModelBehaviorError
+from agents.models._retry_runtime import (
+    provider_managed_retries_disabled,
+    websocket_pre_event_retries_disabled,
+)
+from agents.run_internal.model_retry import _evaluate_retry
+from agents.tool import ProgrammaticToolCallingTool
+
+from timestep import config
+
+NO_FINAL_RESPONSE = "Model did not produce a final response!"
+"""What the SDK says of a stream that ended early."""
+
+_BACKOFF = ModelRetryBackoffSettings(initial_delay=0.5, max_delay=8.0, multiplier=2.0, jitter=True)
+"""That of the openai client, whose retries these replace."""
+
+_LONGEST_PAUSE = 600.0
+"""Seconds. A provider that asks for more is not waited for inside a step."""
+
+_TRANSIENT_STATUS = {408, 409, 429}
+_TRANSIENT_CODES = {"server_error", "rate_limit_exceeded"}
+"""How a stream that has begun says 500 and 429."""
+
+_LOST = {"TimeoutException", "NetworkError", "RemoteProtocolError", "ConnectionClosed"}
+_TRANSPORTS = {"httpx", "httpx2", "websockets"}
+"""Whose errors these are; openai has used more than one of them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call of a model, as far as it decides about attempts."""
+
+    model: Model
+    settings: ModelRetrySettings | None
+    stream: bool
+    previous_response_id: str | None
+    conversation_id: str | None
+    tools: list[Any]
+
+    async def pause_after(self, error: Exception, attempt: int) -> float | None:
+        """Seconds to wait before the next attempt; None: there is to be none.
+
+        Args:
+            error: What the attempt raised.
+            attempt: Its number, counted from 1.
+        """
+        if self._is_retried_by_runner():
+            return None
+        advice = self.model.get_retry_advice(
+            ModelRetryAdviceRequest(
+                error=error,
+                attempt=attempt,
+                stream=self.stream,
+                previous_response_id=self.previous_response_id,
+                conversation_id=self.conversation_id,
+            )
+        )
+        decision = await _evaluate_retry(
+            error=error,
+            attempt=attempt,
+            max_retries=config.read().model_retries,
+            retry_policy=_is_transient,
+            retry_backoff=_BACKOFF,
+            stream=self.stream,
+            replay_unsafe_request=any(
+                isinstance(tool, ProgrammaticToolCallingTool) for tool in self.tools
+            ),
+            # Events of the attempt may be out already; the next attempt's follow them.
+            emitted_retry_unsafe_event=False,
+            provider_advice=advice,
+            previous_response_id=self.previous_response_id,
+            conversation_id=self.conversation_id,
+        )
+        pause = decision.delay or 0.0
+        return pause if decision.retry and pause <= _LONGEST_PAUSE else None
+
+    def _is_retried_by_runner(self) -> bool:
+        """Whether the SDK's runner decides; it does not with settings that have no policy."""
+        given = self.settings
+        if given is None or given.max_retries is None:
+            return False
+        return given.max_retries <= 0 or given.policy is not None
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Switch off the retries below: those of the provider's client."""
+    with provider_managed_retries_disabled(True), websocket_pre_event_retries_disabled(True):
+        yield
+
+
+def _is_transient(context: RetryPolicyContext) -> bool:
+    normalized, advice = context.normalized, context.provider_advice
+    if normalized.error_code == "insufficient_quota":
+        return False
+    if isinstance(context.error, ModelBehaviorError):
+        return str(context.error) == NO_FINAL_RESPONSE
+    if advice is not None and advice.suggested is not None:
+        return advice.suggested
+    status = normalized.status_code
+    if status is not None:
+        return status in _TRANSIENT_STATUS or status >= 500
+    error = context.error
+    if isinstance(error, openai.APIError) and error.code in _TRANSIENT_CODES:
+        return True
+    return _is_lost_connection(error)
+
+
+def _is_lost_connection(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    if isinstance(error, openai.APIConnectionError | ConnectionError | TimeoutError):
+        return True
+    if type(error).__module__.partition(".")[0] in _TRANSPORTS:
+        return not _LOST.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+    return _is_lost_connection(error.__cause__)
