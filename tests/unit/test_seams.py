@@ -34,6 +34,9 @@ PARAMETERS: dict[str, list[str]] = {
     "execute": ["context_wrapper"],
     "_execute_action_and_capture": ["computer", "tool_call"],
     "_call_session_method": ["method"],
+    "apply_retry_attempt_usage": ["usage", "failed_attempts"],
+    "_list_tools_with_span": ["server"],
+    "invoke_mcp_tool": ["server"],
     "run": ["data"],
 }
 
