@@ -23,7 +23,7 @@ from timestep.tables import metadata
 WORKFLOW_ID = "crash"
 
 _VOLATILE = {"created_at", "updated_at", "started_at", "completed_at", "duration_ms", "deleted_at"}
-_VOLATILE |= {"resolved_at"}
+_VOLATILE |= {"resolved_at", "sequence"}
 
 
 @dataclass
