@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from agents import Agent, Model, ModelResponse, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -330,6 +331,34 @@ def test_an_attempt_that_dies_speaking_is_followed_by_the_next(
     told = [e for e in asyncio.run(followed("retold")) if "delta" in e.data]
     assert [(e.attempt, e.position) for e in told] == [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
     assert model.asked == 2
+
+
+def test_what_an_execution_that_died_said_is_not_replayed(app: App) -> None:
+    async def before(number: int) -> None:
+        if model.asked == 1 and number == 2:
+            await asyncio.to_thread(app.until, lambda: batches(app))
+            await asyncio.to_thread(DBOS.cancel_workflow, "died")
+            await asyncio.sleep(30)
+
+    model = Speaker(["one", "two", "three"], before)
+    heard: list[list[Any]] = []
+
+    async def body() -> str:
+        heard.append(await speak(Agent(name="A", model=model)))
+        return "done"
+
+    with pytest.raises(Exception, match="cancelled"):
+        app.run(body, "died")
+    assert DBOS.resume_workflow("died").get_result(polling_interval_sec=0.02) == "done"
+    app.replay("died")
+    words = [event.delta for event in heard[0] if event.type == "response.output_text.delta"]
+    assert words == ["one", "two", "three"]
+    assert heard[1] == heard[0]
+    assert model.asked == 2
+    told = [e for e in asyncio.run(followed("died")) if "delta" in e.data]
+    assert [(e.attempt, e.position) for e in told] == [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
+    # The attempts of a step are counted by the execution that ended it.
+    assert [row["attempt"] for row in app.rows("model_responses")] == [1]
 
 
 def test_a_failed_stream_replays_what_was_said_and_how_it_failed(app: App) -> None:
