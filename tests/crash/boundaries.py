@@ -1,11 +1,13 @@
 """Names every boundary of every step of a run, and dies at the one asked for.
 
 Loaded in the process under test. A boundary's label says where it lies and of which step:
-`before`, `after` (the effect happened), `committed` (our transaction), `recorded` (DBOS's).
+`before`, `streamed` (some of what a model said is recorded), `after` (the effect happened),
+`committed` (our transaction), `recorded` (DBOS's).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from contextvars import ContextVar
@@ -37,6 +39,8 @@ class Boundaries:
         self.log = log
         self.kill_at = kill_at
         self._passed: dict[str, int] = {}
+        self.batch_written = asyncio.Event()
+        """A model waits for it in the middle of what it says, so that there is such a boundary."""
         self._file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def reach(self, label: str) -> None:
@@ -90,6 +94,10 @@ class Boundaries:
         async def committed(recorder: Recorder, owner: Any, rows: Any) -> None:
             await commit(recorder, owner, rows)
             current = _current.get() or _Current("end of run")
+            if rows.keys() == {"stream_batches"}:
+                self.reach(f"streamed {current.name}")
+                self.batch_written.set()
+                return
             if any(row["status"] == "started" for row in rows.get("tool_calls", ())):
                 self.reach(f"intended {current.name}")
                 return

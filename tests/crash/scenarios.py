@@ -65,8 +65,13 @@ class AnsweringModel(Model):
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         items = self._items(args[1])
         boundaries.effect(f"model {self.name} {len(items)}")
+        boundaries.batch_written.clear()
+        spoken = False
         async for event in ScriptedModel([self.answer(items)]).stream_response(*args, **kwargs):
             yield event
+            if not spoken:
+                spoken = True
+                await boundaries.batch_written.wait()
 
 
 def outputs(items: list[Any]) -> dict[str, Any]:

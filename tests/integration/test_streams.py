@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from agents import Agent, Model, ModelResponse, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -332,6 +333,34 @@ def test_an_attempt_that_dies_speaking_is_followed_by_the_next(
     assert model.asked == 2
 
 
+def test_what_an_execution_that_died_said_is_not_replayed(app: App) -> None:
+    async def before(number: int) -> None:
+        if model.asked == 1 and number == 2:
+            await asyncio.to_thread(app.until, lambda: batches(app))
+            await asyncio.to_thread(DBOS.cancel_workflow, "died")
+            await asyncio.sleep(30)
+
+    model = Speaker(["one", "two", "three"], before)
+    heard: list[list[Any]] = []
+
+    async def body() -> str:
+        heard.append(await speak(Agent(name="A", model=model)))
+        return "done"
+
+    with pytest.raises(Exception, match="cancelled"):
+        app.run(body, "died")
+    assert DBOS.resume_workflow("died").get_result(polling_interval_sec=0.02) == "done"
+    app.replay("died")
+    words = [event.delta for event in heard[0] if event.type == "response.output_text.delta"]
+    assert words == ["one", "two", "three"]
+    assert heard[1] == heard[0]
+    assert model.asked == 2
+    told = [e for e in asyncio.run(followed("died")) if "delta" in e.data]
+    assert [(e.attempt, e.position) for e in told] == [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
+    # The attempts of a step are counted by the execution that ended it.
+    assert [row["attempt"] for row in app.rows("model_responses")] == [1]
+
+
 def test_a_failed_stream_replays_what_was_said_and_how_it_failed(app: App) -> None:
     async def before(number: int) -> None:
         if number == 1:
@@ -389,8 +418,15 @@ def test_a_workflow_that_is_lost_while_the_model_speaks_ends_the_stream(app: App
 
 
 def test_a_consumer_that_stops_leaves_no_task(app: App) -> None:
+    left: list[str] = []
+    stopped: list[bool] = []
+
     async def before(number: int) -> None:
-        await asyncio.sleep(0.01)
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            stopped.append(True)
+            raise
 
     async def body() -> str:
         known = asyncio.all_tasks()
@@ -403,13 +439,13 @@ def test_a_consumer_that_stops_leaves_no_task(app: App) -> None:
                 break
         assert result.run_loop_task is not None
         await asyncio.wait([result.run_loop_task])
-        # The SDK's cleanup, and DBOS's watch over the step, end a moment later.
-        async with asyncio.timeout(20):
-            while left := asyncio.all_tasks() - known:
-                await asyncio.wait(left)
+        left.extend(str(task) for task in asyncio.all_tasks() - known)
         return "done"
 
     assert app.run(body) == "done"
+    # Tasks of the SDK's and of DBOS's own end a moment later.
+    assert [task for task in left if "timestep" in task] == []
+    assert stopped == [True]
     assert [row["status"] for row in app.rows("runs")] == ["cancelled"]
 
 
