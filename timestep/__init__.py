@@ -9,11 +9,12 @@ from timestep.approvals import (
     resume_workflow_sync,
     run_agent,
 )
+from timestep.attempts import idempotency_key
 from timestep.control import cancel_run, start_run
-from timestep.definitions import tool_options
 from timestep.queries import get_run, list_items, list_runs
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.sessions import DatabaseSession
+from timestep.tool_options import tool_options
 
 __all__ = [
     "DatabaseSession",
@@ -23,6 +24,7 @@ __all__ = [
     "cancel_run",
     "errors",
     "get_run",
+    "idempotency_key",
     "install",
     "list_interruptions",
     "list_items",

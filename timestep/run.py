@@ -15,6 +15,7 @@ from typing import Any
 from agents import Agent, InputGuardrailTripwireTriggered, RunState
 
 from timestep import ownership
+from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
 from timestep.deltas import difference, patched
 from timestep.errors import NotDurableError, ReplayError
@@ -125,6 +126,7 @@ class Run:
         self.checkpoint: Checkpoint | None = None
         self.models: dict[int, Any] = {}
         self.ledger: Any = None
+        self.context = ContextChanges()
         self.is_begun = False
         self.scope: Any = None
         self.stream: Any = None

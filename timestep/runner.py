@@ -22,6 +22,7 @@ from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
 from timestep import envelopes, interruptions, ownership, seams
 from timestep.calls import InDoubtError
+from timestep.context import warn
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError, ReplayError, TimestepError
@@ -166,6 +167,17 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     }
     run.agent = agent
     await run.begin(agent, values)
+    _warn_of_lost_changes(run, given, options.get("context"))
+
+
+def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
+    """Where changes of the run's context will not survive, say so once."""
+    if context is None and isinstance(given, RunState):
+        context = given._context
+    if isinstance(context, RunContextWrapper):
+        context = context.context
+    if run.parent is None or not run.parent.context.is_used(context):
+        warn(context)
 
 
 def _leave(run: Run) -> None:

@@ -49,6 +49,9 @@ class Step(ABC, Generic[T]):
     def replayed(self, row: dict[str, Any]) -> T:
         """What the step ended with, from its row; the row has no error."""
 
+    def retrace(self, row: dict[str, Any]) -> None:
+        """Do again what the step did in this process's memory, whether it ended well or not."""
+
     def is_done(self, row: dict[str, Any]) -> bool:
         """Whether the row tells an outcome."""
         return True
@@ -175,6 +178,7 @@ def _row_of(step: Step[T]) -> dict[str, Any]:
 
 
 def _replay(step: Step[T], row: dict[str, Any]) -> T:
+    step.retrace(row)
     if row["error"] is not None:
         raise envelopes.opened(row["error"])
     return step.replayed(row)

@@ -10,7 +10,6 @@ from typing import Any
 from agents import Agent, Handoff, ModelResponse, Tool
 from agents.tool import FunctionTool
 
-from timestep.definitions import is_safe_to_repeat
 from timestep.rows import (
     call_columns,
     derived,
@@ -25,6 +24,7 @@ from timestep.rows import (
 )
 from timestep.run import Call, Rows, Run
 from timestep.steps import Step, perform
+from timestep.tool_options import options_of
 from timestep.values import plain_text, storable
 
 
@@ -178,7 +178,7 @@ class _ModelStep(Step[ModelResponse]):
             **columns,
             "status": "pending" if here else "executed",
             "completed_at": not here,
-            "safe_to_repeat": is_safe_to_repeat(tool),
+            "safe_to_repeat": options_of(tool).safe_to_repeat,
         }
         return Call(id=uuid.UUID(row["id"]), row=row, position=0, number=None)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Awaitable
 from typing import Any
 
 from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
-from agents.tool import _FunctionToolInvocationResult
+from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvocationResult
 
 from timestep import calls
+from timestep.attempts import Attempts
 from timestep.calls import Asked, ToolResult
 from timestep.run import Run
 
@@ -15,17 +19,45 @@ from timestep.run import Run
 async def invoke_function_tool(
     run: Run, original: Any, *, function_tool: Any, context: Any, arguments: str
 ) -> Any:
-    async def invoke() -> ToolResult:
-        made = await original(function_tool=function_tool, context=context, arguments=arguments)
+    async def invoke(attempts: Attempts) -> ToolResult:
+        def make(tool: Any) -> Awaitable[Any]:
+            return original(function_tool=tool, context=context, arguments=arguments)  # type: ignore[no-any-return]  # untyped
+
+        if attempts.is_one:
+            made = await attempts.make(lambda: make(function_tool))
+        else:
+            made = await make(_in_attempts(function_tool, attempts))
         nested = peek_agent_tool_run_result(
             context.tool_call, scope_id=get_agent_tool_state_scope(context)
         )
         paused = bool(getattr(nested, "interruptions", None))
         return ToolResult(made.output, made.is_sdk_generated_error, is_paused=paused)
 
-    asked = Asked(function_tool, context.tool_call_id, context.tool_call, context.usage)
+    asked = Asked(function_tool, context.tool_call_id, context.tool_call, context)
     result = await calls.call_tool(run, asked, invoke)
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
+
+
+def _in_attempts(function_tool: Any, attempts: Attempts) -> Any:
+    """A copy of the tool whose body runs in attempts, inside what answers its last error."""
+    tool = copy.copy(function_tool)
+    invoker = tool.on_invoke_tool
+    if isinstance(invoker, _FailureHandlingFunctionToolInvoker):
+        body = _attempted(invoker._invoke_tool_impl, attempts)
+        handled = _FailureHandlingFunctionToolInvoker(body, invoker._on_handled_error)
+        tool.on_invoke_tool = handled.__agents_bind_function_tool__(tool)
+    else:
+        tool.on_invoke_tool = _attempted(invoker, attempts)
+    return tool
+
+
+def _attempted(invoke: Any, attempts: Attempts) -> Any:
+    # The SDK reads the annotations of an invoker to choose which context it is given.
+    @functools.wraps(invoke)
+    async def attempted(context: Any, arguments: str) -> Any:
+        return await attempts.make(lambda: invoke(context, arguments))
+
+    return attempted
 
 
 async def function_needs_approval(

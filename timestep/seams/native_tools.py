@@ -16,13 +16,16 @@ from typing import Any
 from agents.run_internal import tool_execution
 
 from timestep import calls
+from timestep.attempts import Attempts
 from timestep.calls import Asked, ToolResult
 from timestep.run import Run
 
 
 async def needs_approval(run: Run, original: Any, *args: Any) -> bool:
-    """The call's id is the last argument."""
-    return not calls.is_answered(run, args[-1]) and await original(*args)
+    """Whether a call waits for a person; its id is the last argument."""
+    if calls.is_answered(run, args[-1]):
+        return False
+    return calls.is_asked_about(run, args[-1]) or bool(await original(*args))
 
 
 async def run_local_shell(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
@@ -73,12 +76,15 @@ _computer_call: ContextVar[Any] = ContextVar("timestep_computer_call")
 def _once(run: Run, tool: Any, call: Any, given: Any, execute: Any) -> Callable[..., Any]:
     """What carries a native tool's call out, as a step of the run."""
     call_id = str(tool_execution.extract_tool_call_id(call.tool_call) or "")
-    asked = Asked(tool, call_id, call.tool_call, given["context_wrapper"].usage)
+    asked = Asked(tool, call_id, call.tool_call, given["context_wrapper"])
 
     async def executed(*args: Any) -> Any:
-        async def invoke() -> ToolResult:
+        async def body() -> Any:
             output = execute(*args)
-            return ToolResult(await output if inspect.isawaitable(output) else output, False)
+            return await output if inspect.isawaitable(output) else output
+
+        async def invoke(attempts: Attempts) -> ToolResult:
+            return ToolResult(await attempts.make(body), is_error=False)
 
         return (await calls.call_tool(run, asked, invoke)).output
 
