@@ -53,6 +53,8 @@ class ContextChanges:
     """What the calls of one run changed in its context, and what of that is brought back."""
 
     def __init__(self) -> None:
+        self.told_of: object = None
+        """The context whose losses were said in the log."""
         self._base: Fields = {}
         self._last = 0
         self._restored: set[int] = set()
@@ -81,10 +83,6 @@ class ContextChanges:
             _current.reset(token)
             _going_on.remove(use)
             self._uses.discard(use)
-
-    def is_used(self, target: object) -> bool:
-        """Whether a call is made that can change this context."""
-        return any(use.target is target for use in self._uses)
 
     def pause(self, use: Use | None, call: object) -> None:
         """A call stops for a person: what it changed until now is its change, too."""
@@ -180,7 +178,7 @@ def fields_of(context: object, instead: Fields) -> Fields:
     raise RuntimeError("the run's context changes all the time while it is read")
 
 
-def warn(context: object) -> None:
+def warn_of_losses(context: object) -> None:
     """Say in the log what changes of a run's context will not survive a recovery."""
     kind = f"{type(context).__module__}.{type(context).__qualname__}"
     if context is None:

@@ -22,7 +22,7 @@ from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
 from timestep import envelopes, interruptions, ownership, seams
 from timestep.calls import InDoubtError
-from timestep.context import warn
+from timestep.context import warn_of_losses
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError, ReplayError, TimestepError
@@ -176,8 +176,9 @@ def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
         context = given._context
     if isinstance(context, RunContextWrapper):
         context = context.context
-    if run.parent is None or not run.parent.context.is_used(context):
-        warn(context)
+    run.context.told_of = context
+    if run.parent is None or run.parent.context.told_of is not context:
+        warn_of_losses(context)
 
 
 def _leave(run: Run) -> None:

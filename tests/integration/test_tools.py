@@ -356,12 +356,12 @@ def test_guardrails_of_a_tool_decide_alike_on_replay(app: App, kind: str) -> Non
         else {"tool_output_guardrails": [tool_output_guardrail(check)]}
     )
 
-    @function_tool(**guards)
+    @function_tool(**guards)  # type: ignore[untyped-decorator]  # options as a dict
     async def allowed() -> str:
         made.append("allowed")
         return "fine"
 
-    @function_tool(**guards)
+    @function_tool(**guards)  # type: ignore[untyped-decorator]  # options as a dict
     async def refused() -> str:
         made.append("refused")
         return "secret"
@@ -391,7 +391,7 @@ def test_a_guardrail_of_a_tool_that_raises_ends_the_run_alike(app: App, kind: st
         else {"tool_output_guardrails": [tool_output_guardrail(check)]}
     )
 
-    @function_tool(**guards)
+    @function_tool(**guards)  # type: ignore[untyped-decorator]  # options as a dict
     async def guarded() -> str:
         return "done"
 

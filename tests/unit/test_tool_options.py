@@ -60,7 +60,7 @@ def test_an_option_that_does_nothing_for_the_tool_is_refused() -> None:
     local = LocalShellTool(executor=lambda request: "")
     with pytest.raises(ValueError, match="wrap it in a @function_tool"):
         timestep.tool_options(safe_to_repeat=False)(local)
-    computer: Any = ComputerTool(computer=lambda run_context: object())  # type: ignore[arg-type,return-value]  # never made
+    computer: Any = ComputerTool(computer=lambda run_context: object())
     with pytest.raises(ValueError, match="ComputerTool"):
         timestep.tool_options(safe_to_repeat=False)(computer)
     with pytest.raises(ValueError, match="as_workflow"):
