@@ -168,9 +168,11 @@ class _CallStep(Step[ToolResult]):
         recorded = run.recorded("tool_calls", call.id)
         self.intents = recorded["intents"] if recorded is not None else 0
         self.is_unknown = is_in_doubt(run, call)
+        self.pause_id = derived(call.id, f"pause:{call.pauses}")
+        self.pauses_again = run.recorded("step_values", self.pause_id) is not None
 
     def is_done(self, row: dict[str, Any]) -> bool:
-        return row["status"] in ("executed", "failed")
+        return not self.pauses_again and row["status"] in ("executed", "failed")
 
     def is_paused(self, value: ToolResult) -> bool:
         return value.is_paused
@@ -191,10 +193,21 @@ class _CallStep(Step[ToolResult]):
         if self.run.control_error is not None:
             raise self.run.control_error
         if result.is_paused:
-            self.run.context.pause(self.use, self.id)
+            await self._pause()
         result = result._replace(output=survives(result.output))
         self.show(result)
         return result
+
+    async def _pause(self) -> None:
+        """Record that the call paused: each later execution must pause here, too.
+
+        The numbers that are drawn when the run goes on depend on it.
+        """
+        self.run.context.pause(self.use, self.id)
+        self.call.pauses += 1
+        if not self.pauses_again:
+            row = {"id": str(self.pause_id), "run_id": str(self.run.id), "name": "pause"}
+            await self.run.commit({"step_values": [row]})
 
     def _may_call_again(self, decision: dict[str, Any] | None) -> bool:
         """Whether a person has looked at the newest intent and said to call again."""

@@ -254,11 +254,12 @@ class _Values:
             object.__setattr__(self._context, name, value)
 
     def _store_for(self, name: str) -> MutableMapping[str, Any]:
-        stores = self._stores()
-        known = [store for store in stores if name in store]
-        if known or name in type(self._context).model_fields:
-            return known[0] if known else stores[0]
-        return stores[-1]
+        model = self._context
+        if name in type(model).model_fields:
+            return vars(model)
+        others = (model.__pydantic_private__, model.__pydantic_extra__)
+        store = others[0] if name.startswith("_") else others[1]
+        return vars(model) if store is None else store  # type: ignore[no-any-return]  # of Any
 
     def remove(self, name: str) -> None:
         if isinstance(self._context, dict):

@@ -53,6 +53,8 @@ class Call:
     numbered_checks: tuple[tuple[str, int], ...] = ()
     asked: int = 0
     """How many questions about it were asked in this execution."""
+    pauses: int = 0
+    """How often it paused in this execution, because a run inside it asked a question."""
     question: str | None = None
     """The newest of them."""
     output: dict[str, Any] | None = None
@@ -388,12 +390,29 @@ _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
-    """The recorded usage of the runs inside a step that the run's own usage includes."""
+    """The recorded usage of the runs inside a step that the run's own usage includes.
+
+    Without what those runs have counted in this execution, before the step paused.
+    """
     rows = run.journal.get("nested_usage", {}).values()
     inside = {str(uuid.uuid5(_NAMESPACE, f"{step_id}:{count}")) for count in range(len(rows))}
     while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
         inside |= more
-    return [restored(row["usage"]) for row in rows if row["run_id"] in inside]
+    counted = _counted(run)
+    return [
+        restored(row["usage"])
+        for row in rows
+        if row["run_id"] in inside and row["id"] not in counted
+    ]
+
+
+def _counted(run: Run) -> set[str]:
+    """The answers that the runs inside a run have seen in this execution."""
+    seen: set[str] = set()
+    for child in run.children.values():
+        seen |= {str(derived(child.id, f"response:{n + 1}")) for n in range(child.responses)}
+        seen |= _counted(child)
+    return seen
 
 
 def current_run() -> Run | None:

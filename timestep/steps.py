@@ -32,6 +32,8 @@ class Step(ABC, Generic[T]):
     number: StepReservation | None
     usage: object | None = None
     """Where the SDK counts what the step uses, if runs inside it add to that."""
+    pauses_again = False
+    """Whether it paused here in an earlier execution: it pauses again, and has no effect."""
 
     @abstractmethod
     async def effect(self) -> T:
@@ -185,7 +187,8 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    await step.run.hold_if_decided(step.name)
+    if not step.pauses_again:
+        await step.run.hold_if_decided(step.name)
     started = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):

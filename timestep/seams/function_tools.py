@@ -7,7 +7,11 @@ import functools
 from collections.abc import Awaitable
 from typing import Any
 
-from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
+from agents.agent_tool_state import (
+    drop_agent_tool_run_result,
+    get_agent_tool_state_scope,
+    peek_agent_tool_run_result,
+)
 from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvocationResult
 
 from timestep import calls
@@ -27,14 +31,19 @@ async def invoke_function_tool(
             made = await attempts.make(lambda: make(function_tool))
         else:
             made = await make(_in_attempts(function_tool, attempts))
-        nested = peek_agent_tool_run_result(
-            context.tool_call, scope_id=get_agent_tool_state_scope(context)
-        )
-        paused = bool(getattr(nested, "interruptions", None))
-        return ToolResult(made.output, made.is_sdk_generated_error, is_paused=paused)
+        return ToolResult(made.output, made.is_sdk_generated_error, is_paused=is_waiting())
+
+    def is_waiting() -> bool:
+        nested = peek_agent_tool_run_result(context.tool_call, scope_id=scope_id)
+        return bool(getattr(nested, "interruptions", None))
+
+    scope_id = get_agent_tool_state_scope(context)
 
     asked = Asked(function_tool, context.tool_call_id, context.tool_call, context)
     result = await calls.call_tool(run, asked, invoke)
+    if not result.is_paused and is_waiting():
+        # Replayed: the tool's own code, which lets go of the run that waited, was not run.
+        drop_agent_tool_run_result(context.tool_call, scope_id=scope_id)
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
 
 
