@@ -254,12 +254,12 @@ class _Values:
             object.__setattr__(self._context, name, value)
 
     def _store_for(self, name: str) -> MutableMapping[str, Any]:
-        model = self._context
+        model: BaseModel = self._context
         if name in type(model).model_fields:
             return vars(model)
         others = (model.__pydantic_private__, model.__pydantic_extra__)
-        store = others[0] if name.startswith("_") else others[1]
-        return vars(model) if store is None else store  # type: ignore[no-any-return]  # of Any
+        found: MutableMapping[str, Any] | None = others[0 if name.startswith("_") else 1]
+        return vars(model) if found is None else found
 
     def remove(self, name: str) -> None:
         if isinstance(self._context, dict):

@@ -52,6 +52,11 @@ def options_of(tool: object) -> ToolOptions:
     return found if isinstance(found, ToolOptions) else _DEFAULT
 
 
+def keep_options(tool: object, copied: object) -> None:
+    """Give a tool that was made of another the other's options."""
+    vars(copied)[_ATTRIBUTE] = options_of(tool)
+
+
 def tool_options(
     *,
     safe_to_repeat: bool = True,
