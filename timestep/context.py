@@ -100,16 +100,16 @@ class ContextChanges:
             return {}
         now = fields_of(use.target, self._base)
         if use.is_shared or use.since is not None:
-            change = _whole_keys(self._base if use.since is None else use.since, now)
+            delta = whole_keys(self._base if use.since is None else use.since, now)
         else:
-            change = difference(self._base, now)
+            delta = difference(self._base, now)
         self._base = now
-        if not change:
+        if not delta:
             return {}
         positions = [row["context_position"] or 0 for row in recorded]
         self._last = max([self._last, *positions]) + 1
         self._restored.add(self._last)
-        return {"context_change": kept_exactly(change), "context_position": self._last}
+        return {"context_change": kept_exactly(delta), "context_position": self._last}
 
     def restore(
         self, target: object, row: dict[str, Any], recorded: Iterable[dict[str, Any]]
@@ -128,24 +128,10 @@ class ContextChanges:
                 self._restored.add(position)
                 self._change(target, restored(rows[position]["context_change"]))
 
-    def _change(self, target: object, change: dict[str, Any]) -> None:
-        before = fields_of(target, {})
-        try:
-            after = patched(before, change)
-            base = patched(self._base, change) if self._uses else self._base
-        except (LookupError, TypeError) as error:
-            raise ReplayError(
-                f"the run's context ({type(target).__name__}) is not what it was when a tool "
-                f"changed it, so the change cannot be made again ({error!r}): start the run with "
-                "the same context in every execution of its workflow"
-            ) from error
-        self._base = base
-        values = _Values(target)
-        for name in change.get("unset", ()):
-            values.remove(name)
-        for name in after:
-            if name not in before or any(name in change.get(kind, ()) for kind in _KINDS):
-                values.set(name, decode(after[name]))
+    def _change(self, target: object, delta: dict[str, Any]) -> None:
+        change(target, delta)
+        if self._uses:
+            self._base = patched(self._base, delta)
 
 
 _KINDS = ("set", "extend", "change")
@@ -178,6 +164,29 @@ def fields_of(context: object, instead: Fields) -> Fields:
     raise RuntimeError("the run's context changes all the time while it is read")
 
 
+def change(context: object, delta: dict[str, Any]) -> None:
+    """Change a context in place.
+
+    Raises:
+        ReplayError: The context is not what the change was made in.
+    """
+    before = fields_of(context, {})
+    try:
+        after = patched(before, delta)
+    except (LookupError, TypeError) as error:
+        raise ReplayError(
+            f"the run's context ({type(context).__name__}) is not what it was when a tool "
+            f"changed it, so the change cannot be made again ({error!r}): start the run with "
+            "the same context in every execution of its workflow"
+        ) from error
+    values = _Values(context)
+    for name in delta.get("unset", ()):
+        values.remove(name)
+    for name in after:
+        if any(name in delta.get(kind, ()) for kind in _KINDS):
+            values.set(name, decode(after[name]))
+
+
 def warn_of_losses(context: object) -> None:
     """Say in the log what changes of a run's context will not survive a recovery."""
     kind = f"{type(context).__module__}.{type(context).__qualname__}"
@@ -205,7 +214,7 @@ def warn_of_losses(context: object) -> None:
         )
 
 
-def _whole_keys(old: Fields, new: Fields) -> dict[str, Any]:
+def whole_keys(old: Fields, new: Fields) -> dict[str, Any]:
     """What changed, as whole keys: where calls overlap, no part of a key is one call's alone."""
     delta = difference(old, new)
     changed = [name for name in new if any(name in delta.get(kind, ()) for kind in _KINDS)]

@@ -69,6 +69,8 @@ class StepScope:
     id: uuid.UUID
     usage: object | None = None
     """Where the SDK counts what a call uses."""
+    owner: ownership.Owner | None = None
+    """The workflow that the step made of itself, where it did."""
     nested: int = 0
     changes: int = 0
     """How often a session was changed in it."""
@@ -435,8 +437,10 @@ def entered(run: Run | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def inside_step(run: Run, id_: uuid.UUID, usage: object | None) -> Iterator[None]:
-    token = _step.set(StepScope(run, id_, usage))
+def inside_step(
+    run: Run, id_: uuid.UUID, usage: object | None, owner: ownership.Owner | None = None
+) -> Iterator[None]:
+    token = _step.set(StepScope(run, id_, usage, owner))
     try:
         yield
     finally:
@@ -460,8 +464,7 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
     if ownership.in_step():
         enclosing = _step.get()
         if enclosing is not None and enclosing.run.owner == scope.owner:
-            count, enclosing.nested = enclosing.nested, enclosing.nested + 1
-            key, parent = f"{enclosing.id}:{count}", enclosing.run
+            key, parent = _nested_key(enclosing), enclosing.run
         else:
             step = ownership.step_key()
             key, parent = f"{':'.join(map(str, step))}:{scope.next_nested(step)}", None
@@ -478,16 +481,27 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
         return nested
     numbers = _lane(scope).numbers
     number = numbers.draw().step_id
+    call = _step.get()
+    if call is not None and call.owner != scope.owner:
+        call = None
     run = Run(
         recorder=recorder,
         owner=scope.owner,
-        key=f"{workflow_id}:{number}",
+        key=f"{workflow_id}:{number}" if call is None else _nested_key(call),
         workflow_step=number,
-        parent=None,
+        parent=None if call is None else call.run,
         numbers=numbers,
     )
     scope.runs.append(run)
+    if run.parent is not None:
+        run.parent.children[run.id] = run
     return run
+
+
+def _nested_key(step: StepScope) -> str:
+    """What tells a run inside a step from those that the step started before."""
+    count, step.nested = step.nested, step.nested + 1
+    return f"{step.id}:{count}"
 
 
 def _lane(scope: ownership.WorkflowScope) -> Lane:

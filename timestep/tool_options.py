@@ -156,6 +156,8 @@ def _check_fits(options: ToolOptions, tool: object) -> None:
         )
     if options.as_workflow and not isinstance(tool, FunctionTool):
         raise ValueError(f"as_workflow is for function tools, not for a {kind}")
+    if options.as_workflow and getattr(tool, "_is_agent_tool", False):
+        raise ValueError("as_workflow is not for an agent as a tool, which is durable without it")
 
 
 def _runs_in_a_thread(tool: object) -> bool:

@@ -14,10 +14,11 @@ from agents.agent_tool_state import (
 )
 from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvocationResult
 
-from timestep import calls
+from timestep import calls, tool_workflows
 from timestep.attempts import Attempts
 from timestep.calls import Asked, ToolResult
 from timestep.run import Run
+from timestep.tool_options import options_of
 
 
 async def invoke_function_tool(
@@ -39,8 +40,12 @@ async def invoke_function_tool(
 
     scope_id = get_agent_tool_state_scope(context)
 
+    async def invoke_apart(attempts: Attempts) -> ToolResult:
+        return await tool_workflows.make_call(run, context, attempts, invoke)
+
     asked = Asked(function_tool, context.tool_call_id, context.tool_call, context)
-    result = await calls.call_tool(run, asked, invoke)
+    is_apart = options_of(function_tool).as_workflow
+    result = await calls.call_tool(run, asked, invoke_apart if is_apart else invoke)
     if not result.is_paused and is_waiting():
         # Replayed: the tool's own code, which lets go of the run that waited, was not run.
         drop_agent_tool_run_result(context.tool_call, scope_id=scope_id)
