@@ -65,6 +65,9 @@ ALTER TABLE model_responses DROP CONSTRAINT IF EXISTS model_responses_run_id_ord
 ALTER TABLE model_responses ADD CONSTRAINT model_responses_run_id_ordinal_attempt_key
     UNIQUE (run_id, ordinal, attempt);
 
+-- How often the body of a call's tool ran: its step holds every attempt.
+ALTER TABLE tool_calls ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 0;
+
 -- What a tool's call changed in the run's context, and which change of the run it was.
 ALTER TABLE tool_calls ADD COLUMN IF NOT EXISTS context_change jsonb;
 ALTER TABLE tool_calls ADD COLUMN IF NOT EXISTS context_position integer;

@@ -10,11 +10,12 @@ from timestep.approvals import (
     run_agent,
 )
 from timestep.control import cancel_run, start_run
-from timestep.definitions import tool_options
 from timestep.following import RunEvent, follow
 from timestep.queries import get_run, list_items, list_runs
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.sessions import DatabaseSession
+from timestep.tool_attempts import idempotency_key
+from timestep.tool_options import tool_options
 
 __all__ = [
     "DatabaseSession",
@@ -26,6 +27,7 @@ __all__ = [
     "errors",
     "follow",
     "get_run",
+    "idempotency_key",
     "install",
     "list_interruptions",
     "list_items",

@@ -8,14 +8,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from agents import RunContextWrapper
 from agents.items import ItemHelpers
 from agents.tool import FunctionTool, Tool
-from agents.usage import Usage, deserialize_usage
+from agents.usage import deserialize_usage
 
-from timestep.definitions import is_safe_to_repeat
+from timestep.context import Use
 from timestep.rows import call_columns, derived, raw
 from timestep.run import Call, Rows, Run, nested_usage
 from timestep.steps import Step, perform
+from timestep.tool_attempts import Attempts
+from timestep.tool_options import options_of
 from timestep.values import decode, encode, exact_text, restored, storable, survives
 
 
@@ -36,6 +39,9 @@ class InDoubtError(BaseException):
         self.call = call
 
 
+Invoke = Callable[[Attempts], Awaitable[ToolResult]]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A call as the SDK's loop makes it."""
@@ -44,19 +50,17 @@ class Asked:
     call_id: str
     item: Any
     """The provider's item that asked for it."""
-    usage: Usage
-    """Where the SDK counts what the call uses."""
+    wrapper: RunContextWrapper[Any]
+    """The run's context, and where the SDK counts what the call uses."""
 
 
-async def call_tool(
-    run: Run, asked: Asked, invoke: Callable[[], Awaitable[ToolResult]]
-) -> ToolResult:
+async def call_tool(run: Run, asked: Asked, invoke: Invoke) -> ToolResult:
     """The outcome of a call, made once.
 
     Args:
         run: The run that makes it.
         asked: Which call.
-        invoke: Makes the call.
+        invoke: Makes the call, in attempts.
     """
     waiting = run.calls.get(asked.call_id)
     call = waiting.popleft() if waiting else _unexpected(run, asked)
@@ -136,30 +140,39 @@ def doubt_id(run: Run, call: Call) -> uuid.UUID:
     return derived(call.id, f"in_doubt:{row['intents'] if row is not None else 0}")
 
 
+_NOTHING_KNOWN: dict[str, Any] = {
+    "output": None,
+    "output_text": None,
+    "error": None,
+    "is_error": False,
+    "context_change": None,
+    "context_position": None,
+}
+
+
 class _CallStep(Step[ToolResult]):
     table = "tool_calls"
 
-    def __init__(
-        self,
-        run: Run,
-        call: Call,
-        asked: Asked,
-        invoke: Callable[[], Awaitable[ToolResult]],
-    ) -> None:
+    def __init__(self, run: Run, call: Call, asked: Asked, invoke: Invoke) -> None:
         self.run = run
         self.call = call
         self.asked = asked
-        self.usage = asked.usage
+        self.usage = asked.wrapper.usage
         self.invoke = invoke
+        self.options = options_of(asked.tool)
+        self.attempts = Attempts(asked.tool.name, self.options, str(call.id))
+        self.use: Use | None = None
         self.id = call.id
         self.number = call.number
         self.name = f"tool: {asked.tool.name} ({asked.call_id})"
         recorded = run.recorded("tool_calls", call.id)
         self.intents = recorded["intents"] if recorded is not None else 0
         self.is_unknown = is_in_doubt(run, call)
+        self.pause_id = derived(call.id, f"pause:{call.pauses}")
+        self.pauses_again = run.recorded("step_values", self.pause_id) is not None
 
     def is_done(self, row: dict[str, Any]) -> bool:
-        return row["status"] in ("executed", "failed")
+        return not self.pauses_again and row["status"] in ("executed", "failed")
 
     def is_paused(self, value: ToolResult) -> bool:
         return value.is_paused
@@ -170,17 +183,31 @@ class _CallStep(Step[ToolResult]):
             supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
             self.show(supplied)
             return supplied
-        if not is_safe_to_repeat(self.asked.tool):
+        if not self.options.safe_to_repeat:
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
             self.intents += 1
             await self.run.commit({"tool_calls": [self._noted("started", started_at=True)]})
-        result = await self.invoke()
+        with self.run.context.used(self.asked.wrapper.context, self.id) as self.use:
+            result = await self.invoke(self.attempts)
         if self.run.control_error is not None:
             raise self.run.control_error
+        if result.is_paused:
+            await self._pause()
         result = result._replace(output=survives(result.output))
         self.show(result)
         return result
+
+    async def _pause(self) -> None:
+        """Record that the call paused: each later execution must pause here, too.
+
+        The numbers that are drawn when the run goes on depend on it.
+        """
+        self.run.context.pause(self.use, self.id)
+        self.call.pauses += 1
+        if not self.pauses_again:
+            row = {"id": str(self.pause_id), "run_id": str(self.run.id), "name": "pause"}
+            await self.run.commit({"step_values": [row]})
 
     def _may_call_again(self, decision: dict[str, Any] | None) -> bool:
         """Whether a person has looked at the newest intent and said to call again."""
@@ -196,6 +223,7 @@ class _CallStep(Step[ToolResult]):
             output_text=exact_text(encoded),
             is_error=value.is_error,
             duration_ms=duration_ms,
+            **self._context_change(),
         )
         if self.call.output is None:
             # The SDK makes the item of what the tool gave; it is recorded with the next step.
@@ -216,8 +244,18 @@ class _CallStep(Step[ToolResult]):
             completed_at=True,
             error=storable(dict(envelope)),
             duration_ms=duration_ms,
+            **self._context_change(),
         )
         return {"tool_calls": [row]}
+
+    def _context_change(self) -> dict[str, Any]:
+        return self.run.context.taken(self.use, self._recorded_calls())
+
+    def _recorded_calls(self) -> list[dict[str, Any]]:
+        return list(self.run.journal.get("tool_calls", {}).values())
+
+    def retrace(self, row: dict[str, Any]) -> None:
+        self.run.context.restore(self.asked.wrapper.context, row, self._recorded_calls())
 
     def replayed(self, row: dict[str, Any]) -> ToolResult:
         exact = row["output_text"]
@@ -226,7 +264,7 @@ class _CallStep(Step[ToolResult]):
         self.show(result)
         for usage in nested_usage(self.run, self.id):
             # The runs inside the call are not replayed; what they used was counted here.
-            self.asked.usage.add(deserialize_usage(usage))
+            self.asked.wrapper.usage.add(deserialize_usage(usage))
         return result
 
     def _noted(self, status: str, **columns: Any) -> dict[str, Any]:
@@ -235,8 +273,9 @@ class _CallStep(Step[ToolResult]):
         The SDK may come to the call again in this execution, when another call of the turn
         is asked about once more.
         """
-        row = {**self.call.row, "status": status, "intents": self.intents, **columns}
-        known = {"output": None, "output_text": None, "error": None, "is_error": False, **row}
+        counts = {"intents": self.intents, "attempts": self.attempts.made}
+        row = {**self.call.row, "status": status, **counts, **columns}
+        known = {**_NOTHING_KNOWN, **row}
         self.run.journal.setdefault("tool_calls", {})[str(self.id)] = known
         return row
 
@@ -270,7 +309,7 @@ def _unexpected(run: Run, asked: Asked) -> Call:
         "model_response_id": None,
         "turn": run.turn,
         **columns,
-        "safe_to_repeat": is_safe_to_repeat(asked.tool),
+        "safe_to_repeat": options_of(asked.tool).safe_to_repeat,
     }
     call = Call(id=call_id, row=row, position=run.next_position(), number=run.draw())
     run.turn_calls.append(call)

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +23,7 @@ from agents.handoffs import handoff
 from agents.tool import FunctionTool
 from pydantic import TypeAdapter
 
+from timestep.tool_options import options_of
 from timestep.values import Json, plain_text, storable
 
 _NAMESPACE = uuid.UUID("6f2d7d55-6b0e-5f0a-9a53-2f6f6a1c7d10")
@@ -229,7 +230,7 @@ def _tool_row(tool: Tool) -> Row:
         "params_json_schema": None,
         "strict": None,
         "needs_approval": "never",
-        "safe_to_repeat": is_safe_to_repeat(tool),
+        "safe_to_repeat": options_of(tool).safe_to_repeat,
         "config": {},
     }
     guardrails: Json = []
@@ -264,40 +265,6 @@ def tool_type(tool: Tool) -> str:
         .strip("_")
         .replace("m_c_p", "mcp")
     )
-
-
-def is_safe_to_repeat(tool: object) -> bool:
-    """Whether a call whose outcome is unknown may simply be made again (`tool_options`)."""
-    return bool(getattr(tool, "timestep_safe_to_repeat", True))
-
-
-def tool_options(*, safe_to_repeat: bool = True) -> Callable[[FunctionTool], FunctionTool]:
-    """How a tool's calls are made durable. Decorates what `@function_tool` returns.
-
-        @timestep.tool_options(safe_to_repeat=False)
-        @function_tool
-        def refund(order: str, cents: int) -> str: ...
-
-    Args:
-        safe_to_repeat: False for a tool whose effect must not happen twice. An intent is
-            committed before each of its calls; if the process dies before the outcome is
-            known, the call is not made again: the run stops and asks a person.
-
-    Raises:
-        TypeError: What is decorated is not a function tool.
-    """
-
-    def mark(tool: FunctionTool) -> FunctionTool:
-        if not isinstance(tool, FunctionTool):
-            raise TypeError(
-                f"tool_options() decorates what @function_tool returns, not {tool!r}: "
-                "put it above @function_tool"
-            )
-        # In the tool's own dictionary, so that the SDK's copies of the tool keep it.
-        vars(tool)["timestep_safe_to_repeat"] = safe_to_repeat
-        return tool
-
-    return mark
 
 
 def _guardrail_row(guardrail: RunGuardrail) -> Row:

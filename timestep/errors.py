@@ -9,6 +9,7 @@
     │   ├── MigrationError          the schema cannot be brought to this version
     │   └── EmbeddedDatabaseError   the embedded PostgreSQL cannot start
     ├── NotInWorkflowError
+    ├── NotInToolCallError
     ├── NotDurableError             this agent or call cannot be made durable
     ├── EntrypointError             an entrypoint cannot be used
     │   ├── UnknownEntrypointError
@@ -70,6 +71,10 @@ class EmbeddedDatabaseError(DatabaseError):
 
 class NotInWorkflowError(TimestepError):
     """DurableRunner works inside a DBOS workflow: decorate the caller with @DBOS.workflow()."""
+
+
+class NotInToolCallError(TimestepError):
+    """idempotency_key() works in the body of a tool that a durable run calls."""
 
 
 class NotDurableError(TimestepError):

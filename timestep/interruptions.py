@@ -46,18 +46,20 @@ async def record(
     """
     run.interrupted_calls = frozenset(call_id(item) for item in result.interruptions)
     rows: Rows = {"interruptions": [], "tool_calls": []}
+    asked = []
     for item in result.interruptions:
         found = call_of(run, item)
-        if found is None or found[0] is not run:
-            continue  # Asked by a run inside this one, which recorded it.
-        if doubted is None or any(found[1] is call for call in doubted):
-            _ask(run, found[1], item, rows)
-    asked = [row["id"] for row in rows["interruptions"]]
-    if asked and all(id_ in run.journal.get("interruptions", {}) for id_ in asked):
+        if found is None:
+            continue
+        if found[0] is not run:
+            # Asked by a run inside this one, which recorded it.
+            asked.append(str(found[1].question))
+        elif doubted is None or any(found[1] is call for call in doubted):
+            asked.append(_ask(run, found[1], item, rows))
+    state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
+    if asked and run.recorded("run_states", state_id) is not None:
         return
-    state = run.ledger.checkpoint(run, result.to_state)
-    if state is not None:
-        state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
+    if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
         rows["run_states"] = [run.state_row("interrupted", state, state_id)]
     rows["runs"] = [
         {
@@ -70,11 +72,12 @@ async def record(
     await run.commit(rows)
 
 
-def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> None:
+def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
+    """The id of the question about a call, whose rows are added."""
     question = next_question(run, call)
     call.asked += 1
     if question is not None:
-        id_, reason = question["id"], question["reason"]
+        id_, reason = str(question["id"]), question["reason"]
     elif is_in_doubt(run, call):
         id_, reason = str(doubt_id(run, call)), "in_doubt"
         recorded = run.recorded("tool_calls", call.id) or {}
@@ -99,6 +102,7 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> None:
             "arguments": storable(arguments_of(document)),
         }
     )
+    return id_
 
 
 async def settle(run: Run, state: RunState[Any]) -> None:

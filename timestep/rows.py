@@ -143,15 +143,29 @@ def is_made_here(item: Row) -> bool:
     return item.get("type") in _RUN_HERE
 
 
+_TOOL_NAMES = {"computer_call": "computer_use_preview"}
+"""The SDK's names of tools whose calls have another."""
+
+
 def call_columns(item: Row) -> Row:
     """The columns of `tool_calls` that a provider's item tells."""
     kind = str(item.get("type"))
-    return {
+    name = item.get("name") or _TOOL_NAMES.get(kind, kind.removesuffix("_call"))
+    columns: Row = {
         "call_id": plain_text(str(item.get("call_id") or item.get("id") or "")),
-        "tool_name": plain_text(str(item.get("name") or kind.removesuffix("_call"))),
+        "tool_name": plain_text(str(name)),
         "tool_type": "function" if kind == "function_call" else kind.removesuffix("_call"),
         "arguments": storable(arguments_of(item)),
     }
+    if not is_made_here(item):
+        columns["output"] = storable(_provider_output(item))
+    return columns
+
+
+def _provider_output(item: Row) -> Json:
+    """What a call gave that the provider made itself, as far as its item tells."""
+    told = (item.get(name) for name in ("output", "outputs", "results", "result"))
+    return next((output for output in told if output is not None), None)
 
 
 def arguments_of(item: Row) -> Json:

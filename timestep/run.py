@@ -15,6 +15,7 @@ from typing import Any
 from agents import Agent, InputGuardrailTripwireTriggered, RunState, Usage
 
 from timestep import ownership
+from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
 from timestep.deltas import difference, patched
 from timestep.errors import NotDurableError, ReplayError
@@ -64,6 +65,8 @@ class Call:
     numbered_checks: tuple[tuple[str, int], ...] = ()
     asked: int = 0
     """How many questions about it were asked in this execution."""
+    pauses: int = 0
+    """How often it paused in this execution, because a run inside it asked a question."""
     question: str | None = None
     """The newest of them."""
     output: dict[str, Any] | None = None
@@ -78,6 +81,8 @@ class StepScope:
     id: uuid.UUID
     usage: object | None = None
     """Where the SDK counts what a call uses."""
+    owner: ownership.Owner | None = None
+    """The workflow that the step made of itself, where it did."""
     nested: int = 0
     changes: int = 0
     """How often a session was changed in it."""
@@ -137,6 +142,7 @@ class Run:
         self.checkpoint: Checkpoint | None = None
         self.models: dict[int, Any] = {}
         self.ledger: Any = None
+        self.context = ContextChanges()
         self.is_begun = False
         self.scope: Any = None
         self.stream: Any = None
@@ -409,12 +415,29 @@ _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
-    """The recorded usage of the runs inside a step that the run's own usage includes."""
+    """The recorded usage of the runs inside a step that the run's own usage includes.
+
+    Without what those runs have counted in this execution, before the step paused.
+    """
     rows = run.journal.get("nested_usage", {}).values()
     inside = {str(uuid.uuid5(_NAMESPACE, f"{step_id}:{count}")) for count in range(len(rows))}
     while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
         inside |= more
-    return [restored(row["usage"]) for row in rows if row["run_id"] in inside]
+    counted = _counted(run)
+    return [
+        restored(row["usage"])
+        for row in rows
+        if row["run_id"] in inside and row["id"] not in counted
+    ]
+
+
+def _counted(run: Run) -> set[str]:
+    """The answers that the runs inside a run have seen in this execution."""
+    seen: set[str] = set()
+    for child in run.children.values():
+        seen |= {str(derived(child.id, f"response:{n + 1}")) for n in range(child.responses)}
+        seen |= _counted(child)
+    return seen
 
 
 def current_run() -> Run | None:
@@ -437,8 +460,10 @@ def entered(run: Run | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def inside_step(run: Run, id_: uuid.UUID, usage: object | None) -> Iterator[None]:
-    token = _step.set(StepScope(run, id_, usage))
+def inside_step(
+    run: Run, id_: uuid.UUID, usage: object | None, owner: ownership.Owner | None = None
+) -> Iterator[None]:
+    token = _step.set(StepScope(run, id_, usage, owner))
     try:
         yield
     finally:
@@ -462,8 +487,7 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
     if ownership.in_step():
         enclosing = _step.get()
         if enclosing is not None and enclosing.run.owner == scope.owner:
-            count, enclosing.nested = enclosing.nested, enclosing.nested + 1
-            key, parent = f"{enclosing.id}:{count}", enclosing.run
+            key, parent = _nested_key(enclosing), enclosing.run
         else:
             step = ownership.step_key()
             key, parent = f"{':'.join(map(str, step))}:{scope.next_nested(step)}", None
@@ -480,16 +504,27 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
         return nested
     numbers = _lane(scope).numbers
     number = numbers.draw().step_id
+    call = _step.get()
+    if call is not None and call.owner != scope.owner:
+        call = None
     run = Run(
         recorder=recorder,
         owner=scope.owner,
-        key=f"{workflow_id}:{number}",
+        key=f"{workflow_id}:{number}" if call is None else _nested_key(call),
         workflow_step=number,
-        parent=None,
+        parent=None if call is None else call.run,
         numbers=numbers,
     )
     scope.runs.append(run)
+    if run.parent is not None:
+        run.parent.children[run.id] = run
     return run
+
+
+def _nested_key(step: StepScope) -> str:
+    """What tells a run inside a step from those that the step started before."""
+    count, step.nested = step.nested, step.nested + 1
+    return f"{step.id}:{count}"
 
 
 def _lane(scope: ownership.WorkflowScope) -> Lane:

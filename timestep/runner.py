@@ -22,6 +22,7 @@ from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
 from timestep import connections, envelopes, interruptions, ownership, seams
 from timestep.calls import InDoubtError
+from timestep.context import warn_of_losses
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError, ReplayError, TimestepError
@@ -166,6 +167,18 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     }
     run.agent = agent
     await run.begin(agent, values)
+    _warn_of_lost_changes(run, given, options.get("context"))
+
+
+def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
+    """Where changes of the run's context will not survive, say so once."""
+    if context is None and isinstance(given, RunState):
+        context = given._context
+    if isinstance(context, RunContextWrapper):
+        context = context.context
+    run.context.told_of = context
+    if run.parent is None or run.parent.context.told_of is not context:
+        warn_of_losses(context)
 
 
 def _leave(run: Run) -> None:

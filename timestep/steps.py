@@ -34,6 +34,8 @@ class Step(ABC, Generic[T]):
     """Where the SDK counts what the step uses, if runs inside it add to that."""
     may_follow_end: bool = False
     """Whether it is still to be done when the record holds what ended the run."""
+    pauses_again = False
+    """Whether it paused here in an earlier execution: it pauses again, and has no effect."""
 
     @abstractmethod
     async def effect(self) -> T:
@@ -50,6 +52,9 @@ class Step(ABC, Generic[T]):
     @abstractmethod
     def replayed(self, row: dict[str, Any]) -> T:
         """What the step ended with, from its row; the row has no error."""
+
+    def retrace(self, row: dict[str, Any]) -> None:
+        """Do again what the step did in this process's memory, whether it ended well or not."""
 
     def is_done(self, row: dict[str, Any]) -> bool:
         """Whether the row tells an outcome."""
@@ -181,13 +186,14 @@ def _row_of(step: Step[T]) -> dict[str, Any]:
 
 
 def _replay(step: Step[T], row: dict[str, Any]) -> T:
+    step.retrace(row)
     if row["error"] is not None:
         raise envelopes.opened(row["error"])
     return step.replayed(row)
 
 
 async def _execute(step: Step[T]) -> T:
-    if not step.may_follow_end:
+    if not (step.may_follow_end or step.pauses_again):
         await step.run.hold_if_decided(step.name)
     started = time.monotonic()
     try:

@@ -11,7 +11,6 @@ from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
 from timestep.attempts import Attempts
-from timestep.definitions import is_safe_to_repeat
 from timestep.rows import (
     call_columns,
     derived,
@@ -27,6 +26,7 @@ from timestep.rows import (
 from timestep.run import Call, Rows, Run
 from timestep.steps import Step, perform
 from timestep.streams import Stream
+from timestep.tool_options import options_of
 from timestep.values import plain_text, storable
 
 
@@ -223,7 +223,7 @@ class _ModelStep(Step[ModelResponse]):
             **columns,
             "status": "pending" if here else "executed",
             "completed_at": not here,
-            "safe_to_repeat": is_safe_to_repeat(tool),
+            "safe_to_repeat": options_of(tool).safe_to_repeat,
         }
         return Call(id=uuid.UUID(row["id"]), row=row, position=0, number=None)
 

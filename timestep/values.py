@@ -65,6 +65,12 @@ def exact_text(value: Json) -> str | None:
     return json.dumps(value) if _is_changed_by_jsonb(value) else None
 
 
+def kept_exactly(value: Json) -> Json:
+    """What stands for the value in a JSONB column alone; `restored` gives exactly the value."""
+    text = exact_text(value)
+    return storable(value) if text is None else {_TEXT: text}
+
+
 def _is_changed_by_jsonb(value: Json) -> bool:
     if isinstance(value, dict):
         keys = list(value)
@@ -206,12 +212,13 @@ def _decode_typed(path: str, value: Any) -> Any:
 def survives(value: object) -> object:
     """The value as its replay will see it: itself, or with text where nothing else is kept."""
     encoded = encode(value)
-    return decode(encoded) if _has_text(encoded) else value
+    return decode(encoded) if has_text(encoded) else value
 
 
-def _has_text(encoded: Json) -> bool:
+def has_text(encoded: Json) -> bool:
+    """Whether what was encoded cannot be brought back as a whole."""
     if isinstance(encoded, list):
-        return any(_has_text(item) for item in encoded)
+        return any(has_text(item) for item in encoded)
     if isinstance(encoded, dict):
-        return encoded.get(_TYPE) == _AS_TEXT or any(_has_text(i) for i in encoded.values())
+        return encoded.get(_TYPE) == _AS_TEXT or any(has_text(i) for i in encoded.values())
     return False

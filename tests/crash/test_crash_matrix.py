@@ -35,6 +35,8 @@ SCENARIOS = {
     "approved": "Oslo is sunny / deleted a / b stays",
     "mcp": "Oslo is sunny / Rome is sunny",
     "sqlite_session": "",
+    "apart": "1a, so says the expert {'seats': ['1a']} 4",
+    "native": "select: 3 rows / ran ls / made a {'commands': ['ls'], 'queries': ['select']}",
 }
 
 

@@ -24,7 +24,7 @@ from dbos import DBOS, SetWorkflowID
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 import timestep
-from tests.crash import scenarios
+from tests.crash import scenarios, tool_scenarios
 from tests.crash.boundaries import Boundaries
 
 
@@ -54,7 +54,9 @@ async def _run(request: dict[str, Any]) -> Any:
     known = await DBOS.get_workflow_status_async(request["id"])
     if known is None:
         with SetWorkflowID(request["id"]):
-            workflow = getattr(scenarios, request["workflow"])
+            name = request["workflow"]
+            module = scenarios if hasattr(scenarios, name) else tool_scenarios
+            workflow = getattr(module, name)
             handle = await DBOS.start_workflow_async(workflow, "from Oslo to Rome")
     else:
         handle = await DBOS.retrieve_workflow_async(request["id"])

@@ -179,3 +179,44 @@ def test_return_gives_the_interruptions_back_and_the_state_can_go_on(app: App) -
     }
     assert app.replay("w") == said
     assert sorted(DONE) == ["a", "b"]
+
+
+def test_a_question_of_an_expert_stops_a_replay_where_it_stopped_the_run(app: App) -> None:
+    DONE.clear()
+    expert = Agent(
+        name="Expert",
+        model=ScriptedModel(
+            [
+                [function_call("delete", {"name": "a"}, call_id="i1")],
+                [function_call("delete", {"name": "b"}, call_id="i2")],
+                [assistant_message("deleted both")],
+            ]
+        ),
+        tools=[delete],
+    )
+    asker = Agent(
+        name="Asker",
+        model=ScriptedModel(
+            [
+                [
+                    function_call("ask", {"input": "?"}, call_id="c1"),
+                    function_call("look", {"name": "a"}, call_id="c2"),
+                ],
+                [assistant_message("done")],
+            ]
+        ),
+        tools=[expert.as_tool("ask", "Asks."), look],
+    )
+    outcome = started(app, asker)
+    for call_id in ("i1", "i2"):
+        app.until(lambda: call_id in [question.call_id for question in waiting()])  # noqa: B023
+        decide(approve=[call_id])
+    assert outcome.result(timeout=20) == "done"
+    rows, steps = app.everything(), app.steps("w")
+    assert app.replay("w") == "done"
+    assert DONE == ["a", "b"]
+    assert app.steps("w") == steps
+    assert app.everything() == rows
+    (outer,) = [row for row in app.rows("runs") if row["parent_run_id"] is None]
+    states = [r for r in app.rows("run_states") if r["run_id"] == outer["id"]]
+    assert [r["state_type"] for r in states].count("interrupted") == 2

@@ -20,6 +20,7 @@ from agents.run_internal import (
     session_persistence,
     tool_actions,
     tool_execution,
+    tool_planning,
     turn_resolution,
 )
 from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
@@ -52,6 +53,10 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (tool_execution, "function_needs_approval", function_tools.function_needs_approval),
     (turn_resolution, "function_needs_approval", function_tools.function_needs_approval),
     (tool_actions, "evaluate_needs_approval_setting", native_tools.needs_approval),
+    (tool_actions, "resolve_approval_status", native_tools.resolve_approval_status),
+    (run_loop, "initialize_computer_tools", native_tools.initialize_computer_tools),
+    (tool_planning, "execute_computer_actions", native_tools.execute_computer_actions),
+    (tool_planning, "execute_mcp_approval_requests", native_tools.execute_mcp_approval_requests),
     (tool_actions.LocalShellAction, "execute", native_tools.run_local_shell),
     (tool_actions.ShellAction, "execute", native_tools.run_shell),
     (tool_actions.CustomToolAction, "execute", native_tools.run_custom),

@@ -2,30 +2,76 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Awaitable
 from typing import Any
 
-from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
-from agents.tool import _FunctionToolInvocationResult
+from agents.agent_tool_state import (
+    drop_agent_tool_run_result,
+    get_agent_tool_state_scope,
+    peek_agent_tool_run_result,
+)
+from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvocationResult
 
-from timestep import calls
+from timestep import calls, tool_workflows
 from timestep.calls import Asked, ToolResult
 from timestep.run import Run
+from timestep.tool_attempts import Attempts
+from timestep.tool_options import options_of
 
 
 async def invoke_function_tool(
     run: Run, original: Any, *, function_tool: Any, context: Any, arguments: str
 ) -> Any:
-    async def invoke() -> ToolResult:
-        made = await original(function_tool=function_tool, context=context, arguments=arguments)
-        nested = peek_agent_tool_run_result(
-            context.tool_call, scope_id=get_agent_tool_state_scope(context)
-        )
-        paused = bool(getattr(nested, "interruptions", None))
-        return ToolResult(made.output, made.is_sdk_generated_error, is_paused=paused)
+    async def invoke(attempts: Attempts) -> ToolResult:
+        def make(tool: Any) -> Awaitable[Any]:
+            return original(function_tool=tool, context=context, arguments=arguments)  # type: ignore[no-any-return]  # untyped
 
-    asked = Asked(function_tool, context.tool_call_id, context.tool_call, context.usage)
-    result = await calls.call_tool(run, asked, invoke)
+        if attempts.is_one:
+            made = await attempts.make(lambda: make(function_tool))
+        else:
+            made = await make(_in_attempts(function_tool, attempts))
+        return ToolResult(made.output, made.is_sdk_generated_error, is_paused=is_waiting())
+
+    def is_waiting() -> bool:
+        nested = peek_agent_tool_run_result(context.tool_call, scope_id=scope_id)
+        return bool(getattr(nested, "interruptions", None))
+
+    scope_id = get_agent_tool_state_scope(context)
+
+    async def invoke_apart(attempts: Attempts) -> ToolResult:
+        return await tool_workflows.make_call(run, context, attempts, invoke)
+
+    asked = Asked(function_tool, context.tool_call_id, context.tool_call, context)
+    is_apart = options_of(function_tool).as_workflow
+    result = await calls.call_tool(run, asked, invoke_apart if is_apart else invoke)
+    if not result.is_paused and is_waiting():
+        # Replayed: the tool's own code, which lets go of the run that waited, was not run.
+        drop_agent_tool_run_result(context.tool_call, scope_id=scope_id)
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
+
+
+def _in_attempts(function_tool: Any, attempts: Attempts) -> Any:
+    """A copy of the tool whose body runs in attempts, inside what answers its last error."""
+    tool = copy.copy(function_tool)
+    invoker = tool.on_invoke_tool
+    if isinstance(invoker, _FailureHandlingFunctionToolInvoker):
+        body = _attempted(invoker._invoke_tool_impl, attempts)
+        handled = _FailureHandlingFunctionToolInvoker(body, invoker._on_handled_error)
+        tool.on_invoke_tool = handled.__agents_bind_function_tool__(tool)
+    else:
+        tool.on_invoke_tool = _attempted(invoker, attempts)
+    return tool
+
+
+def _attempted(invoke: Any, attempts: Attempts) -> Any:
+    # The SDK reads the annotations of an invoker to choose which context it is given.
+    @functools.wraps(invoke)
+    async def attempted(context: Any, arguments: str) -> Any:
+        return await attempts.make(lambda: invoke(context, arguments))
+
+    return attempted
 
 
 async def function_needs_approval(

@@ -15,14 +15,73 @@ from typing import Any
 
 from agents.run_internal import tool_execution
 
-from timestep import calls
+from timestep import calls, tool_options
 from timestep.calls import Asked, ToolResult
+from timestep.recorded import recorded
 from timestep.run import Run
+from timestep.tool_attempts import Attempts
 
 
 async def needs_approval(run: Run, original: Any, *args: Any) -> bool:
-    """The call's id is the last argument."""
-    return not calls.is_answered(run, args[-1]) and await original(*args)
+    """Whether a call waits for a person; its id is the last argument."""
+    if calls.is_answered(run, args[-1]):
+        return False
+    return calls.is_asked_about(run, args[-1]) or bool(await original(*args))
+
+
+async def resolve_approval_status(
+    run: Run, original: Any, *, call_id: str, on_approval: Any = None, **given: Any
+) -> Any:
+    if on_approval is not None:
+        on_approval = _decided(run, f"on_approval: {call_id}", on_approval)
+    return await original(call_id=call_id, on_approval=on_approval, **given)
+
+
+async def execute_mcp_approval_requests(
+    run: Run, original: Any, *, approval_requests: Any, **given: Any
+) -> Any:
+    asked = []
+    for request in approval_requests:
+        tool = copy.copy(request.mcp_tool)
+        name = f"on_approval_request: {request.request_item.id}"
+        tool.on_approval_request = _decided(run, name, tool.on_approval_request)
+        asked.append(dataclasses.replace(request, mcp_tool=tool))
+    return await original(approval_requests=asked, **given)
+
+
+async def execute_computer_actions(run: Run, original: Any, *, actions: Any, **given: Any) -> Any:
+    return await original(actions=[_with_checks(run, action) for action in actions], **given)
+
+
+def _with_checks(run: Run, action: Any) -> Any:
+    if action.computer_tool.on_safety_check is None:
+        return action
+    tool = copy.copy(action.computer_tool)
+    name = f"on_safety_check: {action.tool_call.call_id}"
+    tool.on_safety_check = _decided(run, name, tool.on_safety_check)
+    return dataclasses.replace(action, computer_tool=tool)
+
+
+async def initialize_computer_tools(run: Run, original: Any, *, tools: Any, **given: Any) -> Any:
+    """The SDK makes new tools for computers that a factory makes; they keep their options."""
+    made = await original(tools=tools, **given)
+    for tool, resolved in zip(tools, made, strict=True):
+        if resolved is not tool:
+            tool_options.keep_options(tool, resolved)
+    return made
+
+
+def _decided(run: Run, name: str, decide: Any) -> Callable[..., Any]:
+    """A user's function that decides something: a replay decides alike."""
+
+    async def decided(*args: Any) -> Any:
+        async def effect() -> Any:
+            answer = decide(*args)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return await recorded(run, name, effect)
+
+    return decided
 
 
 async def run_local_shell(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
@@ -73,12 +132,15 @@ _computer_call: ContextVar[Any] = ContextVar("timestep_computer_call")
 def _once(run: Run, tool: Any, call: Any, given: Any, execute: Any) -> Callable[..., Any]:
     """What carries a native tool's call out, as a step of the run."""
     call_id = str(tool_execution.extract_tool_call_id(call.tool_call) or "")
-    asked = Asked(tool, call_id, call.tool_call, given["context_wrapper"].usage)
+    asked = Asked(tool, call_id, call.tool_call, given["context_wrapper"])
 
     async def executed(*args: Any) -> Any:
-        async def invoke() -> ToolResult:
+        async def body() -> Any:
             output = execute(*args)
-            return ToolResult(await output if inspect.isawaitable(output) else output, False)
+            return await output if inspect.isawaitable(output) else output
+
+        async def invoke(attempts: Attempts) -> ToolResult:
+            return ToolResult(await attempts.make(body), is_error=False)
 
         return (await calls.call_tool(run, asked, invoke)).output
 
@@ -103,7 +165,10 @@ class _OneStepEditor:
 
     async def _edit(self, operation: Any) -> Any:
         if self.results is None:
-            self.results = deque(await self.step())
+            edited = await self.step()
+            # A person who supplies the outcome supplies one for all operations.
+            count = len(self.operations)
+            self.results = deque(edited if isinstance(edited, list) else [edited] * count)
         return self.results.popleft()
 
     create_file = update_file = delete_file = _edit

@@ -41,6 +41,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             status = excluded.status, output = excluded.output,
             output_text = excluded.output_text, error = excluded.error,
             is_error = excluded.is_error, intents = excluded.intents,
+            attempts = excluded.attempts,
             duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
             context_change = excluded.context_change,
             context_position = excluded.context_position,

@@ -165,6 +165,8 @@ tool_calls = Table(
     created(),
     moment("started_at"),
     moment("completed_at"),
+    # How often the body of the call's tool ran: its step holds every attempt.
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
     # What the call changed in the run's context, and which change of the run it was.
     json_value("context_change"),
     Column("context_position", Integer),

@@ -1,0 +1,86 @@
+"""How often a tool's body runs for one call: again where it raises, as `tool_options` says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TypeVar
+
+from agents.exceptions import ModelBehaviorError, ToolTimeoutError
+
+from timestep import ownership
+from timestep.errors import NotInToolCallError, TimestepError
+from timestep.tool_options import ToolOptions
+
+T = TypeVar("T")
+
+_HOPELESS = (ModelBehaviorError, TimestepError, *ownership.CONTROL_ERRORS)
+"""Raised where arguments do not fit, or no further effect may start."""
+
+_key: ContextVar[str | None] = ContextVar("timestep_idempotency_key", default=None)
+
+
+def idempotency_key() -> str:
+    """A key for what the tool's call that the caller is inside of does elsewhere.
+
+    The same after a crash and for each attempt of the call, and different for every other
+    call. Works in a tool's body, whether async or in the SDK's thread.
+
+    Raises:
+        NotInToolCallError: The caller is not the body of a tool that a durable run calls.
+    """
+    key = _key.get()
+    if key is None:
+        raise NotInToolCallError
+    return key
+
+
+class Attempts:
+    """The attempts of one call."""
+
+    def __init__(self, tool_name: str, options: ToolOptions, key: str) -> None:
+        self.tool_name = tool_name
+        self.options = options
+        self.key = key
+        self.made = 0
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the body runs once, for as long as it likes."""
+        return not self.options.retries and self.options.timeout is None
+
+    async def make(self, body: Callable[[], Awaitable[T]]) -> T:
+        """What `body` gives, tried as often as the tool's options say.
+
+        Raises:
+            Exception: What the last attempt raised.
+        """
+        delay = self.options.retry_delay
+        last = self.made + self.options.retries
+        while True:
+            self.made += 1
+            try:
+                return await self._once(body)
+            except Exception as error:
+                if self.made > last or not self._may_try_again(error):
+                    raise
+            await asyncio.sleep(delay)
+            delay *= self.options.retry_backoff
+
+    async def _once(self, body: Callable[[], Awaitable[T]]) -> T:
+        token = _key.set(self.key)
+        try:
+            async with asyncio.timeout(self.options.timeout) as limit:
+                return await body()
+        except TimeoutError:
+            if not limit.expired() or self.options.timeout is None:
+                raise
+            raise ToolTimeoutError(self.tool_name, self.options.timeout) from None
+        finally:
+            _key.reset(token)
+
+    def _may_try_again(self, error: Exception) -> bool:
+        if isinstance(error, ToolTimeoutError) and not self.options.safe_to_repeat:
+            return False  # What it did before it was cancelled is unknown.
+        return isinstance(error, self.options.retry_on) and not isinstance(error, _HOPELESS)

@@ -1,0 +1,156 @@
+"""Tools whose calls are workflows of their own: `tool_options(as_workflow=True)`.
+
+The step of such a call starts a workflow whose id comes from the call, and waits for it. That
+workflow makes the call, so the tool's body may itself use steps, sleeps, messages and child
+workflows. Its input is ids; what makes the call is handed over in this process, by the step,
+which a recovery executes again. Once the workflow has ended, nothing of it is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agents import RunContextWrapper
+from agents.usage import deserialize_usage
+from dbos import DBOS, SetWorkflowID
+
+from timestep import context, envelopes, ownership
+from timestep.calls import Invoke, ToolResult
+from timestep.errors import NotDurableError
+from timestep.run import Run, entered, inside_step, nested_usage
+from timestep.tool_attempts import Attempts
+from timestep.values import decode, encode
+
+T = TypeVar("T")
+
+_PAUSE = 0.05
+_PAUSES_BETWEEN_LOOKS = 20
+_GOES_ON = ("PENDING", "ENQUEUED", "DELAYED")
+
+
+@dataclass
+class _Live:
+    """A call, as this process can make it."""
+
+    run: Run
+    wrapper: RunContextWrapper[Any]
+    attempts: Attempts
+    invoke: Invoke
+    was_made: bool = False
+
+    @property
+    def id(self) -> uuid.UUID:
+        return uuid.UUID(self.attempts.key)
+
+
+_live: dict[str, _Live] = {}
+
+
+async def make_call(
+    run: Run, wrapper: RunContextWrapper[Any], attempts: Attempts, invoke: Invoke
+) -> ToolResult:
+    """What a call gave that was made in a workflow of its own.
+
+    Args:
+        run: The run that makes the call.
+        wrapper: The run's context.
+        attempts: The call's attempts.
+        invoke: Makes the call.
+
+    Raises:
+        Exception: What the call raised.
+    """
+    live = _Live(run, wrapper, attempts, invoke)
+    caller = run.owner.workflow_id
+    workflow_id = f"{caller}-{attempts.key}"
+
+    async def result() -> str:
+        with SetWorkflowID(workflow_id):
+            handle = await DBOS.start_workflow_async(_workflow, attempts.key, caller)
+        return await handle.get_result(polling_interval_sec=_PAUSE)
+
+    _live[attempts.key] = live
+    try:
+        outcome = json.loads(await _apart(result))
+    except asyncio.CancelledError:
+        if not ownership.is_stopping():
+            await _apart(lambda: DBOS.cancel_workflow_async(workflow_id))
+        raise
+    finally:
+        del _live[attempts.key]
+    if not live.was_made:
+        _catch_up(live, outcome)
+    if outcome["error"] is not None:
+        raise envelopes.opened(outcome["error"])
+    return ToolResult(decode(outcome["output"]), outcome["is_error"])
+
+
+def _catch_up(live: _Live, outcome: dict[str, Any]) -> None:
+    """Do in this process's memory what the call did in that of a process that died."""
+    live.attempts.made = outcome["attempts"]
+    if outcome["context_change"]:
+        context.change(live.wrapper.context, outcome["context_change"])
+    for usage in nested_usage(live.run, live.id):
+        live.wrapper.usage.add(deserialize_usage(usage))
+
+
+async def _apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await `work` outside of the step, where DBOS starts no workflow."""
+    task = asyncio.create_task(work(), context=contextvars.Context())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+
+
+@DBOS.workflow(name="timestep.tool_call")
+async def _workflow(call_id: str, caller: str) -> str:
+    # DBOS makes the application's version of this source, too: what may change is elsewhere.
+    return await _made(call_id, caller)
+
+
+async def _made(call_id: str, caller: str) -> str:
+    live = await _handed_over(call_id, caller)
+    live.was_made = True
+    target = live.wrapper.context
+    before = context.fields_of(target, {}) if context.is_supported(target) else None
+    outcome: dict[str, Any] = {"output": None, "is_error": False, "error": None}
+    step = inside_step(live.run, live.id, live.wrapper.usage, ownership.scope().owner)
+    try:
+        with entered(live.run), step:
+            result = await live.invoke(live.attempts)
+    except ownership.CONTROL_ERRORS:
+        raise
+    except Exception as error:  # noqa: BLE001  # the call's step raises it
+        outcome["error"] = dict(envelopes.seal(error))
+    else:
+        outcome |= {"output": encode(result.output), "is_error": result.is_error}
+    if before is not None:
+        after = context.fields_of(target, before)
+        outcome["context_change"] = context.whole_keys(before, after)
+    else:
+        outcome["context_change"] = {}
+    return json.dumps({**outcome, "attempts": live.attempts.made})
+
+
+async def _handed_over(call_id: str, caller: str) -> _Live:
+    """The call, once the step that waits for this workflow is executed in this process."""
+    pauses = 0
+    while (live := _live.get(call_id)) is None:
+        await asyncio.sleep(_PAUSE)
+        pauses += 1
+        if pauses % _PAUSES_BETWEEN_LOOKS == 0:
+            status = await _apart(lambda: DBOS.get_workflow_status_async(caller))
+            if status is None or status.status not in _GOES_ON:
+                raise NotDurableError(
+                    f"tool call {call_id} belongs to workflow {caller!r}, which is over: nobody "
+                    "waits for its outcome"
+                )
+    return live
