@@ -410,12 +410,27 @@ async def reserve(seat: str) -> None:
     boundaries.effect(f"step reserve {seat}")
 
 
+guide = Agent(
+    name="Guide",
+    model=AnsweringModel(
+        "guide",
+        lambda items: (
+            [assistant_message("so says the guide")]
+            if outputs(items)
+            else [function_call("look_up", {"city": "Bern"}, call_id="i1")]
+        ),
+    ),
+    tools=[look_up],
+)
+
+
 @timestep.tool_options(as_workflow=True)
-@function_tool
+@function_tool(failure_error_function=None)
 async def seat(ctx: RunContextWrapper[Any], name: str) -> str:
     await reserve(name)
     boundaries.reach("inside tool: seat")
-    answer = await Runner.run(expert, "which?", context=ctx)
+    shared = RunContextWrapper(ctx.context, usage=ctx.usage)
+    answer = await Runner.run(guide, "which?", context=shared)
     ctx.context["seats"] = [*ctx.context["seats"], name]
     return f"{name}, {answer.final_output}"
 

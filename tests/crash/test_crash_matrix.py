@@ -33,7 +33,7 @@ SCENARIOS = {
     "tripped": "InputGuardrailTripwireTriggered",
     "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
-    "apart": "1a, so says the expert {'seats': ['1a']} 4",
+    "apart": "1a, so says the guide {'seats': ['1a']} 4",
     "native": "select: 3 rows / ran ls / made a {'commands': ['ls'], 'queries': ['select']}",
 }
 
