@@ -83,7 +83,8 @@ async def make_call(
             await _apart(lambda: DBOS.cancel_workflow_async(workflow_id))
         raise
     finally:
-        del _live[attempts.key]
+        if _live.get(attempts.key) is live:  # Else a newer execution of the caller makes it.
+            del _live[attempts.key]
     if not live.was_made:
         _catch_up(live, outcome)
     if outcome["error"] is not None:

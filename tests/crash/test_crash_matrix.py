@@ -35,7 +35,7 @@ SCENARIOS = {
     "approved": "Oslo is sunny / deleted a / b stays",
     "mcp": "Oslo is sunny / Rome is sunny",
     "sqlite_session": "",
-    "apart": "1a, so says the expert {'seats': ['1a']} 4",
+    "apart": "1a, so says the guide {'seats': ['1a']} 4",
     "native": "select: 3 rows / ran ls / made a {'commands': ['ls'], 'queries': ['select']}",
 }
 
