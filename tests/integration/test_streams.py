@@ -170,7 +170,7 @@ def test_a_thousand_tokens_are_few_transactions(app: App, monkeypatch: pytest.Mo
     monkeypatch.setattr(Recorder, "commit", counted)
 
     async def breathe(number: int) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
 
     agent = Agent(name="A", model=Speaker(words, breathe))
     heard: list[list[Any]] = []
