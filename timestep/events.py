@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any, get_args
 
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from timestep.rows import encode_item
 from timestep.values import Json, decode
@@ -21,12 +23,13 @@ def encode_event(event: object) -> Json:
     made of JSON again is replayed as its text.
     """
     if isinstance(event, BaseModel):
-        # Unchecked, as the client makes events: a gateway's may not fit their types.
-        document: Json = event.model_dump(
-            mode="json", by_alias=True, exclude_unset=True, warnings=False
-        )
-        if _is_same(decode_event(document), event):
-            return document
+        with contextlib.suppress(PydanticSerializationError):
+            # Unchecked, as the client makes events: a gateway's may not fit their types.
+            document: Json = event.model_dump(
+                mode="json", by_alias=True, exclude_unset=True, warnings=False
+            )
+            if _is_same(decode_event(document), event):
+                return document
     return encode_item(event)
 
 

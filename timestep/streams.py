@@ -60,7 +60,7 @@ class Stream:
         self._response_id = response_id
         self._turn = turn
         self._recorded = [
-            row for row in await _batches(self._run) if row["model_response_id"] == response_id
+            row for row in await _recorded(self._run) if row["model_response_id"] == response_id
         ]
         self._first_attempt = max((row["attempt"] for row in self._recorded), default=0) + 1
 
@@ -128,7 +128,7 @@ class Stream:
 
         A replay tells by it which execution ended the step.
         """
-        return self._taken() or [self._batch(self._attempt, [])]
+        return self._batches(self._taken()) or [self._batch(self._attempt, [])]
 
     def _close(self) -> None:
         self._is_closed = True
@@ -142,20 +142,24 @@ class Stream:
                 await asyncio.wait_for(self._is_full.wait(), FLUSH_AFTER)
             if self._is_closed:
                 return
-            batches = self._taken()
+            pending = self._taken()
             try:
+                batches = await asyncio.to_thread(self._batches, pending)
                 await self._run.recorder.commit(self._run.owner, {"stream_batches": batches})
             except DatabaseError as error:
                 raise CommitRefused(error) from error
 
-    def _taken(self) -> list[dict[str, Any]]:
+    def _taken(self) -> list[tuple[int, Any]]:
         pending, self._pending = self._pending, []
         if not self._is_closed:
             self._has_pending.clear()
             self._is_full.clear()
+        return pending
+
+    def _batches(self, events: list[tuple[int, Any]]) -> list[dict[str, Any]]:
         return [
-            self._batch(attempt, [encode_event(event) for _, event in events])
-            for attempt, events in groupby(pending, key=lambda one: one[0])
+            self._batch(attempt, [encode_event(event) for _, event in same])
+            for attempt, same in groupby(events, key=lambda one: one[0])
         ]
 
     def _batch(self, attempt: int, events: list[Any]) -> dict[str, Any]:
@@ -173,7 +177,7 @@ class Stream:
         }
 
 
-async def _batches(run: Run) -> list[dict[str, Any]]:
+async def _recorded(run: Run) -> list[dict[str, Any]]:
     """What earlier executions recorded of the run's streams, read once and only if there were."""
     if run.stream_batches is None:
         run.stream_batches = (

@@ -123,6 +123,13 @@ def breaks_off(handler: Handler) -> None:
     handler.close_connection = True
 
 
+def fails_speaking(handler: Handler) -> None:
+    """The stream says that the provider failed."""
+    error = {"error": {"message": "no", "type": "server_error", "code": "server_error"}}
+    chunks = [*_chunks(handler.is_chat)[:3], f"data: {json.dumps(error)}\n\n".encode()]
+    handler.reply(200, b"".join(chunks), {"content-type": "text/event-stream"})
+
+
 def ends_early(handler: Handler) -> None:
     """The stream ends in good order, but without its last event."""
     body = b"".join(_chunks(handler.is_chat)[:3])

@@ -30,6 +30,7 @@ from tests.integration.provider import (
     drops,
     ends_early,
     fails,
+    fails_speaking,
     hangs_until,
 )
 from tests.integration.provider import provider as provider
@@ -178,6 +179,15 @@ def test_a_stream_that_ends_early_is_tried_again(
     assert trial.attempts == [(1, "ModelBehaviorError"), (2, None)]
 
 
+def test_a_stream_that_tells_of_a_failure_that_may_pass_is_tried_again(
+    app: App, provider: Provider, slept: list[float]
+) -> None:
+    for kind in KINDS:
+        trial = Trial(app, provider, kind, True, fails_speaking, answers)
+        assert trial.answer == "Hello"
+        assert trial.attempts == [(1, "APIError"), (2, None)]
+
+
 def test_a_silent_provider_is_asked_again(app: App, provider: Provider, slept: list[float]) -> None:
     for kind, streamed in WAYS:
         release = threading.Event()
@@ -235,6 +245,8 @@ def test_the_sdks_own_retries_are_the_only_ones_where_they_are_set(
         # Each is a step of its own.
         assert trial.attempts == [(1, "InternalServerError")] * 2
         assert app.steps(trial.id) == ["turn 1: A"] * 2
+    none = ModelSettings(retry=ModelRetrySettings(max_retries=0))
+    assert Trial(app, provider, "chat", True, fails(500), answers, settings=none).requests == 1
     assert slept == []
 
 

@@ -14,9 +14,11 @@ _BATCHES = """
 _RUN = "SELECT id FROM public.runs WHERE id = %(run_id)s"
 _RUNS = "SELECT id FROM public.runs WHERE workflow_id = %(workflow_id)s"
 
-_RUN_IS_OVER = "(SELECT completed_at IS NOT NULL FROM public.runs WHERE id = %(run_id)s)"
 _WORKFLOW_IS_OVER = """(SELECT status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED')
-    FROM "{schema}".workflow_status WHERE workflow_uuid = %(workflow_id)s)"""
+    FROM "{schema}".workflow_status WHERE workflow_uuid = {workflow_id})"""
+# A run whose process died before its workflow was cancelled stays as it was.
+_RUN_IS_OVER = f"""(SELECT completed_at IS NOT NULL
+    OR coalesce({_WORKFLOW_IS_OVER}, false) FROM public.runs WHERE id = %(run_id)s)"""
 
 # Whether it is over is read in the snapshot that the events are read in: what is not there
 # when it is over never comes. A row for it comes in any case, also without events.
@@ -69,7 +71,9 @@ def followed(
     """
     one = run_id is not None
     query = _FOLLOWED.format(
-        is_over=_RUN_IS_OVER if one else _WORKFLOW_IS_OVER.format(schema=schema),
+        is_over=(_RUN_IS_OVER if one else _WORKFLOW_IS_OVER).format(
+            schema=schema, workflow_id="runs.workflow_id" if one else "%(workflow_id)s"
+        ),
         runs=_RUN if one else _RUNS,
     )
     values = {
