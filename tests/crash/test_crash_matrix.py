@@ -34,7 +34,7 @@ SCENARIOS = {
     "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
     "mcp": "Oslo is sunny / Rome is sunny",
-    "sqlite_session": "",
+    "sqlite_session": "from Oslo to Rome, then ['assistant']",
 }
 
 
