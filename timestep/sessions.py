@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 
 from agents import TResponseInputItem
 from agents.memory import SessionSettings
-from agents.memory.session_settings import resolve_session_limit
+from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 from dbos import DBOS
 
 from timestep import ownership
@@ -46,10 +46,15 @@ class DatabaseSession:
     """
 
     def __init__(
-        self, session_id: str | None = None, *, session_settings: SessionSettings | None = None
+        self,
+        session_id: str | None = None,
+        *,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
         self.session_id = session_id if session_id is not None else _new_id()
-        self.session_settings = session_settings
+        self.session_settings = (
+            None if session_settings is None else coerce_session_settings(session_settings)
+        )
         self._id = uuid.uuid5(_NAMESPACE, self.session_id)
         self._is_there = False
 

@@ -30,7 +30,7 @@ from agents import (
     tool_input_guardrail,
 )
 from agents.mcp import MCPServerStdio
-from agents.run_internal.session_persistence import rewind_session_items
+from agents.run_internal import session_persistence
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
@@ -404,12 +404,12 @@ class NotedSession(SQLiteSession):
 class Rewinding(RunHooks[Any]):
     """Takes back what was added last, as the SDK does before it asks a model again."""
 
-    def __init__(self, session: SQLiteSession, item: Any) -> None:
+    def __init__(self, session: SQLiteSession) -> None:
         self.session = session
-        self.item = item
+        self.taken: Any = None
 
     async def on_agent_start(self, context: Any, agent: Any) -> None:
-        await rewind_session_items(self.session, [self.item])
+        self.taken = await session_persistence._session_pop_item(self.session)
 
 
 talker = Agent(
@@ -420,8 +420,8 @@ talker = Agent(
 @DBOS.workflow()
 async def sqlite_session(given: str) -> str:
     session = NotedSession()
-    hooks = Rewinding(session, {"role": "user", "content": given})
+    hooks = Rewinding(session)
     await timestep.DurableRunner.run(talker, given, session=session, hooks=hooks)
     items: list[Any] = await session.get_items()
     session.close()
-    return " / ".join(str(item["content"]) for item in items)
+    return f"{hooks.taken['content']}, then {[str(item['role']) for item in items]}"

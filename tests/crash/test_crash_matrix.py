@@ -34,7 +34,7 @@ SCENARIOS = {
     "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
     "mcp": "Oslo is sunny / Rome is sunny",
-    "sqlite_session": "",
+    "sqlite_session": "from Oslo to Rome, then ['assistant']",
     "apart": "1a, so says the guide {'seats': ['1a']} 4",
     "native": "select: 3 rows / ran ls / made a {'commands': ['ls'], 'queries': ['select']}",
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
-from agents import Agent
+from agents import Agent, RunHooks, function_tool
 from agents.memory import SessionSettings
-from agents.testing import ScriptedModel, assistant_message
+from agents.testing import ScriptedModel, assistant_message, function_call
 
 import timestep
 from tests.integration.app import App
@@ -64,10 +65,21 @@ def test_a_replay_reads_what_was_read_and_adds_nothing(app: App) -> None:
     assert len(model.calls) == 2
 
 
+@function_tool
+def look() -> str:
+    return "seen"
+
+
 def test_runs_of_one_session_at_the_same_time_lose_nothing(app: App) -> None:
     agents = [
-        Agent(name=f"A{n}", model=ScriptedModel([[assistant_message(f"answer {n}")]]))
-        for n in range(4)
+        Agent(
+            name=f"A{n}",
+            model=ScriptedModel(
+                [[function_call("look", {}, call_id="c")], [assistant_message(f"answer {n}")]]
+            ),
+            tools=[look],
+        )
+        for n in range(20)
     ]
 
     async def body() -> str:
@@ -78,16 +90,75 @@ def test_runs_of_one_session_at_the_same_time_lose_nothing(app: App) -> None:
         await asyncio.gather(*(one(agent) for agent in agents))
         return "done"
 
-    app.run(body)
+    app.run(body, workflow_id="w")
     items = app.rows("session_items", "position")
-    assert len(items) == 8
+    assert len(items) == 20 * 4
     assert {row["item_data"]["content"] for row in items if row["role"] == "user"} == {
-        "A0",
-        "A1",
-        "A2",
-        "A3",
+        agent.name for agent in agents
     }
-    assert len({row["position"] for row in items}) == 8
+    # What a run added at once stays together: each batch is met once.
+    batches = [key for key, _ in itertools.groupby(items, lambda r: (r["run_id"], r["run_change"]))]
+    assert len(batches) == len(set(batches)) == 20 * 3
+    for run_id in {run_id for run_id, _ in batches}:
+        kinds = [row["item_type"] or row["role"] for row in items if row["run_id"] == run_id]
+        assert kinds == ["user", "function_call", "function_call_output", "message"]
+    before = app.everything()
+    assert app.replay("w") == "done"
+    assert app.everything() == before
+
+
+def test_an_item_is_popped_by_one_caller_only(app: App) -> None:
+    """A run that still sees an item which another took gets the one before."""
+
+    class Popping(RunHooks[Any]):
+        async def on_agent_start(self, context: Any, agent: Any) -> None:
+            if not app.rows("session_items", "position")[2]["deleted_at"]:
+                # Somebody else, after this run has begun.
+                other = DatabaseSession("talk").pop_item()
+                await asyncio.get_running_loop().run_in_executor(None, asyncio.run, other)
+            popped.append(await session.pop_item())
+
+    session = DatabaseSession("talk")
+    popped: list[Any] = []
+
+    async def body() -> str:
+        popped.clear()
+        agent = Agent(name="A", model=ScriptedModel([[assistant_message("yes")]]))
+        await timestep.DurableRunner.run(agent, [], session=session, hooks=Popping())
+        return str(popped)
+
+    async def begin() -> None:
+        await session.add_items([said("a"), said("b"), said("c")])
+
+    asyncio.run(begin())
+    answer = app.run(body, workflow_id="w")
+    assert answer == str([said("b")])
+    left = app.rows("session_items", "position")
+    assert [row["removed_run_id"] is not None for row in left[:3]] == [False, True, False]
+    assert app.replay("w") == answer
+    assert app.rows("session_items", "position") == left
+
+
+def test_callers_at_the_same_time_pop_different_items(app: App) -> None:
+    async def use() -> list[Any]:
+        session = DatabaseSession("talk")
+        await session.add_items([said(str(n)) for n in range(8)])
+        return await asyncio.gather(*(DatabaseSession("talk").pop_item() for _ in range(8)))
+
+    popped = asyncio.run(use())
+    assert sorted(item["content"] for item in popped) == [str(n) for n in range(8)]
+
+
+def test_settings_and_limits_are_the_sdks(app: App) -> None:
+    async def use() -> None:
+        session = DatabaseSession("talk", session_settings={"limit": 2})
+        assert isinstance(session.session_settings, SessionSettings)
+        await session.add_items([said(text) for text in "abc"])
+        assert await session.get_items() == [said("b"), said("c")]
+        assert await session.get_items(limit=0) == []
+        assert len(await session.get_items(limit=9)) == 3
+
+    asyncio.run(use())
 
 
 def test_changes_in_workflow_code_are_steps(app: App) -> None:
