@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import importlib.metadata
+import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from agents import Agent, InputGuardrailTripwireTriggered, RunState
 
-from timestep import ownership
+from timestep import envelopes, ownership
 from timestep.definitions import Definitions, describe
 from timestep.deltas import difference, patched
-from timestep.errors import NotDurableError, ReplayError
+from timestep.errors import NotDurableError, ReplayError, RunTimeoutError
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
 from timestep.rows import derived, raw
 from timestep.values import Json, restored, storable
+from timestep.watch import Cut
 
 SDK_VERSION = importlib.metadata.version("openai-agents")
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 _LOST_PATIENCE = 30.0
 """Seconds that a replayed step waits for what its record says must come first."""
+
+_MARGIN = 5.0
+"""Seconds that code gets, beyond those it first took, to cut a replayed run off once more."""
 
 _TICKS = 20
 
@@ -129,6 +135,13 @@ class Run:
         self.scope: Any = None
         self.stream: Any = None
         """Drives the streamed loop, where the run is streamed."""
+        self.stop_stream: Callable[[], None] | None = None
+        """Ends the stream for its reader, as its reader may."""
+        self.timeout: float | None = None
+        """Seconds that the run has until it ends, or stops for a person, or none."""
+        self.cut = Cut()
+        """Ends this execution of the run, before its own end."""
+        self.is_cut = False
         self.input_checks: deque[StepReservation | None] = deque()
         self.interrupted_calls: frozenset[str] = frozenset()
         self.interrupted_result: Any = None
@@ -143,6 +156,7 @@ class Run:
         self._delivered: dict[int, asyncio.Event] = {}
         self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
         self._ended = asyncio.Event()
+        self._writing: set[asyncio.Future[None]] = set()
 
     # What is recorded
 
@@ -178,6 +192,7 @@ class Run:
         """Go on after an interruption, with numbers that follow those of the wait."""
         self.interrupted_calls = frozenset()
         self._ended = asyncio.Event()
+        self.cut = Cut()
         self.draw_again()
 
     def draw_again(self) -> None:
@@ -209,17 +224,48 @@ class Run:
         """Whether the record holds what ends the run: no further effect may start."""
         return self.is_over or self.trip is not None
 
-    async def commit(self, rows: Rows) -> None:
-        """Write a step's rows, together with the items and the checkpoint that wait."""
+    async def commit(self, rows: Rows, *, is_end: bool = False) -> None:
+        """Write a step's rows, together with the items and the checkpoint that wait.
+
+        Args:
+            rows: The rows of each table.
+            is_end: Whether they are the run's end, and not a step's.
+        """
+        if self.is_cut_off and not is_end:
+            # A tool may answer its cancellation, and end well too late.
+            raise asyncio.CancelledError
         for name, waiting in self.waiting.items():
             rows.setdefault(name, []).extend(waiting)
         self.waiting = {}
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None
             rows["run_states"] = [self._checkpoint_row(state)]
-        await self.recorder.commit(
-            self.owner, {name: given for name, given in rows.items() if given}
-        )
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writing.add(written)
+        try:
+            await self.recorder.commit(
+                self.owner, {name: given for name, given in rows.items() if given}
+            )
+        finally:
+            self._writing.discard(written)
+            written.set_result(None)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it was cut off, or a run around it."""
+        return self.is_cut or (self.parent is not None and self.parent.is_cut_off)
+
+    def family(self) -> Iterator[Run]:
+        """The runs inside this one."""
+        for child in self.children.values():
+            yield child
+            yield from child.family()
+
+    async def cut_off(self) -> None:
+        """Let nothing that goes on behind the run's back be recorded from now on."""
+        self.is_cut = True
+        if writing := [done for run in (self, *self.family()) for done in run._writing]:
+            await asyncio.wait(writing)
 
     # States
 
@@ -315,13 +361,45 @@ class Run:
         What ended the run (a tripwire, another call's failure) comes from the record and
         cancels this step, as it did then.
         """
+        self.start_timer()
         if not self.is_decided:
             return
+        await self.hold_if_cut(name)
         if not self.is_over or self.trip is not None:
             await self.wait_for_trip()
             if self.ledger is not None and self.ledger.tripped is not None:
                 raise InputGuardrailTripwireTriggered(self.ledger.tripped)
         await self._patiently(self._ended, f"the end that the record holds, before {name!r}")
+
+    async def hold_if_cut(self, name: str) -> None:
+        """End as the first execution did: cut off by its timeout, or the workflow's own code."""
+        row = self.own_row or {}
+        if row.get("error_type") == RunTimeoutError.__name__:
+            self.cut.now(envelopes.opened(row["error"]))
+            await self._ended.wait()
+        if row.get("cancel_reason") != "code":
+            return
+        first = [datetime.datetime.fromisoformat(row[at]) for at in ("completed_at", "started_at")]
+        patience = (first[0] - first[1]).total_seconds() + _MARGIN
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), patience)
+        if self.stop_stream is not None:
+            # Its reader stopped it at an event that is not replayed.
+            self.stop_stream()
+            await self._ended.wait()
+        await self._patiently(self._ended, f"its code to cut it off, before {name!r}")
+
+    def start_timer(self) -> None:
+        """Count the run's timeout, from the run's beginning or the decisions it waited for."""
+        if self.timeout is None or self.is_over:
+            return
+        row = self.own_row or {}
+        moments = [row["resolved_at"] for row in self.decisions.values() if "resolved_at" in row]
+        if not self.decisions and "started_at" in row:
+            moments.append(datetime.datetime.fromisoformat(row["started_at"]))
+        elapsed = time.time() - max(moments).timestamp() if moments else 0.0
+        error = RunTimeoutError(f"run {self.id} did not end within {self.timeout:g} s")
+        self.cut.after(self.timeout - elapsed, error)
 
     @property
     def trip(self) -> dict[str, Any] | None:

@@ -161,7 +161,7 @@ class DatabaseSession:
             }
         parameters = {**given, **values(key)}
         if not await self._run(lambda c: change(c, fence, parameters)) and owner is not None:
-            ownership.raise_lost(owner, None)
+            raise ownership.lost(owner, None)
 
     async def _durably(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Outside a run, in workflow code, the work is a DBOS step of its own."""

@@ -143,7 +143,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         return {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
 
     try:
-        await number.run_async({"name": step.name, "preemptible": True}, body)
+        await number.run_async({"name": step.name}, body)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
     except ownership.CONTROL_ERRORS:
