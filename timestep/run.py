@@ -253,7 +253,8 @@ class Run:
     @property
     def is_cut_off(self) -> bool:
         """Whether it was cut off, or a run around it."""
-        return self.is_cut or (self.parent is not None and self.parent.is_cut_off)
+        is_cut = self.is_cut or self.cut.cause is not None
+        return is_cut or (self.parent is not None and self.parent.is_cut_off)
 
     def family(self) -> Iterator[Run]:
         """The runs inside this one."""

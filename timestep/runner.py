@@ -250,8 +250,10 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
     if isinstance(error, ownership.LOST):
         await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
     elif isinstance(error, asyncio.CancelledError):
-        # A process that stops cancels its tasks; their runs go on in the next one.
-        if not ownership.is_stopping() and not run.is_cut_off:
+        # A process that stops cancels its tasks; their runs go on in the next one. And a run
+        # that is cut off ends those inside it.
+        is_inside = run.parent is not None and run.parent.is_cut_off
+        if not ownership.is_stopping() and not is_inside:
             await run.cut_off()
             await _record_cut(run)
     elif is_timeout:

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from timestep.ownership import Owner, lost
 from timestep.recorder import Recorder
 
@@ -123,8 +121,7 @@ def _watch() -> None:
 def _look(recorder: Recorder, entries: list[_Watched]) -> None:
     try:
         holders = recorder.holders({entry.owner.workflow_id for entry in entries})
-    except SQLAlchemyError as error:
-        # Away: what runs goes on, and its next statement waits for the database.
+    except Exception as error:  # noqa: BLE001  # the next look may succeed; steps are fenced anyway
         _log.debug("owners of workflows could not be read: %s", error)
         return
     for entry in entries:
@@ -132,8 +129,8 @@ def _look(recorder: Recorder, entries: list[_Watched]) -> None:
         if (status, token) == ("PENDING", entry.owner.token):
             continue
         with _lock:
-            if entry not in _watched:
-                continue
+            is_left = entry not in _watched or entry.loop.is_closed()
             _watched.discard(entry)
-            # Under the lock: the loop cannot be closed before its run has left.
-            entry.loop.call_soon_threadsafe(entry.end, lost(entry.owner, status))
+            if not is_left:
+                # Under the lock: the loop goes on until its run has left.
+                entry.loop.call_soon_threadsafe(entry.end, lost(entry.owner, status))
