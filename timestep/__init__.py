@@ -12,6 +12,7 @@ from timestep.approvals import (
 from timestep.control import cancel_run, start_run
 from timestep.definitions import tool_options
 from timestep.queries import get_run, list_items, list_runs
+from timestep.run import is_replaying
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.sessions import DatabaseSession
 
@@ -24,6 +25,7 @@ __all__ = [
     "errors",
     "get_run",
     "install",
+    "is_replaying",
     "list_interruptions",
     "list_items",
     "list_runs",

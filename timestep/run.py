@@ -37,6 +37,9 @@ _MARGIN = 5.0
 
 _TICKS = 20
 
+_STEPS = ("model_responses", "tool_calls", "guardrail_results", "step_values")
+_STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
+
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -146,6 +149,8 @@ class Run:
         self.interrupted_calls: frozenset[str] = frozenset()
         self.interrupted_result: Any = None
         self.control_error: BaseException | None = None
+        self.is_replaying = False
+        """Whether the newest outcome that it took came from its record."""
         self.shares_usage = False
         """Whether what it uses is counted in its parent's usage, too."""
         self.session_revision: int | None = None
@@ -176,6 +181,7 @@ class Run:
         self._check_same(journal["runs"][str(self.id)], values)
         self.is_begun = True
         self.journal = journal
+        self.is_replaying = not journal.keys().isdisjoint(_STEPS)
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self._restore_base()
 
@@ -461,6 +467,7 @@ def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
 
 _run: ContextVar[Run | None] = ContextVar("timestep_run", default=None)
 _step: ContextVar[StepScope | None] = ContextVar("timestep_step", default=None)
+_of_call: ContextVar[tuple[Run, int, bool] | None] = ContextVar("timestep_call", default=None)
 _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
@@ -476,6 +483,31 @@ def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
 def current_run() -> Run | None:
     """The durable run that the caller is part of."""
     return _run.get()
+
+
+def is_replaying() -> bool:
+    """Whether the run that the caller is part of repeats what its record holds.
+
+    Hooks, filters and dynamic instructions run again in a recovery. This tells them so: it is
+    True where the newest outcome of a step that the run took (in a hook of a tool, of that
+    call) came from the record; before the first one, where the record holds any. Outside a
+    durable run it is False.
+    """
+    run = _run.get()
+    if run is None:
+        return False
+    of_call = _of_call.get()
+    if of_call is not None and of_call[:2] == (run, run.turn):
+        return of_call[2]
+    return run.is_replaying
+
+
+def took(run: Run, table: str, *, from_record: bool) -> None:
+    """Note that a run takes a step's outcome, or executes the step."""
+    run.is_replaying = from_record
+    if table in _STEPS_OF_CALLS:
+        # Calls of a turn go on side by side.
+        _of_call.set((run, run.turn, from_record))
 
 
 def current_step() -> StepScope | None:

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from timestep import envelopes, gate, ownership
 from timestep.errors import DatabaseError, ReplayError, StepError
 from timestep.ownership import StepReservation
-from timestep.run import Rows, Run, inside_step
+from timestep.run import Rows, Run, inside_step, took
 
 T = TypeVar("T")
 
@@ -175,6 +175,7 @@ def _row_of(step: Step[T]) -> dict[str, Any]:
 
 
 def _replay(step: Step[T], row: dict[str, Any]) -> T:
+    took(step.run, step.table, from_record=True)
     if row["error"] is not None:
         raise envelopes.opened(row["error"])
     return step.replayed(row)
@@ -182,6 +183,7 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 async def _execute(step: Step[T]) -> T:
     await step.run.hold_if_decided(step.name)
+    took(step.run, step.table, from_record=False)
     started = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):
