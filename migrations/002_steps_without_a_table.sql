@@ -72,4 +72,15 @@ ALTER TABLE tool_calls ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAUL
 ALTER TABLE tool_calls ADD COLUMN IF NOT EXISTS context_change jsonb;
 ALTER TABLE tool_calls ADD COLUMN IF NOT EXISTS context_position integer;
 
+-- Why a run is cancelled: somebody cancelled its workflow; the workflow's time, or that of the run
+-- around it, was over; the workflow's own code cut it off; or the workflow ended without it. And
+-- the newest step numbers when code cut it off: whether the code went on is seen from later ones.
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS cancel_reason text;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS cancel_steps jsonb;
+UPDATE runs SET cancel_reason = 'cancelled' WHERE status = 'cancelled' AND cancel_reason IS NULL;
+ALTER TABLE runs DROP CONSTRAINT IF EXISTS runs_cancel_reason_check;
+ALTER TABLE runs ADD CONSTRAINT runs_cancel_reason_check CHECK (
+    cancel_reason IN ('cancelled', 'timeout', 'code', 'abandoned') AND status = 'cancelled'
+    OR cancel_reason IS NULL AND status <> 'cancelled');
+
 COMMIT;

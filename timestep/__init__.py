@@ -12,6 +12,7 @@ from timestep.approvals import (
 from timestep.control import cancel_run, start_run
 from timestep.following import RunEvent, follow
 from timestep.queries import get_run, list_items, list_runs
+from timestep.run import is_replaying
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.sessions import DatabaseSession
 from timestep.tool_attempts import idempotency_key
@@ -29,6 +30,7 @@ __all__ = [
     "get_run",
     "idempotency_key",
     "install",
+    "is_replaying",
     "list_interruptions",
     "list_items",
     "list_runs",

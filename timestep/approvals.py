@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from timestep.errors import (
 )
 from timestep.recorder import in_thread, recorder
 from timestep.run import Run
-from timestep.runner import DurableRunner
+from timestep.runner import DurableRunner, cut_by_owner
 from timestep.store import interruptions as store
 from timestep.values import encode, plain_text, restored, storable
 
@@ -81,6 +82,7 @@ async def run_agent(
     *,
     on_interruption: Literal["wait", "return"] = "wait",
     approval_timeout: float | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109  # durable, which asyncio's cannot be
     **runner_options: Any,
 ) -> RunResult | RunResultStreaming:
     """Run an agent durably; what an entrypoint calls.
@@ -93,13 +95,20 @@ async def run_agent(
         on_interruption: `"wait"` sleeps durably until every pending approval is decided and
             goes on; `"return"` gives back the result with its `.interruptions`.
         approval_timeout: Seconds after which an undecided approval is rejected.
+        timeout: Seconds that the run may take, from its beginning or from the decision that it
+            goes on with; people's time is not counted. A replay ends it where it ended.
         runner_options: As `agents.Runner.run` takes them.
 
     Raises:
         NotInWorkflowError: The caller is not inside a DBOS workflow.
         NotDurableError: Something of the run cannot be recorded; no model was called.
         ConfigurationError: An option has a value that is not one of those above.
+        RunTimeoutError: `timeout` was over. The run is recorded as failed with it.
     """
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise ConfigurationError(f"timeout {timeout!r} is not a positive number of seconds")
+    if timeout is not None:
+        runner_options["timeout"] = timeout
     if on_interruption not in ("wait", "return"):
         raise ConfigurationError(f"on_interruption is 'wait' or 'return', not {on_interruption!r}")
     result = await _run(agent, run_input, session, stream, runner_options)
@@ -126,7 +135,8 @@ async def _decided_state(
     """The state of an interrupted run once everything it asks is decided."""
     run = _run_of(result)
     while True:
-        rows = await _wait_for_decisions(run, patience)
+        async with cut_by_owner(run):
+            rows = await _wait_for_decisions(run, patience)
         state = result.to_state()
         for item in state.get_interruptions():
             found = interruptions.call_of(run, item)
@@ -204,14 +214,8 @@ def _of_root(run: Run, *, resolved: bool) -> list[dict[str, Any]]:
         with run.recorder.engine.connect() as connection:
             return store.select(connection, workflow_id=run.owner.workflow_id, resolved=resolved)
 
-    wanted = {run.id, *(child.id for child in _family(run))}
+    wanted = {run.id, *(child.id for child in run.family())}
     return [row for row in run.recorder.patiently(read) if row["run_id"] in wanted]
-
-
-def _family(run: Run) -> Iterable[Run]:
-    for child in run.children.values():
-        yield child
-        yield from _family(child)
 
 
 async def list_interruptions(

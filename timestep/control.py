@@ -19,15 +19,12 @@ from dbos import (
 )
 from dbos import error as dbos_errors
 
-from timestep import ownership, system
-from timestep.approvals import TOPIC
+from timestep import system, watch
 from timestep.database import translated
 from timestep.entrypoints import Entrypoint, lookup
 from timestep.errors import AlreadyStartedError, InvalidInputError, UnknownRunError
-from timestep.queries import reading, workflow_status
+from timestep.queries import workflow_status
 from timestep.recorder import recorder
-from timestep.store import interruptions, reads
-from timestep.store import runs as runs_store
 
 _HIGHEST = 2**31 - 1
 
@@ -195,9 +192,11 @@ def _is_same(found: Entrypoint, arguments: dict[str, Any], status: WorkflowStatu
 
 
 async def cancel_run(workflow_id: str) -> None:
-    """Cancel a workflow: no further step of it begins, and its runs end as `cancelled`.
+    """Cancel a workflow: its runs end as `cancelled`, with what they did so far.
 
-    One that has ended stays as it is. Works from any process that reaches the database.
+    What is under way for them (a model's answer, an async tool, the wait for a decision) is
+    given up: at once in this process, within about a second in another. One that has ended stays
+    as it is. Works from any process that reaches the database.
 
     Raises:
         UnknownRunError: DBOS knows no such workflow.
@@ -211,11 +210,5 @@ def _cancel(workflow_id: str) -> None:
         raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
     with translated(recorder().url):
         system.client().cancel_workflow(workflow_id)
-    schema = ownership.system_schema_or_default()
-    roots = reading(lambda connection: reads.unfinished_roots(connection, workflow_id))
-    with translated(recorder().url), recorder().engine.connect() as connection:
-        for root in roots:
-            runs_store.cancelled(connection, schema, workflow_id, root)
-        # One that sleeps until a decision learns of it now, not when somebody decides.
-        if roots:
-            interruptions.wake(connection, schema, workflow_id, TOPIC, f"cancel:{workflow_id}")
+        watch.look_now()
+        recorder().mark_cancelled(workflow_id, None)

@@ -14,18 +14,39 @@ from collections.abc import Iterator
 from typing import Any
 
 import openai
-from agents.exceptions import AgentsException
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    InputGuardrailResult,
+    OutputGuardrail,
+    OutputGuardrailResult,
+    ToolGuardrailFunctionOutput,
+    ToolInputGuardrail,
+    ToolOutputGuardrail,
+)
+from agents.exceptions import (
+    AgentsException,
+    InputGuardrailTripwireTriggered,
+    OutputGuardrailTripwireTriggered,
+    ToolInputGuardrailTripwireTriggered,
+    ToolOutputGuardrailTripwireTriggered,
+)
 from pydantic import BaseModel
 
 from timestep.errors import RecordedError
 from timestep.values import Json, decode, encode, import_type, plain_text, survives, type_path
 
 _BUILT_IN = {BaseException.__new__, OSError.__new__}
+_TOOL_TRIPWIRES: dict[type[Any], type[Any]] = {
+    ToolInputGuardrailTripwireTriggered: ToolInputGuardrail,
+    ToolOutputGuardrailTripwireTriggered: ToolOutputGuardrail,
+}
 _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "content-type")
 
 
 def seal(error: BaseException) -> dict[str, Json]:
-    """The envelope of an error: `type`, `message`, `args`, `attributes` and `response`."""
+    """The envelope of an error: `type`, `message`, `args`, `attributes` and what belongs to it."""
     # An OSError's own arguments do not tell the file.
     given = error.__reduce__()[1] if isinstance(error, OSError) else error.args
     args: list[Json] = [encode(arg) for arg in given] if _is_plain(given) else [str(error)]
@@ -39,6 +60,7 @@ def seal(error: BaseException) -> dict[str, Json]:
             if not name.startswith("__") and (_is_plain(value) or _is_model(value))
         },
         "response": _seal_response(getattr(error, "response", None)),
+        "tripwire": _seal_tripwire(error),
     }
 
 
@@ -60,6 +82,8 @@ def opened(envelope: dict[str, Any]) -> BaseException:
         setattr(error, name, decode(value))
     if (sealed := envelope["response"]) is not None:
         _restore_response(error, sealed)
+    if (told := envelope.get("tripwire")) is not None:
+        _restore_tripwire(error, told)
     return error
 
 
@@ -132,3 +156,56 @@ def _restore_response(error: Any, sealed: dict[str, Any]) -> None:
     error.response = http.Response(
         sealed["status"], headers=sealed["headers"], text=sealed["body"], request=error.request
     )
+
+
+def _seal_tripwire(error: BaseException) -> dict[str, Json] | None:
+    """What a tripped guardrail said. Its name stands for the guardrail, an agent's for it."""
+    if isinstance(error, InputGuardrailTripwireTriggered | OutputGuardrailTripwireTriggered):
+        result = error.guardrail_result
+        told = {
+            "guardrail": result.guardrail.get_name(),
+            "info": encode(result.output.output_info),
+        }
+        if isinstance(result, OutputGuardrailResult):
+            told |= {"agent": result.agent.name, "output": encode(result.agent_output)}
+        return told
+    if isinstance(error, tuple(_TOOL_TRIPWIRES)):
+        tripped: Any = error
+        return {
+            "guardrail": tripped.guardrail.get_name(),
+            "info": encode(tripped.output.output_info),
+            "behavior": dict(tripped.output.behavior),
+        }
+    return None
+
+
+def _restore_tripwire(error: Any, told: dict[str, Any]) -> None:
+    name = told["guardrail"]
+    if "behavior" in told:
+        kind = _TOOL_TRIPWIRES[error.__class__]
+        error.guardrail = kind(guardrail_function=_recorded_guardrail, name=name)
+        error.output = ToolGuardrailFunctionOutput(_known(told["info"]), told["behavior"])
+        return
+    output = GuardrailFunctionOutput(_known(told["info"]), tripwire_triggered=True)
+    if "agent" in told:
+        error.guardrail_result = OutputGuardrailResult(
+            guardrail=OutputGuardrail(guardrail_function=_recorded_guardrail, name=name),
+            agent_output=_known(told["output"]),
+            agent=Agent(told["agent"]),
+            output=output,
+        )
+    else:
+        guardrail: InputGuardrail[Any] = InputGuardrail(_recorded_guardrail, name=name)
+        error.guardrail_result = InputGuardrailResult(guardrail=guardrail, output=output)
+
+
+def _known(value: Any) -> Any:
+    """What was encoded; where its class is gone, as JSON."""
+    try:
+        return decode(value)
+    except LookupError:
+        return value
+
+
+def _recorded_guardrail(*_: Any) -> Any:
+    raise RecordedError("the guardrail that tripped is known by its name only, and cannot run")

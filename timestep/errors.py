@@ -16,6 +16,7 @@
     │   ├── InvalidInputError       the input does not fit the entrypoint
     │   └── AlreadyStartedError     the id is taken by another start
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
+    ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
@@ -99,6 +100,10 @@ class AlreadyStartedError(EntrypointError):
 
 class InvalidQueryError(TimestepError):
     """A filter, limit or cursor cannot be used."""
+
+
+class RunTimeoutError(TimestepError, TimeoutError):
+    """The run's timeout was over before it ended."""
 
 
 class UnknownRunError(TimestepError):

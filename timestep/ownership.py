@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from dbos import DBOS, _dbos
 from dbos._context import DBOSContext, get_local_dbos_context
@@ -20,7 +20,7 @@ from dbos._error import (
     DBOSWorkflowConflictIDError,
 )
 
-_BLOCK = 1_000_000
+BLOCK = 1_000_000
 """Step numbers set aside for each task that runs agents beside another of its workflow."""
 
 
@@ -98,7 +98,7 @@ class StepNumbers:
     """
 
     def __init__(self, *, block: int | None = None) -> None:
-        self._next = None if block is None else block * _BLOCK
+        self._next = None if block is None else block * BLOCK
 
     def draw(self) -> StepReservation:
         if self._next is None:
@@ -110,6 +110,11 @@ class StepNumbers:
         self._next += 1
         reserved.function_id = self._next
         return StepReservation(reserved)
+
+    def newest(self) -> list[int]:
+        """The newest number of the workflow's own counter, and of these numbers."""
+        own = int(_context().function_id)
+        return [own, own if self._next is None else self._next]
 
 
 def is_stopping() -> bool:
@@ -128,16 +133,15 @@ def system_schema_or_default() -> str:
     return "dbos" if dbos is None or dbos._sys_db_field is None else system_schema()
 
 
-def raise_lost(owner: Owner, status: str | None) -> NoReturn:
-    """End an execution whose write was refused, in DBOS's own way.
+def lost(owner: Owner, status: str | None) -> BaseException:
+    """What ends an execution that does not own its workflow any more, in DBOS's own way.
 
-    Raises:
-        DBOSWorkflowCancelledError: The workflow was cancelled.
-        DBOSWorkflowConflictIDError: Another execution owns it now.
+    That is DBOSWorkflowCancelledError, or DBOSWorkflowConflictIDError where another execution
+    owns it now, or it has ended.
     """
     if status == "CANCELLED":
-        raise DBOSWorkflowCancelledError(f"Workflow {owner.workflow_id} is cancelled.")
-    raise DBOSWorkflowConflictIDError(owner.workflow_id)
+        return DBOSWorkflowCancelledError(f"Workflow {owner.workflow_id} is cancelled.")
+    return DBOSWorkflowConflictIDError(owner.workflow_id)
 
 
 CONTROL_ERRORS = (
@@ -152,6 +156,7 @@ LOST = (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError)
 """The execution does not own its workflow any more."""
 
 __all__ = [
+    "BLOCK",
     "CONTROL_ERRORS",
     "LOST",
     "DBOSUnexpectedStepError",
@@ -162,7 +167,7 @@ __all__ = [
     "in_step",
     "in_workflow",
     "is_stopping",
-    "raise_lost",
+    "lost",
     "scope",
     "step_key",
     "system_schema",

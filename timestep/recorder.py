@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import psycopg
@@ -93,12 +93,18 @@ class Recorder:
                 "system_database_url and TIMESTEP_DB_URL to the same one"
             )
         if not mine:
-            ownership.raise_lost(owner, status)
+            raise ownership.lost(owner, status)
         self._written |= needed
         if new is not None:
             return {"runs": {str(values["id"]): {**new, "completed_at": None}}}
         with self.engine.connect() as connection:
-            return runs_store.journal(connection, values["id"])
+            found = runs_store.journal(connection, values["id"])
+            row = found["runs"][str(values["id"])]
+            if row["cancel_reason"] == "code" and runs_store.revived(
+                connection, schema, {**parameters, "block": ownership.BLOCK}
+            ):
+                row.update(status="running", completed_at=None, cancel_reason=None)
+            return found
 
     async def write_definitions(self, definitions: Definitions) -> None:
         """Write definitions that came up while a run was going on."""
@@ -128,18 +134,26 @@ class Recorder:
 
         status, mine = self.patiently(attempt)
         if not mine:
-            ownership.raise_lost(owner, status)
+            raise ownership.lost(owner, status)
 
-    async def cancelled(self, owner: Owner, root_run_id: uuid.UUID) -> None:
-        """Mark a run as cancelled; its workflow is, so nobody owns it any more."""
+    async def cancelled(self, workflow_id: str, root_run_id: uuid.UUID | None) -> None:
+        """End a workflow's runs as cancelled; its workflow has ended, so nobody owns it."""
+        await in_thread(
+            lambda: self.patiently(lambda: self.mark_cancelled(workflow_id, root_run_id))
+        )
 
-        def mark() -> None:
-            with self.engine.connect() as connection:
-                runs_store.cancelled(
-                    connection, ownership.system_schema(), owner.workflow_id, root_run_id
-                )
+    def mark_cancelled(self, workflow_id: str, root_run_id: uuid.UUID | None) -> None:
+        """What `cancelled` does, for a caller that blocks and does not wait for the database."""
+        schema = ownership.system_schema_or_default()
+        with self.engine.connect() as connection:
+            runs_store.cancelled(connection, schema, workflow_id, root_run_id)
 
-        await in_thread(lambda: self.patiently(mark))
+    def holders(self, workflow_ids: Collection[str]) -> dict[str, tuple[str, str | None]]:
+        """The status of workflows and the token of the execution that owns each."""
+        with self.engine.connect() as connection:
+            return runs_store.holders(
+                connection, ownership.system_schema_or_default(), workflow_ids
+            )
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """What `work` reads over a connection; waits as `commit` does."""

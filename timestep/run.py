@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import importlib.metadata
+import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from agents import Agent, InputGuardrailTripwireTriggered, RunState, Usage
 
-from timestep import ownership
+from timestep import envelopes, ownership
 from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
 from timestep.deltas import difference, patched
-from timestep.errors import NotDurableError, ReplayError
+from timestep.errors import NotDurableError, ReplayError, RunTimeoutError
 from timestep.line import Line
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
 from timestep.rows import derived, raw
 from timestep.values import Json, restored, storable
+from timestep.watch import Cut
 
 SDK_VERSION = importlib.metadata.version("openai-agents")
 
@@ -31,7 +34,13 @@ _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 _LOST_PATIENCE = 30.0
 """Seconds that a replayed step waits for what its record says must come first."""
 
+_MARGIN = 5.0
+"""Seconds that code gets, beyond those it first took, to cut a replayed run off once more."""
+
 _TICKS = 20
+
+_STEPS = ("model_responses", "tool_calls", "guardrail_results", "step_values")
+_STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -147,10 +156,19 @@ class Run:
         self.scope: Any = None
         self.stream: Any = None
         """Drives the streamed loop, where the run is streamed."""
+        self.stop_stream: Callable[[], None] | None = None
+        """Ends the stream for its reader, as its reader may."""
+        self.timeout: float | None = None
+        """Seconds that the run has until it ends, or stops for a person, or none."""
+        self.cut = Cut()
+        """Ends this execution of the run, before its own end."""
+        self.is_cut = False
         self.input_checks: deque[StepReservation | None] = deque()
         self.interrupted_calls: frozenset[str] = frozenset()
         self.interrupted_result: Any = None
         self.control_error: BaseException | None = None
+        self.is_replaying = False
+        """Whether its record holds something, and it has executed no step so far."""
         self.shares_usage = False
         """Whether what it uses is counted in its parent's usage, too."""
         self.answer_usage: Usage | None = None
@@ -168,6 +186,7 @@ class Run:
         self._delivered: dict[int, asyncio.Event] = {}
         self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
         self._ended = asyncio.Event()
+        self._writing: set[asyncio.Future[None]] = set()
 
     # What is recorded
 
@@ -188,6 +207,7 @@ class Run:
         self.is_begun = True
         self.is_new = "input" not in journal["runs"][str(self.id)]
         self.journal = journal
+        self.is_replaying = not journal.keys().isdisjoint(_STEPS)
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self._restore_base()
 
@@ -204,6 +224,7 @@ class Run:
         """Go on after an interruption, with numbers that follow those of the wait."""
         self.interrupted_calls = frozenset()
         self._ended = asyncio.Event()
+        self.cut = Cut()
         self.draw_again()
 
     def draw_again(self) -> None:
@@ -235,17 +256,49 @@ class Run:
         """Whether the record holds what ends the run: no further effect may start."""
         return self.is_over or self.trip is not None
 
-    async def commit(self, rows: Rows) -> None:
-        """Write a step's rows, together with the items and the checkpoint that wait."""
+    async def commit(self, rows: Rows, *, is_end: bool = False) -> None:
+        """Write a step's rows, together with the items and the checkpoint that wait.
+
+        Args:
+            rows: The rows of each table.
+            is_end: Whether they are the run's end, and not a step's.
+        """
+        if self.is_cut_off and not is_end:
+            # A tool may answer its cancellation, and end well too late.
+            raise asyncio.CancelledError
         for name, waiting in self.waiting.items():
             rows.setdefault(name, []).extend(waiting)
         self.waiting = {}
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None
             rows["run_states"] = [self._checkpoint_row(state)]
-        await self.recorder.commit(
-            self.owner, {name: given for name, given in rows.items() if given}
-        )
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writing.add(written)
+        try:
+            await self.recorder.commit(
+                self.owner, {name: given for name, given in rows.items() if given}
+            )
+        finally:
+            self._writing.discard(written)
+            written.set_result(None)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it was cut off, or a run around it."""
+        is_cut = self.is_cut or self.cut.cause is not None
+        return is_cut or (self.parent is not None and self.parent.is_cut_off)
+
+    def family(self) -> Iterator[Run]:
+        """The runs inside this one."""
+        for child in self.children.values():
+            yield child
+            yield from child.family()
+
+    async def cut_off(self) -> None:
+        """Let nothing that goes on behind the run's back be recorded from now on."""
+        self.is_cut = True
+        if writing := [done for run in (self, *self.family()) for done in run._writing]:
+            await asyncio.wait(writing)
 
     # States
 
@@ -344,13 +397,45 @@ class Run:
         Raises:
             Held: The tripwire was heard, and the caller is not cancelled by it.
         """
+        self.start_timer()
         if not self.is_decided:
             return
+        await self.hold_if_cut(name)
         if not self.is_over or self.trip is not None:
             await self.wait_for_trip()
             if self.ledger is not None and self.ledger.tripped is not None:
                 raise Held(InputGuardrailTripwireTriggered(self.ledger.tripped))
         await self._patiently(self._ended, f"the end that the record holds, before {name!r}")
+
+    async def hold_if_cut(self, name: str) -> None:
+        """End as the first execution did: cut off by its timeout, or the workflow's own code."""
+        row = self.own_row or {}
+        if row.get("error_type") == RunTimeoutError.__name__:
+            self.cut.now(envelopes.opened(row["error"]))
+            await self._ended.wait()
+        if row.get("cancel_reason") != "code":
+            return
+        first = [datetime.datetime.fromisoformat(row[at]) for at in ("completed_at", "started_at")]
+        patience = (first[0] - first[1]).total_seconds() + _MARGIN
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), patience)
+        if self.stop_stream is not None:
+            # Its reader stopped it at an event that is not replayed.
+            self.stop_stream()
+            await self._ended.wait()
+        await self._patiently(self._ended, f"its code to cut it off, before {name!r}")
+
+    def start_timer(self) -> None:
+        """Count the run's timeout, from the run's beginning or the decisions it waited for."""
+        if self.timeout is None or self.is_over:
+            return
+        row = self.own_row or {}
+        moments = [row["resolved_at"] for row in self.decisions.values() if "resolved_at" in row]
+        if not self.decisions and "started_at" in row:
+            moments.append(datetime.datetime.fromisoformat(row["started_at"]))
+        elapsed = time.time() - max(moments).timestamp() if moments else 0.0
+        error = RunTimeoutError(f"run {self.id} did not end within {self.timeout:g} s")
+        self.cut.after(self.timeout - elapsed, error)
 
     @property
     def trip(self) -> dict[str, Any] | None:
@@ -411,6 +496,7 @@ def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
 
 _run: ContextVar[Run | None] = ContextVar("timestep_run", default=None)
 _step: ContextVar[StepScope | None] = ContextVar("timestep_step", default=None)
+_of_call: ContextVar[tuple[Run, int, bool] | None] = ContextVar("timestep_call", default=None)
 _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
@@ -443,6 +529,31 @@ def _counted(run: Run) -> set[str]:
 def current_run() -> Run | None:
     """The durable run that the caller is part of."""
     return _run.get()
+
+
+def is_replaying() -> bool:
+    """Whether the run that the caller is part of repeats what its record holds.
+
+    Hooks, filters and dynamic instructions run again in a recovery. This tells them so: it is
+    True as long as the run takes recorded outcomes, and False from the first step that it
+    executes; in a hook of a tool, and in the tool, as the outcome of that call is. Outside a
+    durable run it is False.
+    """
+    run = _run.get()
+    if run is None:
+        return False
+    of_call = _of_call.get()
+    if of_call is not None and of_call[:2] == (run, run.turn):
+        return of_call[2]
+    return run.is_replaying
+
+
+def took(run: Run, table: str, *, from_record: bool) -> None:
+    """Note that a run takes a step's outcome, or executes the step."""
+    run.is_replaying = run.is_replaying and from_record
+    if table in _STEPS_OF_CALLS:
+        # Calls of a turn go on side by side.
+        _of_call.set((run, run.turn, from_record))
 
 
 def current_step() -> StepScope | None:

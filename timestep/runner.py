@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, cast
 
 import agents.run
@@ -20,12 +21,12 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import connections, envelopes, interruptions, ownership, seams
+from timestep import connections, envelopes, interruptions, ownership, seams, watch
 from timestep.calls import InDoubtError
 from timestep.context import warn_of_losses
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
-from timestep.errors import NotInWorkflowError, ReplayError, TimestepError
+from timestep.errors import NotInWorkflowError, ReplayError, RunTimeoutError, TimestepError
 from timestep.ledger import Ledger
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
@@ -33,6 +34,7 @@ from timestep.run import Call, Rows, Run, current_run, current_step, entered, op
 from timestep.seams import DispatchingRunner
 from timestep.sessions import row_of
 from timestep.values import storable
+from timestep.watch import Cut
 
 Input = str | list[TResponseInputItem] | RunState[Any]
 
@@ -44,8 +46,11 @@ class _DurableAgentRunner(AgentRunner):
         run = _open(starting_agent, input, options)
         with entered(run):
             try:
-                await _begin(run, starting_agent, input, options)
-                result = await super().run(starting_agent, input, **options)
+                async with _cuttable(run):
+                    await _begin(run, starting_agent, input, options)
+                    result = await super().run(starting_agent, input, **options)
+                    if not result.interruptions:
+                        await run.hold_if_cut("its end")
                 await _finish(run, result)
             except InDoubtError as doubt:
                 if run.interrupted_result is None:
@@ -75,13 +80,17 @@ async def _stream(
 ) -> None:
     """The streamed loop, from its first step to its recorded end."""
     streamed: RunResultStreaming = kwargs["streamed_result"]
+    run.stop_stream = streamed.cancel
     try:
-        await begin()
-        await original(*args, **kwargs)
+        async with _cuttable(run):
+            await begin()
+            await original(*args, **kwargs)
+            if not _stopped(streamed) and not streamed.interruptions:
+                await run.hold_if_cut("its end")
         if (error := _stream_error(streamed)) is not None:
             await _record_failure(run, error)
         elif streamed.final_output is None and not streamed.interruptions and _stopped(streamed):
-            await _record(run, "cancelled", {})
+            await _record_cut(run)
         else:
             await _finish(run, streamed)
     except InDoubtError as doubt:
@@ -113,11 +122,13 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     if not ownership.in_workflow():
         raise NotInWorkflowError
     seams.connect()
+    timeout = options.pop("timeout", None)
     check_options(options)
     state = given if isinstance(given, RunState) else None
     run = open_run(recorder(), state)
     run.scope = ownership.scope()
     run.scope.live_runs += 1
+    run.timeout = timeout
     if run.interrupted_calls:
         run.resume()
         return run
@@ -168,6 +179,8 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     run.agent = agent
     await run.begin(agent, values)
     _warn_of_lost_changes(run, given, options.get("context"))
+    if run.own_row is None or "started_at" not in run.own_row:
+        run.start_timer()
 
 
 def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
@@ -179,6 +192,28 @@ def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
     run.context.told_of = context
     if run.parent is None or run.parent.context.told_of is not context:
         warn_of_losses(context)
+
+
+@contextlib.asynccontextmanager
+async def _cuttable(run: Run) -> AsyncIterator[None]:
+    """End what a run waits for once its time is over, or its execution owns nothing any more."""
+    async with run.cut as cut:
+        with contextlib.ExitStack() as stack:
+            if run.parent is None:
+                stack.enter_context(watch.watching(run.recorder, run.owner, cut.now))
+            yield
+
+
+@contextlib.asynccontextmanager
+async def cut_by_owner(run: Run) -> AsyncIterator[None]:
+    """End a wait of the workflow for a run once this execution owns the workflow no more."""
+    try:
+        async with Cut() as cut:
+            with watch.watching(run.recorder, run.owner, cut.now):
+                yield
+    except ownership.LOST:
+        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
+        raise
 
 
 def _leave(run: Run) -> None:
@@ -224,21 +259,30 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
     if run.control_error is not None:
         error, hidden = run.control_error, error
         error.__context__ = hidden if hidden is not error else None
-    if run.parent is not None and isinstance(error, TimestepError):
+    is_timeout = error is run.cut.cause and isinstance(error, RunTimeoutError)
+    if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
         run.parent.control_error = error
     if isinstance(error, ownership.LOST):
-        await run.recorder.cancelled(run.owner, run.root_id)
+        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
     elif isinstance(error, asyncio.CancelledError):
-        # A process that stops cancels its tasks; their runs go on in the next one.
-        if not ownership.is_stopping():
-            await _record(run, "cancelled", {})
+        # A process that stops cancels its tasks; their runs go on in the next one. And a run
+        # that is cut off ends those inside it.
+        is_inside = run.parent is not None and run.parent.is_cut_off
+        if not ownership.is_stopping() and not is_inside:
+            await run.cut_off()
+            await _record_cut(run)
+    elif is_timeout:
+        await run.cut_off()
+        timeout = {"cancel_reason": "timeout"}
+        inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
+        await _record_failure(run, error, {"runs": inside})
     elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
         await _record_failure(run, error)
     raise error
 
 
-async def _record_failure(run: Run, error: BaseException) -> None:
+async def _record_failure(run: Run, error: BaseException, rows: Rows | None = None) -> None:
     if not run.is_begun or run.is_over:
         return
     envelope = envelopes.seal(error)
@@ -248,7 +292,15 @@ async def _record_failure(run: Run, error: BaseException) -> None:
         "error_turn": run.turn,
         "error": storable(dict(envelope)),
     }
-    await _record(run, "failed", columns)
+    await _record(run, "failed", columns, rows)
+
+
+async def _record_cut(run: Run) -> None:
+    """Record that the workflow's own code cut a run off, and with it the runs inside it."""
+    numbers = run.numbers.newest() if run.numbers is not None else None
+    inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
+    columns = {"cancel_reason": "code", "cancel_steps": numbers}
+    await _record(run, "cancelled", columns, {"runs": inside})
 
 
 async def _record(
@@ -260,8 +312,16 @@ async def _record(
 ) -> None:
     if not run.is_begun:
         return
+    rows = rows or {}
+    row = await _ended(run, status, columns, agent)
+    await run.commit({**rows, "runs": [row, *rows.get("runs", [])]}, is_end=True)
+
+
+async def _ended(
+    run: Run, status: str, columns: dict[str, Any], agent: Agent[Any] | None = None
+) -> dict[str, Any]:
     last = agent if agent is not None else run.agent
-    row = {
+    return {
         "id": str(run.id),
         "status": status,
         "current_turn": run.turn,
@@ -269,7 +329,10 @@ async def _record(
         "completed_at": True,
         **columns,
     }
-    await run.commit({**(rows or {}), "runs": [row]})
+
+
+def _begun(run: Run) -> list[Run]:
+    return [child for child in run.family() if child.is_begun]
 
 
 _durable = _DurableAgentRunner()

@@ -177,7 +177,7 @@ class DatabaseSession:
         changed = await self._run(lambda c: apply(c, fence, parameters))
         if changed is None:
             # Only a fenced change is refused.
-            ownership.raise_lost(cast(ownership.Owner, owner), None)
+            raise ownership.lost(cast(ownership.Owner, owner), None)
         return changed
 
     async def _durably(self, name: str, work: Callable[[], Awaitable[T]]) -> T:

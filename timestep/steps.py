@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from timestep import envelopes, gate, ownership
 from timestep.errors import DatabaseError, ReplayError, StepError
 from timestep.ownership import StepReservation
-from timestep.run import Held, Rows, Run, inside_step
+from timestep.run import Held, Rows, Run, inside_step, took
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
 
     try:
         with step.run.line.entered() as place:
-            await number.run_async({"name": step.name, "preemptible": True}, body)
+            await number.run_async({"name": step.name}, body)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
     except ownership.CONTROL_ERRORS:
@@ -186,6 +186,7 @@ def _row_of(step: Step[T]) -> dict[str, Any]:
 
 
 def _replay(step: Step[T], row: dict[str, Any]) -> T:
+    took(step.run, step.table, from_record=True)
     step.retrace(row)
     if row["error"] is not None:
         raise envelopes.opened(row["error"])
@@ -195,6 +196,7 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 async def _execute(step: Step[T]) -> T:
     if not (step.may_follow_end or step.pauses_again):
         await step.run.hold_if_decided(step.name)
+    took(step.run, step.table, from_record=False)
     started = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):

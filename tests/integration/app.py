@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -49,15 +48,23 @@ class App:
 
     def replay(self, workflow_id: str) -> str:
         """The result of a finished workflow that is executed again, as after a crash."""
+        return self.replay_all([workflow_id])[workflow_id]
+
+    def replay_all(self, workflow_ids: list[str]) -> dict[str, str]:
+        """The results of finished workflows, which are executed again side by side."""
         with psycopg.connect(self.url) as connection:
             changed = connection.execute(
                 "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
-                "WHERE workflow_uuid = %s AND status IN ('SUCCESS', 'ERROR')",
-                (workflow_id,),
+                "WHERE workflow_uuid = ANY(%s) AND status IN ('SUCCESS', 'ERROR')",
+                (workflow_ids,),
             )
-            assert changed.rowcount == 1
-        (handle,) = DBOS._recover_pending_workflows()
-        return str(handle.get_result(polling_interval_sec=0.02))
+            assert changed.rowcount == len(workflow_ids)
+        handles = DBOS._recover_pending_workflows()
+        assert len(handles) == len(workflow_ids)
+        return {
+            handle.workflow_id: str(handle.get_result(polling_interval_sec=0.02))
+            for handle in handles
+        }
 
     def rows(self, table: str, *order: str) -> list[dict[str, Any]]:
         """All rows of a table; ordered by the columns that are given."""
@@ -73,10 +80,18 @@ class App:
 
     def everything(self) -> dict[str, list[str]]:
         """Every row of every table, to compare."""
-        return {
-            table.name: sorted(json.dumps(row, default=str) for row in self.rows(table.name))
-            for table in metadata.sorted_tables
-        }
+        with psycopg.connect(self.url) as connection:
+            return {
+                table.name: sorted(
+                    text
+                    for (text,) in connection.execute(
+                        sql.SQL("SELECT to_jsonb(t)::text FROM {} t").format(
+                            sql.Identifier(table.schema or "public", table.name)
+                        )
+                    )
+                )
+                for table in metadata.sorted_tables
+            }
 
     def steps(self, workflow_id: str) -> list[str]:
         """The names of the steps that DBOS recorded, in the order of their numbers."""

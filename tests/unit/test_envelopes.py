@@ -8,11 +8,33 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from agents import MaxTurnsExceeded, ModelBehaviorError, UserError
-from agents.exceptions import ToolTimeoutError
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    InputGuardrailResult,
+    InputGuardrailTripwireTriggered,
+    MaxTurnsExceeded,
+    ModelBehaviorError,
+    OutputGuardrail,
+    OutputGuardrailResult,
+    OutputGuardrailTripwireTriggered,
+    ToolGuardrailFunctionOutput,
+    ToolInputGuardrail,
+    ToolInputGuardrailTripwireTriggered,
+    ToolOutputGuardrail,
+    ToolOutputGuardrailTripwireTriggered,
+    UserError,
+)
+from agents.exceptions import (
+    MCPToolCancellationError,
+    ModelRefusalError,
+    ModelTimeoutError,
+    ToolTimeoutError,
+)
 
 from timestep import envelopes
-from timestep.errors import RecordedError
+from timestep.errors import RecordedError, RunTimeoutError
 
 REQUEST = httpx2.Request("POST", "https://x", headers={"authorization": "Bearer sk-secret"})
 
@@ -31,6 +53,10 @@ def reopened(error: BaseException) -> tuple[BaseException, str]:
         ModelBehaviorError("odd"),
         MaxTurnsExceeded("many"),
         ToolTimeoutError("t", 2.5),
+        ModelRefusalError("no"),
+        ModelTimeoutError(1.5),
+        MCPToolCancellationError("gone"),
+        RunTimeoutError("late"),
     ],
 )
 def test_an_error_comes_back_as_its_class(error: Exception) -> None:
@@ -70,6 +96,28 @@ def test_an_error_whose_class_is_gone_says_which_it_was() -> None:
     assert isinstance(back, RecordedError)
     assert "Local: inside" in str(back)
     assert back.type_name.endswith("Local")
+
+
+def _check(*_: Any) -> Any:
+    raise AssertionError
+
+
+def test_a_tripwire_keeps_what_the_guardrail_said() -> None:
+    said = GuardrailFunctionOutput({"score": (1, 2)}, tripwire_triggered=True)
+    before = InputGuardrailResult(InputGuardrail(_check, name="polite"), said)
+    back: Any
+    back, _ = reopened(InputGuardrailTripwireTriggered(before))
+    assert back.guardrail_result.guardrail.get_name() == "polite"
+    assert back.guardrail_result.output == said
+    after = OutputGuardrailResult(OutputGuardrail(_check, name="short"), "long", Agent("A"), said)
+    back, _ = reopened(OutputGuardrailTripwireTriggered(after))
+    assert back.guardrail_result.output == said
+    assert (back.guardrail_result.agent.name, back.guardrail_result.agent_output) == ("A", "long")
+    told = ToolGuardrailFunctionOutput.raise_exception({"why": "secret"})
+    back, _ = reopened(ToolInputGuardrailTripwireTriggered(ToolInputGuardrail(_check, "t"), told))
+    assert (back.guardrail.get_name(), back.output) == ("t", told)
+    back, _ = reopened(ToolOutputGuardrailTripwireTriggered(ToolOutputGuardrail(_check), told))
+    assert (back.guardrail.get_name(), back.output) == ("_check", told)
 
 
 def test_what_is_not_json_stays_behind() -> None:

@@ -101,16 +101,6 @@ def find_run(connection: sa.Connection, name: str) -> Row | None:
     return found[0] if found else None
 
 
-def unfinished_roots(connection: sa.Connection, workflow_id: str) -> list[uuid.UUID]:
-    """The top-level runs of a workflow that have not ended."""
-    query = sa.select(_RUN.c.id).where(
-        _RUN.c.workflow_id == workflow_id,
-        _RUN.c.parent_run_id.is_(None),
-        _RUN.c.completed_at.is_(None),
-    )
-    return list(connection.execute(query).scalars())
-
-
 def list_items(
     connection: sa.Connection, run_id: uuid.UUID, *, after: int | None, limit: int
 ) -> list[Row]:

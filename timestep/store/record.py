@@ -70,6 +70,8 @@ _RUN_COLUMNS = (
     "error_message",
     "error_turn",
     "error",
+    "cancel_reason",
+    "cancel_steps",
     "completed_at",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,19 +23,46 @@ _BEGIN = """
             (SELECT revision FROM public.sessions WHERE sessions.id = %(session_id)s), 'running',
             %(input)s::text::jsonb, %(max_turns)s, %(sdk_version)s, %(metadata)s::text::jsonb
         FROM holder WHERE owner_xid = %(token)s AND status = 'PENDING'
-        ON CONFLICT (id) DO UPDATE SET status = 'running', completed_at = NULL
-            WHERE runs.status = 'cancelled'
+        ON CONFLICT (id) DO UPDATE SET
+            status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
+            WHERE runs.status = 'cancelled' AND runs.cancel_reason <> 'code'
         RETURNING xmax = 0 AS is_new, session_revision
     )
     SELECT status, owner_xid = %(token)s AND status = 'PENDING',
         (SELECT to_jsonb(begun) FROM begun WHERE is_new)
     FROM holder"""
 
-_CANCELLED = """
-    UPDATE public.runs SET status = 'cancelled', completed_at = now(), updated_at = now()
-    WHERE root_run_id = %(root_run_id)s AND completed_at IS NULL AND EXISTS (
+_REVIVED = """
+    UPDATE public.runs
+    SET status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
+    WHERE id = %(id)s AND EXISTS (
         SELECT FROM "{schema}".workflow_status
-        WHERE workflow_uuid = %(workflow_id)s AND status IN ('CANCELLED', 'SUCCESS', 'ERROR'))"""
+        WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING')
+    AND NOT EXISTS (
+        SELECT FROM jsonb_array_elements_text(cancel_steps) AS cut(number), (
+            SELECT function_id FROM "{schema}".operation_outputs
+            WHERE workflow_uuid = %(workflow_id)s
+            UNION ALL SELECT workflow_step FROM public.runs later
+            WHERE later.workflow_id = %(workflow_id)s
+        ) AS recorded(number)
+        WHERE recorded.number > cut.number::int
+        AND recorded.number / %(block)s = cut.number::int / %(block)s)"""
+
+_CANCELLED = """
+    UPDATE public.runs SET status = 'cancelled', completed_at = now(), updated_at = now(),
+        cancel_reason = CASE
+            WHEN holder.status <> 'CANCELLED' THEN 'abandoned'
+            WHEN holder.workflow_deadline_epoch_ms <= holder.completed_at THEN 'timeout'
+            ELSE 'cancelled' END
+    FROM "{schema}".workflow_status holder
+    WHERE holder.workflow_uuid = %(workflow_id)s AND runs.workflow_id = %(workflow_id)s
+    AND runs.completed_at IS NULL AND (
+        holder.status = 'CANCELLED'
+        OR holder.status IN ('SUCCESS', 'ERROR') AND runs.root_run_id = %(root_run_id)s)"""
+
+_HOLDERS = """
+    SELECT workflow_uuid, status, owner_xid FROM "{schema}".workflow_status
+    WHERE workflow_uuid = ANY(%(workflow_ids)s)"""
 
 _JOURNAL = """
     SELECT 'runs' AS kind, to_jsonb(t) FROM public.runs t WHERE t.id = %(id)s
@@ -63,7 +91,7 @@ def begin(
 ) -> tuple[str | None, bool, dict[str, Any] | None]:
     """Insert a run's row if the caller owns its workflow and the row is not there.
 
-    A run that was cancelled from outside and whose workflow is executed again goes on.
+    A run whose workflow was cancelled, and is executed again, goes on.
 
     Returns:
         DBOS's status of the workflow (None: DBOS does not know it here), whether the caller
@@ -73,17 +101,41 @@ def begin(
     return (None, False, None) if row is None else (row[0], bool(row[1]), row[2])
 
 
-def cancelled(
-    connection: sa.Connection, schema: str, workflow_id: str, root_run_id: uuid.UUID
-) -> None:
-    """Mark a run and those inside it as cancelled, if DBOS says that their workflow is over.
+def revived(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
+    """Let a run go on that the workflow's own code cut off, unless the workflow went on since.
 
-    A workflow may end without waiting for a run it began.
+    A task that is cancelled because its process ends looks like one that the code cancels. But
+    only code that saw the cancellation and went on has steps recorded after it, and has to see
+    it again.
+
+    Args:
+        values: `id`, `workflow_id`, `token`, and `block`: how many numbers a task has to draw.
+    """
+    sql = _REVIVED.replace("{schema}", schema)
+    return connection.exec_driver_sql(sql, values).rowcount == 1
+
+
+def cancelled(
+    connection: sa.Connection, schema: str, workflow_id: str, root_run_id: uuid.UUID | None
+) -> None:
+    """End the runs of a workflow that DBOS says is cancelled.
+
+    A workflow may also end without waiting for a run it began: that one, `root_run_id` with
+    those inside it, ends then, too.
     """
     connection.exec_driver_sql(
         _CANCELLED.replace("{schema}", schema),
         {"workflow_id": workflow_id, "root_run_id": root_run_id},
     )
+
+
+def holders(
+    connection: sa.Connection, schema: str, workflow_ids: Collection[str]
+) -> dict[str, tuple[str, str | None]]:
+    """The status of workflows and the token of the execution that owns each."""
+    sql = _HOLDERS.replace("{schema}", schema)
+    found = connection.exec_driver_sql(sql, {"workflow_ids": list(workflow_ids)})
+    return {workflow_id: (status, token) for workflow_id, status, token in found}
 
 
 def journal(connection: sa.Connection, run_id: uuid.UUID) -> dict[str, dict[str, dict[str, Any]]]:

@@ -78,6 +78,13 @@ runs = Table(
     moment("updated_at", default_now=True),
     moment("completed_at"),
     moment("deleted_at"),
+    # What ended a cancelled run. cancelled: somebody cancelled its workflow; timeout: the
+    # workflow's time was over, or that of the run around it; code: the workflow's own code cut
+    # it off; abandoned: the workflow ended without waiting for it.
+    words("cancel_reason"),
+    # The newest step numbers when code cut it off: whether the code went on is seen from later
+    # ones.
+    json_value("cancel_steps"),
     CheckConstraint(
         "status IN ('running', 'completed', 'failed', 'interrupted', 'cancelled')",
         name="status",
@@ -86,6 +93,11 @@ runs = Table(
         "(status IN ('running', 'interrupted')) = (completed_at IS NULL)", name="completed_at"
     ),
     CheckConstraint("(status = 'failed') = (error_type IS NOT NULL)", name="error_type"),
+    CheckConstraint(
+        "cancel_reason IN ('cancelled', 'timeout', 'code', 'abandoned') "
+        "AND status = 'cancelled' OR cancel_reason IS NULL AND status <> 'cancelled'",
+        name="cancel_reason",
+    ),
     CheckConstraint("current_turn >= 0", name="current_turn"),
     CheckConstraint("completed_at >= started_at", name="times"),
     # Read by: the runs of a workflow (get_run, resume_workflow, recovery).
