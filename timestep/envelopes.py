@@ -48,7 +48,8 @@ _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-i
 def seal(error: BaseException) -> dict[str, Json]:
     """The envelope of an error: `type`, `message`, `args`, `attributes` and what belongs to it."""
     # An OSError's own arguments do not tell the file.
-    given = error.__reduce__()[1] if isinstance(error, OSError) else error.args
+    has_file = isinstance(error, OSError) and error.filename is not None
+    given = error.__reduce__()[1] if has_file else error.args
     args: list[Json] = [encode(arg) for arg in given] if _is_plain(given) else [str(error)]
     return {
         "type": type_path(type(error)),
@@ -70,11 +71,9 @@ def opened(envelope: dict[str, Any]) -> BaseException:
     if kind is None or not issubclass(kind, BaseException):
         return RecordedError(summary(envelope), type_name=envelope["type"])
     args = tuple(decode(arg) for arg in envelope["args"])
-    if kind.__new__ in _BUILT_IN:
-        # Built-in errors read their arguments when they are made, others are not to run again.
-        error = kind.__new__(kind, *args)
-    else:
-        error = kind.__new__(kind)
+    # Built-in errors read their arguments when they are made, others are not to run again.
+    error = kind.__new__(kind, *args) if kind.__new__ in _BUILT_IN else kind.__new__(kind)
+    if not isinstance(error, OSError) or error.filename is None:
         error.args = args
     if isinstance(error, AgentsException):
         error.run_data = None
