@@ -276,6 +276,41 @@ def test_a_reader_picks_up_anywhere_without_loss_or_repetition(app: App) -> None
     }
 
 
+def test_a_run_that_waits_for_a_person_is_followed_to_its_end(app: App) -> None:
+    @function_tool(needs_approval=True)
+    async def delete(name: str) -> str:
+        return f"deleted {name}"
+
+    model = ScriptedModel(
+        [[function_call("delete", {"name": "a"}, call_id="c1")], [assistant_message("bye")]]
+    )
+    agent = Agent(name="A", model=model, tools=[delete])
+    seen: list[timestep.RunEvent] = []
+
+    async def read_on() -> None:
+        async for event in timestep.follow("asks"):
+            seen.append(event)
+
+    async def body() -> str:
+        return str((await timestep.run_agent(agent, "hi")).final_output)
+
+    running = threading.Thread(target=lambda: app.run(body, "asks"))
+    running.start()
+    app.until(lambda: app.rows("interruptions"))
+    reading = threading.Thread(target=lambda: asyncio.run(read_on()))
+    reading.start()
+    app.until(lambda: seen)
+    timestep.resume_workflow_sync("asks", approve=["c1"])
+    for thread in (running, reading):
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [event.type for event in seen] == [
+        "tool_call_item",
+        "tool_call_output_item",
+        "message_output_item",
+    ]
+
+
 def test_another_process_follows(app: App) -> None:
     async def body() -> str:
         await speak(Agent(name="A", model=Speaker(["one", "two"])))

@@ -31,7 +31,12 @@ from agents.tool import ProgrammaticToolCallingTool
 from timestep import config
 
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
-"""What the SDK says of a stream that ended early."""
+_ENDED_EARLY = {
+    NO_FINAL_RESPONSE,
+    "Chat Completions stream ended before receiving a finish_reason for choice 0.",
+}
+"""What the SDK says of a stream that ended before the answer did. Its other errors of this class
+are about what the model said."""
 
 _BACKOFF = ModelRetryBackoffSettings(initial_delay=0.5, max_delay=8.0, multiplier=2.0, jitter=True)
 """That of the openai client, whose retries these replace."""
@@ -116,7 +121,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
     if normalized.error_code == "insufficient_quota":
         return False
     if isinstance(context.error, ModelBehaviorError):
-        return str(context.error) == NO_FINAL_RESPONSE
+        return str(context.error) in _ENDED_EARLY
     if advice is not None and advice.suggested is not None:
         return advice.suggested
     status = normalized.status_code

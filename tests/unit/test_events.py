@@ -1,0 +1,68 @@
+"""Events of a stream come back from JSON as the objects they were."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from agents.models.fake_id import FAKE_RESPONSES_ID
+from openai.types.responses import (
+    ResponseCompletedEvent,
+    ResponseOutputItemDoneEvent,
+    ResponseTextDeltaEvent,
+)
+
+from timestep.events import decode_event, encode_event
+
+
+class MyDelta(ResponseTextDeltaEvent):
+    mine: int = 0
+
+
+DELTA: dict[str, Any] = {
+    "type": "response.output_text.delta",
+    "content_index": 0,
+    "delta": "é",
+    "item_id": FAKE_RESPONSES_ID,
+    "logprobs": [],
+    "output_index": 0,
+    "sequence_number": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ResponseTextDeltaEvent(**DELTA),
+        ResponseTextDeltaEvent(**DELTA, obfuscation="x1", later={"b": 1, "a": [None]}),
+        MyDelta(**DELTA, mine=4),
+        # A gateway leaves out what the types ask for, and the client does not mind.
+        ResponseTextDeltaEvent.construct(type="response.output_text.delta", delta="a"),
+        ResponseCompletedEvent.construct(
+            type="response.completed",
+            response={
+                "id": "r",
+                "output": [{"type": "message", "content": [{"type": "output_text", "text": "a"}]}],
+                "text": {"format": {"type": "json_schema", "name": "n", "schema": {"a": 1}}},
+            },
+        ),
+        ResponseOutputItemDoneEvent.construct(
+            type="response.output_item.done", item={"type": "brand_new", "n": 1}
+        ),
+        {"type": "response.completed", "but": "only a dict"},
+        ("a", 1),
+        "text",
+        None,
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_event_comes_back_as_it_was(event: object) -> None:
+    document = json.loads(json.dumps(encode_event(event)))
+    back = decode_event(document)
+    assert back == event
+    assert type(back) is type(event)
+
+
+def test_an_event_is_recorded_as_the_api_writes_it() -> None:
+    assert encode_event(ResponseTextDeltaEvent(**DELTA)) == DELTA
