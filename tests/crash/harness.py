@@ -24,8 +24,9 @@ WORKFLOW_ID = "crash"
 
 _VOLATILE = {"created_at", "updated_at", "started_at", "completed_at", "duration_ms", "deleted_at"}
 _VOLATILE |= {"resolved_at"}
-# Which of parallel calls changed the context first; what it is then, a scenario's answer tells.
-_VOLATILE |= {"context_change", "context_position"}
+# Which of parallel calls was committed first, or changed the context first; what the context
+# is then, a scenario's answer tells.
+_VOLATILE |= {"sequence", "context_change", "context_position"}
 
 
 @dataclass

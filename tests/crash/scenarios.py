@@ -454,3 +454,38 @@ async def apart(given: str) -> str:
     context: dict[str, Any] = {"seats": []}
     result = await timestep.DurableRunner.run(usher, given, context=context)
     return f"{result.final_output} {context} {result.context_wrapper.usage.requests}"
+
+
+deputy = Agent(
+    name="Deputy",
+    model=AnsweringModel(
+        "deputy",
+        lambda items: (
+            [assistant_message(outputs(items)["c1"])]
+            if outputs(items)
+            else [function_call("delete", {"name": "a"}, call_id="c1")]
+        ),
+    ),
+    tools=[delete],
+)
+chief = Agent(
+    name="Chief",
+    model=AnsweringModel(
+        "chief",
+        lambda items: (
+            [assistant_message(" / ".join(outputs(items).values()))]
+            if outputs(items)
+            else [
+                function_call("ask_deputy", {"input": "one"}, call_id="d1"),
+                function_call("look_up", {"city": "Oslo"}, call_id="d2"),
+            ]
+        ),
+    ),
+    tools=[deputy.as_tool("ask_deputy", "Asks the deputy."), look_up],
+)
+
+
+@DBOS.workflow()
+async def deputed(given: str) -> str:
+    result = await timestep.run_agent(chief, given)
+    return f"{result.final_output} {result.context_wrapper.usage.requests}"

@@ -33,6 +33,7 @@ SCENARIOS = {
     "tripped": "InputGuardrailTripwireTriggered",
     "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
+    "deputed": "Oslo is sunny / deleted a 4",
     "apart": "1a, so says the guide {'seats': ['1a']} 4",
     "native": "select: 3 rows / ran ls / made a {'commands': ['ls'], 'queries': ['select']}",
 }
@@ -86,7 +87,8 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
     whole = matrix.lives(scenario, None)
     assert whole.result.startswith(SCENARIOS[scenario])
     assert whole.doubled() == []
-    points = labels(whole.log)
+    # How often a wait looks again depends on when the person decides.
+    points = [point for point in labels(whole.log) if "approval: look #" not in point]
 
     with ThreadPoolExecutor(WORKERS) as pool:
         outcomes = dict(
