@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -73,10 +72,18 @@ class App:
 
     def everything(self) -> dict[str, list[str]]:
         """Every row of every table, to compare."""
-        return {
-            table.name: sorted(json.dumps(row, default=str) for row in self.rows(table.name))
-            for table in metadata.sorted_tables
-        }
+        with psycopg.connect(self.url) as connection:
+            return {
+                table.name: sorted(
+                    text
+                    for (text,) in connection.execute(
+                        sql.SQL("SELECT to_jsonb(t)::text FROM {} t").format(
+                            sql.Identifier(table.schema or "public", table.name)
+                        )
+                    )
+                )
+                for table in metadata.sorted_tables
+            }
 
     def steps(self, workflow_id: str) -> list[str]:
         """The names of the steps that DBOS recorded, in the order of their numbers."""
