@@ -48,15 +48,23 @@ class App:
 
     def replay(self, workflow_id: str) -> str:
         """The result of a finished workflow that is executed again, as after a crash."""
+        return self.replay_all([workflow_id])[workflow_id]
+
+    def replay_all(self, workflow_ids: list[str]) -> dict[str, str]:
+        """The results of finished workflows, which are executed again side by side."""
         with psycopg.connect(self.url) as connection:
             changed = connection.execute(
                 "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
-                "WHERE workflow_uuid = %s AND status IN ('SUCCESS', 'ERROR')",
-                (workflow_id,),
+                "WHERE workflow_uuid = ANY(%s) AND status IN ('SUCCESS', 'ERROR')",
+                (workflow_ids,),
             )
-            assert changed.rowcount == 1
-        (handle,) = DBOS._recover_pending_workflows()
-        return str(handle.get_result(polling_interval_sec=0.02))
+            assert changed.rowcount == len(workflow_ids)
+        handles = DBOS._recover_pending_workflows()
+        assert len(handles) == len(workflow_ids)
+        return {
+            handle.workflow_id: str(handle.get_result(polling_interval_sec=0.02))
+            for handle in handles
+        }
 
     def rows(self, table: str, *order: str) -> list[dict[str, Any]]:
         """All rows of a table; ordered by the columns that are given."""

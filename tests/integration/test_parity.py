@@ -466,29 +466,33 @@ def asked(model: ScriptedModel) -> list[str]:
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_durable_run_and_its_replay_are_as_the_sdk_s(app: App, is_streamed: bool) -> None:
-    wrong: dict[str, Any] = {}
+    plain: dict[str, tuple[str, list[str]]] = {}
+    durable: dict[str, str] = {}
+    cases: dict[str, list[Case]] = {}
     for name, make in CASES.items():
         case = make()
-        plain = asyncio.run(told(case, Runner, is_streamed))
-        cases = [make(), make()]
-        if "session" in cases[0].options:
+        plain[name] = asyncio.run(told(case, Runner, is_streamed)), asked(case.model)
+        first, second = cases[name] = [make(), make()]
+        if "session" in first.options:
             # Sessions outlive the process.
-            cases[1].options["session"] = cases[0].options["session"]
-        left = list(cases)
+            second.options["session"] = first.options["session"]
+        left = [first, second]
 
         async def body(left: list[Case] = left) -> str:
             return await told(left.pop(0), timestep.DurableRunner, is_streamed)
 
-        durable = app.run(body, workflow_id=name)
-        before, steps = app.everything(), app.steps(name)
-        replayed = app.replay(name)
-        checks = {
-            "the SDK's": (plain, durable),
-            "its replay": (durable, replayed),
-            "asked": (asked(case.model), asked(cases[0].model)),
-            "asked again": ([], asked(cases[1].model)),
-            "rows": (before, app.everything()),
-            "steps": (steps, app.steps(name)),
+        durable[name] = app.run(body, workflow_id=name)
+    before, steps = app.everything(), {name: app.steps(name) for name in CASES}
+    replayed = app.replay_all(list(CASES))
+    assert app.everything() == before
+    wrong: dict[str, Any] = {}
+    for name, (first, second) in cases.items():
+        checks: dict[str, tuple[Any, Any]] = {
+            "the SDK's": (plain[name][0], durable[name]),
+            "its replay": (durable[name], replayed[name]),
+            "asked": (plain[name][1], asked(first.model)),
+            "asked again": ([], asked(second.model)),
+            "steps": (steps[name], app.steps(name)),
         }
         if bad := {what: pair for what, pair in checks.items() if pair[0] != pair[1]}:
             wrong[name] = bad
