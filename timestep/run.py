@@ -150,7 +150,7 @@ class Run:
         self.interrupted_result: Any = None
         self.control_error: BaseException | None = None
         self.is_replaying = False
-        """Whether the newest outcome that it took came from its record."""
+        """Whether its record holds something, and it has executed no step so far."""
         self.shares_usage = False
         """Whether what it uses is counted in its parent's usage, too."""
         self.session_revision: int | None = None
@@ -489,8 +489,8 @@ def is_replaying() -> bool:
     """Whether the run that the caller is part of repeats what its record holds.
 
     Hooks, filters and dynamic instructions run again in a recovery. This tells them so: it is
-    True where the newest outcome of a step that the run took (in a hook of a tool, of that
-    call) came from the record; before the first one, where the record holds any. Outside a
+    True as long as the run takes recorded outcomes, and False from the first step that it
+    executes; in a hook of a tool, and in the tool, as the outcome of that call is. Outside a
     durable run it is False.
     """
     run = _run.get()
@@ -504,7 +504,7 @@ def is_replaying() -> bool:
 
 def took(run: Run, table: str, *, from_record: bool) -> None:
     """Note that a run takes a step's outcome, or executes the step."""
-    run.is_replaying = from_record
+    run.is_replaying = run.is_replaying and from_record
     if table in _STEPS_OF_CALLS:
         # Calls of a turn go on side by side.
         _of_call.set((run, run.turn, from_record))

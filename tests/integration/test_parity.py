@@ -163,7 +163,7 @@ def guarded(**guardrails: Any) -> Any:
 
 def handed_off(config: RunConfig | None = None) -> Case:
     model = model_of(
-        [call(text="a")], call("transfer_to_B", "c2"), [call(text="b", call_id="c3")], say("done")
+        [call(text="a")], call("transfer_to_b", "c2"), [call(text="b", call_id="c3")], say("done")
     )
     second = Agent("B", model=model, tools=[echo])
     agent = Agent("A", model=model, tools=[echo], handoffs=[second])
