@@ -19,7 +19,7 @@ import timestep
 from tests.integration.app import BODIES, App, run_it
 from timestep import run as runs
 from timestep import watch
-from timestep.errors import RunTimeoutError
+from timestep.errors import ConfigurationError, RunTimeoutError
 
 RUNNER = timestep.DurableRunner
 
@@ -320,6 +320,19 @@ def test_a_run_s_own_timeout_is_recorded_and_replayed(
     assert app.replay("w") == said
     assert (app.everything(), app.steps("w")) == (before, steps)
     assert stuck.count == 1
+
+
+def test_a_timeout_that_cannot_be_is_refused(app: App) -> None:
+    agent = agent_with(Stuck(), "nothing")
+
+    async def body() -> str:
+        for seconds in (0, -1, float("nan")):
+            with pytest.raises(ConfigurationError, match="is not a positive number of seconds"):
+                await timestep.run_agent(agent, "hi", timeout=seconds)
+        return "refused"
+
+    assert app.run(body) == "refused"
+    assert app.rows("runs") == []
 
 
 def test_a_tool_that_answers_its_cancellation_is_not_recorded(app: App) -> None:
