@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from agents import Agent, function_tool
+from agents import Agent, GuardrailFunctionOutput, function_tool, input_guardrail
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS, SetWorkflowID, SetWorkflowTimeout
 from dbos import error as dbos_errors
@@ -19,7 +19,7 @@ import timestep
 from tests.integration.app import BODIES, App, run_it
 from timestep import run as runs
 from timestep import watch
-from timestep.errors import RunTimeoutError
+from timestep.errors import ConfigurationError, RunTimeoutError
 
 RUNNER = timestep.DurableRunner
 
@@ -322,18 +322,37 @@ def test_a_run_s_own_timeout_is_recorded_and_replayed(
     assert stuck.count == 1
 
 
-def test_a_tool_that_answers_its_cancellation_is_not_recorded(app: App) -> None:
-    @function_tool
-    async def act() -> str:
+def test_a_timeout_that_cannot_be_is_refused(app: App) -> None:
+    agent = agent_with(Stuck(), "nothing")
+
+    async def body() -> str:
+        for seconds in (0, -1, float("nan")):
+            with pytest.raises(ConfigurationError, match="is not a positive number of seconds"):
+                await timestep.run_agent(agent, "hi", timeout=seconds)
+        return "refused"
+
+    assert app.run(body) == "refused"
+    assert app.rows("runs") == []
+
+
+def test_what_answers_its_cancellation_is_not_recorded(app: App) -> None:
+    async def late() -> str:
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
-            await asyncio.sleep(0.05)
             return "late"
         return "never"
 
+    @function_tool
+    async def act() -> str:
+        return await late()
+
+    @input_guardrail
+    async def check(*_: Any) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(await late(), tripwire_triggered=False)
+
     model = ScriptedModel([[function_call("act", {}, call_id="c1")]])
-    agent = Agent("A", model=model, tools=[act])
+    agent = Agent("A", model=model, tools=[act], input_guardrails=[check])
 
     async def body() -> str:
         with pytest.raises(RunTimeoutError):
@@ -343,6 +362,7 @@ def test_a_tool_that_answers_its_cancellation_is_not_recorded(app: App) -> None:
     assert app.run(body) == "set()"
     (call,) = app.rows("tool_calls")
     assert (call["status"], call["output"]) == ("pending", None)
+    assert app.rows("guardrail_results") == []
 
 
 def test_time_in_which_people_decide_is_not_counted(app: App) -> None:
