@@ -322,7 +322,12 @@ def test_what_a_server_is_told_to_do_goes_on_working(app: App) -> None:
         seen.append((context.agent.name, context.run_context.context, tool.name))
         return bool(tool.name == context.run_context.context)
 
-    filtered = Filtered("one", use_structured_content=True, tool_meta_resolver=lambda c: {"k": 1})
+    filtered = Filtered(
+        "one",
+        use_structured_content=True,
+        tool_meta_resolver=lambda _: {"k": 1},
+        custom_data_extractor=lambda context: {"from": context.server_name, "a": 1},
+    )
     filtered.filter = allowed
     failing = Fake("two", failure_error_function=lambda _, error: f"sorry: {error}")
     failing.breaks = lambda what: RuntimeError("full") if what == "drop" else None
@@ -334,7 +339,10 @@ def test_what_a_server_is_told_to_do_goes_on_working(app: App) -> None:
     model: Any = agent.model
 
     async def body() -> str:
-        return await items(agent, context="add")
+        result = await timestep.DurableRunner.run(agent, "hi", context="add")
+        told = [getattr(item, "custom_data", None) for item in result.new_items]
+        assert [data for data in told if data] == [{"from": "one", "a": 1}]
+        return json.dumps(result.to_input_list())
 
     answer = replayed_alike(app, body)
     assert "sorry: Error invoking MCP tool mcp_two__drop" in answer

@@ -10,6 +10,7 @@ from agents.tool import _FunctionToolInvocationResult
 from timestep import calls
 from timestep.calls import Asked, ToolResult
 from timestep.run import Run
+from timestep.seams import mcp
 
 
 async def invoke_function_tool(
@@ -25,6 +26,7 @@ async def invoke_function_tool(
 
     asked = Asked(function_tool, context.tool_call_id, context.tool_call, context.usage)
     result = await calls.call_tool(run, asked, invoke)
+    mcp.restore_custom_data(run, context)
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
 
 
