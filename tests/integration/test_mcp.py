@@ -27,7 +27,7 @@ from agents.mcp import (
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
 from mcp.shared.exceptions import MCPError
-from mcp.types import CallToolResult, TextContent, Tool
+from mcp.types import CONNECTION_CLOSED, CallToolResult, TextContent, Tool
 
 import timestep
 from tests.integration.app import BODIES, App
@@ -265,6 +265,21 @@ def test_a_broken_connection_is_made_again_for_the_next_step(app: App, log: Path
     assert "Rome is sunny" in answer
     assert asked(log) == ["list", "call crash", "list", "call forecast Rome", "list"]
     assert starts(log) == 2
+
+
+def test_only_a_list_is_asked_again_when_the_connection_breaks(app: App) -> None:
+    server = Fake()
+    lost = [MCPError(CONNECTION_CLOSED, "gone") for _ in range(2)]
+    server.breaks = lambda what: (
+        lost.pop() if what == "add" or (what == "list" and len(lost) == 2) else None
+    )
+
+    async def body() -> str:
+        return await items(caller([("add", {"n": 1})], mcp_servers=[server]))
+
+    replayed_alike(app, body)
+    assert [what[0] for what in server.asked] == ["list", "list", "add", "list"]
+    assert [what for what, _ in server.tasks] == ["connect", "cleanup"] * 3
 
 
 def test_a_server_that_cannot_be_connected_fails_the_run_alike(app: App) -> None:
