@@ -70,6 +70,7 @@ class Fake(MCPServer):
         self.session: object = None
         self.tasks: list[tuple[str, Any]] = []
         self.asked: list[Any] = []
+        self.sessions: list[object] = []
         self.tools = ["add", "drop"]
         self.loop: Any = None
         self.is_clean = asyncio.Event()
@@ -110,6 +111,7 @@ class Fake(MCPServer):
         assert self.session is not None
         assert self.loop is asyncio.get_running_loop()
         self.asked.append(what)
+        self.sessions.append(self.session)
         if (error := self.breaks(what[0])) is not None:
             raise error
 
@@ -279,6 +281,10 @@ def test_only_a_list_is_asked_again_when_the_connection_breaks(app: App) -> None
 
     replayed_alike(app, body)
     assert [what[0] for what in server.asked] == ["list", "list", "add", "list"]
+    first, again, called, last = server.sessions
+    assert first is not again
+    assert again is called
+    assert called is not last
     assert [what for what, _ in server.tasks] == ["connect", "cleanup"] * 3
 
 
