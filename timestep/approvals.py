@@ -90,7 +90,7 @@ async def run_agent(
     Args:
         agent: The agent that begins.
         run_input: Text, a list of input items, or a `RunState` to go on with.
-        session: A `DatabaseSession`.
+        session: A `DatabaseSession`, or any other session that the SDK takes.
         stream: Whether the model is asked for a stream; the result comes when it has ended.
         on_interruption: `"wait"` sleeps durably until every pending approval is decided and
             goes on; `"return"` gives back the result with its `.interruptions`.

@@ -7,6 +7,7 @@ do not query it. The value is recorded like any other step's outcome.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ class _ValueStep(Step[Any]):
     ) -> None:
         self.run = run
         self.name = name
-        self.id = derived(run.id, f"value:{name}:{run.check_key(f'value:{name}')}")
+        self.id = _row_id(run, name, run.check_key(f"value:{name}"))
         self.number = number
         self._effect = effect
 
@@ -71,5 +72,19 @@ class _ValueStep(Step[Any]):
         return {"id": str(self.id), "run_id": str(self.run.id), "name": plain_text(self.name)}
 
     def replayed(self, row: dict[str, Any]) -> Any:
-        exact = row["value_text"]
-        return decode(restored(row["value"]) if exact is None else json.loads(exact))
+        return _value_of(row)
+
+
+def recorded_value(run: Run, name: str) -> Any:
+    """What was recorded the first time that a run did this; None if it did not."""
+    row = run.recorded("step_values", _row_id(run, name, 0))
+    return None if row is None else _value_of(row)
+
+
+def _row_id(run: Run, name: str, count: int) -> uuid.UUID:
+    return derived(run.id, f"value:{name}:{count}")
+
+
+def _value_of(row: dict[str, Any]) -> Any:
+    exact = row["value_text"]
+    return decode(restored(row["value"]) if exact is None else json.loads(exact))

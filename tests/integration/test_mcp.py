@@ -27,7 +27,7 @@ from agents.mcp import (
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
 from mcp.shared.exceptions import MCPError
-from mcp.types import CallToolResult, TextContent, Tool
+from mcp.types import CONNECTION_CLOSED, CallToolResult, TextContent, Tool
 
 import timestep
 from tests.integration.app import BODIES, App
@@ -70,6 +70,7 @@ class Fake(MCPServer):
         self.session: object = None
         self.tasks: list[tuple[str, Any]] = []
         self.asked: list[Any] = []
+        self.sessions: list[object] = []
         self.tools = ["add", "drop"]
         self.loop: Any = None
         self.is_clean = asyncio.Event()
@@ -110,6 +111,7 @@ class Fake(MCPServer):
         assert self.session is not None
         assert self.loop is asyncio.get_running_loop()
         self.asked.append(what)
+        self.sessions.append(self.session)
         if (error := self.breaks(what[0])) is not None:
             raise error
 
@@ -267,6 +269,25 @@ def test_a_broken_connection_is_made_again_for_the_next_step(app: App, log: Path
     assert starts(log) == 2
 
 
+def test_only_a_list_is_asked_again_when_the_connection_breaks(app: App) -> None:
+    server = Fake()
+    lost = [MCPError(CONNECTION_CLOSED, "gone") for _ in range(2)]
+    server.breaks = lambda what: (
+        lost.pop() if what == "add" or (what == "list" and len(lost) == 2) else None
+    )
+
+    async def body() -> str:
+        return await items(caller([("add", {"n": 1})], mcp_servers=[server]))
+
+    replayed_alike(app, body)
+    assert [what[0] for what in server.asked] == ["list", "list", "add", "list"]
+    first, again, called, last = server.sessions
+    assert first is not again
+    assert again is called
+    assert called is not last
+    assert [what for what, _ in server.tasks] == ["connect", "cleanup"] * 3
+
+
 def test_a_server_that_cannot_be_connected_fails_the_run_alike(app: App) -> None:
     server = MCPServerStdio({"command": "/no/such/command"}, name="gone")
     agent = caller(mcp_servers=[server])
@@ -322,7 +343,12 @@ def test_what_a_server_is_told_to_do_goes_on_working(app: App) -> None:
         seen.append((context.agent.name, context.run_context.context, tool.name))
         return bool(tool.name == context.run_context.context)
 
-    filtered = Filtered("one", use_structured_content=True, tool_meta_resolver=lambda c: {"k": 1})
+    filtered = Filtered(
+        "one",
+        use_structured_content=True,
+        tool_meta_resolver=lambda _: {"k": 1},
+        custom_data_extractor=lambda context: {"from": context.server_name, "a": 1},
+    )
     filtered.filter = allowed
     failing = Fake("two", failure_error_function=lambda _, error: f"sorry: {error}")
     failing.breaks = lambda what: RuntimeError("full") if what == "drop" else None
@@ -334,7 +360,10 @@ def test_what_a_server_is_told_to_do_goes_on_working(app: App) -> None:
     model: Any = agent.model
 
     async def body() -> str:
-        return await items(agent, context="add")
+        result = await timestep.DurableRunner.run(agent, "hi", context="add")
+        told = [getattr(item, "custom_data", None) for item in result.new_items]
+        assert [data for data in told if data] == [{"from": "one", "a": 1}]
+        return json.dumps(result.to_input_list())
 
     answer = replayed_alike(app, body)
     assert "sorry: Error invoking MCP tool mcp_two__drop" in answer

@@ -17,6 +17,7 @@ from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvoca
 from timestep import calls, tool_workflows
 from timestep.calls import Asked, ToolResult
 from timestep.run import Run
+from timestep.seams import mcp
 from timestep.tool_attempts import Attempts
 from timestep.tool_options import options_of
 
@@ -49,6 +50,7 @@ async def invoke_function_tool(
     if not result.is_paused and is_waiting():
         # Replayed: the tool's own code, which lets go of the run that waited, was not run.
         drop_agent_tool_run_result(context.tool_call, scope_id=scope_id)
+    mcp.restore_custom_data(run, context)
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from mcp.types import Tool
 
 from timestep import connections
 from timestep.definitions import mcp_server_name
-from timestep.recorded import recorded
+from timestep.recorded import recorded, recorded_value
 from timestep.run import Run, current_step
 
 
@@ -35,8 +36,29 @@ async def list_tools(run: Run, original: Any, server: Any, *args: Any) -> list[T
     return [Tool.model_validate(document) for document in documents]
 
 
-async def call_tool(run: Run, original: Any, server: Any, *args: Any, **options: Any) -> Any:
-    return await original(_Reached(server, run), *args, **options)
+async def call_tool(
+    run: Run, original: Any, server: Any, tool: Any, context: Any, *args: Any, **options: Any
+) -> Any:
+    output = await original(_Reached(server, run), tool, context, *args, **options)
+    step = current_step()
+    if step is not None and (made := getattr(context, "_custom_data", None)):
+
+        async def custom_data() -> Any:
+            return made
+
+        context._custom_data = await recorded(run, _custom_data_of(step.id), custom_data)
+    return output
+
+
+def restore_custom_data(run: Run, context: Any) -> None:
+    """Give a replayed call the data that its server's extractor made of the answer."""
+    call = run.made.get(context.tool_call_id)
+    if call is not None and context._custom_data is None:
+        context._custom_data = recorded_value(run, _custom_data_of(call.id))
+
+
+def _custom_data_of(call_id: uuid.UUID) -> str:
+    return f"mcp custom data: {call_id}"
 
 
 class _Reached:
