@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from dbos import DBOS, _dbos
 from dbos._context import DBOSContext, get_local_dbos_context
+from dbos._core import execute_dequeued_workflow
 from dbos._dbos import StepReservation, _get_dbos_instance
 from dbos._error import (
     DBOSException,
@@ -112,6 +113,15 @@ class StepNumbers:
         return StepReservation(reserved)
 
 
+def execute_again(workflow_id: str, token: str) -> None:
+    """Begin an execution of a workflow whose row says that `token` owns it."""
+    dbos = _get_dbos_instance()
+    status = dbos._sys_db.get_workflow_status(workflow_id)
+    if status is None:
+        raise DBOSException(f"workflow {workflow_id!r} is not there")
+    execute_dequeued_workflow(dbos, status, token)
+
+
 def is_stopping() -> bool:
     """Whether this process is shutting DBOS down: what it cancels then is not over."""
     return not _get_dbos_instance()._initialized
@@ -159,6 +169,7 @@ __all__ = [
     "StepNumbers",
     "StepReservation",
     "WorkflowScope",
+    "execute_again",
     "in_step",
     "in_workflow",
     "is_stopping",

@@ -132,6 +132,8 @@ class Run:
         self.input_checks: deque[StepReservation | None] = deque()
         self.interrupted_calls: frozenset[str] = frozenset()
         self.interrupted_result: Any = None
+        self.kept: set[asyncio.Task[Any]] = set()
+        """DBOS steps whose rows are there, or on their way; their callers may be cancelled."""
         self.control_error: BaseException | None = None
         self.shares_usage = False
         """Whether what it uses is counted in its parent's usage, too."""
@@ -348,6 +350,11 @@ class Run:
                 f"run {self.id} waited {_LOST_PATIENCE:.0f} s for {what}: its record and the code "
                 "that replays it disagree; run it with the code that recorded it, or fork it"
             ) from None
+
+    async def settle(self) -> None:
+        """Let steps end that nobody waits for any more: the run's end comes after them."""
+        if self.kept:
+            await asyncio.wait(set(self.kept))
 
     def close(self) -> None:
         self._ended.set()

@@ -31,7 +31,7 @@ from timestep.rows import derived, jsonable
 from timestep.run import Call, Rows, Run, current_run, current_step, entered, open_run
 from timestep.seams import DispatchingRunner
 from timestep.sessions import row_of
-from timestep.values import storable
+from timestep.values import restored, storable
 
 Input = str | list[TResponseInputItem] | RunState[Any]
 
@@ -219,10 +219,21 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
             await _record(run, "cancelled", {})
     elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
         await _record_failure(run, error)
+        error = _as_recorded(run, error)
     raise error
 
 
+def _as_recorded(run: Run, error: Exception) -> BaseException:
+    """What ended the run: of two calls that fail at once, the first execution chose one."""
+    row = run.own_row if run.is_over else None
+    if row is None or row["error"] is None:
+        return error
+    recorded = restored(row["error"])
+    return error if recorded == envelopes.seal(error) else envelopes.opened(recorded)
+
+
 async def _record_failure(run: Run, error: BaseException) -> None:
+    await run.settle()
     if not run.is_begun or run.is_over:
         return
     envelope = envelopes.seal(error)
@@ -244,6 +255,7 @@ async def _record(
 ) -> None:
     if not run.is_begun:
         return
+    await run.settle()
     last = agent if agent is not None else run.agent
     row = {
         "id": str(run.id),
