@@ -20,7 +20,7 @@ from dbos import (
 from dbos import error as dbos_errors
 
 from timestep import ownership, system
-from timestep.approvals import TOPIC
+from timestep.approvals import topic
 from timestep.database import translated
 from timestep.entrypoints import Entrypoint, lookup
 from timestep.errors import AlreadyStartedError, InvalidInputError, UnknownRunError
@@ -216,6 +216,5 @@ def _cancel(workflow_id: str) -> None:
     with translated(recorder().url), recorder().engine.connect() as connection:
         for root in roots:
             runs_store.cancelled(connection, schema, workflow_id, root)
-        # One that sleeps until a decision learns of it now, not when somebody decides.
-        if roots:
-            interruptions.wake(connection, schema, workflow_id, TOPIC, f"cancel:{workflow_id}")
+            # One that sleeps until a decision learns of it now, not when somebody decides.
+            interruptions.wake(connection, schema, workflow_id, topic(root), f"cancel:{root}")

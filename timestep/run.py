@@ -66,7 +66,8 @@ class StepScope:
     id: uuid.UUID
     usage: object | None = None
     """Where the SDK counts what a call uses."""
-    nested: int = 0
+    nested: dict[str, int] = field(default_factory=dict)
+    """How many runs were started in it, by what they were to do."""
     changes: int = 0
     """How often a session was changed in it."""
 
@@ -76,6 +77,7 @@ class Lane:
     """Where a task draws the numbers of its runs from; tasks beside it draw elsewhere."""
 
     task: object
+    """None: each that comes, one after the other."""
     owner: ownership.Owner
     numbers: ownership.StepNumbers
 
@@ -126,7 +128,6 @@ class Run:
         self.models: dict[int, Any] = {}
         self.ledger: Any = None
         self.is_begun = False
-        self.scope: Any = None
         self.stream: Any = None
         """Drives the streamed loop, where the run is streamed."""
         self.input_checks: deque[StepReservation | None] = deque()
@@ -135,8 +136,8 @@ class Run:
         self.kept: set[asyncio.Task[Any]] = set()
         """DBOS steps whose rows are there, or on their way; their callers may be cancelled."""
         self.control_error: BaseException | None = None
-        self.shares_usage = False
-        """Whether what it uses is counted in its parent's usage, too."""
+        self.step_id: uuid.UUID | None = None
+        """The step of its parent that counts what it uses, too, if one does."""
         self.session_revision: int | None = None
         self.session_changes = 0
         self._positions = 0
@@ -158,7 +159,7 @@ class Run:
             "root_run_id": self.root_id,
             "agent_id": self.definitions.agent_ids[id(agent)],
             "sdk_version": SDK_VERSION,
-            "metadata": {"shares_usage": True} if self.shares_usage else {},
+            "metadata": self._metadata(),
         }
         journal = await self.recorder.begin(self.owner, self.definitions, values)
         self._check_same(journal["runs"][str(self.id)], values)
@@ -166,6 +167,10 @@ class Run:
         self.journal = journal
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self._restore_base()
+
+    def _metadata(self) -> dict[str, Any]:
+        """Where what the run uses is counted, too: in the step that it is inside of."""
+        return {"counted_in_step": str(self.step_id)} if self.step_id is not None else {}
 
     def _check_same(self, row: dict[str, Any], values: dict[str, Any]) -> None:
         """Refuse the record of another run: parallel tasks may have started in another order."""
@@ -327,9 +332,16 @@ class Run:
 
     @property
     def trip(self) -> dict[str, Any] | None:
-        """The recorded check of the input that tripped first."""
+        """The recorded check of the first turn's input that tripped first.
+
+        The checks of a later turn's end before it begins.
+        """
         rows = self.journal.get("guardrail_results", {}).values()
-        tripped = [row for row in rows if row["tripwire_triggered"] and row["type"] == "input"]
+        tripped = [
+            row
+            for row in rows
+            if row["tripwire_triggered"] and row["type"] == "input" and row["turn"] == 1
+        ]
         return min(tripped, key=lambda row: row["position"], default=None)
 
     async def wait_for_trip(self) -> None:
@@ -395,7 +407,7 @@ _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
     """The recorded usage of the runs inside a step that the run's own usage includes."""
     rows = run.journal.get("nested_usage", {}).values()
-    inside = {str(uuid.uuid5(_NAMESPACE, f"{step_id}:{count}")) for count in range(len(rows))}
+    inside = {row["run_id"] for row in rows if row["step"] == str(step_id)}
     while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
         inside |= more
     return [restored(row["usage"]) for row in rows if row["run_id"] in inside]
@@ -429,14 +441,15 @@ def inside_step(run: Run, id_: uuid.UUID, usage: object | None) -> Iterator[None
         _step.reset(token)
 
 
-def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
+def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = None) -> Run:
     """A run of the workflow, or the step, that the caller is inside of.
 
-    Its id comes from where it starts: the step number drawn here, or the enclosing step and
-    how many runs that step started before.
+    Its id comes from where it starts: the step number drawn here; or, inside a step, which
+    may start several side by side in any order, from what it is to do.
 
     Args:
         recorder: Where it is recorded.
+        task: What it is to do: the same for a run and its replay.
         continued: A state to go on with: the run that stopped with it goes on.
     """
     scope = ownership.scope()
@@ -446,11 +459,11 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
     if ownership.in_step():
         enclosing = _step.get()
         if enclosing is not None and enclosing.run.owner == scope.owner:
-            count, enclosing.nested = enclosing.nested, enclosing.nested + 1
-            key, parent = f"{enclosing.id}:{count}", enclosing.run
+            count = enclosing.nested[task] = enclosing.nested.get(task, -1) + 1
+            key, parent = f"{enclosing.id}:{task}:{count}", enclosing.run
         else:
-            step = ownership.step_key()
-            key, parent = f"{':'.join(map(str, step))}:{scope.next_nested(step)}", None
+            step = ":".join(map(str, ownership.step_key()))
+            key, parent = f"{step}:{task}:{scope.next_nested((step, task))}", None
         nested = Run(
             recorder=recorder,
             owner=scope.owner,
@@ -479,18 +492,36 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
 def _lane(scope: ownership.WorkflowScope) -> Lane:
     """The lane of the caller's task.
 
-    The first task that runs agents draws from the workflow's own counter; one that starts
-    while another's run goes on has numbers of its own, whichever of them is faster.
+    The first task that runs agents draws from the workflow's own counter. Every other one has
+    numbers of its own, whether the first still runs or not: that depends on timing.
     """
     task = _current_task()
     lane = _lanes.get()
-    if lane is None or lane.task is not task or lane.owner != scope.owner:
-        if scope.live_runs:
-            scope.blocks += 1
-        block = scope.blocks if scope.live_runs else None
-        lane = Lane(task, scope.owner, ownership.StepNumbers(block=block))
+    if lane is None or lane.owner != scope.owner or lane.task not in (None, task):
+        lane = _new_lane(scope, task)
         _lanes.set(lane)
     return lane
+
+
+def _new_lane(scope: ownership.WorkflowScope, task: object) -> Lane:
+    scope.lanes += 1
+    return Lane(task, scope.owner, ownership.StepNumbers(block=scope.lanes - 1))
+
+
+@contextlib.contextmanager
+def one_lane() -> Iterator[None]:
+    """Let the tasks that go on in here, one after the other, draw from one lane."""
+    scope = ownership.scope()
+    if ownership.in_step():
+        yield
+        return
+    if scope.thread_lane is None:
+        scope.thread_lane = _new_lane(scope, None)
+    token = _lanes.set(scope.thread_lane)
+    try:
+        yield
+    finally:
+        _lanes.reset(token)
 
 
 def _current_task() -> object:

@@ -28,10 +28,20 @@ from timestep.errors import NotInWorkflowError, ReplayError, TimestepError
 from timestep.ledger import Ledger
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
-from timestep.run import Call, Rows, Run, current_run, current_step, entered, open_run
+from timestep.run import (
+    Call,
+    Rows,
+    Run,
+    StepScope,
+    current_run,
+    current_step,
+    entered,
+    one_lane,
+    open_run,
+)
 from timestep.seams import DispatchingRunner
 from timestep.sessions import row_of
-from timestep.values import restored, storable
+from timestep.values import dumps, encode, restored, storable
 
 Input = str | list[TResponseInputItem] | RunState[Any]
 
@@ -53,7 +63,7 @@ class _DurableAgentRunner(AgentRunner):
             except BaseException as error:  # noqa: BLE001  # _end raises it
                 await _end(run, error)
             finally:
-                _leave(run)
+                run.close()
         return result
 
     def run_streamed(
@@ -90,7 +100,7 @@ async def _stream(
         streamed.is_complete = True
         await _end(run, error)
     finally:
-        _leave(run)
+        run.close()
 
 
 def _stopped(streamed: RunResultStreaming) -> bool:
@@ -114,14 +124,14 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     seams.connect()
     check_options(options)
     state = given if isinstance(given, RunState) else None
-    run = open_run(recorder(), state)
-    run.scope = ownership.scope()
-    run.scope.live_runs += 1
+    run = open_run(recorder(), _task_of(agent, given), state)
     if run.interrupted_calls:
         run.resume()
         return run
     run.ledger = Ledger()
-    run.shares_usage = _shares_usage(options.get("context"))
+    enclosing = current_step()
+    if enclosing is not None and _counts_in(enclosing, options.get("context")):
+        run.step_id = enclosing.id
     if state is not None:
         run.turn = state._current_turn
         run.ledger.adopt(state)
@@ -135,14 +145,15 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     return run
 
 
-def _shares_usage(context: object) -> bool:
+def _task_of(agent: Agent[Any], given: Input) -> str:
+    """What a run is to do, as text."""
+    task = given._original_input if isinstance(given, RunState) else given
+    return f"{agent.name}:{dumps(encode(jsonable(task)))}"
+
+
+def _counts_in(step: StepScope, context: object) -> bool:
     """Whether a nested run counts what it uses in the context of the call it is inside of."""
-    enclosing = current_step()
-    return (
-        enclosing is not None
-        and isinstance(context, RunContextWrapper)
-        and context.usage is enclosing.usage
-    )
+    return isinstance(context, RunContextWrapper) and context.usage is step.usage
 
 
 async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> None:
@@ -166,12 +177,6 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     }
     run.agent = agent
     await run.begin(agent, values)
-
-
-def _leave(run: Run) -> None:
-    run.close()
-    # Not the caller's: a stream may end after its workflow has.
-    run.scope.live_runs -= 1
 
 
 async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
@@ -329,7 +334,8 @@ class DurableRunner:
     def run_sync(cls, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
         """`run` for a workflow that is not async. Raises as `run` does."""
         _require_workflow()
-        return _durable.run_sync(starting_agent, input, **options)
+        with one_lane():
+            return _durable.run_sync(starting_agent, input, **options)
 
     @classmethod
     def run_streamed(

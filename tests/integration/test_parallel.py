@@ -252,33 +252,41 @@ class Deaths:
         self.left = -1
         self.commits = 0
         self.died = threading.Event()
+        self.taken_over = threading.Event()
         self._dead: set[str] = set()
         commit = Recorder.commit
 
         async def committed(recorder: Recorder, owner: Any, rows: Any) -> None:
             if owner.token in self._dead:
-                await asyncio.Event().wait()
+                await self._lost(owner)
             await commit(recorder, owner, rows)
             self.commits += 1
             if self.commits == self.left:
                 self._dead.add(owner.token)
                 self.died.set()
-                await asyncio.Event().wait()
+                await self._lost(owner)
 
         monkeypatch.setattr(Recorder, "commit", committed)
+
+    async def _lost(self, owner: ownership.Owner) -> None:
+        """Do nothing more until another execution has taken over, and then end."""
+        await asyncio.to_thread(self.taken_over.wait)
+        ownership.raise_lost(owner, "PENDING")
 
     def after(self, commits: int) -> None:
         self.left, self.commits = commits, 0
         self.died.clear()
+        self.taken_over.clear()
 
 
-def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[str, int]:
-    """The id of a workflow that dies after some commits and is executed again.
+def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[Any, int]:
+    """The handle of a workflow that dies after some commits and is executed again.
 
     And how many calls were open when it died.
     """
     deaths.after(commits)
-    workflow_id = DBOS.start_workflow(run_it, key).get_workflow_id()
+    handle = DBOS.start_workflow(run_it, key)
+    workflow_id = handle.get_workflow_id()
     assert deaths.died.wait(20)
     open_calls = sum(row["completed_at"] is None for row in app.rows("tool_calls"))
     token = f"after {commits} of {workflow_id}"
@@ -287,8 +295,9 @@ def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[str, in
             "UPDATE dbos.workflow_status SET owner_xid = %s WHERE workflow_uuid = %s",
             (token, workflow_id),
         )
+    deaths.taken_over.set()
     ownership.execute_again(workflow_id, token)
-    return workflow_id, open_calls
+    return handle, open_calls
 
 
 @pytest.mark.parametrize("seeds", [range(5), range(5, 10)])
@@ -296,6 +305,7 @@ def test_any_batch_goes_on_from_a_partial_record(
     app: App, person: None, monkeypatch: pytest.MonkeyPatch, seeds: range
 ) -> None:
     deaths = Deaths(monkeypatch)
+    handles = []
     for seed in seeds:
         turns = [[name for name in turn if name != "fatal"] for turn in turns_of(seed)]
         key = body_of(agent_of(turns), stream=bool(seed % 2))
@@ -305,6 +315,11 @@ def test_any_batch_goes_on_from_a_partial_record(
         effects, commits = len(made), deaths.commits
         for stop in random.Random(seed).sample(range(1, commits), 3):
             made.clear()
-            workflow_id, open_calls = recovered(app, key, deaths, stop)
-            assert testing.assert_replays_sync(workflow_id, delay=DELAY, patience=20) == said
+            handle, open_calls = recovered(app, key, deaths, stop)
+            handles.append(handle)
+            id_ = handle.get_workflow_id()
+            assert testing.assert_replays_sync(id_, delay=DELAY, patience=20) == said
             assert effects <= len(made) <= effects + open_calls, (seed, stop)
+    for handle in handles:
+        # The execution that died waits for the result of the other.
+        handle.get_result()
