@@ -257,21 +257,30 @@ def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unexpected(run: Run, asked: Asked) -> Call:
+def left_call(run: Run, agent_id: uuid.UUID, tool: Tool, item: Any, call_id: str) -> Call:
     """A call of a state that another run left: the model asked for it there."""
-    item = raw(asked.item) if asked.item is not None else {"type": "function_call"}
-    columns = {**call_columns(item), "tool_name": asked.tool.name, "call_id": asked.call_id}
-    call_id = derived(run.id, f"call:{run.turn}:{asked.call_id}")
+    document = raw(item) if item is not None else {"type": "function_call"}
+    id_ = derived(run.id, f"call:{run.turn}:{call_id}")
     row = {
-        "id": str(call_id),
+        "id": str(id_),
         "run_id": str(run.id),
-        "agent_id": str(run.definitions.agent_ids[id(run.agent)]),
+        "agent_id": str(agent_id),
         "tool_id": None,
         "model_response_id": None,
         "turn": run.turn,
-        **columns,
-        "safe_to_repeat": is_safe_to_repeat(asked.tool),
+        **call_columns(document),
+        "tool_name": tool.name,
+        "call_id": call_id,
+        "safe_to_repeat": is_safe_to_repeat(tool),
     }
-    call = Call(id=call_id, row=row, position=run.next_position(), number=run.draw())
+    call = Call(id=id_, row=row, position=run.next_position(), number=None)
     run.turn_calls.append(call)
+    return call
+
+
+def _unexpected(run: Run, asked: Asked) -> Call:
+    """A call that nobody could foresee."""
+    agent_id = run.definitions.agent_ids[id(run.agent)]
+    call = left_call(run, agent_id, asked.tool, asked.item, asked.call_id)
+    call.number = run.draw()
     return call

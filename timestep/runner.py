@@ -20,7 +20,7 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import envelopes, interruptions, ownership, seams
+from timestep import envelopes, interruptions, ownership, seams, turns
 from timestep.calls import InDoubtError
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
@@ -177,6 +177,8 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     }
     run.agent = agent
     await run.begin(agent, values)
+    if isinstance(given, RunState) and given._current_agent is not None:
+        await turns.expect_left(run, given._current_agent, run.ledger.left)
 
 
 async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
