@@ -219,7 +219,9 @@ class Run:
     async def commit(self, rows: Rows) -> None:
         """Write a step's rows, together with the items and the checkpoint that wait."""
         for name, waiting in self.waiting.items():
-            rows.setdefault(name, []).extend(waiting)
+            given = rows.setdefault(name, [])
+            known = {row["id"] for row in given}
+            given.extend(row for row in waiting if row["id"] not in known)
         self.waiting = {}
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None

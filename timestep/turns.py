@@ -203,6 +203,8 @@ async def expect_left(run: Run, agent: Agent[Any], left: Iterable[tuple[Any, Too
         call = left_call(run, agent_id, tool, item, item.call_id)
         draw_numbers(run, call, tool)
         run.calls.setdefault(item.call_id, deque()).append(call)
+        if run.recorded("tool_calls", call.id) is None:
+            run.waiting.setdefault("tool_calls", []).append({**call.row, "status": "pending"})
 
 
 def draw_numbers(run: Run, call: Call, tool: Tool | None) -> None:

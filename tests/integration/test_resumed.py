@@ -48,6 +48,12 @@ async def delete(name: str) -> str:
     return f"deleted {name}"
 
 
+@function_tool(needs_approval=True)
+async def erase(name: str) -> str:
+    made.append(name)
+    return f"erased {name}"
+
+
 def told(items: list[Any]) -> list[Any]:
     return [assistant_message(" ".join(f"{k}={v}" for k, v in sorted(outputs(items).items())))]
 
@@ -57,11 +63,11 @@ def deleter(*names: str, **options: Any) -> Agent[Any]:
         if outputs(items):
             return told(items)
         return [
-            function_call("delete", {"name": name}, call_id=f"c{index}")
+            function_call("erase" if name == "e" else "delete", {"name": name}, call_id=f"c{index}")
             for index, name in enumerate(names)
         ]
 
-    return Agent(name="Deleter", model=AnsweringModel(answer), tools=[delete], **options)
+    return Agent(name="Deleter", model=AnsweringModel(answer), tools=[delete, erase], **options)
 
 
 @pytest.fixture
@@ -159,7 +165,7 @@ def test_input_that_is_added_and_trips_replays_at_once(app: App) -> None:
 
 
 def test_calls_of_another_workflows_state_replay_the_same(app: App) -> None:
-    agent = deleter("a", "b", "c")
+    agent = deleter("e", "a", "b", "c")
     documents: list[Any] = []
 
     async def asks() -> str:
@@ -175,9 +181,9 @@ def test_calls_of_another_workflows_state_replay_the_same(app: App) -> None:
 
     assert assert_replays(asks) == "asked"
     said = assert_replays(answers, times=10, delay=DELAY)
-    assert said == "c0=deleted a c1=deleted b c2=deleted c"
+    assert said == "c0=erased e c1=deleted a c2=deleted b c3=deleted c"
     calls = {row["call_id"]: row["status"] for row in app.rows("tool_calls") if row["turn"] == 1}
-    assert calls == {"c0": "executed", "c1": "executed", "c2": "executed"}
+    assert calls == dict.fromkeys(("c0", "c1", "c2", "c3"), "executed")
 
 
 def test_a_handoff_that_is_ignored_leaves_its_output(app: App) -> None:
