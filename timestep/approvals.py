@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.recorder import in_thread, recorder
-from timestep.run import Run
+from timestep.run import Run, known_runs
 from timestep.runner import DurableRunner
 from timestep.store import interruptions as store
 from timestep.values import encode, plain_text, restored, storable
@@ -166,9 +166,9 @@ def _apply(state: RunState[Any], item: Any, row: dict[str, Any]) -> None:
 
 
 def _run_of(result: RunResult | RunResultStreaming) -> Run:
-    for run in ownership.scope().runs:
+    for run in known_runs():
         if run.interrupted_result is result:
-            return run  # type: ignore[no-any-return]  # the scope holds runs of any kind
+            return run
     raise UnknownRunError("the interrupted run is not one of this workflow's")
 
 
@@ -222,14 +222,8 @@ def _of_root(run: Run, *, resolved: bool) -> list[dict[str, Any]]:
         with run.recorder.engine.connect() as connection:
             return store.select(connection, workflow_id=run.owner.workflow_id, resolved=resolved)
 
-    wanted = {run.id, *(child.id for child in _family(run))}
+    wanted = {run.id, *(child.id for child in run.family())}
     return [row for row in run.recorder.patiently(read) if row["run_id"] in wanted]
-
-
-def _family(run: Run) -> Iterable[Run]:
-    for child in run.children.values():
-        yield child
-        yield from _family(child)
 
 
 async def list_interruptions(

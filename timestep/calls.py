@@ -16,7 +16,7 @@ from timestep.definitions import is_safe_to_repeat
 from timestep.rows import call_columns, derived, raw
 from timestep.run import Call, Rows, Run, nested_usage
 from timestep.steps import Step, perform
-from timestep.values import decode, encode, exact_text, restored, storable, survives
+from timestep.values import decode, encode, exact_text, plain_text, restored, storable, survives
 
 
 class ToolResult(NamedTuple):
@@ -95,7 +95,18 @@ def is_answered(run: Run, call_id: str) -> bool:
 def is_in_doubt(run: Run, call: Call) -> bool:
     """Whether a call was started and its outcome was never recorded."""
     row = run.recorded("tool_calls", call.id)
-    return row is not None and row["status"] in ("started", "in_doubt")
+    if row is None or pauses_again(run, call):
+        return False
+    return row["status"] in ("started", "in_doubt")
+
+
+def pauses_again(run: Run, call: Call) -> bool:
+    """Whether the record says that a call stopped for a question inside it, at this point."""
+    return run.recorded("step_values", _pause_id(call)) is not None
+
+
+def _pause_id(call: Call) -> uuid.UUID:
+    return derived(call.id, f"pause:{call.pauses}")
 
 
 def next_question(run: Run, call: Call) -> dict[str, Any] | None:
@@ -159,7 +170,18 @@ class _CallStep(Step[ToolResult]):
         self.is_unknown = is_in_doubt(run, call)
 
     def is_done(self, row: dict[str, Any]) -> bool:
-        return row["status"] in ("executed", "failed")
+        return row["status"] in ("executed", "failed") and not self.pauses_again
+
+    @property
+    def pauses_again(self) -> bool:
+        return pauses_again(self.run, self.call)
+
+    async def pause(self) -> None:
+        id_ = str(_pause_id(self.call))
+        if not self.pauses_again:
+            row = {"id": id_, "run_id": str(self.run.id), "name": plain_text(self.name)}
+            await self.run.commit({"step_values": [row]})
+        self.call.pauses += 1
 
     def is_paused(self, value: ToolResult) -> bool:
         return value.is_paused
@@ -170,7 +192,7 @@ class _CallStep(Step[ToolResult]):
             supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
             self.show(supplied)
             return supplied
-        if not is_safe_to_repeat(self.asked.tool):
+        if not is_safe_to_repeat(self.asked.tool) and not self.pauses_again:
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
             self.intents += 1

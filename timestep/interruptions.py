@@ -23,6 +23,11 @@ def call_id(item: ToolApprovalItem) -> str:
 
 def call_of(run: Run, item: ToolApprovalItem) -> tuple[Run, Call] | None:
     """The call that an approval is about, and the run (this one, or one inside it) it is of."""
+    for child in run.children.values():
+        if child.interrupted_result is not None and any(
+            asked is item for asked in child.interrupted_result.interruptions
+        ):
+            return call_of(child, item)
     wanted = call_id(item)
     same = [call for call in run.turn_calls if call.row["call_id"] == wanted]
     for call in same:
@@ -52,11 +57,12 @@ async def record(
             continue  # Asked by a run inside this one, which recorded it.
         if doubted is None or any(found[1] is call for call in doubted):
             _ask(run, found[1], item, rows)
-    asked = [row["id"] for row in rows["interruptions"]]
-    if asked and all(id_ in run.journal.get("interruptions", {}) for id_ in asked):
+    # Where only runs inside this one ask, it stops for their calls.
+    asked = [row["id"] for row in rows["interruptions"]] or run.interrupted_calls
+    state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
+    if run.recorded("run_states", state_id) is not None:
         return
     checkpoint = run.ledger.checkpoint(result.to_state(), run.turn)
-    state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
     rows["run_states"] = [run.state_row("interrupted", checkpoint, state_id)]
     rows["runs"] = [
         {

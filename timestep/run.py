@@ -54,6 +54,8 @@ class Call:
     """How many questions about it were asked in this execution."""
     question: str | None = None
     """The newest of them."""
+    pauses: int = 0
+    """How often it stopped for a question inside it, in this execution."""
     output: dict[str, Any] | None = None
     """The output as it was recorded for the model."""
 
@@ -200,6 +202,12 @@ class Run:
     def recorded(self, table: str, id_: uuid.UUID) -> dict[str, Any] | None:
         """The row that an earlier execution of this step wrote."""
         return self.journal.get(table, {}).get(str(id_))
+
+    def family(self) -> Iterator[Run]:
+        """The runs inside it that were started in this execution, at any depth."""
+        for child in self.children.values():
+            yield child
+            yield from child.family()
 
     @property
     def own_row(self) -> dict[str, Any] | None:
@@ -407,12 +415,18 @@ _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
-    """The recorded usage of the runs inside a step that the run's own usage includes."""
+    """The recorded usage of the runs inside a step that the run's own usage is to include."""
     rows = run.journal.get("nested_usage", {}).values()
     inside = {row["run_id"] for row in rows if row["step"] == str(step_id)}
     while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
         inside |= more
-    return [restored(row["usage"]) for row in rows if row["run_id"] in inside]
+    # A call that paused had its runs replayed until there, and what they used counted.
+    counted = {str(child.id): child.responses for child in run.family()}
+    return [
+        restored(row["usage"])
+        for row in rows
+        if row["run_id"] in inside and row["ordinal"] > counted.get(row["run_id"], 0)
+    ]
 
 
 def current_run() -> Run | None:
@@ -476,6 +490,8 @@ def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = No
         )
         if parent is not None:
             parent.children[nested.id] = nested
+        else:
+            scope.runs.append(nested)
         return nested
     numbers = _lane(scope).numbers
     number = numbers.draw().step_id
@@ -536,8 +552,7 @@ def _current_task() -> object:
 def _continued(scope: ownership.WorkflowScope, state: RunState[Any]) -> Run | None:
     """The run that stopped with this state: by its last answer, or by the calls it waits for."""
     wanted = frozenset(waiting_call_ids(state))
-    known: list[Run] = [*scope.runs, *_children()]
-    same = [run for run in known if wanted and run.interrupted_calls == wanted]
+    same = [run for run in known_runs() if wanted and run.interrupted_calls == wanted]
     answers = state._model_responses
     for run in same:
         told = run.interrupted_result.raw_responses if run.interrupted_result else []
@@ -557,9 +572,11 @@ def waiting_call_ids(state: RunState[Any]) -> list[str]:
     return [str(found.get("call_id") or found.get("id") or "") for found in documents]
 
 
-def _children() -> list[Run]:
+def known_runs() -> list[Run]:
+    """The runs that the caller may have started."""
     enclosing = _step.get()
-    return [] if enclosing is None else list(enclosing.run.children.values())
+    children = [] if enclosing is None else enclosing.run.children.values()
+    return [*ownership.scope().runs, *children]
 
 
 def check_json(value: Json, what: str) -> Json:

@@ -68,6 +68,14 @@ class Step(ABC, Generic[T]):
         """Whether the effect stopped to wait for a person, and will be asked again."""
         return False
 
+    @property
+    def pauses_again(self) -> bool:
+        """Whether an earlier execution paused here: this one comes to the same."""
+        return False
+
+    async def pause(self) -> None:
+        """Record that the effect paused."""
+
 
 class Refused(BaseException):
     """A step that must not be recorded: its rows were refused, or its effect.
@@ -81,7 +89,7 @@ class Refused(BaseException):
 
 
 class NotEnded(BaseException):
-    """A step paused. Nothing of it is recorded, so it is executed again."""
+    """A step paused. Its outcome is not recorded, so it is executed again."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
@@ -211,10 +219,11 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    await step.run.hold_if_decided(step.name)
-    refusal = replays.refused(step.run.owner.workflow_id, step.name, step.run.id)
-    if refusal is not None:
-        raise Refused(refusal)
+    if not step.pauses_again:
+        await step.run.hold_if_decided(step.name)
+        refusal = replays.refused(step.run.owner.workflow_id, step.name, step.run.id)
+        if refusal is not None:
+            raise Refused(refusal)
     started = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):
@@ -225,6 +234,7 @@ async def _execute(step: Step[T]) -> T:
         await _commit(step, step.failed_rows(envelopes.seal(error), _since(started)))
         raise
     if step.is_paused(value):
+        await step.pause()
         raise NotEnded(value)
     await _commit(step, step.rows(value, _since(started)))
     return value

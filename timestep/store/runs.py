@@ -52,7 +52,7 @@ _JOURNAL = """
         WHERE t.run_id = %(id)s
     UNION ALL SELECT 'nested_usage', jsonb_build_object(
             'id', m.id, 'run_id', n.id, 'parent_run_id', n.parent_run_id,
-            'step', n.metadata ->> 'counted_in_step', 'usage', m.usage)
+            'step', n.metadata ->> 'counted_in_step', 'ordinal', m.ordinal, 'usage', m.usage)
         FROM public.runs own JOIN public.runs n ON n.root_run_id = own.root_run_id
         JOIN public.model_responses m ON m.run_id = n.id
         WHERE own.id = %(id)s AND n.id <> own.id AND m.usage IS NOT NULL
