@@ -17,6 +17,7 @@ from agents import (
     ModelResponse,
     RunConfig,
     RunContextWrapper,
+    Runner,
     ToolGuardrailFunctionOutput,
     Usage,
     UserError,
@@ -333,3 +334,59 @@ payer = Agent(
 @DBOS.workflow()
 async def paid(given: str) -> str:
     return str((await timestep.run_agent(payer, given)).final_output)
+
+
+def _calls(name: str, *calls: tuple[str, dict[str, Any]]) -> AnsweringModel:
+    """A model that asks for these calls at once, and tells their outputs."""
+    return AnsweringModel(
+        name,
+        lambda items: (
+            [assistant_message(f"{name}: {' / '.join(outputs(items).values())}")]
+            if outputs(items)
+            else [
+                function_call(tool, arguments, call_id=f"{name}{index}")
+                for index, (tool, arguments) in enumerate(calls)
+            ]
+        ),
+    )
+
+
+innermost = Agent(
+    name="Innermost", model=_calls("innermost", ("delete", {"name": "x"})), tools=[delete]
+)
+middle = Agent(
+    name="Middle",
+    model=_calls("middle", ("innermost", {"input": "x"})),
+    tools=[innermost.as_tool("innermost", "Deletes.")],
+)
+outermost = Agent(
+    name="Outermost",
+    model=_calls("outermost", ("middle", {"input": "x"}), ("look_up", {"city": "Oslo"})),
+    tools=[middle.as_tool("middle", "Delegates."), look_up],
+)
+
+
+@DBOS.workflow()
+async def deep(given: str) -> str:
+    return str((await timestep.run_agent(outermost, given)).final_output)
+
+
+judge = Agent(name="Judge", model=_calls("judge", ("look_up", {"city": "Oslo"})), tools=[look_up])
+
+
+@input_guardrail(run_in_parallel=False)
+async def judged(ctx: Any, agent: Any, given: Any) -> GuardrailFunctionOutput:
+    said = (await Runner.run(judge, str(given))).final_output
+    return GuardrailFunctionOutput(output_info=said, tripwire_triggered=False)
+
+
+defendant = Agent(
+    name="Defendant",
+    model=AnsweringModel("defendant", lambda items: [assistant_message("not guilty")]),
+    input_guardrails=[judged],
+)
+
+
+@DBOS.workflow()
+async def guarded_by_agent(given: str) -> str:
+    return str((await timestep.DurableRunner.run(defendant, given)).final_output)

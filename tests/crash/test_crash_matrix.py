@@ -24,6 +24,7 @@ WORKERS = 2
 DECISIONS: dict[str, dict[str, Any]] = {
     "c1": {"approve": ["c1"]},
     "c3": {"reject": ["c3"], "message": "b stays"},
+    "innermost0": {"approve": ["innermost0"]},
 }
 
 SCENARIOS = {
@@ -33,6 +34,8 @@ SCENARIOS = {
     "tripped": "InputGuardrailTripwireTriggered",
     "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
+    "deep": "outermost: ",
+    "guarded_by_agent": "not guilty",
 }
 
 
