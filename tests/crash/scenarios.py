@@ -361,8 +361,8 @@ middle = Agent(
 )
 outermost = Agent(
     name="Outermost",
-    model=_calls("outermost", ("middle", {"input": "x"}), ("look_up", {"city": "Oslo"})),
-    tools=[middle.as_tool("middle", "Delegates."), look_up],
+    model=_calls("outermost", ("middle", {"input": "x"})),
+    tools=[middle.as_tool("middle", "Delegates.")],
 )
 
 
