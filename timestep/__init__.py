@@ -1,6 +1,6 @@
 """Durable, queryable OpenAI Agents SDK runs on DBOS and PostgreSQL."""
 
-from timestep import errors, offline
+from timestep import errors, offline, testing
 from timestep.approvals import (
     Interruption,
     ResumeResult,
@@ -39,6 +39,7 @@ __all__ = [
     "resume_workflow_sync",
     "run_agent",
     "start_run",
+    "testing",
     "tool_options",
     "uninstall",
 ]

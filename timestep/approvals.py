@@ -7,12 +7,11 @@ import datetime
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
-from dbos import DBOS
 
 from timestep import interruptions, ownership
 from timestep.calls import doubted_again
@@ -23,12 +22,13 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.recorder import in_thread, recorder
-from timestep.run import Run
+from timestep.run import Run, known_runs
 from timestep.runner import DurableRunner, cut_by_owner
 from timestep.store import interruptions as store
 from timestep.values import encode, plain_text, restored, storable
 
-TOPIC = "timestep.decided"
+_POLL = 0.2
+"""Seconds between two looks for a decision, inside a step."""
 _LONG = 30 * 24 * 3600.0
 """Seconds of one wait for a decision; then it is looked for again."""
 
@@ -37,6 +37,11 @@ _DOUBT_REJECTED = (
     "not to make it again. It may or may not have taken effect."
 )
 _UNSET: Any = object()
+
+
+def topic(root_run_id: object) -> str:
+    """DBOS's topic of the message that something a run asks was decided."""
+    return f"timestep.decided:{root_run_id}"
 
 
 @dataclass(frozen=True)
@@ -171,25 +176,38 @@ def _apply(state: RunState[Any], item: Any, row: dict[str, Any]) -> None:
 
 
 def _run_of(result: RunResult | RunResultStreaming) -> Run:
-    for run in ownership.scope().runs:
+    for run in known_runs():
         if run.interrupted_result is result:
-            return run  # type: ignore[no-any-return]  # the scope holds runs of any kind
+            return run
     raise UnknownRunError("the interrupted run is not one of this workflow's")
 
 
 async def _wait_for_decisions(run: Run, patience: float | None) -> list[dict[str, Any]]:
     """Sleep durably until nothing of a run is undecided; the decisions, oldest first."""
+    if run.numbers is None:
+        return await _look_for_decisions(run, patience)
     deadline: float | None = None
     if patience is not None:
-        deadline = await DBOS.run_step_async({"name": "approval: asked"}, time.time) + patience
-    while True:
-        open_count = await DBOS.run_step_async(
-            {"name": "approval: look"}, _count_open, run, deadline
-        )
-        if open_count == 0:
-            return await in_thread(lambda: _of_root(run, resolved=True))
+        deadline = await _numbered(run, "approval: asked", time.time) + patience
+    while await _numbered(run, "approval: look", lambda: _count_open(run, deadline)):
         left = _LONG if deadline is None else max(deadline - time.time(), 0.001)
-        await DBOS.recv_async(TOPIC, timeout_seconds=min(left, _LONG))
+        await run.numbers.receive(topic(run.root_id), min(left, _LONG))
+    return await in_thread(lambda: _of_root(run, resolved=True))
+
+
+async def _numbered(run: Run, name: str, work: Callable[[], Any]) -> Any:
+    number = run.draw()
+    assert number is not None  # The run is one of the workflow, not of a step.
+    return await number.run_async({"name": name}, work)
+
+
+async def _look_for_decisions(run: Run, patience: float | None) -> list[dict[str, Any]]:
+    """Wait inside a step, which DBOS cannot put to sleep: a crash only begins the wait again."""
+    deadline = None if patience is None else time.time() + patience
+    while True:
+        if await in_thread(lambda: _count_open(run, deadline)) == 0:
+            return await in_thread(lambda: _of_root(run, resolved=True))
+        await asyncio.sleep(_POLL)
 
 
 def _count_open(run: Run, deadline: float | None) -> int:
@@ -311,7 +329,8 @@ async def resume_workflow(
                     )
             store.resolve(connection, decisions)
             for row, _, _ in chosen:
-                store.wake(connection, schema, workflow_id, TOPIC, f"timestep:{row['id']}")
+                key = f"timestep:{row['id']}"
+                store.wake(connection, schema, workflow_id, topic(row["root_run_id"]), key)
         done = {row["id"] for row, _, _ in chosen}
         pending = [row for row in rows if row["resolved_at"] is None and row["id"] not in done]
         return ResumeResult(

@@ -19,7 +19,7 @@ from timestep.run import Call, Rows, Run, nested_usage
 from timestep.steps import Step, perform
 from timestep.tool_attempts import Attempts
 from timestep.tool_options import options_of
-from timestep.values import decode, encode, exact_text, restored, storable, survives
+from timestep.values import decode, encode, exact_text, plain_text, restored, storable, survives
 
 
 class ToolResult(NamedTuple):
@@ -99,7 +99,18 @@ def is_answered(run: Run, call_id: str) -> bool:
 def is_in_doubt(run: Run, call: Call) -> bool:
     """Whether a call was started and its outcome was never recorded."""
     row = run.recorded("tool_calls", call.id)
-    return row is not None and row["status"] in ("started", "in_doubt")
+    if row is None or pauses_again(run, call):
+        return False
+    return row["status"] in ("started", "in_doubt")
+
+
+def pauses_again(run: Run, call: Call) -> bool:
+    """Whether the record says that a call stopped for a question inside it, at this point."""
+    return run.recorded("step_values", _pause_id(call)) is not None
+
+
+def _pause_id(call: Call) -> uuid.UUID:
+    return derived(call.id, f"pause:{call.pauses}")
 
 
 def next_question(run: Run, call: Call) -> dict[str, Any] | None:
@@ -168,11 +179,18 @@ class _CallStep(Step[ToolResult]):
         recorded = run.recorded("tool_calls", call.id)
         self.intents = recorded["intents"] if recorded is not None else 0
         self.is_unknown = is_in_doubt(run, call)
-        self.pause_id = derived(call.id, f"pause:{call.pauses}")
-        self.pauses_again = run.recorded("step_values", self.pause_id) is not None
+        self.pauses_again = pauses_again(run, call)
 
     def is_done(self, row: dict[str, Any]) -> bool:
         return not self.pauses_again and row["status"] in ("executed", "failed")
+
+    async def pause(self) -> None:
+        self.run.context.pause(self.use, self.id)
+        if not self.pauses_again:
+            id_ = str(_pause_id(self.call))
+            row = {"id": id_, "run_id": str(self.run.id), "name": plain_text(self.name)}
+            await self.run.commit({"step_values": [row]})
+        self.call.pauses += 1
 
     def is_paused(self, value: ToolResult) -> bool:
         return value.is_paused
@@ -183,7 +201,7 @@ class _CallStep(Step[ToolResult]):
             supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
             self.show(supplied)
             return supplied
-        if not self.options.safe_to_repeat:
+        if not self.options.safe_to_repeat and not self.pauses_again:
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
             self.intents += 1
@@ -192,22 +210,9 @@ class _CallStep(Step[ToolResult]):
             result = await self.invoke(self.attempts)
         if self.run.control_error is not None:
             raise self.run.control_error
-        if result.is_paused:
-            await self._pause()
         result = result._replace(output=survives(result.output))
         self.show(result)
         return result
-
-    async def _pause(self) -> None:
-        """Record that the call paused: each later execution must pause here, too.
-
-        The numbers that are drawn when the run goes on depend on it.
-        """
-        self.run.context.pause(self.use, self.id)
-        self.call.pauses += 1
-        if not self.pauses_again:
-            row = {"id": str(self.pause_id), "run_id": str(self.run.id), "name": "pause"}
-            await self.run.commit({"step_values": [row]})
 
     def _may_call_again(self, decision: dict[str, Any] | None) -> bool:
         """Whether a person has looked at the newest intent and said to call again."""
@@ -296,21 +301,30 @@ def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unexpected(run: Run, asked: Asked) -> Call:
+def left_call(run: Run, agent_id: uuid.UUID, tool: Tool, item: Any, call_id: str) -> Call:
     """A call of a state that another run left: the model asked for it there."""
-    item = raw(asked.item) if asked.item is not None else {"type": "function_call"}
-    columns = {**call_columns(item), "tool_name": asked.tool.name, "call_id": asked.call_id}
-    call_id = derived(run.id, f"call:{run.turn}:{asked.call_id}")
+    document = raw(item) if item is not None else {"type": "function_call"}
+    id_ = derived(run.id, f"call:{run.turn}:{call_id}")
     row = {
-        "id": str(call_id),
+        "id": str(id_),
         "run_id": str(run.id),
-        "agent_id": str(run.definitions.agent_ids[id(run.agent)]),
+        "agent_id": str(agent_id),
         "tool_id": None,
         "model_response_id": None,
         "turn": run.turn,
-        **columns,
-        "safe_to_repeat": options_of(asked.tool).safe_to_repeat,
+        **call_columns(document),
+        "tool_name": tool.name,
+        "call_id": call_id,
+        "safe_to_repeat": options_of(tool).safe_to_repeat,
     }
-    call = Call(id=call_id, row=row, position=run.next_position(), number=run.draw())
+    call = Call(id=id_, row=row, position=run.next_position(), number=None)
     run.turn_calls.append(call)
+    return call
+
+
+def _unexpected(run: Run, asked: Asked) -> Call:
+    """A call that nobody could foresee."""
+    agent_id = run.definitions.agent_ids[id(run.agent)]
+    call = left_call(run, agent_id, asked.tool, asked.item, asked.call_id)
+    call.number = run.draw()
     return call

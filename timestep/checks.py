@@ -64,7 +64,7 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
         self.guardrail = guardrail
         self.agent = agent
         self.check = check
-        self.turn = max(run.turn, 1)
+        self.turn = _turn(run, kind)
         title = guardrail.get_name()
         key = f"{kind}:{title}"
         self.id = derived(run.id, f"guardrail:{key}:{run.check_key(key)}")
@@ -121,6 +121,14 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
             output_info=decode(restored(row["output_info"])),
             tripwire_triggered=row["tripwire_triggered"],
         )
+
+
+def _turn(run: Run, kind: Kind) -> int:
+    """The turn that a check belongs to."""
+    if kind == "input" and not run.input_checks:
+        # Input that was added to a state is checked before the turn that it is for.
+        return run.turn + 1
+    return max(run.turn, 1)
 
 
 def _number(run: Run, kind: Kind) -> StepReservation | None:

@@ -23,6 +23,11 @@ def call_id(item: ToolApprovalItem) -> str:
 
 def call_of(run: Run, item: ToolApprovalItem) -> tuple[Run, Call] | None:
     """The call that an approval is about, and the run (this one, or one inside it) it is of."""
+    for child in run.children.values():
+        if child.interrupted_result is not None and any(
+            asked is item for asked in child.interrupted_result.interruptions
+        ):
+            return call_of(child, item)
     wanted = call_id(item)
     same = [call for call in run.turn_calls if call.row["call_id"] == wanted]
     for call in same:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents import RunResult, RunState
+from agents import RunResult, RunState, Tool
 from agents.guardrail import InputGuardrailResult
 from agents.items import RunItem
 from agents.run_internal.run_steps import NextStepRunAgain
@@ -30,6 +30,8 @@ class Ledger:
         self.input_results: list[InputGuardrailResult] = []
         self.tool_input_results: list[Any] = []
         self.tool_output_results: list[Any] = []
+        self.left: list[tuple[Any, Tool]] = []
+        """Calls of a state that another run left, with their tools: not made yet."""
 
     @property
     def tripped(self) -> InputGuardrailResult | None:
@@ -43,6 +45,17 @@ class Ledger:
         self.input_results = list(state._input_guardrail_results)
         self.tool_input_results = list(state._tool_input_guardrail_results)
         self.tool_output_results = list(state._tool_output_guardrail_results)
+        if (answer := state._last_processed_response) is not None:
+            made = {
+                raw(item.raw_item).get("call_id")
+                for item in (*state._generated_items, *state._session_items)
+                if item.type == "tool_call_output_item"
+            }
+            self.left = [
+                (found.tool_call, found.function_tool)
+                for found in answer.functions
+                if found.tool_call.call_id not in made
+            ]
 
     def add_turn(self, result: Any) -> None:
         self.session_items.extend(session_items_for_turn(result))
@@ -121,9 +134,20 @@ class Ledger:
         for item in session_items_for_turn(result):
             if item.type == "tool_call_output_item":
                 self._add_output(run, rows, item)
-            elif item.type in ("handoff_output_item", "mcp_approval_response_item"):
+            elif item.type == "mcp_approval_response_item":
+                self._add_response(run, rows, item)
+            elif item.type == "handoff_output_item":
                 rows.setdefault("run_items", []).append(_left_behind(run, item))
         return rows
+
+    def _add_response(self, run: Run, rows: Rows, item: RunItem) -> None:
+        """The provider makes the call that was asked about, or does not."""
+        document = raw(item.raw_item)
+        if waiting := run.calls.get(str(document["approval_request_id"])):
+            status = "executed" if document["approve"] else "rejected"
+            answered = {**waiting.popleft().row, "status": status, "completed_at": True}
+            rows.setdefault("tool_calls", []).append(answered)
+        rows.setdefault("run_items", []).append(_left_behind(run, item))
 
     def _add_output(self, run: Run, rows: Rows, item: RunItem) -> None:
         document = raw(item.raw_item)
@@ -148,7 +172,9 @@ class Ledger:
 
 def _left_behind(run: Run, item: RunItem) -> dict[str, Any]:
     document = raw(item.raw_item)
-    key = f"turn:{run.turn}:{item.type}:{document.get('call_id') or document.get('id') or ''}"
+    names = ("call_id", "approval_request_id", "id")
+    named = next((document[name] for name in names if document.get(name)), "")
+    key = f"turn:{run.turn}:{item.type}:{named}"
     agent_id = run.definitions.agent_ids.get(id(item.agent))
     return {
         "id": str(derived(run.id, key)),

@@ -5,12 +5,14 @@ Every private name of DBOS that a run touches is in this module; the host's are 
 
 from __future__ import annotations
 
+import copy
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
 from dbos import DBOS, _dbos
-from dbos._context import DBOSContext, get_local_dbos_context
+from dbos._context import DBOSContext, _dbos_context_var, get_local_dbos_context
+from dbos._core import execute_dequeued_workflow
 from dbos._dbos import StepReservation, _get_dbos_instance
 from dbos._error import (
     DBOSException,
@@ -37,8 +39,10 @@ class WorkflowScope:
     """What the runs of one execution of a workflow share."""
 
     owner: Owner
-    live_runs: int = 0
-    blocks: int = 0
+    lanes: int = 0
+    """How many tasks draw numbers for runs."""
+    thread_lane: Any = None
+    """Where the workflow's own thread draws them, if its code is not async."""
     runs: list[Any] = field(default_factory=list)
     nested_counts: dict[object, int] = field(default_factory=dict)
 
@@ -91,14 +95,14 @@ def _context() -> DBOSContext:
 
 
 class StepNumbers:
-    """Draws the step numbers of one run.
+    """Draws the step numbers of the runs of one task.
 
-    Runs of a workflow that go on at the same time would draw from one counter in an order
-    that depends on timing; each but the first has a block of numbers of its own.
+    Tasks side by side would draw from one counter in an order that depends on timing; each
+    but the first has a block of numbers of its own.
     """
 
-    def __init__(self, *, block: int | None = None) -> None:
-        self._next = None if block is None else block * BLOCK
+    def __init__(self, *, block: int) -> None:
+        self._next = block * BLOCK if block else None
 
     def draw(self) -> StepReservation:
         if self._next is None:
@@ -115,6 +119,30 @@ class StepNumbers:
         """The newest number of the workflow's own counter, and of these numbers."""
         own = int(_context().function_id)
         return [own, own if self._next is None else self._next]
+
+    async def receive(self, topic: str, seconds: float) -> None:
+        """Sleep durably until a message of the topic comes, at most so many seconds."""
+        if self._next is None:
+            await DBOS.recv_async(topic, timeout_seconds=seconds)
+            return
+        # DBOS draws two numbers from its context: here from one that nobody else draws from.
+        own = copy.copy(_context())
+        own.function_id = self._next
+        self._next += 2
+        token = _dbos_context_var.set(own)
+        try:
+            await DBOS.recv_async(topic, timeout_seconds=seconds)
+        finally:
+            _dbos_context_var.reset(token)
+
+
+def execute_again(workflow_id: str, token: str) -> None:
+    """Begin an execution of a workflow whose row says that `token` owns it."""
+    dbos = _get_dbos_instance()
+    status = dbos._sys_db.get_workflow_status(workflow_id)
+    if status is None:
+        raise DBOSException(f"workflow {workflow_id!r} is not there")
+    execute_dequeued_workflow(dbos, status, token)
 
 
 def is_stopping() -> bool:
@@ -164,6 +192,7 @@ __all__ = [
     "StepNumbers",
     "StepReservation",
     "WorkflowScope",
+    "execute_again",
     "in_step",
     "in_workflow",
     "is_stopping",

@@ -96,6 +96,8 @@ class Run:
     turns: int = 0
     error: RunError | None = None
     usage: Usage = field(default_factory=Usage)
+    total_usage: Usage | None = None
+    """Of the run and all runs inside it; only of a run that is asked for by itself."""
     cost: float | None = None
     """Estimated, in US dollars; None where the price of a model is not known."""
     interruptions: list[Interruption] = field(default_factory=list)
@@ -168,7 +170,12 @@ def _get_run(name: str) -> Run:
     workflow = workflow_status(str(found["workflow_id"]) if found else name)
     if found is not None:
         run = _with_interruptions([found])[0]
-        return dataclasses.replace(run, workflow=_workflow(workflow) if workflow else None)
+        total = reading(lambda connection: reads.total_usage(connection, found["id"]))
+        return dataclasses.replace(
+            run,
+            workflow=_workflow(workflow) if workflow else None,
+            total_usage=Usage(**total),
+        )
     if workflow is None:
         raise UnknownRunError(f"there is no run and no workflow {name!r}: see `timestep runs`")
     return _without_run(workflow)

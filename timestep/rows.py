@@ -38,8 +38,9 @@ _RUN_HERE = {
     "local_shell_call",
     "apply_patch_call",
     "custom_tool_call",
+    "mcp_approval_request",
 }
-"""Calls that the run makes itself; the provider has made the others already."""
+"""Calls that the run makes itself, or answers; the provider has made the others already."""
 
 
 def derived(parent: uuid.UUID, key: str) -> uuid.UUID:
@@ -136,6 +137,8 @@ def item_type(item: Row, handoff_names: Collection[str]) -> str:
 def is_call(item: Row) -> bool:
     """Whether a provider's item is a tool's call, whoever makes it."""
     kind = str(item.get("type"))
+    if kind == "mcp_approval_request":
+        return True
     return kind.endswith("_call") and kind != "tool_search_call"
 
 

@@ -92,7 +92,8 @@ class StepScope:
     """Where the SDK counts what a call uses."""
     owner: ownership.Owner | None = None
     """The workflow that the step made of itself, where it did."""
-    nested: int = 0
+    nested: dict[str, int] = field(default_factory=dict)
+    """How many runs were started in it, by what they were to do."""
     changes: int = 0
     """How often a session was changed in it."""
 
@@ -102,6 +103,7 @@ class Lane:
     """Where a task draws the numbers of its runs from; tasks beside it draw elsewhere."""
 
     task: object
+    """None: each that comes, one after the other."""
     owner: ownership.Owner
     numbers: ownership.StepNumbers
 
@@ -153,7 +155,6 @@ class Run:
         self.ledger: Any = None
         self.context = ContextChanges()
         self.is_begun = False
-        self.scope: Any = None
         self.stream: Any = None
         """Drives the streamed loop, where the run is streamed."""
         self.stop_stream: Callable[[], None] | None = None
@@ -166,17 +167,19 @@ class Run:
         self.input_checks: deque[StepReservation | None] = deque()
         self.interrupted_calls: frozenset[str] = frozenset()
         self.interrupted_result: Any = None
+        self.kept: set[asyncio.Task[Any]] = set()
+        """DBOS steps whose rows are there, or on their way; their callers may be cancelled."""
         self.control_error: BaseException | None = None
         self.is_replaying = False
         """Whether its record holds something, and it has executed no step so far."""
-        self.shares_usage = False
-        """Whether what it uses is counted in its parent's usage, too."""
         self.answer_usage: Usage | None = None
         """What the newest answer used, its failed attempts included."""
         self.is_new = False
         """Whether no earlier execution recorded anything of it."""
         self.stream_batches: list[dict[str, Any]] | None = None
         """What earlier executions recorded of its streams, once it was read."""
+        self.step_id: uuid.UUID | None = None
+        """The step of its parent that counts what it uses, too, if one does."""
         self.session_revision: int | None = None
         self.session_changes = 0
         self.line = Line()
@@ -200,7 +203,7 @@ class Run:
             "root_run_id": self.root_id,
             "agent_id": self.definitions.agent_ids[id(agent)],
             "sdk_version": SDK_VERSION,
-            "metadata": {"shares_usage": True} if self.shares_usage else {},
+            "metadata": self._metadata(),
         }
         journal = await self.recorder.begin(self.owner, self.definitions, values)
         self._check_same(journal["runs"][str(self.id)], values)
@@ -210,6 +213,10 @@ class Run:
         self.is_replaying = not journal.keys().isdisjoint(_STEPS)
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self._restore_base()
+
+    def _metadata(self) -> dict[str, Any]:
+        """Where what the run uses is counted, too: in the step that it is inside of."""
+        return {"counted_in_step": str(self.step_id)} if self.step_id is not None else {}
 
     def _check_same(self, row: dict[str, Any], values: dict[str, Any]) -> None:
         """Refuse the record of another run: parallel tasks may have started in another order."""
@@ -241,6 +248,12 @@ class Run:
         """The row that an earlier execution of this step wrote."""
         return self.journal.get(table, {}).get(str(id_))
 
+    def family(self) -> Iterator[Run]:
+        """The runs inside it that were started in this execution, at any depth."""
+        for child in self.children.values():
+            yield child
+            yield from child.family()
+
     @property
     def own_row(self) -> dict[str, Any] | None:
         return self.recorded("runs", self.id)
@@ -267,7 +280,9 @@ class Run:
             # A tool may answer its cancellation, and end well too late.
             raise asyncio.CancelledError
         for name, waiting in self.waiting.items():
-            rows.setdefault(name, []).extend(waiting)
+            given = rows.setdefault(name, [])
+            known = {row["id"] for row in given}
+            given.extend(row for row in waiting if row["id"] not in known)
         self.waiting = {}
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None
@@ -287,12 +302,6 @@ class Run:
         """Whether it was cut off, or a run around it."""
         is_cut = self.is_cut or self.cut.cause is not None
         return is_cut or (self.parent is not None and self.parent.is_cut_off)
-
-    def family(self) -> Iterator[Run]:
-        """The runs inside this one."""
-        for child in self.children.values():
-            yield child
-            yield from child.family()
 
     async def cut_off(self) -> None:
         """Let nothing that goes on behind the run's back be recorded from now on."""
@@ -439,9 +448,16 @@ class Run:
 
     @property
     def trip(self) -> dict[str, Any] | None:
-        """The recorded check of the input that tripped first."""
+        """The recorded check of the first turn's input that tripped first.
+
+        The checks of a later turn's end before it begins.
+        """
         rows = self.journal.get("guardrail_results", {}).values()
-        tripped = [row for row in rows if row["tripwire_triggered"] and row["type"] == "input"]
+        tripped = [
+            row
+            for row in rows
+            if row["tripwire_triggered"] and row["type"] == "input" and row["turn"] == 1
+        ]
         return min(tripped, key=lambda row: row["position"], default=None)
 
     async def wait_for_trip(self) -> None:
@@ -462,6 +478,11 @@ class Run:
                 f"run {self.id} waited {_LOST_PATIENCE:.0f} s for {what}: its record and the code "
                 "that replays it disagree; run it with the code that recorded it, or fork it"
             ) from None
+
+    async def settle(self) -> None:
+        """Let steps end that nobody waits for any more: the run's end comes after them."""
+        if self.kept:
+            await asyncio.wait(set(self.kept))
 
     def close(self) -> None:
         self._ended.set()
@@ -501,29 +522,18 @@ _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
-    """The recorded usage of the runs inside a step that the run's own usage includes.
-
-    Without what those runs have counted in this execution, before the step paused.
-    """
+    """The recorded usage of the runs inside a step that the run's own usage is to include."""
     rows = run.journal.get("nested_usage", {}).values()
-    inside = {str(uuid.uuid5(_NAMESPACE, f"{step_id}:{count}")) for count in range(len(rows))}
+    inside = {row["run_id"] for row in rows if row["step"] == str(step_id)}
     while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
         inside |= more
-    counted = _counted(run)
+    # A call that paused had its runs replayed until there, and what they used counted.
+    counted = {str(child.id): child.responses for child in run.family()}
     return [
         restored(row["usage"])
         for row in rows
-        if row["run_id"] in inside and row["id"] not in counted
+        if row["run_id"] in inside and row["ordinal"] > counted.get(row["run_id"], 0)
     ]
-
-
-def _counted(run: Run) -> set[str]:
-    """The answers that the runs inside a run have seen in this execution."""
-    seen: set[str] = set()
-    for child in run.children.values():
-        seen |= {str(derived(child.id, f"response:{n + 1}")) for n in range(child.responses)}
-        seen |= _counted(child)
-    return seen
 
 
 def current_run() -> Run | None:
@@ -581,14 +591,15 @@ def inside_step(
         _step.reset(token)
 
 
-def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
+def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = None) -> Run:
     """A run of the workflow, or the step, that the caller is inside of.
 
-    Its id comes from where it starts: the step number drawn here, or the enclosing step and
-    how many runs that step started before.
+    Its id comes from where it starts: the step number drawn here; or, inside a step, which
+    may start several side by side in any order, from what it is to do.
 
     Args:
         recorder: Where it is recorded.
+        task: What it is to do: the same for a run and its replay.
         continued: A state to go on with: the run that stopped with it goes on.
     """
     scope = ownership.scope()
@@ -598,10 +609,10 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
     if ownership.in_step():
         enclosing = _step.get()
         if enclosing is not None and enclosing.run.owner == scope.owner:
-            key, parent = _nested_key(enclosing), enclosing.run
+            key, parent = _nested_key(enclosing, task), enclosing.run
         else:
-            step = ownership.step_key()
-            key, parent = f"{':'.join(map(str, step))}:{scope.next_nested(step)}", None
+            step = ":".join(map(str, ownership.step_key()))
+            key, parent = f"{step}:{task}:{scope.next_nested((step, task))}", None
         nested = Run(
             recorder=recorder,
             owner=scope.owner,
@@ -612,6 +623,8 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
         )
         if parent is not None:
             parent.children[nested.id] = nested
+        else:
+            scope.runs.append(nested)
         return nested
     numbers = _lane(scope).numbers
     number = numbers.draw().step_id
@@ -621,7 +634,7 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
     run = Run(
         recorder=recorder,
         owner=scope.owner,
-        key=f"{workflow_id}:{number}" if call is None else _nested_key(call),
+        key=f"{workflow_id}:{number}" if call is None else _nested_key(call, task),
         workflow_step=number,
         parent=None if call is None else call.run,
         numbers=numbers,
@@ -632,27 +645,45 @@ def open_run(recorder: Recorder, continued: RunState[Any] | None = None) -> Run:
     return run
 
 
-def _nested_key(step: StepScope) -> str:
-    """What tells a run inside a step from those that the step started before."""
-    count, step.nested = step.nested, step.nested + 1
-    return f"{step.id}:{count}"
+def _nested_key(step: StepScope, task: str) -> str:
+    """What tells a run inside a step from the others: what it is to do, and how often before."""
+    count = step.nested[task] = step.nested.get(task, -1) + 1
+    return f"{step.id}:{task}:{count}"
 
 
 def _lane(scope: ownership.WorkflowScope) -> Lane:
     """The lane of the caller's task.
 
-    The first task that runs agents draws from the workflow's own counter; one that starts
-    while another's run goes on has numbers of its own, whichever of them is faster.
+    The first task that runs agents draws from the workflow's own counter. Every other one has
+    numbers of its own, whether the first still runs or not: that depends on timing.
     """
     task = _current_task()
     lane = _lanes.get()
-    if lane is None or lane.task is not task or lane.owner != scope.owner:
-        if scope.live_runs:
-            scope.blocks += 1
-        block = scope.blocks if scope.live_runs else None
-        lane = Lane(task, scope.owner, ownership.StepNumbers(block=block))
+    if lane is None or lane.owner != scope.owner or lane.task not in (None, task):
+        lane = _new_lane(scope, task)
         _lanes.set(lane)
     return lane
+
+
+def _new_lane(scope: ownership.WorkflowScope, task: object) -> Lane:
+    scope.lanes += 1
+    return Lane(task, scope.owner, ownership.StepNumbers(block=scope.lanes - 1))
+
+
+@contextlib.contextmanager
+def one_lane() -> Iterator[None]:
+    """Let the tasks that go on in here, one after the other, draw from one lane."""
+    scope = ownership.scope()
+    if ownership.in_step():
+        yield
+        return
+    if scope.thread_lane is None:
+        scope.thread_lane = _new_lane(scope, None)
+    token = _lanes.set(scope.thread_lane)
+    try:
+        yield
+    finally:
+        _lanes.reset(token)
 
 
 def _current_task() -> object:
@@ -665,8 +696,7 @@ def _current_task() -> object:
 def _continued(scope: ownership.WorkflowScope, state: RunState[Any]) -> Run | None:
     """The run that stopped with this state: by its last answer, or by the calls it waits for."""
     wanted = frozenset(waiting_call_ids(state))
-    known: list[Run] = [*scope.runs, *_children()]
-    same = [run for run in known if wanted and run.interrupted_calls == wanted]
+    same = [run for run in known_runs() if wanted and run.interrupted_calls == wanted]
     answers = state._model_responses
     for run in same:
         told = run.interrupted_result.raw_responses if run.interrupted_result else []
@@ -686,9 +716,11 @@ def waiting_call_ids(state: RunState[Any]) -> list[str]:
     return [str(found.get("call_id") or found.get("id") or "") for found in documents]
 
 
-def _children() -> list[Run]:
+def known_runs() -> list[Run]:
+    """The runs that the caller may have started."""
     enclosing = _step.get()
-    return [] if enclosing is None else list(enclosing.run.children.values())
+    children = [] if enclosing is None else enclosing.run.children.values()
+    return [*ownership.scope().runs, *children]
 
 
 def check_json(value: Json, what: str) -> Json:

@@ -21,7 +21,7 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import connections, envelopes, interruptions, ownership, seams, watch
+from timestep import connections, envelopes, interruptions, ownership, seams, turns, watch
 from timestep.calls import InDoubtError
 from timestep.context import warn_of_losses
 from timestep.definitions import RunGuardrail, describe
@@ -30,10 +30,20 @@ from timestep.errors import NotInWorkflowError, ReplayError, RunTimeoutError, Ti
 from timestep.ledger import Ledger
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
-from timestep.run import Call, Rows, Run, current_run, current_step, entered, open_run
+from timestep.run import (
+    Call,
+    Rows,
+    Run,
+    StepScope,
+    current_run,
+    current_step,
+    entered,
+    one_lane,
+    open_run,
+)
 from timestep.seams import DispatchingRunner
 from timestep.sessions import row_of
-from timestep.values import storable
+from timestep.values import dumps, encode, restored, storable
 from timestep.watch import Cut
 
 Input = str | list[TResponseInputItem] | RunState[Any]
@@ -125,15 +135,15 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     timeout = options.pop("timeout", None)
     check_options(options)
     state = given if isinstance(given, RunState) else None
-    run = open_run(recorder(), state)
-    run.scope = ownership.scope()
-    run.scope.live_runs += 1
+    run = open_run(recorder(), _task_of(agent, given), state)
     run.timeout = timeout
     if run.interrupted_calls:
         run.resume()
         return run
     run.ledger = Ledger()
-    run.shares_usage = _shares_usage(options.get("context"))
+    enclosing = current_step()
+    if enclosing is not None and _counts_in(enclosing, options.get("context")):
+        run.step_id = enclosing.id
     if state is not None:
         run.turn = state._current_turn
         run.ledger.adopt(state)
@@ -147,14 +157,15 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     return run
 
 
-def _shares_usage(context: object) -> bool:
+def _task_of(agent: Agent[Any], given: Input) -> str:
+    """What a run is to do, as text."""
+    task = given._original_input if isinstance(given, RunState) else given
+    return f"{agent.name}:{dumps(encode(jsonable(task)))}"
+
+
+def _counts_in(step: StepScope, context: object) -> bool:
     """Whether a nested run counts what it uses in the context of the call it is inside of."""
-    enclosing = current_step()
-    return (
-        enclosing is not None
-        and isinstance(context, RunContextWrapper)
-        and context.usage is enclosing.usage
-    )
+    return isinstance(context, RunContextWrapper) and context.usage is step.usage
 
 
 async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> None:
@@ -181,6 +192,8 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     _warn_of_lost_changes(run, given, options.get("context"))
     if run.own_row is None or "started_at" not in run.own_row:
         run.start_timer()
+    if isinstance(given, RunState) and given._current_agent is not None:
+        await turns.expect_left(run, given._current_agent, run.ledger.left)
 
 
 def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
@@ -218,8 +231,6 @@ async def cut_by_owner(run: Run) -> AsyncIterator[None]:
 
 def _leave(run: Run) -> None:
     run.close()
-    # Not the caller's: a stream may end after its workflow has.
-    run.scope.live_runs -= 1
     if run.parent is None:
         connections.leave(run.root_id)
 
@@ -279,10 +290,21 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
         await _record_failure(run, error, {"runs": inside})
     elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
         await _record_failure(run, error)
+        error = _as_recorded(run, error)
     raise error
 
 
+def _as_recorded(run: Run, error: Exception) -> BaseException:
+    """What ended the run: of two calls that fail at once, the first execution chose one."""
+    row = run.own_row if run.is_over else None
+    if row is None or row["error"] is None:
+        return error
+    recorded = restored(row["error"])
+    return error if recorded == envelopes.seal(error) else envelopes.opened(recorded)
+
+
 async def _record_failure(run: Run, error: BaseException, rows: Rows | None = None) -> None:
+    await run.settle()
     if not run.is_begun or run.is_over:
         return
     envelope = envelopes.seal(error)
@@ -312,6 +334,7 @@ async def _record(
 ) -> None:
     if not run.is_begun:
         return
+    await run.settle()
     rows = rows or {}
     row = await _ended(run, status, columns, agent)
     await run.commit({**rows, "runs": [row, *rows.get("runs", [])]}, is_end=True)
@@ -396,7 +419,8 @@ class DurableRunner:
     def run_sync(cls, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
         """`run` for a workflow that is not async. Raises as `run` does."""
         _require_workflow()
-        return _durable.run_sync(starting_agent, input, **options)
+        with one_lane():
+            return _durable.run_sync(starting_agent, input, **options)
 
     @classmethod
     def run_streamed(

@@ -7,13 +7,14 @@ step (a nested run) the record alone makes a step durable.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
-from timestep import envelopes, gate, ownership
-from timestep.errors import DatabaseError, ReplayError, StepError
+from timestep import envelopes, gate, ownership, replays
+from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
 from timestep.ownership import StepReservation
 from timestep.run import Held, Rows, Run, inside_step, took
 
@@ -34,8 +35,20 @@ class Step(ABC, Generic[T]):
     """Where the SDK counts what the step uses, if runs inside it add to that."""
     may_follow_end: bool = False
     """Whether it is still to be done when the record holds what ended the run."""
-    pauses_again = False
+    pauses_again: bool = False
     """Whether it paused here in an earlier execution: it pauses again, and has no effect."""
+    task: asyncio.Task[Any] | None = None
+    """What performs it as a DBOS step."""
+    is_kept = False
+    """Whether its rows are there, or on their way: DBOS must record it, too."""
+    is_executed = False
+    """Whether this execution does what it is for, and does not take its outcome."""
+
+    def keep(self) -> None:
+        self.is_kept = True
+        if self.task is not None:
+            self.run.kept.add(self.task)
+            self.task.add_done_callback(self.run.kept.discard)
 
     @abstractmethod
     async def effect(self) -> T:
@@ -64,20 +77,23 @@ class Step(ABC, Generic[T]):
         """Whether the effect stopped to wait for a person, and will be asked again."""
         return False
 
+    async def pause(self) -> None:
+        """Record that the effect paused."""
 
-class CommitRefused(BaseException):
-    """A step's effect happened, and the database refused its rows for good.
+
+class Refused(BaseException):
+    """A step that must not be recorded: its rows were refused, or its effect.
 
     Not an Exception: DBOS would record the step as one that failed.
     """
 
-    def __init__(self, error: DatabaseError) -> None:
+    def __init__(self, error: TimestepError) -> None:
         super().__init__()
         self.error = error
 
 
 class NotEnded(BaseException):
-    """A step paused. Nothing of it is recorded, so it is executed again."""
+    """A step paused. Its outcome is not recorded, so it is executed again."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
@@ -103,13 +119,14 @@ async def perform(step: Step[T]) -> T:
     if step.run.control_error is not None:
         # The SDK answered it, as it answers any Exception of a tool, and went on.
         raise step.run.control_error
+    await replays.hold_up(step.run.owner.workflow_id)
     try:
         if step.number is None:
             return await _perform_unnumbered(step)
         return await _perform_numbered(step, step.number)
     except Held as held:
         raise held.error from None
-    except CommitRefused as refused:
+    except Refused as refused:
         step.run.control_error = refused.error
         raise refused.error from None
     except ownership.CONTROL_ERRORS as error:
@@ -139,6 +156,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         try:
             if row is not None and step.is_done(row):
                 # Killed between our commit and DBOS's record.
+                step.keep()
                 outcome.value = _replay(step, row)
             else:
                 async with gate.passing():
@@ -152,9 +170,10 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         outcome.known = True
         return {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
 
+    step.task = asyncio.ensure_future(number.run_async({"name": step.name}, body))
     try:
         with step.run.line.entered() as place:
-            await number.run_async({"name": step.name}, body)
+            await _unless_cancelled(step.task, step)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
     except ownership.CONTROL_ERRORS:
@@ -167,6 +186,23 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
     if not outcome.known:
         return _replay(step, _row_of(step))
     return outcome.value  # type: ignore[return-value]  # set whenever known without an error
+
+
+async def _unless_cancelled(task: asyncio.Task[Any], step: Step[Any]) -> None:
+    """Wait for a step; a cancelled caller lets it end once its rows are being written.
+
+    Cancelled between the two records, it would be in one of them only.
+    """
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not step.is_kept:
+            task.cancel()
+        await asyncio.wait([task])
+        raise
+    finally:
+        # For its caller, too, whose context a task of its own does not change.
+        took(step.run, step.table, from_record=not step.is_executed)
 
 
 def _is_recorded_failure(error: Exception) -> bool:
@@ -194,8 +230,13 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    if not (step.may_follow_end or step.pauses_again):
-        await step.run.hold_if_decided(step.name)
+    if not step.pauses_again:
+        if not step.may_follow_end:
+            await step.run.hold_if_decided(step.name)
+        refusal = replays.refused(step.run.owner.workflow_id, step.name, step.run.id)
+        if refusal is not None:
+            raise Refused(refusal)
+    step.is_executed = True
     took(step.run, step.table, from_record=False)
     started = time.monotonic()
     try:
@@ -207,16 +248,18 @@ async def _execute(step: Step[T]) -> T:
         await _commit(step, step.failed_rows(envelopes.seal(error), _since(started)))
         raise
     if step.is_paused(value):
+        await step.pause()
         raise NotEnded(value)
     await _commit(step, step.rows(value, _since(started)))
     return value
 
 
 async def _commit(step: Step[T], rows: Rows) -> None:
+    step.keep()
     try:
         await step.run.commit(rows)
     except DatabaseError as error:
-        raise CommitRefused(error) from error
+        raise Refused(error) from error
 
 
 def _since(started: float) -> int:

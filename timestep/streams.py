@@ -18,7 +18,7 @@ from timestep.errors import DatabaseError
 from timestep.events import decode_event, encode_event
 from timestep.rows import derived
 from timestep.run import Run
-from timestep.steps import CommitRefused
+from timestep.steps import Refused
 from timestep.store import streams as streams_store
 from timestep.values import restored, storable
 
@@ -97,7 +97,7 @@ class Stream:
         Raises:
             DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: This execution does not
                 own the workflow any more.
-            CommitRefused: The database refused the events for good.
+            Refused: The database refused the events for good.
         """
         self.is_live = True
         speaking = asyncio.current_task()
@@ -147,7 +147,7 @@ class Stream:
                 batches = await asyncio.to_thread(self._batches, pending)
                 await self._run.recorder.commit(self._run.owner, {"stream_batches": batches})
             except DatabaseError as error:
-                raise CommitRefused(error) from error
+                raise Refused(error) from error
 
     def _taken(self) -> list[tuple[int, Any]]:
         pending, self._pending = self._pending, []

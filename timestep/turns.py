@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
 from timestep.attempts import Attempts
+from timestep.calls import left_call
 from timestep.rows import (
     call_columns,
     derived,
@@ -238,6 +239,17 @@ def _expect_calls(run: Run, step: _ModelStep, response: ModelResponse) -> None:
     for call in run.turn_calls:
         draw_numbers(run, call, step.tools.get(call.row["tool_name"]))
         run.calls.setdefault(call.row["call_id"], deque()).append(call)
+
+
+async def expect_left(run: Run, agent: Agent[Any], left: Iterable[tuple[Any, Tool]]) -> None:
+    """Draw the numbers of the calls that the run's state waits for, as another run left it."""
+    agent_id = await run.agent_id(agent)
+    for item, tool in left:
+        call = left_call(run, agent_id, tool, item, item.call_id)
+        draw_numbers(run, call, tool)
+        run.calls.setdefault(item.call_id, deque()).append(call)
+        if run.recorded("tool_calls", call.id) is None:
+            run.waiting.setdefault("tool_calls", []).append({**call.row, "status": "pending"})
 
 
 def draw_numbers(run: Run, call: Call, tool: Tool | None) -> None:

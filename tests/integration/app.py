@@ -46,6 +46,10 @@ class App:
 
         return asyncio.run(start())
 
+    def started(self, key: str) -> str:
+        """The id of a workflow that goes on, whose body is under `key`."""
+        return str(DBOS.start_workflow(run_it, key).get_workflow_id())
+
     def replay(self, workflow_id: str) -> str:
         """The result of a finished workflow that is executed again, as after a crash."""
         return self.replay_all([workflow_id])[workflow_id]

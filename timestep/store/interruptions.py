@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 _SELECT = """
-    SELECT i.id, i.run_id, r.workflow_id, i.type, i.reason, i.call_id, i.tool_call_id,
-        i.tool_name, i.arguments, a.name AS agent_name, i.created_at, i.expires_at,
+    SELECT i.id, i.run_id, r.root_run_id, r.workflow_id, i.type, i.reason, i.call_id,
+        i.tool_call_id, i.tool_name, i.arguments, a.name AS agent_name, i.created_at, i.expires_at,
         i.resolved_at, i.resolution_action, i.resolution_message, i.resolution_output,
         i.resolution_always, i.resolved_by
     FROM public.interruptions i

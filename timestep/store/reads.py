@@ -101,6 +101,18 @@ def find_run(connection: sa.Connection, name: str) -> Row | None:
     return found[0] if found else None
 
 
+def total_usage(connection: sa.Connection, run_id: uuid.UUID) -> Row:
+    """The tokens of a run and of every run inside it."""
+    inside = sa.select(_RUN.c.id).where(_RUN.c.id == run_id).cte(recursive=True)
+    inside = inside.union_all(
+        sa.select(_RUN.c.id).join(inside, _RUN.c.parent_run_id == inside.c.id)
+    )
+    counts = [name for name in _USAGE_COLUMNS if name != "estimated_cost"]
+    sums = [sa.func.coalesce(sa.func.sum(_USAGE.c[name]), 0).label(name) for name in counts]
+    query = sa.select(*sums).where(_USAGE.c.run_id.in_(sa.select(inside.c.id)))
+    return {name: int(value) for name, value in _rows(connection, query)[0].items()}
+
+
 def list_items(
     connection: sa.Connection, run_id: uuid.UUID, *, after: int | None, limit: int
 ) -> list[Row]:

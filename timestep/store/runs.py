@@ -79,11 +79,12 @@ _JOURNAL = """
     UNION ALL SELECT 'step_values', to_jsonb(t) FROM timestep.step_values t
         WHERE t.run_id = %(id)s
     UNION ALL SELECT 'nested_usage', jsonb_build_object(
-            'id', m.id, 'run_id', n.id, 'parent_run_id', n.parent_run_id, 'usage', m.usage)
+            'id', m.id, 'run_id', n.id, 'parent_run_id', n.parent_run_id,
+            'step', n.metadata ->> 'counted_in_step', 'ordinal', m.ordinal, 'usage', m.usage)
         FROM public.runs own JOIN public.runs n ON n.root_run_id = own.root_run_id
         JOIN public.model_responses m ON m.run_id = n.id
         WHERE own.id = %(id)s AND n.id <> own.id AND m.usage IS NOT NULL
-            AND n.metadata @> '{"shares_usage": true}'"""
+            AND n.metadata ? 'counted_in_step'"""
 
 
 def begin(

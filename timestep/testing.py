@@ -1,0 +1,203 @@
+"""Tests of your own durable agents: that a workflow replays from its record alone.
+
+In a process that has launched DBOS on a test database:
+
+    async def test_support() -> None:
+        answer = await testing.assert_replays(support, "Where is my order?", times=5, delay=0.01)
+        assert answer == "On its way."
+
+A workflow that replays is one that a crash cannot change: whatever was recorded is read, not
+done again, and everything around it comes to the same. What usually breaks that is code of the
+workflow that depends on the time, on chance or on which of two tasks is first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dbos import DBOS
+
+from timestep import envelopes, ownership
+from timestep.errors import UnknownRunError
+from timestep.recorder import recorder
+from timestep.replays import Replay, watched
+from timestep.store import snapshots
+from timestep.values import encode
+
+_POLL = 0.01
+
+
+async def assert_replays(
+    workflow: Callable[..., Any] | str,
+    *args: Any,
+    times: int = 1,
+    delay: float = 0.0,
+    seed: int = 0,
+    patience: float = 60.0,
+    **kwargs: Any,
+) -> Any:
+    """Run a workflow, execute it again from its record, and compare.
+
+    In a replay each model, tool, guardrail, session and whatever else a run records as a step
+    fails when it is called. The replay must end as the workflow did, leave every row of
+    every table as it was, and have the same DBOS steps. Nothing else may write to the
+    database meanwhile.
+
+    Args:
+        workflow: A function decorated with `@DBOS.workflow()`, async or not; or the id of a
+            workflow that was started, which is waited for.
+        args: The workflow's arguments.
+        times: How many replays.
+        delay: Seconds. Each step of a replay is held up by a random time up to this, so that
+            parallel tasks come along in another order each time.
+        seed: What the random times are made from.
+        patience: Seconds within which each execution must end.
+        kwargs: The workflow's keyword arguments.
+
+    Returns:
+        What the workflow returned.
+
+    Raises:
+        AssertionError: A replay did something anew, or came to something else; the message
+            names what.
+        UnknownRunError: There is no workflow with this id.
+        Exception: What the workflow raised, once every replay raised the same.
+    """
+    if isinstance(workflow, str):
+        workflow_id = workflow
+    elif inspect.iscoroutinefunction(workflow):
+        handle = await DBOS.start_workflow_async(workflow, *args, **kwargs)
+        workflow_id = handle.get_workflow_id()
+    else:
+        started = await asyncio.to_thread(DBOS.start_workflow, workflow, *args, **kwargs)
+        workflow_id = started.get_workflow_id()
+    source = random.Random(seed)
+    replays = [Replay(delay, source)] * times
+    return await asyncio.to_thread(_assert_same, workflow_id, replays, patience)
+
+
+def assert_replays_sync(workflow: Callable[..., Any] | str, *args: Any, **options: Any) -> Any:
+    """`assert_replays` for a test without an event loop; the same arguments and errors."""
+    return asyncio.run(assert_replays(workflow, *args, **options))
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What an execution left behind."""
+
+    value: Any
+    error: BaseException | None
+    rows: dict[str, list[dict[str, Any]]]
+    steps: list[tuple[int, str]]
+
+
+def _assert_same(workflow_id: str, replays: list[Replay], patience: float) -> Any:
+    first = _left(workflow_id, patience)
+    for number, replay in enumerate(replays, 1):
+        with watched(workflow_id, replay):
+            _execute_again(workflow_id)
+            second = _left(workflow_id, patience)
+        if found := _differences(first, second):
+            title = f"replay {number} of workflow {workflow_id!r} differs from its first execution:"
+            raise AssertionError("\n".join([title, *found])) from second.error
+    if first.error is not None:
+        raise first.error
+    return first.value
+
+
+def _execute_again(workflow_id: str) -> None:
+    token = str(uuid.uuid4())
+    schema = ownership.system_schema()
+    with recorder().transactions.begin() as connection:
+        if not snapshots.reopen(connection, schema, workflow_id, token):
+            raise AssertionError(
+                f"workflow {workflow_id!r} was cancelled, or is not known to DBOS: only one that "
+                "ended can be replayed"
+            )
+    ownership.execute_again(workflow_id, token)
+
+
+def _left(workflow_id: str, patience: float) -> _Left:
+    deadline = time.monotonic() + patience
+    while (status := _status(workflow_id)) in ("ENQUEUED", "DELAYED", "PENDING"):
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"workflow {workflow_id!r} has not ended within {patience:g} s ({status})"
+            )
+        time.sleep(_POLL)
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        value = DBOS.retrieve_workflow(workflow_id).get_result()
+    except Exception as raised:  # noqa: BLE001  # compared, and raised to the caller
+        error = raised
+    schema = ownership.system_schema()
+    with recorder().engine.connect() as connection:
+        rows = snapshots.rows(connection)
+        steps = snapshots.steps(connection, schema, workflow_id)
+    return _Left(value, error, rows, steps)
+
+
+def _status(workflow_id: str) -> str:
+    status = DBOS.get_workflow_status(workflow_id)
+    if status is None:
+        raise UnknownRunError(f"there is no workflow {workflow_id!r}")
+    return status.status
+
+
+def _differences(first: _Left, second: _Left) -> list[str]:
+    """What is not the same, a line for each."""
+    found = []
+    if not _is_same_end(first, second):
+        found.append(f"  it ended with {_end(second)}, and first with {_end(first)}")
+    for table, rows in first.rows.items():
+        found.extend(_row_differences(table, rows, second.rows[table]))
+    if first.steps != second.steps:
+        found.extend(f"  step {number} {name!r} is new" for number, name in _new(second, first))
+        found.extend(f"  step {number} {name!r} is gone" for number, name in _new(first, second))
+    return found
+
+
+def _new(of: _Left, other: _Left) -> list[tuple[int, str]]:
+    return [step for step in of.steps if step not in other.steps]
+
+
+def _is_same_end(first: _Left, second: _Left) -> bool:
+    if first.error is not None and second.error is not None:
+        return envelopes.seal(first.error) == envelopes.seal(second.error)
+    if first.error is not None or second.error is not None:
+        return False
+    return bool(first.value == second.value) or encode(first.value) == encode(second.value)
+
+
+def _end(left: _Left) -> str:
+    if left.error is None:
+        return repr(left.value)
+    return f"{type(left.error).__name__}: {envelopes.one_line(left.error)}"
+
+
+def _row_differences(
+    table: str, before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> list[str]:
+    was, now = _by_key(before), _by_key(after)
+    found = [f"  {table}: row {key} is new: {now[key]}" for key in now.keys() - was.keys()]
+    found += [f"  {table}: row {key} is gone: {was[key]}" for key in was.keys() - now.keys()]
+    for key in was.keys() & now.keys():
+        for column, value in now[key].items():
+            if value != was[key][column]:
+                found.append(
+                    f"  {table}: row {key}: {column} is {value!r} and was {was[key][column]!r}"
+                )
+    return sorted(found)
+
+
+def _by_key(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Rows by their id; those of tables that only link others, by all they hold."""
+    return {str(row.get("id") or row): row for row in rows}
