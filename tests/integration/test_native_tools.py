@@ -414,6 +414,8 @@ def test_calls_that_the_provider_made_are_rows(app: App) -> None:
         "ci1": ("code_interpreter", [{"type": "logs", "logs": "2"}]),
         "ig1": ("image_generation", "cGl4"),
         "mc1": ("search_docs", "a page"),
+        # The request for an approval, answered by the tool's own function.
+        "ar1": ("delete", None),
     }
     assert rows["mc1"]["arguments"] == {"q": 1}
     assert rows["ws1"]["arguments"] == {"type": "search", "query": "weather"}
