@@ -53,7 +53,7 @@ class Ledger:
             }
             self.left = [
                 (found.tool_call, found.function_tool)
-                for found in answer.functions
+                for found in getattr(answer, "functions", ())
                 if found.tool_call.call_id not in made
             ]
 
