@@ -12,8 +12,8 @@ from timestep.approvals import (
 from timestep.control import cancel_run, start_run
 from timestep.following import RunEvent, follow
 from timestep.queries import get_run, list_items, list_runs
-from timestep.run import is_replaying
 from timestep.runner import DurableRunner, install, uninstall
+from timestep.scopes import is_replaying
 from timestep.sessions import DatabaseSession
 from timestep.tool_attempts import idempotency_key
 from timestep.tool_options import tool_options

@@ -21,8 +21,9 @@ from timestep.errors import (
     UnknownInterruptionError,
     UnknownRunError,
 )
+from timestep.opening import known_runs
 from timestep.recorder import in_thread, recorder
-from timestep.run import Run, known_runs
+from timestep.run import Run
 from timestep.runner import DurableRunner, cut_by_owner
 from timestep.store import interruptions as store
 from timestep.values import encode, plain_text, restored, storable

@@ -15,7 +15,7 @@ from agents.usage import deserialize_usage
 
 from timestep.context import Use
 from timestep.rows import call_columns, derived, raw
-from timestep.run import Call, Rows, Run, nested_usage
+from timestep.run import Call, Rows, Run
 from timestep.steps import Step, perform
 from timestep.tool_attempts import Attempts
 from timestep.tool_options import options_of
@@ -283,6 +283,21 @@ class _CallStep(Step[ToolResult]):
         known = {**_NOTHING_KNOWN, **row}
         self.run.journal.setdefault("tool_calls", {})[str(self.id)] = known
         return row
+
+
+def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
+    """The recorded usage of the runs inside a step that the run's own usage is to include."""
+    rows = run.journal.get("nested_usage", {}).values()
+    inside = {row["run_id"] for row in rows if row["step"] == str(step_id)}
+    while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
+        inside |= more
+    # A call that paused had its runs replayed until there, and what they used counted.
+    counted = {str(child.id): child.responses for child in run.family()}
+    return [
+        restored(row["usage"])
+        for row in rows
+        if row["run_id"] in inside and row["ordinal"] > counted.get(row["run_id"], 0)
+    ]
 
 
 def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:

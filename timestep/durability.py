@@ -10,8 +10,7 @@ from agents.sandbox import SandboxAgent
 
 from timestep.errors import NotDurableError
 from timestep.rows import jsonable
-from timestep.run import check_json
-from timestep.values import Json
+from timestep.values import Json, storable
 
 
 def check_agents(agents: Iterable[Agent[Any]]) -> None:
@@ -48,9 +47,21 @@ def recorded_input(given: object) -> Json:
     if isinstance(given, RunState):
         given = given._original_input
     if isinstance(given, str):
-        return check_json(given, "the run's input")
+        return _json(given, "the run's input")
     if not isinstance(given, list):
         raise NotDurableError(
             f"a run's input is a str, a list of items or a RunState, not {type(given).__name__}"
         )
-    return check_json([jsonable(item) for item in given], "the run's input")
+    return _json([jsonable(item) for item in given], "the run's input")
+
+
+def _json(value: Json, what: str) -> Json:
+    """The value, if JSON can hold it.
+
+    Raises:
+        NotDurableError: It cannot.
+    """
+    try:
+        return storable(value)
+    except TypeError as error:
+        raise NotDurableError(f"{what} cannot be recorded as JSON: {error}") from error

@@ -20,7 +20,8 @@ from typing import Any
 
 from timestep.recorded import recorded
 from timestep.rows import jsonable
-from timestep.run import Run, current_step
+from timestep.run import Run
+from timestep.scopes import current_step
 
 _ADD = "add_items"
 _POP = "pop_item"

@@ -5,30 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import importlib.metadata
 import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents import Agent, InputGuardrailTripwireTriggered, RunState, Usage
+from agents import Agent, InputGuardrailTripwireTriggered, Usage
 
 from timestep import envelopes, ownership
 from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
-from timestep.deltas import difference, patched
-from timestep.errors import NotDurableError, ReplayError, RunTimeoutError
+from timestep.errors import ReplayError, RunTimeoutError
 from timestep.line import Line
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
-from timestep.rows import derived, raw
-from timestep.values import Json, restored, storable
+from timestep.states import SDK_VERSION, Checkpoint, States
 from timestep.watch import Cut
-
-SDK_VERSION = importlib.metadata.version("openai-agents")
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 _LOST_PATIENCE = 30.0
@@ -40,7 +34,6 @@ _MARGIN = 5.0
 _TICKS = 20
 
 _STEPS = ("model_responses", "tool_calls", "guardrail_results", "step_values")
-_STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -82,41 +75,6 @@ class Call:
     """The output as it was recorded for the model."""
 
 
-@dataclass
-class StepScope:
-    """The step that the caller is inside of."""
-
-    run: Run
-    id: uuid.UUID
-    usage: object | None = None
-    """Where the SDK counts what a call uses."""
-    owner: ownership.Owner | None = None
-    """The workflow that the step made of itself, where it did."""
-    nested: dict[str, int] = field(default_factory=dict)
-    """How many runs were started in it, by what they were to do."""
-    changes: int = 0
-    """How often a session was changed in it."""
-
-
-@dataclass
-class Lane:
-    """Where a task draws the numbers of its runs from; tasks beside it draw elsewhere."""
-
-    task: object
-    """None: each that comes, one after the other."""
-    owner: ownership.Owner
-    numbers: ownership.StepNumbers
-
-
-@dataclass
-class Checkpoint:
-    """A state to be written with the next step."""
-
-    state: dict[str, Any]
-    turn: int
-    schema_version: str
-
-
 class Run:
     """A run of an agent. Everything here belongs to one execution of its workflow."""
 
@@ -150,7 +108,9 @@ class Run:
         self.children: dict[uuid.UUID, Run] = {}
         self.decisions: dict[uuid.UUID, dict[str, Any]] = {}
         self.waiting: Rows = {}
+        self.states = States(self.id)
         self.checkpoint: Checkpoint | None = None
+        """A state to be written with the next answer."""
         self.models: dict[int, Any] = {}
         self.ledger: Any = None
         self.context = ContextChanges()
@@ -187,7 +147,6 @@ class Run:
         self._checks = 0
         self._check_numbers: dict[str, int] = {}
         self._delivered: dict[int, asyncio.Event] = {}
-        self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
         self._ended = asyncio.Event()
         self._writing: set[asyncio.Future[None]] = set()
 
@@ -212,7 +171,7 @@ class Run:
         self.journal = journal
         self.is_replaying = not journal.keys().isdisjoint(_STEPS)
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
-        self._restore_base()
+        self.states.resume(journal.get("run_states", {}))
 
     def _metadata(self) -> dict[str, Any]:
         """Where what the run uses is counted, too: in the step that it is inside of."""
@@ -286,7 +245,7 @@ class Run:
         self.waiting = {}
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None
-            rows["run_states"] = [self._checkpoint_row(state)]
+            rows["run_states"] = [self.states.checkpoint_row(state)]
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writing.add(written)
         try:
@@ -309,47 +268,8 @@ class Run:
         if writing := [done for run in (self, *self.family()) for done in run._writing]:
             await asyncio.wait(writing)
 
-    # States
-
-    def _checkpoint_row(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        state_id = derived(self.id, f"checkpoint:{checkpoint.turn}")
-        previous, self._base = self._base, (state_id, checkpoint.state)
-        row = self.state_row("checkpoint", checkpoint, state_id)
-        if previous is not None:
-            row["encoding"] = "delta"
-            row["previous_id"] = str(previous[0])
-            row["state_data"] = storable(difference(previous[1], checkpoint.state))
-        return row
-
-    def state_row(
-        self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID
-    ) -> dict[str, Any]:
-        """A row that holds a whole state."""
-        return {
-            "id": str(state_id),
-            "run_id": str(self.id),
-            "state_type": state_type,
-            "schema_version": checkpoint.schema_version,
-            "sdk": "python",
-            "sdk_version": SDK_VERSION,
-            "turn": checkpoint.turn,
-            "encoding": "whole",
-            "previous_id": None,
-            "state_data": storable(checkpoint.state),
-            "is_active": True,
-        }
-
-    def _restore_base(self) -> None:
-        """What the newest recorded checkpoint stands for: the next one is a change of it."""
-        rows = self.journal.get("run_states", {})
-        checkpoints = [row for row in rows.values() if row["state_type"] == "checkpoint"]
-        if not checkpoints:
-            return
-        newest = max(checkpoints, key=lambda row: row["turn"])
-        self._base = (uuid.UUID(newest["id"]), folded(rows, newest["id"]))
-
     def has_checkpoint(self, turn: int) -> bool:
-        return self.recorded("run_states", derived(self.id, f"checkpoint:{turn}")) is not None
+        return self.recorded("run_states", self.states.checkpoint_id(turn)) is not None
 
     # Numbers and places
 
@@ -500,236 +420,3 @@ class Run:
             self.definitions.guardrail_ids.update(found.guardrail_ids)
             self.definitions.tool_guardrail_ids.update(found.tool_guardrail_ids)
         return self.definitions.agent_ids[id(agent)]
-
-
-def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
-    """The whole state that a row of `run_states` stands for."""
-    changes: list[dict[str, Any]] = []
-    row = rows[state_id]
-    while row["encoding"] == "delta":
-        changes.append(restored(row["state_data"]))
-        row = rows[row["previous_id"]]
-    state: dict[str, Any] = restored(row["state_data"])
-    for change in reversed(changes):
-        state = patched(state, change)
-    return state
-
-
-_run: ContextVar[Run | None] = ContextVar("timestep_run", default=None)
-_step: ContextVar[StepScope | None] = ContextVar("timestep_step", default=None)
-_of_call: ContextVar[tuple[Run, int, bool] | None] = ContextVar("timestep_call", default=None)
-_lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
-
-
-def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
-    """The recorded usage of the runs inside a step that the run's own usage is to include."""
-    rows = run.journal.get("nested_usage", {}).values()
-    inside = {row["run_id"] for row in rows if row["step"] == str(step_id)}
-    while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
-        inside |= more
-    # A call that paused had its runs replayed until there, and what they used counted.
-    counted = {str(child.id): child.responses for child in run.family()}
-    return [
-        restored(row["usage"])
-        for row in rows
-        if row["run_id"] in inside and row["ordinal"] > counted.get(row["run_id"], 0)
-    ]
-
-
-def current_run() -> Run | None:
-    """The durable run that the caller is part of."""
-    return _run.get()
-
-
-def is_replaying() -> bool:
-    """Whether the run that the caller is part of repeats what its record holds.
-
-    Hooks, filters and dynamic instructions run again in a recovery. This tells them so: it is
-    True as long as the run takes recorded outcomes, and False from the first step that it
-    executes; in a hook of a tool, and in the tool, as the outcome of that call is. Outside a
-    durable run it is False.
-    """
-    run = _run.get()
-    if run is None:
-        return False
-    of_call = _of_call.get()
-    if of_call is not None and of_call[:2] == (run, run.turn):
-        return of_call[2]
-    return run.is_replaying
-
-
-def took(run: Run, table: str, *, from_record: bool) -> None:
-    """Note that a run takes a step's outcome, or executes the step."""
-    run.is_replaying = run.is_replaying and from_record
-    if table in _STEPS_OF_CALLS:
-        # Calls of a turn go on side by side.
-        _of_call.set((run, run.turn, from_record))
-
-
-def current_step() -> StepScope | None:
-    return _step.get()
-
-
-@contextlib.contextmanager
-def entered(run: Run | None) -> Iterator[None]:
-    # Reset in any case: a workflow awaited directly shares its caller's context.
-    token = _run.set(run)
-    try:
-        yield
-    finally:
-        _run.reset(token)
-
-
-@contextlib.contextmanager
-def inside_step(
-    run: Run, id_: uuid.UUID, usage: object | None, owner: ownership.Owner | None = None
-) -> Iterator[None]:
-    token = _step.set(StepScope(run, id_, usage, owner))
-    try:
-        yield
-    finally:
-        _step.reset(token)
-
-
-def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = None) -> Run:
-    """A run of the workflow, or the step, that the caller is inside of.
-
-    Its id comes from where it starts: the step number drawn here; or, inside a step, which
-    may start several side by side in any order, from what it is to do.
-
-    Args:
-        recorder: Where it is recorded.
-        task: What it is to do: the same for a run and its replay.
-        continued: A state to go on with: the run that stopped with it goes on.
-    """
-    scope = ownership.scope()
-    workflow_id = scope.owner.workflow_id
-    if continued is not None and (run := _continued(scope, continued)) is not None:
-        return run
-    if ownership.in_step():
-        enclosing = _step.get()
-        if enclosing is not None and enclosing.run.owner == scope.owner:
-            key, parent = _nested_key(enclosing, task), enclosing.run
-        else:
-            step = ":".join(map(str, ownership.step_key()))
-            key, parent = f"{step}:{task}:{scope.next_nested((step, task))}", None
-        nested = Run(
-            recorder=recorder,
-            owner=scope.owner,
-            key=key,
-            workflow_step=None,
-            parent=parent,
-            numbers=None,
-        )
-        if parent is not None:
-            parent.children[nested.id] = nested
-        else:
-            scope.runs.append(nested)
-        return nested
-    numbers = _lane(scope).numbers
-    number = numbers.draw().step_id
-    call = _step.get()
-    if call is not None and call.owner != scope.owner:
-        call = None
-    run = Run(
-        recorder=recorder,
-        owner=scope.owner,
-        key=f"{workflow_id}:{number}" if call is None else _nested_key(call, task),
-        workflow_step=number,
-        parent=None if call is None else call.run,
-        numbers=numbers,
-    )
-    scope.runs.append(run)
-    if run.parent is not None:
-        run.parent.children[run.id] = run
-    return run
-
-
-def _nested_key(step: StepScope, task: str) -> str:
-    """What tells a run inside a step from the others: what it is to do, and how often before."""
-    count = step.nested[task] = step.nested.get(task, -1) + 1
-    return f"{step.id}:{task}:{count}"
-
-
-def _lane(scope: ownership.WorkflowScope) -> Lane:
-    """The lane of the caller's task.
-
-    The first task that runs agents draws from the workflow's own counter. Every other one has
-    numbers of its own, whether the first still runs or not: that depends on timing.
-    """
-    task = _current_task()
-    lane = _lanes.get()
-    if lane is None or lane.owner != scope.owner or lane.task not in (None, task):
-        lane = _new_lane(scope, task)
-        _lanes.set(lane)
-    return lane
-
-
-def _new_lane(scope: ownership.WorkflowScope, task: object) -> Lane:
-    scope.lanes += 1
-    return Lane(task, scope.owner, ownership.StepNumbers(block=scope.lanes - 1))
-
-
-@contextlib.contextmanager
-def one_lane() -> Iterator[None]:
-    """Let the tasks that go on in here, one after the other, draw from one lane."""
-    scope = ownership.scope()
-    if ownership.in_step():
-        yield
-        return
-    if scope.thread_lane is None:
-        scope.thread_lane = _new_lane(scope, None)
-    token = _lanes.set(scope.thread_lane)
-    try:
-        yield
-    finally:
-        _lanes.reset(token)
-
-
-def _current_task() -> object:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
-def _continued(scope: ownership.WorkflowScope, state: RunState[Any]) -> Run | None:
-    """The run that stopped with this state: by its last answer, or by the calls it waits for."""
-    wanted = frozenset(waiting_call_ids(state))
-    same = [run for run in known_runs() if wanted and run.interrupted_calls == wanted]
-    answers = state._model_responses
-    for run in same:
-        told = run.interrupted_result.raw_responses if run.interrupted_result else []
-        if told and answers and told[-1] is answers[-1]:
-            return run
-    if len(same) > 1:
-        raise ReplayError(
-            f"{len(same)} runs of this workflow wait for calls with the ids {sorted(wanted)}: go "
-            "on with the state that result.to_state() gave, not with a copy of it"
-        )
-    return same[0] if same else None
-
-
-def waiting_call_ids(state: RunState[Any]) -> list[str]:
-    """The provider's ids of the calls that an interrupted state waits for."""
-    documents = [raw(item.raw_item) for item in state.get_interruptions()]
-    return [str(found.get("call_id") or found.get("id") or "") for found in documents]
-
-
-def known_runs() -> list[Run]:
-    """The runs that the caller may have started."""
-    enclosing = _step.get()
-    children = [] if enclosing is None else enclosing.run.children.values()
-    return [*ownership.scope().runs, *children]
-
-
-def check_json(value: Json, what: str) -> Json:
-    """The value, if JSON can hold it.
-
-    Raises:
-        NotDurableError: It cannot.
-    """
-    try:
-        return storable(value)
-    except TypeError as error:
-        raise NotDurableError(f"{what} cannot be recorded as JSON: {error}") from error

@@ -27,21 +27,13 @@ from timestep.context import warn_of_losses
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError, ReplayError, RunTimeoutError, TimestepError
-from timestep.ledger import Ledger
+from timestep.opening import one_lane, open_run
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
-from timestep.run import (
-    Call,
-    Rows,
-    Run,
-    StepScope,
-    current_run,
-    current_step,
-    entered,
-    one_lane,
-    open_run,
-)
+from timestep.run import Call, Rows, Run
+from timestep.scopes import StepScope, current_run, current_step, entered
 from timestep.seams import DispatchingRunner
+from timestep.seams.ledger import Ledger
 from timestep.sessions import row_of
 from timestep.values import dumps, encode, restored, storable
 from timestep.watch import Cut
@@ -245,7 +237,7 @@ async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         return
     rows: Rows = {}
     if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
-        rows["run_states"] = [run.state_row("final", state, derived(run.id, "final"))]
+        rows["run_states"] = [run.states.row("final", state, derived(run.id, "final"))]
     output = storable(jsonable(result.final_output))
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
 

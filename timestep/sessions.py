@@ -27,7 +27,8 @@ from timestep import ownership
 from timestep.errors import NotDurableError
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
-from timestep.run import Run, current_run, current_step
+from timestep.run import Run
+from timestep.scopes import current_run, current_step
 from timestep.store import sessions as store
 from timestep.values import plain_text, restored, storable
 

@@ -16,7 +16,8 @@ from typing import Any, Generic, TypeVar
 from timestep import envelopes, gate, ownership, replays
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
 from timestep.ownership import StepReservation
-from timestep.run import Held, Rows, Run, inside_step, took
+from timestep.run import Held, Rows, Run
+from timestep.scopes import inside_step, took
 
 T = TypeVar("T")
 

@@ -21,9 +21,10 @@ from agents.usage import deserialize_usage
 from dbos import DBOS, SetWorkflowID
 
 from timestep import context, envelopes, ownership
-from timestep.calls import Invoke, ToolResult
+from timestep.calls import Invoke, ToolResult, nested_usage
 from timestep.errors import NotDurableError
-from timestep.run import Run, entered, inside_step, nested_usage
+from timestep.run import Run
+from timestep.scopes import entered, inside_step
 from timestep.tool_attempts import Attempts
 from timestep.values import decode, encode
 

@@ -27,7 +27,7 @@ from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
 
 from timestep.envelopes import make_picklable
 from timestep.errors import ConfigurationError
-from timestep.run import current_run
+from timestep.scopes import current_run
 from timestep.seams import (
     function_tools,
     guardrails,

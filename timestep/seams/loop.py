@@ -9,8 +9,8 @@ from agents import Agent
 
 from timestep.definitions import describe
 from timestep.durability import check_agents
-from timestep.ledger import Ledger
 from timestep.run import Run
+from timestep.seams.ledger import Ledger
 
 
 def ledger_of(run: Run) -> Ledger:

@@ -10,7 +10,8 @@ from mcp.types import Tool
 from timestep import connections
 from timestep.definitions import mcp_server_name
 from timestep.recorded import recorded, recorded_value
-from timestep.run import Run, current_step
+from timestep.run import Run
+from timestep.scopes import current_step
 
 
 async def list_tools(run: Run, original: Any, server: Any, *args: Any) -> list[Tool]:

@@ -15,7 +15,8 @@ from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 
 from timestep.calls import output_item
 from timestep.rows import derived, jsonable, raw
-from timestep.run import Checkpoint, Rows, Run
+from timestep.run import Rows, Run
+from timestep.states import Checkpoint
 from timestep.values import encode, plain_text, storable
 
 _log = logging.getLogger("timestep")

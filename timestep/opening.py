@@ -1,0 +1,164 @@
+"""How a run begins: its identity and its step numbers, which do not depend on timing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from agents import RunState
+
+from timestep import ownership
+from timestep.errors import ReplayError
+from timestep.recorder import Recorder
+from timestep.rows import raw
+from timestep.run import Run
+from timestep.scopes import StepScope, current_step
+
+
+@dataclass
+class Lane:
+    """Where a task draws the numbers of its runs from; tasks beside it draw elsewhere."""
+
+    task: object
+    """None: each that comes, one after the other."""
+    owner: ownership.Owner
+    numbers: ownership.StepNumbers
+
+
+_lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
+
+
+def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = None) -> Run:
+    """A run of the workflow, or the step, that the caller is inside of.
+
+    Its id comes from where it starts: the step number drawn here; or, inside a step, which
+    may start several side by side in any order, from what it is to do.
+
+    Args:
+        recorder: Where it is recorded.
+        task: What it is to do: the same for a run and its replay.
+        continued: A state to go on with: the run that stopped with it goes on.
+    """
+    scope = ownership.scope()
+    workflow_id = scope.owner.workflow_id
+    if continued is not None and (run := _continued(scope, continued)) is not None:
+        return run
+    if ownership.in_step():
+        enclosing = current_step()
+        if enclosing is not None and enclosing.run.owner == scope.owner:
+            key, parent = _nested_key(enclosing, task), enclosing.run
+        else:
+            step = ":".join(map(str, ownership.step_key()))
+            key, parent = f"{step}:{task}:{scope.next_nested((step, task))}", None
+        nested = Run(
+            recorder=recorder,
+            owner=scope.owner,
+            key=key,
+            workflow_step=None,
+            parent=parent,
+            numbers=None,
+        )
+        if parent is not None:
+            parent.children[nested.id] = nested
+        else:
+            scope.runs.append(nested)
+        return nested
+    numbers = _lane(scope).numbers
+    number = numbers.draw().step_id
+    call = current_step()
+    if call is not None and call.owner != scope.owner:
+        call = None
+    run = Run(
+        recorder=recorder,
+        owner=scope.owner,
+        key=f"{workflow_id}:{number}" if call is None else _nested_key(call, task),
+        workflow_step=number,
+        parent=None if call is None else call.run,
+        numbers=numbers,
+    )
+    scope.runs.append(run)
+    if run.parent is not None:
+        run.parent.children[run.id] = run
+    return run
+
+
+def _nested_key(step: StepScope, task: str) -> str:
+    """What tells a run inside a step from the others: what it is to do, and how often before."""
+    count = step.nested[task] = step.nested.get(task, -1) + 1
+    return f"{step.id}:{task}:{count}"
+
+
+def _lane(scope: ownership.WorkflowScope) -> Lane:
+    """The lane of the caller's task.
+
+    The first task that runs agents draws from the workflow's own counter. Every other one has
+    numbers of its own, whether the first still runs or not: that depends on timing.
+    """
+    task = _current_task()
+    lane = _lanes.get()
+    if lane is None or lane.owner != scope.owner or lane.task not in (None, task):
+        lane = _new_lane(scope, task)
+        _lanes.set(lane)
+    return lane
+
+
+def _new_lane(scope: ownership.WorkflowScope, task: object) -> Lane:
+    scope.lanes += 1
+    return Lane(task, scope.owner, ownership.StepNumbers(block=scope.lanes - 1))
+
+
+@contextlib.contextmanager
+def one_lane() -> Iterator[None]:
+    """Let the tasks that go on in here, one after the other, draw from one lane."""
+    scope = ownership.scope()
+    if ownership.in_step():
+        yield
+        return
+    if scope.thread_lane is None:
+        scope.thread_lane = _new_lane(scope, None)
+    token = _lanes.set(scope.thread_lane)
+    try:
+        yield
+    finally:
+        _lanes.reset(token)
+
+
+def _current_task() -> object:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _continued(scope: ownership.WorkflowScope, state: RunState[Any]) -> Run | None:
+    """The run that stopped with this state: by its last answer, or by the calls it waits for."""
+    wanted = frozenset(waiting_call_ids(state))
+    same = [run for run in known_runs() if wanted and run.interrupted_calls == wanted]
+    answers = state._model_responses
+    for run in same:
+        told = run.interrupted_result.raw_responses if run.interrupted_result else []
+        if told and answers and told[-1] is answers[-1]:
+            return run
+    if len(same) > 1:
+        raise ReplayError(
+            f"{len(same)} runs of this workflow wait for calls with the ids {sorted(wanted)}: go "
+            "on with the state that result.to_state() gave, not with a copy of it"
+        )
+    return same[0] if same else None
+
+
+def waiting_call_ids(state: RunState[Any]) -> list[str]:
+    """The provider's ids of the calls that an interrupted state waits for."""
+    documents = [raw(item.raw_item) for item in state.get_interruptions()]
+    return [str(found.get("call_id") or found.get("id") or "") for found in documents]
+
+
+def known_runs() -> list[Run]:
+    """The runs that the caller may have started."""
+    enclosing = current_step()
+    children = [] if enclosing is None else enclosing.run.children.values()
+    return [*ownership.scope().runs, *children]

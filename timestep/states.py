@@ -1,0 +1,83 @@
+"""A run's states as rows: whole, or what changed since the checkpoint before."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from timestep.deltas import difference, patched
+from timestep.rows import derived
+from timestep.values import restored, storable
+
+SDK_VERSION = importlib.metadata.version("openai-agents")
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Checkpoint:
+    """A state to be written with the next step."""
+
+    state: dict[str, Any]
+    turn: int
+    schema_version: str
+
+
+class States:
+    """The states of one run. A checkpoint is written as a change of the one before."""
+
+    def __init__(self, run_id: uuid.UUID) -> None:
+        self._run_id = run_id
+        self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
+
+    def resume(self, rows: dict[str, Row]) -> None:
+        """Go on from the newest of the checkpoints that are recorded."""
+        checkpoints = [row for row in rows.values() if row["state_type"] == "checkpoint"]
+        if checkpoints:
+            newest = max(checkpoints, key=lambda row: row["turn"])
+            self._base = (uuid.UUID(newest["id"]), folded(rows, newest["id"]))
+
+    def checkpoint_id(self, turn: int) -> uuid.UUID:
+        return derived(self._run_id, f"checkpoint:{turn}")
+
+    def checkpoint_row(self, checkpoint: Checkpoint) -> Row:
+        """The row of the next checkpoint."""
+        state_id = self.checkpoint_id(checkpoint.turn)
+        previous, self._base = self._base, (state_id, checkpoint.state)
+        row = self.row("checkpoint", checkpoint, state_id)
+        if previous is not None:
+            row["encoding"] = "delta"
+            row["previous_id"] = str(previous[0])
+            row["state_data"] = storable(difference(previous[1], checkpoint.state))
+        return row
+
+    def row(self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID) -> Row:
+        """A row that holds a whole state."""
+        return {
+            "id": str(state_id),
+            "run_id": str(self._run_id),
+            "state_type": state_type,
+            "schema_version": checkpoint.schema_version,
+            "sdk": "python",
+            "sdk_version": SDK_VERSION,
+            "turn": checkpoint.turn,
+            "encoding": "whole",
+            "previous_id": None,
+            "state_data": storable(checkpoint.state),
+            "is_active": True,
+        }
+
+
+def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
+    """The whole state that a row of `run_states` stands for."""
+    changes: list[dict[str, Any]] = []
+    row = rows[state_id]
+    while row["encoding"] == "delta":
+        changes.append(restored(row["state_data"]))
+        row = rows[row["previous_id"]]
+    state: dict[str, Any] = restored(row["state_data"])
+    for change in reversed(changes):
+        state = patched(state, change)
+    return state
