@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -15,7 +17,8 @@ from dbos import DBOS, SetWorkflowID
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from timestep import recorder
+from timestep import recorder, testing
+from timestep.replays import Replay, watched
 from timestep.tables import metadata
 
 _keys = itertools.count()
@@ -51,11 +54,24 @@ class App:
         return str(DBOS.start_workflow(run_it, key).get_workflow_id())
 
     def replay(self, workflow_id: str) -> str:
+        """The result of a finished workflow that is executed again and may do nothing anew.
+
+        Its result, every row and its steps must be those of its first execution.
+        """
+        return str(testing.assert_replays_sync(workflow_id))
+
+    def recover(self, workflow_id: str) -> str:
         """The result of a finished workflow that is executed again, as after a crash."""
-        return self.replay_all([workflow_id])[workflow_id]
+        return self._executed_again([workflow_id])[workflow_id]
 
     def replay_all(self, workflow_ids: list[str]) -> dict[str, str]:
         """The results of finished workflows, which are executed again side by side."""
+        with contextlib.ExitStack() as stack:
+            for workflow_id in workflow_ids:
+                stack.enter_context(watched(workflow_id, Replay(0.0, random.Random(0))))
+            return self._executed_again(workflow_ids)
+
+    def _executed_again(self, workflow_ids: list[str]) -> dict[str, str]:
         with psycopg.connect(self.url) as connection:
             changed = connection.execute(
                 "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "

@@ -196,7 +196,7 @@ def test_each_change_is_made_once(app: App, make: Make) -> None:
     everything = app.everything()
 
     def replay() -> list[str]:
-        assert app.replay("w") == answer
+        assert app.recover("w") == answer
         assert app.everything() == everything
         return contents(make)
 
@@ -234,7 +234,7 @@ def test_an_item_is_taken_once(app: App, make: Make) -> None:
     change(make, lambda session: session.add_items([{"role": "user", "content": "later"}]))
     with psycopg.connect(app.url) as connection:
         connection.execute("DELETE FROM timestep.step_values WHERE name = 'session pop_item'")
-    assert app.replay("w") == answer
+    assert app.recover("w") == answer
     assert contents(make) == ["user later"]
 
 
@@ -279,7 +279,7 @@ def test_what_a_tripped_run_adds_is_added_after_a_crash(app: App, tmp_path: Path
             "error_message = NULL, error_turn = NULL, error = NULL"
         )
     change(make, lambda session: session.clear_session())
-    assert app.replay("w") == "tripped"
+    assert app.recover("w") == "tripped"
     assert contents(make) == saved
 
 
@@ -297,7 +297,7 @@ def test_a_session_that_cannot_be_read_fails_the_run_alike(app: App) -> None:
         return str(caught.value)
 
     answer = app.run(body, workflow_id="w")
-    assert app.replay("w") == answer
+    assert app.recover("w") == answer
     assert [row["status"] for row in app.rows("runs")] == ["failed"]
 
 
@@ -326,7 +326,7 @@ def test_a_compaction_is_made_once(app: App, tmp_path: Path) -> None:
 
     answer = app.run(body, workflow_id="w")
     assert client.compactions == 1
-    assert app.replay("w") == answer
+    assert app.recover("w") == answer
     assert client.compactions == 1
 
     async def kept() -> list[Any]:
@@ -360,7 +360,7 @@ def test_runs_of_a_sqlite_session_at_the_same_time_lose_nothing(app: App, tmp_pa
     held = contents(make)
     wanted = [f"user from {n}" for n in range(8)] + [f"assistant to {n}" for n in range(8)]
     assert sorted(held) == sorted(wanted)
-    assert app.replay("w") == "done"
+    assert app.recover("w") == "done"
     assert contents(make) == held
 
 

@@ -156,7 +156,7 @@ def test_a_call_that_ended_is_not_made_again_when_its_outcome_was_not_recorded(a
     call_rows = app.rows("tool_calls")
     _forget_from_the_call_on(app)
     forgotten = True
-    assert app.replay("w") == first
+    assert app.recover("w") == first
     assert DONE == ["reserved 3a", "printed 3a"]
     volatile = {"completed_at", "started_at", "created_at", "duration_ms"}
     assert [{k: v for k, v in row.items() if k not in volatile} for row in call_rows] == [
