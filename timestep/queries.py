@@ -95,6 +95,8 @@ class Run:
     final_output: Any = None
     turns: int = 0
     error: RunError | None = None
+    cancel_reason: str | None = None
+    """Of a cancelled run: `cancelled`, `timeout`, `code` or `abandoned`."""
     usage: Usage = field(default_factory=Usage)
     total_usage: Usage | None = None
     """Of the run and all runs inside it; only of a run that is asked for by itself."""
@@ -383,6 +385,7 @@ def _run(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:
         final_output=restored(row["final_output"]),
         turns=row["current_turn"],
         error=error,
+        cancel_reason=row["cancel_reason"],
         usage=Usage(**usage),
         cost=float(cost) if cost is not None else None,
         interruptions=[_of_row(Interruption, one) for one in asked],

@@ -15,6 +15,13 @@ from rich.text import Text
 from timestep.approvals import Interruption
 from timestep.queries import Run, RunItem, ToolCall
 
+_REASONS = {
+    "cancelled": "somebody cancelled its workflow",
+    "timeout": "its time was over",
+    "code": "by its workflow's own code",
+    "abandoned": "its workflow ended without it",
+}
+
 _STYLES = {
     "running": "cyan",
     "completed": "green",
@@ -114,6 +121,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     if run.error is not None:
         where = f" in turn {run.error.turn}" if run.error.turn else ""
         yield Text(f"Failed{where}: {run.error.type}: {run.error.message}", style="red")
+    elif run.cancel_reason is not None:
+        yield Text(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
     elif run.status == "completed":
         yield Text.assemble(("Answer  ", "bold"), _text(run.final_output))
     if run.id is not None:

@@ -287,6 +287,8 @@ def test_what_the_workflow_cuts_off_is_cut_off_in_a_replay(
     assert app.run(body, workflow_id="w") == "late, nothing left"
     told = [(row["status"], row["cancel_reason"]) for row in app.rows("runs")]
     assert told == [("cancelled", "code")] * (1 if kind == "model" else 2)
+    found = asyncio.run(timestep.get_run("w"))
+    assert (found.status, found.cancel_reason) == ("cancelled", "code")
     before, steps = app.everything(), app.steps("w")
     agent.model.stuck = None  # type: ignore[union-attr]
     assert app.replay("w") == "late, nothing left"
