@@ -111,7 +111,7 @@ async def run_agent(
         ConfigurationError: An option has a value that is not one of those above.
         RunTimeoutError: `timeout` was over. The run is recorded as failed with it.
     """
-    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+    if timeout is not None and not _is_duration(timeout):
         raise ConfigurationError(f"timeout {timeout!r} is not a positive number of seconds")
     if timeout is not None:
         runner_options["timeout"] = timeout
@@ -122,6 +122,11 @@ async def run_agent(
         state = await _decided_state(result, approval_timeout)
         result = await _run(agent, state, session, stream, runner_options)
     return result
+
+
+def _is_duration(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and value > 0 and math.isfinite(value)  # type: ignore[operator, arg-type]  # a number
 
 
 async def _run(

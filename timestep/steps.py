@@ -171,6 +171,8 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         outcome.known = True
         return {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
 
+    # DBOS's log names the function of a step that is cancelled.
+    body.__qualname__ = step.name
     step.task = asyncio.ensure_future(number.run_async({"name": step.name}, body))
     try:
         with step.run.line.entered() as place:

@@ -328,7 +328,8 @@ def test_a_timeout_that_cannot_be_is_refused(app: App) -> None:
     agent = agent_with(Stuck(), "nothing")
 
     async def body() -> str:
-        for seconds in (0, -1, float("nan")):
+        wrong: list[Any] = [0, -1, float("nan"), True, "1"]
+        for seconds in wrong:
             with pytest.raises(ConfigurationError, match="is not a positive number of seconds"):
                 await timestep.run_agent(agent, "hi", timeout=seconds)
         return "refused"
