@@ -101,7 +101,7 @@ def is_in_doubt(run: Run, call: Call) -> bool:
     row = run.recorded("tool_calls", call.id)
     if row is None or pauses_again(run, call):
         return False
-    return row["status"] in ("started", "in_doubt")
+    return row["status"] in ("started", "in_doubt") and row["intents"] > call.paused_intents
 
 
 def pauses_again(run: Run, call: Call) -> bool:
@@ -186,10 +186,13 @@ class _CallStep(Step[ToolResult]):
 
     async def pause(self) -> None:
         self.run.context.pause(self.use, self.id)
-        if not self.pauses_again:
-            id_ = str(_pause_id(self.call))
-            row = {"id": id_, "run_id": str(self.run.id), "name": plain_text(self.name)}
+        id_ = _pause_id(self.call)
+        row = self.run.recorded("step_values", id_)
+        if row is None:
+            known = {"id": str(id_), "run_id": str(self.run.id), "name": plain_text(self.name)}
+            row = {**known, "value": self.intents}
             await self.run.commit({"step_values": [row]})
+        self.call.paused_intents = row["value"]
         self.call.pauses += 1
 
     def is_paused(self, value: ToolResult) -> bool:

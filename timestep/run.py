@@ -69,6 +69,8 @@ class Call:
     """How many questions about it were asked in this execution."""
     pauses: int = 0
     """How often it paused in this execution, because a run inside it asked a question."""
+    paused_intents: int = 0
+    """How many intents were noted of it when it last did: what they were for is known."""
     question: str | None = None
     """The newest of them."""
     output: dict[str, Any] | None = None

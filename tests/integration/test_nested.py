@@ -11,6 +11,7 @@ import pytest
 from agents import (
     Agent,
     GuardrailFunctionOutput,
+    RunHooks,
     Runner,
     function_tool,
     input_guardrail,
@@ -130,6 +131,52 @@ def test_agents_as_tools_ask_at_every_depth(app: App, person: list[str], stream:
     found = asyncio.run(timestep.get_run(str(runs["First"]["id"])))
     assert found.total_usage is not None
     assert (found.usage.requests, found.total_usage.requests) == (2, 6)
+
+
+@pytest.mark.parametrize("needs_approval", [False, True])
+def test_an_agent_that_must_not_be_repeated_is_in_no_doubt_after_its_pause(
+    app: App, person: list[str], needs_approval: bool
+) -> None:
+    second = calling("Second", ("act", {"name": "2"}), tools=[act])
+    tool = second.as_tool("second", "Second.", needs_approval=needs_approval)
+    once = timestep.tool_options(safe_to_repeat=False)(tool)
+    first = calling("First", ("second", {"input": "x"}), tools=[once])
+
+    async def body() -> str:
+        return str((await timestep.run_agent(first, "go")).final_output)
+
+    assert assert_replays(body, times=2) == "First(Second(acted 2))"
+    asked = ["First: second {'input': 'x'}", "Second: act {'name': '2'}"]
+    assert person == asked[not needs_approval :]
+    assert {row["reason"] for row in app.rows("interruptions")} == {"needs_approval"}
+
+
+class Heard(RunHooks[Any]):
+    """Notes before each model's call and after each tool's whether the run is a replay."""
+
+    def __init__(self) -> None:
+        self.replayed: list[bool] = []
+
+    async def on_llm_start(self, *args: Any) -> None:
+        self.replayed.append(timestep.is_replaying())
+
+    async def on_tool_end(self, *args: Any) -> None:
+        self.replayed.append(timestep.is_replaying())
+
+
+def test_a_replay_with_a_pause_in_it_is_one_to_its_end(app: App, person: list[str]) -> None:
+    heard = Heard()
+    second = calling("Second", ("act", {"name": "2"}), tools=[act])
+    first = calling("First", ("second", {"input": "x"}), tools=[second.as_tool("second", "2.")])
+
+    async def body() -> str:
+        return str((await timestep.run_agent(first, "go", hooks=heard)).final_output)
+
+    said = app.run(body, workflow_id="w")
+    assert heard.replayed == [False, False, False]
+    heard.replayed.clear()
+    assert app.replay("w") == said
+    assert heard.replayed == [True, True, True]
 
 
 def test_agents_in_guardrails_are_runs_of_their_own(app: App) -> None:
