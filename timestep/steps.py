@@ -35,7 +35,7 @@ class Step(ABC, Generic[T]):
     usage: object | None = None
     """Where the SDK counts what the step uses, if runs inside it add to that."""
     may_follow_end: bool = False
-    """Whether it is still to be done when the record holds what ended the run."""
+    """Whether it is still to be done when a tripwire ended the run."""
     pauses_again: bool = False
     """Whether it paused here in an earlier execution: it pauses again, and has no effect."""
     task: asyncio.Task[Any] | None = None
@@ -234,13 +234,16 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 async def _execute(step: Step[T]) -> T:
     if not step.pauses_again:
-        if not step.may_follow_end:
+        if step.may_follow_end:
+            await step.run.hold_if_cut(step.name)
+        else:
             await step.run.hold_if_decided(step.name)
         refusal = replays.refused(step.run.owner.workflow_id, step.name, step.run.id)
         if refusal is not None:
             raise Refused(refusal)
-    step.is_executed = True
-    took(step.run, step.table, from_record=False)
+    # What paused does nothing anew until it has paused again.
+    step.is_executed = not step.pauses_again
+    took(step.run, step.table, from_record=step.pauses_again)
     started = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):

@@ -283,6 +283,37 @@ def test_what_a_tripped_run_adds_is_added_after_a_crash(app: App, tmp_path: Path
     assert contents(make) == saved
 
 
+class Hanging(SQLiteSession):
+    """Takes forever to keep an answer, the first time."""
+
+    hangs = True
+
+    async def add_items(self, items: Any) -> None:
+        if self.hangs and any(item.get("role") == "assistant" for item in items):
+            self.hangs = False
+            await asyncio.sleep(3600)
+        await super().add_items(items)
+
+
+def test_what_a_run_out_of_time_did_not_add_is_not_added_by_its_replay(app: App) -> None:
+    session = Hanging("s")
+    agent = Agent("A", model=ScriptedModel([[assistant_message("done")]]))
+
+    async def body() -> str:
+        try:
+            await timestep.run_agent(agent, "hi", session, timeout=0.5)
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    assert app.run(body, workflow_id="w") == "too late"
+    held, before = asyncio.run(session.get_items()), app.everything()
+    assert [item.get("role") for item in held] == ["user"]
+    assert app.replay("w") == "too late"
+    assert asyncio.run(session.get_items()) == held
+    assert app.everything() == before
+
+
 def test_a_session_that_cannot_be_read_fails_the_run_alike(app: App) -> None:
     class Unreadable(SQLiteSession):
         async def get_items(self, limit: int | None = None) -> Any:
