@@ -148,6 +148,17 @@ class Recorder:
         with self.engine.connect() as connection:
             runs_store.cancelled(connection, schema, workflow_id, root_run_id)
 
+    def reopen(self, workflow_id: str, caller: Owner, token: str) -> bool:
+        """Let a cancelled workflow go on as its caller does, owned by `token`; whether it does."""
+        parameters = {"workflow_id": workflow_id, "token": token}
+        parameters |= {"caller": caller.workflow_id, "caller_token": caller.token}
+
+        def attempt() -> bool:
+            with self.engine.connect() as connection:
+                return runs_store.reopened(connection, ownership.system_schema(), parameters)
+
+        return self.patiently(attempt)
+
     def holders(self, workflow_ids: Collection[str]) -> dict[str, tuple[str, str | None]]:
         """The status of workflows and the token of the execution that owns each."""
         with self.engine.connect() as connection:

@@ -69,9 +69,12 @@ async def make_call(
     """
     live = _Live(run, wrapper, attempts, invoke)
     caller = run.owner.workflow_id
-    workflow_id = f"{caller}-{attempts.key}"
+    workflow_id, token = f"{caller}-{attempts.key}", str(uuid.uuid4())
 
     async def result() -> str:
+        if await asyncio.to_thread(run.recorder.reopen, workflow_id, run.owner, token):
+            # It was cancelled with its caller, which was resumed: it goes on, too.
+            await asyncio.to_thread(ownership.execute_again, workflow_id, token)
         with SetWorkflowID(workflow_id):
             handle = await DBOS.start_workflow_async(_workflow, attempts.key, caller)
         return await handle.get_result(polling_interval_sec=_PAUSE)

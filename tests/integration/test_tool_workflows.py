@@ -212,6 +212,43 @@ def test_cancelling_the_run_cancels_the_call(app: App) -> None:
     app.until(lambda: _status(app, f"w-{call['id']}") == "CANCELLED")
 
 
+def test_a_call_goes_on_with_its_run_when_that_is_resumed(app: App) -> None:
+    started = Event()
+    DONE.clear()
+
+    @timestep.tool_options(as_workflow=True)
+    @function_tool
+    async def waits() -> str:
+        seat = await reserve("3a")
+        if not started.is_set():
+            started.set()
+            await asyncio.sleep(3600)
+        return seat
+
+    agent = calling(waits)
+
+    async def body() -> str:
+        return str((await timestep.DurableRunner.run(agent, "hi")).final_output)
+
+    def live() -> str:
+        try:
+            return app.run(body, "w")
+        except Exception as error:  # noqa: BLE001  # told to the test
+            return type(error).__name__
+
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(live)
+        app.until(started.is_set)
+        asyncio.run(timestep.cancel_run("w"))
+        assert "Cancelled" in outcome.result(timeout=20)
+    (call,) = app.rows("tool_calls")
+    app.until(lambda: _status(app, f"w-{call['id']}") == "CANCELLED")
+    assert DBOS.resume_workflow("w").get_result(polling_interval_sec=0.02) == "done"
+    assert outcomes(app) == [("c1", "executed", 1, False)]
+    assert DONE == ["reserved 3a"]
+    assert _status(app, f"w-{call['id']}") == "SUCCESS"
+
+
 def _status(app: App, workflow_id: str) -> str:
     with psycopg.connect(app.url) as connection:
         row = connection.execute(

@@ -60,6 +60,16 @@ _CANCELLED = """
         holder.status = 'CANCELLED'
         OR holder.status IN ('SUCCESS', 'ERROR') AND runs.root_run_id = %(root_run_id)s)"""
 
+_REOPENED = """
+    UPDATE "{schema}".workflow_status called SET status = 'PENDING', owner_xid = %(token)s,
+        executor_id = caller.executor_id, application_version = caller.application_version,
+        queue_name = NULL, workflow_deadline_epoch_ms = NULL, recovery_attempts = 0,
+        completed_at = NULL
+    FROM "{schema}".workflow_status caller
+    WHERE called.workflow_uuid = %(workflow_id)s AND called.status = 'CANCELLED'
+    AND caller.workflow_uuid = %(caller)s AND caller.owner_xid = %(caller_token)s
+    AND caller.status = 'PENDING'"""
+
 _HOLDERS = """
     SELECT workflow_uuid, status, owner_xid FROM "{schema}".workflow_status
     WHERE workflow_uuid = ANY(%(workflow_ids)s)"""
@@ -128,6 +138,15 @@ def cancelled(
         _CANCELLED.replace("{schema}", schema),
         {"workflow_id": workflow_id, "root_run_id": root_run_id},
     )
+
+
+def reopened(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
+    """Let a cancelled workflow be executed once more where its caller is; whether it was one.
+
+    Args:
+        values: `workflow_id`, `token` of the new execution, `caller` and `caller_token`.
+    """
+    return connection.exec_driver_sql(_REOPENED.replace("{schema}", schema), values).rowcount == 1
 
 
 def holders(
