@@ -144,8 +144,14 @@ class DatabaseSession:
         session_id = await self.row_id()
         if run is not None:
             run.session_changes += 1
-            key = derived(run.id, f"session:{session_id}:{run.session_changes}")
-            return _Change(key, run.owner, run.id, run.session_changes)
+            run_id, number = run.id, run.session_changes
+            if run.is_over and not await self._run(
+                lambda c: store.is_made(c, session_id, run_id, number)
+            ):
+                # The first execution was cut off before it.
+                await run.hold_if_cut("a change of its session")
+            key = derived(run_id, f"session:{session_id}:{number}")
+            return _Change(key, run.owner, run_id, number)
         if (step := current_step()) is not None and ownership.in_step():
             # A tool's body: the same changes again when the step is executed again.
             step.changes += 1

@@ -301,7 +301,7 @@ def test_what_a_run_out_of_time_did_not_add_is_not_added_by_its_replay(app: App)
 
     async def body() -> str:
         try:
-            await timestep.run_agent(agent, "hi", session, timeout=0.5)
+            await timestep.run_agent(agent, "hi", session, timeout=2.0)
         except TimeoutError:
             return "too late"
         return "in time"

@@ -172,3 +172,32 @@ def test_changes_in_workflow_code_are_steps(app: App) -> None:
     assert app.steps("w") == ["session: add", "session: read"]
     assert app.replay("w") == "1"
     assert len(app.rows("session_items")) == 1
+
+
+class Hanging(DatabaseSession):
+    """Hangs when the answer is added for the first time."""
+
+    is_slow = True
+
+    async def add_items(self, items: list[Any]) -> None:
+        if items[0].get("role") == "assistant" and self.is_slow:
+            self.is_slow = False
+            await asyncio.sleep(3600)
+        await super().add_items(items)
+
+
+def test_what_a_run_out_of_time_did_not_add_is_not_added_by_its_replay(app: App) -> None:
+    session = Hanging("s")
+    agent = Agent("A", model=ScriptedModel([[assistant_message("done")]]))
+
+    async def body() -> str:
+        try:
+            await timestep.run_agent(agent, "hi", session, timeout=2.0)
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    assert app.run(body, workflow_id="w") == "too late"
+    assert [item.get("role") for item in asyncio.run(session.get_items())] == ["user"]
+    assert app.replay("w") == "too late"
+    assert [item.get("role") for item in asyncio.run(session.get_items())] == ["user"]

@@ -64,6 +64,11 @@ _REMOVE = """
         SELECT count(*) FROM public.session_items WHERE id = ANY(%(ids)s)
         AND removed_run_id = %(run_id)s AND removed_run_change = %(change)s) FROM mine"""
 
+_MADE = """
+    SELECT EXISTS (SELECT FROM public.session_items WHERE session_id = %(session_id)s
+        AND (run_id = %(run_id)s AND run_change = %(change)s
+             OR removed_run_id = %(run_id)s AND removed_run_change = %(change)s))"""
+
 LATEST = 2**62
 """A revision after every other: the session as it is now."""
 
@@ -91,6 +96,14 @@ def seen(
     }
     found = connection.exec_driver_sql(_SEEN, parameters).all()
     return [(row[0], row[1]) for row in reversed(found)]
+
+
+def is_made(
+    connection: sa.Connection, session_id: uuid.UUID, run_id: uuid.UUID, change: int
+) -> bool:
+    """Whether an execution of a run made this change of a session."""
+    parameters = {"session_id": session_id, "run_id": run_id, "change": change}
+    return bool(connection.exec_driver_sql(_MADE, parameters).scalar_one())
 
 
 def add(
