@@ -242,8 +242,16 @@ def resume(
 @click.argument("workflow_id")
 def cancel(workflow_id: str) -> None:
     """Cancel a workflow: no further step of it begins."""
-    _run(lambda: control.cancel_run(workflow_id))
-    click.echo(f"cancelled {workflow_id}")
+
+    async def cancelled() -> str:
+        await control.cancel_run(workflow_id)
+        return (await queries.get_run(workflow_id)).status
+
+    status = _run(cancelled)
+    if status == "cancelled":
+        click.echo(f"cancelled {workflow_id}")
+    else:
+        click.echo(f"{workflow_id} had ended: {status}")
 
 
 @main.command("doctor")

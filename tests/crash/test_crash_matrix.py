@@ -43,6 +43,7 @@ SCENARIOS = {
     "native": "select: 3 rows / ran ls / made a {'commands': ['ls'], 'queries': ['select']}",
     "deep": "outermost: middle: innermost: deleted x",
     "guarded_by_agent": "not guilty",
+    "retried": "Oslo is sunny after 4 requests",
 }
 
 

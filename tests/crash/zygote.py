@@ -24,7 +24,7 @@ from dbos import DBOS, SetWorkflowID
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 import timestep
-from tests.crash import nested_scenarios, scenarios, tool_scenarios
+from tests.crash import nested_scenarios, retried_scenarios, scenarios, tool_scenarios
 from tests.crash.boundaries import Boundaries
 
 
@@ -55,7 +55,7 @@ async def _run(request: dict[str, Any]) -> Any:
     if known is None:
         with SetWorkflowID(request["id"]):
             name = request["workflow"]
-            modules = (scenarios, tool_scenarios, nested_scenarios)
+            modules = (scenarios, tool_scenarios, nested_scenarios, retried_scenarios)
             module = next(module for module in modules if hasattr(module, name))
             workflow = getattr(module, name)
             handle = await DBOS.start_workflow_async(workflow, "from Oslo to Rome")

@@ -182,6 +182,10 @@ def test_a_workflow_is_cancelled(cli: Cli, host: Host) -> None:
     assert host.run(workflow_id)["status"] == "cancelled"
     assert "there is no workflow 'nope'" in failed(cli("cancel", "nope"))
 
+    ended = done(cli("start", "greet", "--input", '{"name": "Ada"}', "--wait", "--id", "over"))
+    assert ended
+    assert done(cli("cancel", "over")) == "over had ended: completed\n"
+
 
 def test_doctor_finds_nothing_wrong(cli: Cli) -> None:
     text = done(cli("doctor"))
