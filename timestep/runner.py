@@ -229,6 +229,9 @@ def _leave(run: Run) -> None:
 
 async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
     """Record how a run ended: with an answer, or with questions."""
+    if run.control_error is not None:
+        # The SDK answered it, and came to an end without another step that would raise it.
+        raise run.control_error
     if result.interruptions:
         run.interrupted_result = result
         await interruptions.record(run, result)
