@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -165,6 +166,23 @@ class Recorder:
             return runs_store.holders(
                 connection, ownership.system_schema_or_default(), workflow_ids
             )
+
+    def end_cancelled(self) -> None:
+        """End the runs whose workflows were cancelled while no execution of them was there."""
+        with self.engine.connect() as connection:
+            runs_store.all_cancelled(connection, ownership.system_schema())
+
+    @contextlib.contextmanager
+    def listening(self, channel: str) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of its own that hears what is notified on a channel of PostgreSQL."""
+        connection = self.engine.raw_connection()
+        raw = cast("psycopg.Connection[Any]", connection.driver_connection)
+        connection.detach()
+        try:
+            raw.execute(f"LISTEN {channel}")
+            yield raw
+        finally:
+            raw.close()
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """What `work` reads over a connection; waits as `commit` does."""

@@ -126,10 +126,13 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
         raise NotInWorkflowError
     seams.connect()
     timeout = options.pop("timeout", None)
+    approval_timeout = options.pop("approval_timeout", None)
     check_options(options)
     state = given if isinstance(given, RunState) else None
     run = open_run(recorder(), _task_of(agent, given), state)
     run.timeout = timeout
+    if approval_timeout is not None:
+        run.approval_timeout = approval_timeout
     if run.interrupted_calls:
         run.resume()
         return run

@@ -46,17 +46,14 @@ def select(
     workflow_id: str | None = None,
     run_id: uuid.UUID | None = None,
     resolved: bool | None = None,
-    lock: bool = False,
 ) -> list[dict[str, Any]]:
     """Interruptions, oldest first; `resolved` None: decided or not.
 
     What a run asked that has ended since, as a cancelled one, waits for nobody any more.
-
-    With `lock`, nobody else decides them until the transaction ends.
     """
     parameters = {"workflow_id": workflow_id, "run_id": run_id, "resolved": resolved}
-    sql = _SELECT + (" FOR UPDATE OF i" if lock else "")
-    return [dict(row) for row in connection.exec_driver_sql(sql, parameters).mappings()]
+    found = connection.exec_driver_sql(_SELECT, parameters)
+    return [dict(row) for row in found.mappings()]
 
 
 def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> None:
@@ -69,13 +66,3 @@ def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> N
         connection.exec_driver_sql(
             _CALL, {"id": values["id"], "status": statuses[values["action"]]}
         )
-
-
-def wake(
-    connection: sa.Connection, schema: str, workflow_id: str, topic: str, message_id: str
-) -> None:
-    """Send a workflow DBOS's message in this transaction, once for each `message_id`."""
-    connection.exec_driver_sql(
-        f'SELECT "{schema}".send_message(%s, %s::json, %s, %s)',
-        (workflow_id, json.dumps({"interruption": message_id}), topic, message_id),
-    )
