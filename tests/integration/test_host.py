@@ -288,7 +288,7 @@ def test_a_step_that_does_not_end_is_made_again_by_the_next_host(
     workflow_id = own_host.begin("work", folder=str(tmp_path))
     waiting = own_host.begin("ask", target="rocket")
     until(lambda: len(lines(tmp_path, "held")) == 1)
-    until(lambda: own_host.rows("SELECT FROM dbos.workflow_status WHERE status = 'DELAYED'"))
+    until(lambda: own_host.is_parked(waiting))
     own_host.signal(signal.SIGTERM)
     assert own_host.ended() == 0
     assert "Traceback" not in own_host.log.read_text()
