@@ -16,8 +16,9 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
 import timestep
-from tests.answering import AnsweringModel
+from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App
+from tests.integration.test_mcp import Fake
 from tests.integration.test_state_stores import Basket
 from tests.stopping import TOLD, decide, deleter, made, nested, stopped
 from timestep import DatabaseRunStateStore, DatabaseSession
@@ -309,10 +310,10 @@ def test_a_state_that_is_saved_during_a_load_is_the_one_that_is_loaded(app: App)
     agent = deleter()
 
     class Slow(DatabaseRunStateStore):
-        async def _read(self, stored: Any) -> RunState[Any]:
+        async def _read(self, stored: Any, *args: Any) -> Any:
             if stored.state["context"]["context"] == {"n": 1}:
                 await self.save(await stopped(agent, context={"n": 2}))
-            return await super()._read(stored)
+            return await super()._read(stored, *args)
 
     async def use() -> Any:
         store = Slow(agent, run_id="r")
@@ -372,3 +373,36 @@ def test_a_save_beside_a_step_of_the_run_fails_neither(app: App) -> None:
     assert len(rows) == 4
     (active,) = [row for row in rows if row["is_active"]]
     assert (active["state_type"], active["schema_version"] != "1") == ("final", True)
+
+
+def test_a_state_that_waits_for_a_servers_tool_is_read_again_without_the_server(
+    app: App,
+) -> None:
+    def calls() -> tuple[Agent[Any], Fake]:
+        server = Fake(require_approval="always")
+        asks = [function_call("add", {"n": 1}, call_id="c")]
+        model = AnsweringModel(
+            lambda items: [assistant_message(str(outputs(items)))] if outputs(items) else asks
+        )
+        return Agent(name="Caller", model=model, mcp_servers=[server]), server
+
+    (first, _), (second, server) = calls(), calls()
+
+    async def stops() -> str:
+        result = await timestep.run_agent(first, "go", on_interruption="return")
+        await DatabaseRunStateStore(first, run_id="r").save(result.to_state())
+        return "stopped"
+
+    async def goes_on() -> str:
+        state = await DatabaseRunStateStore(second, run_id="r").load()
+        state.approve(state.get_interruptions()[0])
+        return str((await timestep.run_agent(second, state)).final_output)
+
+    app.run(stops)
+    said = app.run(goes_on, workflow_id="w2")
+    assert "add done" in said
+    assert [what for what, *_ in server.asked].count("add") == 1
+    asked = len(server.asked)
+    server.breaks = lambda _: ConnectionError("it is gone")
+    assert app.replay("w2") == said
+    assert len(server.asked) == asked

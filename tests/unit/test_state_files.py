@@ -148,12 +148,12 @@ def test_a_state_that_is_saved_during_a_load_is_not_overwritten(path: Path) -> N
     save(path, old, context={"n": 1})
 
     class Slow(FileRunStateStore):
-        async def _read(self, stored: Any) -> RunState[Any]:
+        async def _read(self, stored: Any, *args: Any) -> Any:
             if stored.state["context"]["context"] == {"n": 1}:
                 await FileRunStateStore(new, file_path=path).save(
                     await stopped(new, context={"n": 2})
                 )
-            return await super()._read(stored)
+            return await super()._read(stored, *args)
 
     state = asyncio.run(Slow(old, file_path=path).load())
     assert state.to_json()["context"]["context"] == {"n": 2}
