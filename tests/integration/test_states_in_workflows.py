@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from agents import Agent, Runner, RunState, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from click.testing import CliRunner
 from dbos import DBOS
 
 import timestep
@@ -22,6 +23,7 @@ from tests.integration.test_mcp import Fake
 from tests.integration.test_state_stores import Basket
 from tests.stopping import TOLD, decide, deleter, made, nested, stopped
 from timestep import DatabaseRunStateStore, DatabaseSession
+from timestep.cli import main
 from timestep.errors import UnknownStateError
 
 
@@ -68,6 +70,22 @@ def test_a_session_gives_the_newest_state_of_its_runs(app: App) -> None:
             await DatabaseRunStateStore(agent, session_id="talk").load()
 
     asyncio.run(elsewhere())
+
+
+def test_a_run_of_no_workflow_is_listed_and_shown(app: App) -> None:
+    async def save() -> list[str | None]:
+        stores = [DatabaseRunStateStore(deleter(), run_id=name) for name in ("a", "b")]
+        for store in stores:
+            await store.save(await stopped(deleter()))
+        return [store.run_id for store in stores]
+
+    ids = asyncio.run(save())
+    page = asyncio.run(timestep.list_runs())
+    assert {(run.id, run.workflow_id) for run in page.items} == {(id_, None) for id_ in ids}
+    listed, shown = (CliRunner().invoke(main, given) for given in (["runs"], ["show", str(ids[0])]))
+    assert all(str(id_) in listed.output for id_ in ids)
+    assert str(ids[0]) in shown.output
+    assert "None" not in listed.output + shown.output
 
 
 def test_a_store_without_ids_saves_to_a_new_run(app: App) -> None:
