@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,9 @@ class Boundaries:
                 raise
 
         def told(workflow_id: str, queue: str | None) -> None:
-            self.reach("told of a decision")
+            if threading.current_thread() not in parking._listeners.values():
+                # Whoever decides tells its own process; what the database tells comes any time.
+                self.reach("told of a decision")
             tell(workflow_id, queue)
 
         _replace(parking, "park", bounded)
