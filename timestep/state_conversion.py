@@ -261,7 +261,11 @@ def _sum(details: list[dict[str, int]]) -> dict[str, int]:
 
 def _answer(answer: Document) -> Document:
     bindings = {
-        call["toolCall"]["callId"]: [binding["serverName"], binding["toolName"], binding["serverIndex"]]
+        call["toolCall"]["callId"]: [
+            binding["serverName"],
+            binding["toolName"],
+            binding["serverIndex"],
+        ]
         for call in answer["functions"]
         if isinstance(binding := call.get("mcpToolBinding"), dict)
     }
