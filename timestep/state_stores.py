@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import uuid
+import weakref
 from typing import Any
 
 from agents import Agent, RunState
@@ -60,6 +61,9 @@ class DatabaseRunStateStore(RunStateStore):
     ) -> None:
         super().__init__(agent, run_id, session_id, context_serializer, context_deserializer)
         self._own = _own_database(connection_string, use_pglite, pglite_path)
+        if self._own is not None:
+            # A store that is not closed is closed when nobody has it any more.
+            weakref.finalize(self, self._own.engine.dispose)
 
     async def close(self) -> None:
         await super().close()
