@@ -1,0 +1,82 @@
+// node commands.mjs COMMAND: what a test asks for on standard input, answered on standard output.
+
+import { readFileSync } from 'node:fs';
+import { createRunStateStore, javascriptStateFromPython } from '@timestep-ai/timestep';
+import { decide, finished, interrupted, triage } from './scenario.mjs';
+
+const COMMANDS = {
+  async start({ store, context, decided }) {
+    const state = await interrupted(context);
+    decide(state, decided);
+    return using(store, async (states) => {
+      await states.save(state);
+      return { runId: states.runId };
+    });
+  },
+
+  async decide({ store, decided }) {
+    return using(store, async (states) => {
+      const state = await states.load();
+      decide(state, decided);
+      await states.save(state);
+      return { runId: states.runId };
+    });
+  },
+
+  async finish({ store, decided }) {
+    return using(store, async (states) => {
+      const loaded = await states.load();
+      decide(loaded, decided);
+      const { state, told } = await finished(loaded);
+      await states.save(state);
+      return { ...told, runId: states.runId };
+    });
+  },
+
+  /** What went wrong with each of the stores, one after the other. */
+  async refused({ stores }) {
+    const errors = [];
+    for (const store of stores) {
+      errors.push(
+        await using(store, (states) => states.load()).then(
+          () => null,
+          ({ name, reason, message }) => ({ name, reason, message }),
+        ),
+      );
+    }
+    return errors;
+  },
+
+  async saveAtOnce({ store, times }) {
+    const state = await interrupted();
+    const one = async () => using(store, (states) => states.save(state));
+    await Promise.all(Array.from({ length: times }, one));
+    return null;
+  },
+
+  async convert({ documents }) {
+    return documents.map((document) => {
+      try {
+        return javascriptStateFromPython(document);
+      } catch ({ name, reason, message }) {
+        return { name, reason, message };
+      }
+    });
+  },
+
+  async cleared({ store }) {
+    return using(store, (states) => states.clear());
+  },
+};
+
+async function using(options, work) {
+  const states = await createRunStateStore(triage, options);
+  try {
+    return await work(states);
+  } finally {
+    await states.close();
+  }
+}
+
+const answer = await COMMANDS[process.argv[2]](JSON.parse(readFileSync(0, 'utf8')));
+process.stdout.write(JSON.stringify(answer ?? null));
