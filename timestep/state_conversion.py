@@ -237,23 +237,26 @@ def _response(response: Document) -> Document:
 
 
 def _usage(usage: Document) -> Document:
-    converted = renamed("usage", usage)
-    for name in ("input", "output"):
-        details = usage.get(f"{name}TokensDetails") or []
-        converted[f"{name}_tokens_details"] = _sum(
-            details if isinstance(details, list) else [details]
-        )
-    if "requestUsageEntries" in usage:
-        converted["request_usage_entries"] = [
-            _usage(entry) for entry in usage["requestUsageEntries"]
-        ]
-    return converted
+    entries = usage.get("requestUsageEntries") or []
+    return {
+        **renamed("usage", usage),
+        "input_tokens_details": [_sum(usage.get("inputTokensDetails"))],
+        "output_tokens_details": [_sum(usage.get("outputTokensDetails"))],
+        "request_usage_entries": [
+            {
+                **renamed("usage", entry),
+                "input_tokens_details": _sum(entry.get("inputTokensDetails")),
+                "output_tokens_details": _sum(entry.get("outputTokensDetails")),
+            }
+            for entry in entries
+        ],
+    }
 
 
-def _sum(details: list[dict[str, int]]) -> dict[str, int]:
+def _sum(details: list[dict[str, int]] | dict[str, int] | None) -> dict[str, int]:
     """The SDK counts what is named so; JavaScript keeps the details of each request."""
     total: dict[str, int] = {}
-    for one in details:
+    for one in details if isinstance(details, list) else [details or {}]:
         for name, count in one.items():
             total[name] = total.get(name, 0) + count
     return total

@@ -111,18 +111,23 @@ async def finished(agent: Agent[Any], model: Recording, state: RunState[Any]) ->
     }
 
 
-async def start(url: str, decided: Collection[str] = BOTH, **place: str) -> str:
+def _store(agent: Agent[Any], url: str, names: dict[str, str]) -> DatabaseRunStateStore:
+    run_id, session_id = names.get("run_id"), names.get("session_id")
+    return DatabaseRunStateStore(agent, run_id=run_id, session_id=session_id, connection_string=url)
+
+
+async def start(url: str, decided: Collection[str] = BOTH, **names: str) -> str:
     """Save the state of a new run; the id of its row."""
     agent, _ = agents()
-    async with DatabaseRunStateStore(agent, connection_string=url, **place) as store:
+    async with _store(agent, url, names) as store:
         await store.save(await interrupted(agent, decided=decided))
         return str(store.run_id)
 
 
-async def finish(url: str, decided: Collection[str] = BOTH, **place: str) -> dict[str, Any]:
+async def finish(url: str, decided: Collection[str] = BOTH, **names: str) -> dict[str, Any]:
     """Load a state, go on with it to the end, and save that."""
     agent, model = agents()
-    async with DatabaseRunStateStore(agent, connection_string=url, **place) as store:
+    async with _store(agent, url, names) as store:
         state = await store.load()
         decide(state, decided)
         told = await finished(agent, model, state)
@@ -130,7 +135,7 @@ async def finish(url: str, decided: Collection[str] = BOTH, **place: str) -> dic
         return {**told, "runId": store.run_id}
 
 
-async def load(url: str, **place: str) -> RunState[Any]:
+async def load(url: str, **names: str) -> RunState[Any]:
     agent, _ = agents()
-    async with DatabaseRunStateStore(agent, connection_string=url, **place) as store:
+    async with _store(agent, url, names) as store:
         return await store.load()

@@ -24,7 +24,7 @@ def _place(url: str, **names: str) -> dict[str, str]:
 
 def _execute(url: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:
-        cursor = connection.execute(query, values)  # type: ignore[arg-type]  # not a literal
+        cursor = connection.execute(query.encode(), values)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -52,12 +52,12 @@ def _unknown_field(state: dict[str, Any]) -> None:
 
 
 def _unknown_item(state: dict[str, Any]) -> None:
-    items = state.get("generated_items", state.get("generatedItems"))
+    items = state["generated_items" if "generated_items" in state else "generatedItems"]
     items[0] = {**items[0], "type": "local_shell_call_item"}
 
 
 def _same_names(state: dict[str, Any]) -> None:
-    agent = state.get("current_agent", state.get("currentAgent"))
+    agent = state["current_agent" if "current_agent" in state else "currentAgent"]
     agent["identity"] = "worker#2"
 
 
