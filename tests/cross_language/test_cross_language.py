@@ -13,6 +13,8 @@ from psycopg.rows import dict_row
 from tests.cross_language.javascript import JavaScript
 from tests.cross_language.scenario import BOTH, finish, load, start
 
+Names = tuple[str, ...]
+
 _OUTPUTS = {"call_1": "noted", "call_3": "not that path"}
 
 
@@ -42,14 +44,18 @@ def _shape(row: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("decided", [BOTH, ()], ids=["decided where saved", "decided where loaded"])
+@pytest.mark.parametrize(
+    ("decided", "left"),
+    [(BOTH, ()), ((), BOTH)],
+    ids=["decided where saved", "decided where loaded"],
+)
 def test_a_run_of_python_is_finished_by_javascript(
-    database_url: str, javascript: JavaScript, effects: Path, decided: tuple[str, ...]
+    database_url: str, javascript: JavaScript, effects: Path, decided: Names, left: Names
 ) -> None:
     run_id = asyncio.run(start(database_url, decided, run_id="release 7"))
 
     place = {"runId": "release 7", "connectionString": database_url}
-    told = javascript.run("finish", store=place, decided=BOTH)
+    told = javascript.run("finish", store=place, decided=left)
 
     assert _ran(effects) == ["python note ada", "javascript deploy ada"]
     assert told["runId"] == run_id
@@ -85,14 +91,18 @@ def test_a_run_of_python_is_finished_by_javascript(
     assert state.to_json()["context"]["usage"]["total_tokens"] == 45
 
 
-@pytest.mark.parametrize("decided", [BOTH, ()], ids=["decided where saved", "decided where loaded"])
+@pytest.mark.parametrize(
+    ("decided", "left"),
+    [(BOTH, ()), ((), BOTH)],
+    ids=["decided where saved", "decided where loaded"],
+)
 def test_a_run_of_javascript_is_finished_by_python(
-    database_url: str, javascript: JavaScript, effects: Path, decided: tuple[str, ...]
+    database_url: str, javascript: JavaScript, effects: Path, decided: Names, left: Names
 ) -> None:
     place = {"runId": "release 8", "connectionString": database_url}
     javascript.run("start", store=place, context={"user": "ada"}, decided=decided)
 
-    told = asyncio.run(finish(database_url, run_id="release 8"))
+    told = asyncio.run(finish(database_url, left, run_id="release 8"))
 
     assert _ran(effects) == ["javascript note ada", "python deploy ada"]
     assert (told["output"], told["agent"], told["asked"]) == ("all done", "worker", 1)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cross_language.javascript import JavaScript
 from tests.cross_language.scenario import BOTH, finish, load, start
+from timestep import migrate
 from timestep.errors import CorruptStateError, ForeignStateError, StateTooNewError
 from timestep.states import Checkpoint, States
 
@@ -89,9 +90,12 @@ def test_javascript_refuses_what_it_cannot_go_on_with(
     before = _execute(database_url, "SELECT * FROM run_states ORDER BY id")
 
     stores = [_place(database_url, runId=name) for name in [*wanted, "unknown"]]
-    errors = javascript.run("refused", stores=[*stores, _place(database_url)])
+    errors = javascript.run("refused", stores=[*stores, _place(database_url), {}])
 
     reasons = [name.partition(":")[0] for name in wanted]
+    nowhere = errors.pop()
+    assert nowhere["name"] == "ConfigurationError"
+    assert "TIMESTEP_DB_URL" in nowhere["message"]
     assert [error["reason"] for error in errors] == [*reasons, "unknown", "unknown"]
     assert {error["name"] for error in errors} == {"StateError"}
     assert "upgrade @timestep-ai/timestep" in errors[0]["message"]
@@ -142,7 +146,7 @@ def test_a_session_leads_to_the_newest_state_of_its_runs(
 ) -> None:
     asyncio.run(start(database_url, run_id="first", session_id="chat 3"))
     second = asyncio.run(start(database_url, run_id="second", session_id="chat 3"))
-    told = javascript.run("finish", store=_place(database_url, sessionId="chat 3"), decided=BOTH)
+    told = javascript.run("finish", store=_place(database_url, sessionId="chat 3"), decided=[])
     # It was saved to the run that was loaded.
     assert told["runId"] == second
     query = "SELECT sdk, is_active FROM run_states WHERE run_id = %s ORDER BY created_at"
@@ -167,9 +171,11 @@ def test_pglite_is_made_and_found_again(
     tmp_path: Path, javascript: JavaScript, effects: Path
 ) -> None:
     place = {"usePglite": True, "pglitePath": str(tmp_path / "pglite"), "sessionId": "chat 5"}
-    javascript.run("start", store=place, context={"user": "ada"}, decided=[])
-    told = javascript.run("finish", store=place, decided=BOTH)
+    told = javascript.run("pglite", store=place)
     assert told["output"] == "all done"
+    # As `timestep migrate` leaves it.
+    files = [[file.version, file.name, file.checksum] for file in migrate.available()]
+    assert told["migrations"] == files
     assert effects.read_text().splitlines() == ["javascript note ada", "javascript deploy ada"]
 
 
@@ -198,7 +204,7 @@ def test_a_checkpoint_that_is_a_change_is_folded(
         )
         _execute(database_url, insert, values)
 
-    told = javascript.run("finish", store=_place(database_url, runId=run_id), decided=BOTH)
+    told = javascript.run("finish", store=_place(database_url, runId=run_id), decided=[])
 
     assert (told["output"], told["usage"]["requests"]) == ("all done", 3)
     assert effects.read_text().splitlines() == ["python note ada", "javascript deploy ada"]

@@ -1,6 +1,7 @@
 // node commands.mjs COMMAND: what a test asks for on standard input, answered on standard output.
 
 import { readFileSync } from 'node:fs';
+import { PGlite } from '@electric-sql/pglite';
 import { createRunStateStore, javascriptStateFromPython } from '@timestep-ai/timestep';
 import { decide, finished, interrupted, triage } from './scenario.mjs';
 
@@ -62,6 +63,18 @@ const COMMANDS = {
         return { name, reason, message };
       }
     });
+  },
+
+  /** A run in a PGlite that is closed in between, and the migrations that it has had. */
+  async pglite({ store }) {
+    await COMMANDS.start({ store, context: { user: 'ada' }, decided: ['deploy', 'erase'] });
+    const told = await COMMANDS.finish({ store, decided: [] });
+    const database = await PGlite.create({ dataDir: store.pglitePath });
+    const { rows } = await database.query(
+      'SELECT version, name, checksum FROM timestep.migrations ORDER BY version',
+    );
+    await database.close();
+    return { ...told, migrations: rows.map(Object.values) };
   },
 
   async cleared({ store }) {
