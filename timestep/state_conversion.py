@@ -31,7 +31,8 @@ Tested with openai-agents 0.24.0 (schema 1.21) and @openai/agents 0.20.0 (schema
     current_response_generated_item_   currentResponseGeneratedItemOwnership: from JavaScript;
     ownership                          lost from Python, and found again by the calls' ids
     trace                              trace
-    context.context                    context.context: null becomes {}
+    context.context                    context.context: null becomes {}; what Timestep stores of
+                                       a dataclass or model, {"$type", "value"}, stays that
     context.tool_input                 context.toolInput
     context.usage                      context.usage: details are one sum, and one a request
     context.function_tool_approvals    context.functionApprovals
@@ -300,13 +301,15 @@ def _trace(trace: Document | None) -> Document | None:
 
 def _context(document: Document, items: list[Document]) -> Document:
     context = document["context"]
+    # A context that Timestep made JSON of in Python has been through JavaScript as that JSON.
+    of_class = "$type" in context["context"]
     return {
         **renamed("context", context),
         "context": context["context"],
         "context_meta": {
-            "original_type": "mapping",
-            "serialized_via": "mapping",
-            "requires_deserializer": False,
+            "original_type": "custom" if of_class else "mapping",
+            "serialized_via": "context_serializer" if of_class else "mapping",
+            "requires_deserializer": of_class,
             "omitted": False,
         },
         "usage": _usage(context["usage"]),

@@ -72,7 +72,7 @@ def agents() -> tuple[Agent[Any], Recording]:
 
 
 async def interrupted(
-    agent: Agent[Any], context: dict[str, Any] | None = None, decided: Collection[str] = BOTH
+    agent: Agent[Any], context: Any = None, decided: Collection[str] = BOTH
 ) -> RunState[Any]:
     """The state of a new run that has asked for both approvals."""
     result = await Runner.run(agent, "go", context=context or dict(CONTEXT), run_config=_QUIET)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ import psycopg
 import pytest
 
 from tests.cross_language.javascript import JavaScript
-from tests.cross_language.scenario import BOTH, finish, load, start
-from timestep import migrate
+from tests.cross_language.scenario import BOTH, agents, finish, interrupted, load, start
+from timestep import DatabaseRunStateStore, migrate
 from timestep.errors import CorruptStateError, ForeignStateError, StateTooNewError
 from timestep.states import Checkpoint, States
 
@@ -152,7 +154,9 @@ def test_a_session_leads_to_the_newest_state_of_its_runs(
     query = "SELECT sdk, is_active FROM run_states WHERE run_id = %s ORDER BY created_at"
     assert _execute(database_url, query, second) == [("python", False), ("javascript", True)]
 
-    answer = javascript.run("start", store=_place(database_url, sessionId="chat 4"), decided=[])
+    # SQLAlchemy's spelling of a URL is taken, too.
+    url = database_url.replace("postgresql:", "postgresql+psycopg:")
+    answer = javascript.run("start", store=_place(url, sessionId="chat 4"), decided=[])
     assert asyncio.run(finish(database_url, session_id="chat 4"))["runId"] == answer["runId"]
 
 
@@ -165,6 +169,37 @@ def test_text_that_jsonb_cannot_hold_arrives(
     )
     state = asyncio.run(load(database_url, run_id="odd"))
     assert state.to_json()["context"]["context"] == {"user": user}
+
+
+@dataclass
+class Account:
+    """A context that is no mapping."""
+
+    user: str
+    since: datetime.date
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+def test_a_context_of_a_class_comes_back_from_javascript(
+    database_url: str, javascript: JavaScript, effects: Path
+) -> None:
+    account = Account("ada", datetime.date(1842, 1, 1))
+
+    async def begin() -> None:
+        agent, _ = agents()
+        async with DatabaseRunStateStore(
+            agent, run_id="typed", connection_string=database_url
+        ) as store:
+            await store.save(await interrupted(agent, account, decided=()))
+
+    asyncio.run(begin())
+    javascript.run("decide", store=_place(database_url, runId="typed"), decided=["erase"])
+    told = asyncio.run(finish(database_url, ["deploy"], run_id="typed"))
+
+    assert told["state"]._context.context == account
+    assert effects.read_text().splitlines() == ["python note ada", "python deploy ada"]
 
 
 def test_pglite_is_made_and_found_again(
