@@ -41,6 +41,35 @@ def deleter(name: str = "Deleter", **options: Any) -> Agent[Any]:
     return Agent(name=name, model=AnsweringModel(answer), tools=[delete, look], **options)
 
 
+def nested(depth: int) -> Agent[Any]:
+    """An agent that asks through so many others, each a tool of the one before."""
+    inner: Agent[Any] = deleter()
+    for level in range(depth):
+
+        def answer(items: list[Any], level: int = level) -> list[Any]:
+            if found := outputs(items):
+                return [assistant_message(f"{level}: {', '.join(found.values())}")]
+            return [function_call("ask", {"input": "tidy up"}, call_id=f"ask-{level}")]
+
+        tool = inner.as_tool("ask", "asks another")
+        inner = Agent(name=f"Asks{level}", model=AnsweringModel(answer), tools=[tool])
+    return inner
+
+
+def handing_off() -> Agent[Any]:
+    """An agent that hands off to the one that asks, which could hand back."""
+    last = deleter()
+    hands_off = [function_call("transfer_to_deleter", {}, call_id="h")]
+    first = Agent(name="First", model=AnsweringModel(lambda items: hands_off), handoffs=[last])
+    last.handoffs.append(first)
+    model = last.model
+    assert isinstance(model, AnsweringModel)
+    last.model = AnsweringModel(
+        lambda items: model.answer([item for item in items if item.get("call_id") != "h"])
+    )
+    return first
+
+
 async def stopped(agent: Agent[Any], **options: Any) -> RunState[Any]:
     """The state of a run that stopped, outside any workflow."""
     result = await Runner.run(agent, "tidy up", **options)

@@ -15,8 +15,9 @@ from typing import Any, Self, TypeVar
 from agents import Agent, RunState
 from dbos import DBOS
 
-from timestep import ownership, state_documents
+from timestep import ownership, seams, state_documents
 from timestep.errors import ConfigurationError, StateError
+from timestep.listings import listed
 from timestep.rows import derived
 from timestep.scopes import current_step
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
@@ -90,13 +91,13 @@ class RunStateStore(abc.ABC):
         self._check_open()
         loaded: list[RunState[Any]] = []
 
-        async def load() -> str:
-            reference, state = await self._load()
+        async def load() -> dict[str, Any]:
+            reference, (state, tools) = await self._load()
             loaded.append(state)
-            return reference
+            return {"state": reference, "mcp_tools": tools}
 
-        reference = await _durably("run state: load", load)
-        return loaded[0] if loaded else await self._load_again(reference)
+        recorded = await _durably("run state: load", load)
+        return loaded[0] if loaded else await self._load_again(**recorded)
 
     async def clear(self) -> None:
         """Forget what was saved: until the next `save` there is nothing to load.
@@ -131,19 +132,25 @@ class RunStateStore(abc.ABC):
             )
         return self._run_id
 
-    async def _read(self, stored: Stored) -> RunState[Any]:
-        return await state_documents.read(stored, self._agent, self._deserializer)
+    async def _read(
+        self, stored: Stored, mcp_tools: list[Any] | None = None
+    ) -> tuple[RunState[Any], list[Any]]:
+        """A state, and what MCP servers listed for it; or had listed when it was read first."""
+        seams.connect()
+        with listed(mcp_tools) as listing:
+            state = await state_documents.read(stored, self._agent, self._deserializer)
+        return state, listing.told
 
     @abc.abstractmethod
     async def _save(self, document: Document, run_id: uuid.UUID, state_id: uuid.UUID) -> None:
         """Keep a document; once for each `state_id` where that can be told."""
 
     @abc.abstractmethod
-    async def _load(self) -> tuple[str, RunState[Any]]:
-        """The state, and what `_load_again` finds it by."""
+    async def _load(self) -> tuple[str, tuple[RunState[Any], list[Any]]]:
+        """What `_load_again` finds the state by, and what `_read` made of it."""
 
     @abc.abstractmethod
-    async def _load_again(self, reference: str) -> RunState[Any]:
+    async def _load_again(self, state: str, mcp_tools: list[Any]) -> RunState[Any]:
         """A state that an earlier execution loaded."""
 
     @abc.abstractmethod

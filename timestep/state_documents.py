@@ -126,7 +126,7 @@ def made(state: RunState[Any], agent: Agent[Any], serializer: ContextSerializer 
             f"the run's context, a {context['context_meta'].get('class_path')}, holds what neither "
             "JSON nor dataclasses nor pydantic models can: give the store a context_serializer"
         )
-    definitions = describe([agent])
+    definitions = _reachable(agent)
     _check_agents("the state", document, agent, definitions)
     return Document(document, _kind(document), definitions)
 
@@ -157,7 +157,7 @@ async def read(
     document = _python_document(stored)
     _check_schema(stored, document)
     try:
-        _check_agents(stored.where, document, agent, describe([agent]))
+        _check_agents(stored.where, document, agent, _reachable(agent))
         restore = _context_reader(stored, document["context"], deserializer)
         state = await RunState.from_json(agent, document, context_deserializer=restore)
         kept = state.to_json(context_serializer=context_document)
@@ -214,6 +214,18 @@ def _check_schema(stored: Stored, document: dict[str, Any]) -> None:
 def _number(version: object) -> tuple[int, ...] | None:
     parts = version.split(".") if isinstance(version, str) else []
     return tuple(map(int, parts)) if parts and all(map(str.isdecimal, parts)) else None
+
+
+def _reachable(agent: Agent[Any]) -> Definitions:
+    """The agents that the SDK finds from one: those it hands off to, and those that are tools."""
+    found = describe([agent])
+    while True:
+        tools = [tool for known in found.agents for tool in known.tools]
+        instances = [getattr(tool, "_agent_instance", None) for tool in tools]
+        new = [one for one in instances if one is not None and id(one) not in found.agent_ids]
+        if not new:
+            return found
+        found = describe([*found.agents, *new])
 
 
 def _check_agents(

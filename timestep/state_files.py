@@ -74,20 +74,19 @@ class FileRunStateStore(RunStateStore):
         path = self._given_path or self._path(run_id)
         await in_thread(lambda: _write(path, envelope))
 
-    async def _load(self) -> tuple[str, RunState[Any]]:
+    async def _load(self) -> tuple[str, tuple[RunState[Any], list[Any]]]:
         path = self._known_path()
         while (text := await in_thread(lambda: _text_of(path))) is not None:
-            envelope = _envelope(path, text)
-            state = await self._read(_kept(path, envelope))
+            read = await self._read(_kept(path, _envelope(path, text)))
             taken = {**_envelope(path, text), "resumed_at": _now()}
             if await in_thread(functools.partial(_rewrite, path, text, taken)):
-                return text, state
+                return text, read
             # Another one was saved while this one was read.
         raise UnknownStateError(f"no state is saved in {path}")
 
-    async def _load_again(self, reference: str) -> RunState[Any]:
+    async def _load_again(self, state: str, mcp_tools: list[Any]) -> RunState[Any]:
         path = self._known_path()
-        return await self._read(_kept(path, _envelope(path, reference)))
+        return (await self._read(_kept(path, _envelope(path, state)), mcp_tools))[0]
 
     async def _clear(self) -> None:
         path = self._known_path()

@@ -100,26 +100,26 @@ class DatabaseRunStateStore(RunStateStore):
 
         await (await self._database()).change(save)
 
-    async def _load(self) -> tuple[str, RunState[Any]]:
+    async def _load(self) -> tuple[str, tuple[RunState[Any], list[Any]]]:
         run_id, key = self._known_run(), self._session_key
         database = await self._database()
         while rows := await database.read(lambda c: store.active(c, run_id, key)):
-            state = await self._read(_stored(rows))
+            read = await self._read(_stored(rows))
             state_id = uuid.UUID(rows[0]["id"])
             if await database.read(functools.partial(store.resumed, state_id=state_id)):
                 self._run_id = uuid.UUID(rows[0]["run_id"])
-                return str(state_id), state
+                return str(state_id), read
             # Another one was saved while this one was read.
         what = f"run {run_id}" if key is None else f"session {self._session_id!r}"
         raise UnknownStateError(f"no state of {what} is saved in {shown(database.url)}")
 
-    async def _load_again(self, reference: str) -> RunState[Any]:
+    async def _load_again(self, state: str, mcp_tools: list[Any]) -> RunState[Any]:
         database = await self._database()
-        rows = await database.read(lambda c: store.one(c, uuid.UUID(reference)))
+        rows = await database.read(lambda c: store.one(c, uuid.UUID(state)))
         if not rows:
-            raise UnknownStateError(f"state {reference} is not in {shown(database.url)} any more")
+            raise UnknownStateError(f"state {state} is not in {shown(database.url)} any more")
         self._run_id = uuid.UUID(rows[0]["run_id"])
-        return await self._read(_stored(rows))
+        return (await self._read(_stored(rows), mcp_tools))[0]
 
     async def _clear(self) -> None:
         run_id, key = self._known_run(), self._session_key

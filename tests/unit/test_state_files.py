@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime
 import json
 import os
 import stat
@@ -13,10 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, Runner, RunState, set_tracing_disabled
+from agents import Agent, RunContextWrapper, Runner, RunState, set_tracing_disabled
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.stopping import TOLD, decide, deleter, made, stopped
-from timestep import DatabaseRunStateStore, FileRunStateStore, create_run_state_store
+from timestep import (
+    DatabaseRunStateStore,
+    FileRunStateStore,
+    create_run_state_store,
+    state_documents,
+)
 from timestep.errors import (
     ConfigurationError,
     CorruptStateError,
@@ -26,6 +35,7 @@ from timestep.errors import (
     StateTooNewError,
     UnknownStateError,
 )
+from timestep.values import restored, storable
 
 set_tracing_disabled(True)
 
@@ -138,12 +148,12 @@ def test_a_state_that_is_saved_during_a_load_is_not_overwritten(path: Path) -> N
     save(path, old, context={"n": 1})
 
     class Slow(FileRunStateStore):
-        async def _read(self, stored: Any) -> RunState[Any]:
+        async def _read(self, stored: Any, *args: Any) -> Any:
             if stored.state["context"]["context"] == {"n": 1}:
                 await FileRunStateStore(new, file_path=path).save(
                     await stopped(new, context={"n": 2})
                 )
-            return await super()._read(stored)
+            return await super()._read(stored, *args)
 
     state = asyncio.run(Slow(old, file_path=path).load())
     assert state.to_json()["context"]["context"] == {"n": 2}
@@ -285,6 +295,39 @@ def test_what_a_state_cannot_hold_is_refused_when_it_is_saved(path: Path) -> Non
 
     asyncio.run(use())
     assert not path.exists()
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@dataclasses.dataclass
+class Kept:
+    value: Any
+    when: datetime.datetime | None = None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.text(), PLAIN) | st.builds(Kept, PLAIN, st.none() | st.datetimes()))
+def test_whatever_a_context_holds_comes_back(context: Any) -> None:
+    async def there_and_back() -> RunState[Any]:
+        agent = Agent(name="A")
+        state: RunState[Any] = RunState(RunContextWrapper(context), "hi", agent)
+        document = state_documents.made(state, agent, None)
+        kept = restored(json.loads(json.dumps(storable(document.state))))
+        stored = state_documents.Stored("it", "python", "1", kept)
+        return await state_documents.read(stored, agent, None)
+
+    def note(kept: Any) -> dict[str, Any]:
+        found.append(kept)
+        return {}
+
+    found: list[Any] = []
+    document = asyncio.run(there_and_back()).to_json(context_serializer=note)
+    assert (found or [document["context"]["context"]]) == [context]
 
 
 def test_a_context_of_a_kind_that_only_its_user_knows(path: Path) -> None:
