@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -208,10 +209,20 @@ def test_pglite_is_made_and_found_again(
     place = {"usePglite": True, "pglitePath": str(tmp_path / "pglite"), "sessionId": "chat 5"}
     told = javascript.run("pglite", store=place)
     assert told["output"] == "all done"
+    lock = tmp_path / "pglite" / "timestep.lock"
+    assert lock.read_text() == ""
     # As `timestep migrate` leaves it.
     files = [[file.version, file.name, file.checksum] for file in migrate.available()]
     assert told["migrations"] == files
     assert effects.read_text().splitlines() == ["javascript note ada", "javascript deploy ada"]
+
+
+def test_a_pglite_of_another_process_is_refused(tmp_path: Path, javascript: JavaScript) -> None:
+    (tmp_path / "timestep.lock").write_text(json.dumps([os.getpid(), None]))
+    place = {"usePglite": True, "pglitePath": str(tmp_path), "runId": "taken"}
+    [error] = javascript.run("refused", stores=[place])
+    assert error["name"] == "ConfigurationError"
+    assert f"in use by process {os.getpid()}" in error["message"]
 
 
 def test_a_checkpoint_that_is_a_change_is_folded(

@@ -1,11 +1,20 @@
 /** PostgreSQL, or PGlite in this process: either runs a transaction of statements. */
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ConfigurationError } from './errors.js';
 
+/** In it is which process has a PGlite directory open, and where it serves it, if it does. */
+const LOCK = 'timestep.lock';
 const MIGRATIONS = ['./migrations/', '../migrations/', '../../migrations/'];
 
 /**
@@ -63,20 +72,68 @@ async function postgres(url) {
   };
 }
 
+/** PGlites that are open in this process, each by its directory: stores share them. */
+const open = new Map();
+
 async function pglite(path) {
+  const holder = open.has(path) ? null : holderOf(path);
+  if (holder?.url) return postgres(holder.url);
+  if (holder !== null) {
+    throw new ConfigurationError(
+      `the PGlite directory ${path} is in use by process ${holder.pid}, and it is one process's: ` +
+        'close that store, or set pglitePath to another directory',
+    );
+  }
+  if (!open.has(path)) open.set(path, { users: 0, database: opened(path) });
+  const shared = open.get(path);
+  shared.users += 1;
+  const database = await shared.database.catch((error) => {
+    open.delete(path);
+    throw error;
+  });
+  return {
+    transaction: (work) =>
+      database.transaction((inside) => work((sql, values) => inside.query(sql, values))),
+    async close() {
+      shared.users -= 1;
+      if (shared.users > 0) return;
+      open.delete(path);
+      await database.close();
+      truncateSync(join(path, LOCK));
+    },
+  };
+}
+
+async function opened(path) {
   const { PGlite } = await import('@electric-sql/pglite').catch((error) => {
     throw new ConfigurationError('usePglite needs @electric-sql/pglite: npm install it', {
       cause: error,
     });
   });
-  mkdirSync(dirname(path), { recursive: true });
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  writeFileSync(join(path, LOCK), JSON.stringify([process.pid, null]), { mode: 0o600 });
   const database = await PGlite.create({ dataDir: path });
   await migrate(database);
-  return {
-    transaction: (work) =>
-      database.transaction((inside) => work((sql, values) => inside.query(sql, values))),
-    close: () => database.close(),
-  };
+  return database;
+}
+
+/** Which other process has the directory open, and where it serves it, if it does. */
+function holderOf(path) {
+  const file = join(path, LOCK);
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
+  if (text === '') return null;
+  const [pid, sockets] = JSON.parse(text);
+  if (pid === process.pid || !isAlive(pid)) return null;
+  const host = encodeURIComponent(sockets ?? '');
+  return { pid, url: sockets && `postgresql://postgres@/postgres?host=${host}&port=5432` };
+}
+
+function isAlive(pid) {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
 }
 
 /** Bring an empty PGlite to this version's schema, as `timestep migrate` does. */

@@ -68,6 +68,8 @@ const COMMANDS = {
   /** A run in a PGlite that is closed in between, and the migrations that it has had. */
   async pglite({ store }) {
     await COMMANDS.start({ store, context: { user: 'ada' }, decided: ['deploy', 'erase'] });
+    // Stores of one process share it.
+    await using(store, (one) => using(store, (two) => Promise.all([one.load(), two.load()])));
     const told = await COMMANDS.finish({ store, decided: [] });
     const database = await PGlite.create({ dataDir: store.pglitePath });
     const { rows } = await database.query(
