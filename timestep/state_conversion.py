@@ -28,6 +28,7 @@ Tested with openai-agents 0.24.0 (schema 1.21) and @openai/agents 0.20.0 (schema
                                        is null, and next_step_final_output with the last text
     last_processed_response            lastProcessedResponse, of an interrupted state alone: its
                                        new_items, tools_used, functions, mcp_tool_bindings
+    its agent_run_state                pendingAgentToolRuns: converted in turn
     current_response_generated_item_   currentResponseGeneratedItemOwnership: from JavaScript;
     ownership                          lost from Python, and found again by the calls' ids
     trace                              trace
@@ -53,7 +54,7 @@ Tested with openai-agents 0.24.0 (schema 1.21) and @openai/agents 0.20.0 (schema
     context.approvals and hosted_mcp_approvals (decisions on other than function calls),
     tool_namespace, handoffs and calls of computers, shells, patches, custom tools and hosted MCP
     approvals that wait in an interrupted state; and what JavaScript calls pendingInput,
-    pendingAgentToolRuns, pendingSessionWrite, pendingSessionHistoryTransaction,
+    pendingSessionWrite, pendingSessionHistoryTransaction,
     pendingLegacyCompactionSessionItems, currentTurnSessionWriteCompactedItemCount,
     currentTurnDeferredSessionItemIndexes, currentTurnBlockedSessionStartIndex,
     ambiguousToolInvocationCallIds, sandbox, context.approvals, legacyFunctionApprovals,
@@ -91,7 +92,7 @@ def python_state_from_javascript(document: Document) -> Document:
     """
     _check_version(document)
     try:
-        return _state(document)
+        return _state(document, [])
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CorruptStateError(
             f"the state of @openai/agents cannot be converted: {error!r}"
@@ -122,10 +123,17 @@ def _number(parts: list[str]) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _state(document: Document) -> Document:
+def _state(document: Document, decided: list[Document]) -> Document:
+    """The whole state; `decided` is what was decided for it in the runs around it."""
     step = document.get("currentStep") or _RUN_AGAIN
     interrupted = step["type"] == "next_step_interruption"
     answer = document.get("lastProcessedResponse") if interrupted else None
+    waiting = {_run_key(call["toolCall"]) for call in (answer or {"functions": []})["functions"]}
+    if lost := sorted((document.get("pendingAgentToolRuns") or {}).keys() - waiting):
+        raise ForeignStateError(
+            f"the runs of agents that are tools, {', '.join(lost)}, belong to no call of the "
+            "state: finish the run with @openai/agents"
+        )
     items = [_run_item(found) for found in document["generatedItems"]]
     responses = [_response(found) for found in document["modelResponses"]]
     last = document.get("lastModelResponse")
@@ -137,12 +145,12 @@ def _state(document: Document) -> Document:
         "original_input": _input(document["originalInput"]),
         "model_responses": responses,
         "last_model_response": None if last is None else _response(last),
-        "context": _context(document, items),
+        "context": _context(document, items, decided),
         "generated_items": items,
         "session_items": items,
         "generated_session_item_indexes": list(range(len(items))),
         "current_step": _step(step),
-        "last_processed_response": None if answer is None else _answer(answer),
+        "last_processed_response": None if answer is None else _answer(answer, document, decided),
         "trace": _trace(document.get("trace")),
     }
     for name in ("input", "output"):
@@ -263,30 +271,39 @@ def _sum(details: list[dict[str, int]] | dict[str, int] | None) -> dict[str, int
     return total
 
 
-def _answer(answer: Document) -> Document:
+def _answer(answer: Document, document: Document, decided: list[Document]) -> Document:
+    calls = answer["functions"]
     bindings = {
-        call["toolCall"]["callId"]: [
-            binding["serverName"],
-            binding["toolName"],
-            binding["serverIndex"],
-        ]
-        for call in answer["functions"]
-        if isinstance(binding := call.get("mcpToolBinding"), dict)
+        call["toolCall"]["callId"]: [bound["serverName"], bound["toolName"], bound["serverIndex"]]
+        for call in calls
+        if isinstance(bound := call.get("mcpToolBinding"), dict)
     }
     return {
         **renamed("processed_response", answer),
         "new_items": [_run_item(found) for found in answer["newItems"]],
-        "functions": [_function(call) for call in answer["functions"]],
+        "functions": [_function(call["toolCall"], document, decided) for call in calls],
         "mcp_tool_bindings": bindings,
         "handoffs": [],
         "interruptions": [],
     }
 
 
-def _function(call: Document) -> Document:
-    raw_item = item(call["toolCall"])
+def _function(call: Document, document: Document, decided: list[Document]) -> Document:
+    raw_item = item(call)
     name = raw_item["name"]
-    return {"tool_call": raw_item, "tool": {"name": name, "lookupKey": _lookup_key(name)}}
+    function = {"tool_call": raw_item, "tool": {"name": name, "lookupKey": _lookup_key(name)}}
+    run = (document.get("pendingAgentToolRuns") or {}).get(_run_key(call))
+    if run is not None:
+        inner = json.loads(run)
+        _check_version(inner)
+        own = document["context"].get("functionApprovals") or []
+        function["agent_run_state"] = _state(inner, [*own, *decided])
+    return function
+
+
+def _run_key(call: Document) -> str:
+    """What JavaScript calls the run of an agent that is a tool."""
+    return f"{json.dumps(['bare', call['name']], separators=(',', ':'))}:{call['callId']}"
 
 
 def _tool_check(result: Document) -> Document:
@@ -299,8 +316,13 @@ def _trace(trace: Document | None) -> Document | None:
     return None if trace is None or trace["id"] == "no-op" else no_null(trace)
 
 
-def _context(document: Document, items: list[Document]) -> Document:
+def _context(document: Document, items: list[Document], decided: list[Document]) -> Document:
     context = document["context"]
+    own = context.get("functionApprovals") or []
+    # JavaScript keeps what was decided for the run of an agent that is a tool in the run around
+    # it, and Python in that run itself, where no other agent may be named.
+    agents = {found["agent"]["name"] for found in items}
+    inherited = [owner for owner in decided if owner["agentIdentity"] in agents]
     # A context that Timestep made JSON of in Python has been through JavaScript as that JSON.
     of_class = "$type" in context["context"]
     return {
@@ -314,8 +336,8 @@ def _context(document: Document, items: list[Document]) -> Document:
         },
         "usage": _usage(context["usage"]),
         "approvals": {},
-        "function_tool_approvals": list(_decisions(context.get("functionApprovals") or [])),
-        "tool_invocations": _invocations(items),
+        "function_tool_approvals": list(_decisions([*own, *inherited])),
+        "tool_invocations": _invocations(items, document.get("pendingAgentToolRuns") or {}),
     }
 
 
@@ -331,17 +353,18 @@ def _decisions(approvals: list[Document]) -> Iterator[Document]:
             }
 
 
-def _invocations(items: list[Document]) -> Document:
+def _invocations(items: list[Document], runs: Document) -> Document:
     """What the SDK knows of each call of a function, so that a decision is for that call alone."""
     done = {
         found["raw_item"]["call_id"]
         for found in items
         if found["raw_item"]["type"] == "function_call_output"
     }
+    begun = done | {key.rpartition(":")[2] for key in runs}
     return {
         call["call_id"]: {
             **_invocation(call, "handoff" if found["type"] == "handoff_call_item" else None),
-            "executed": call["call_id"] in done,
+            "executed": call["call_id"] in begun,
             "completed": call["call_id"] in done,
         }
         for found in items

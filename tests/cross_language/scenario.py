@@ -18,29 +18,29 @@ BOTH = ("deploy", "erase")
 _QUIET = RunConfig(tracing_disabled=True)
 
 
-def _answer(items: list[Any]) -> list[Any]:
-    done = len(outputs(items))
-    if done == 0:
-        return [function_call("transfer_to_worker", {}, call_id="call_0")]
-    if done == 1:
-        return [
+def _turns() -> list[list[Any]]:
+    return [
+        [function_call("transfer_to_worker", {}, call_id="call_0")],
+        [
             function_call("note", {"text": "hi"}, call_id="call_1"),
             function_call("deploy", {"size": 1.5, "copies": 2}, call_id="call_2"),
             function_call("erase", {"path": "/é"}, call_id="call_3"),
-        ]
-    return [assistant_message("all done")]
+        ],
+        [assistant_message("all done")],
+    ]
 
 
 class Recording(AnsweringModel):
     """Keeps what it was asked last."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: list[list[Any]]) -> None:
         super().__init__(self._recorded)
+        self.turns = turns
         self.given: list[Any] = []
 
     def _recorded(self, items: list[Any]) -> list[Any]:
         self.given = items
-        return _answer(items)
+        return self.turns[min(len(outputs(items)), len(self.turns) - 1)]
 
 
 def _effect(name: str, context: RunContextWrapper[Any]) -> None:
@@ -66,9 +66,26 @@ def agents() -> tuple[Agent[Any], Recording]:
         _effect("erase", context)
         return "erased"
 
-    model = Recording()
+    model = Recording(_turns())
     worker = Agent[Any](name="worker", model=model, tools=[note, deploy, erase])
     return Agent[Any](name="triage", model=model, handoffs=[worker]), model
+
+
+def nested_agents() -> tuple[Agent[Any], Recording]:
+    """An agent that asks for an approval within the run of another, which is its tool."""
+
+    @function_tool(needs_approval=True)
+    def dig(context: RunContextWrapper[Any], depth: int) -> str:
+        _effect("dig", context)
+        return "gold"
+
+    dug = [function_call("dig", {"depth": 3}, call_id="call_2")]
+    miner = Agent[Any](
+        name="miner", model=Recording([dug, [assistant_message("found gold")]]), tools=[dig]
+    )
+    mined = [function_call("mine", {"input": "gold"}, call_id="call_1")]
+    model = Recording([mined, [assistant_message("rich")]])
+    return Agent[Any](name="boss", model=model, tools=[miner.as_tool("mine", "")]), model
 
 
 async def interrupted(
@@ -85,7 +102,7 @@ def decide(state: RunState[Any], which: Collection[str] = BOTH) -> None:
     for asked in state.get_interruptions():
         if asked.name not in which:
             continue
-        if asked.name == "deploy":
+        if asked.name != "erase":
             state.approve(asked)
         else:
             state.reject(asked, rejection_message="not that path")
@@ -116,17 +133,21 @@ def _store(agent: Agent[Any], url: str, names: dict[str, str]) -> DatabaseRunSta
     return DatabaseRunStateStore(agent, run_id=run_id, session_id=session_id, connection_string=url)
 
 
-async def start(url: str, decided: Collection[str] = BOTH, **names: str) -> str:
+async def start(
+    url: str, decided: Collection[str] = BOTH, *, nested: bool = False, **names: str
+) -> str:
     """Save the state of a new run; the id of its row."""
-    agent, _ = agents()
+    agent, _ = nested_agents() if nested else agents()
     async with _store(agent, url, names) as store:
         await store.save(await interrupted(agent, decided=decided))
         return str(store.run_id)
 
 
-async def finish(url: str, decided: Collection[str] = BOTH, **names: str) -> dict[str, Any]:
+async def finish(
+    url: str, decided: Collection[str] = BOTH, *, nested: bool = False, **names: str
+) -> dict[str, Any]:
     """Load a state, go on with it to the end, and save that."""
-    agent, model = agents()
+    agent, model = nested_agents() if nested else agents()
     async with _store(agent, url, names) as store:
         state = await store.load()
         decide(state, decided)

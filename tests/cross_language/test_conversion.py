@@ -189,7 +189,7 @@ def test_states_at_every_step_are_converted(
     ("change", "said"),
     [
         ({"pendingInput": [{"role": "user", "content": "more"}]}, "'pendingInput'"),
-        ({"pendingAgentToolRuns": {"a": "{}"}}, "'pendingAgentToolRuns'"),
+        ({"pendingAgentToolRuns": {"a": "{}"}}, "belong to no call"),
         ({"$schemaVersion": "1.17"}, "converts from 1.18 on"),
         ({"originalInput": [{"type": "shell_call", "callId": "c"}]}, "'shell_call'"),
         (

@@ -146,3 +146,22 @@ def test_each_language_decides_one_call(
     assert told["usage"]["requests"] == 3
     assert [row["is_active"] for row in _states(database_url)] == [False, False, True]
     assert _one(database_url, "SELECT session_key FROM sessions") == "chat 1"
+
+
+@pytest.mark.parametrize(
+    ("decided", "left"), [(["dig"], []), ([], ["dig"])], ids=["where saved", "where loaded"]
+)
+def test_what_an_agent_that_is_a_tool_asks_is_finished_by_the_other_language(
+    database_url: str, javascript: JavaScript, effects: Path, decided: list[str], left: list[str]
+) -> None:
+    place = {"runId": "mine", "connectionString": database_url}
+    asyncio.run(start(database_url, decided, nested=True, run_id="mine"))
+    told = javascript.run("finish", store=place, decided=left, nested=True)
+    assert (told["output"], told["outputs"]) == ("rich", {"call_1": "found gold"})
+
+    javascript.run("start", store=place, decided=decided, nested=True)
+    told = asyncio.run(finish(database_url, left, nested=True, run_id="mine"))
+    assert (told["output"], told["outputs"]) == ("rich", {"call_1": "found gold"})
+
+    assert told["usage"]["requests"] == 4
+    assert _ran(effects) == ["javascript dig ada", "python dig ada"]

@@ -70,10 +70,16 @@ function state(document) {
     originalInput: input(document.original_input, names),
     modelResponses: document.model_responses.map((found) => response(found, names)),
     ...(last ? { lastModelResponse: response(last, names) } : {}),
-    context: context(document.context),
+    context: context(document),
     generatedItems: document.generated_items.map((found) => runItem(found, names)),
     currentStep: currentStep(document, names),
     ...(answer ? { lastProcessedResponse: processed(answer, names) } : {}),
+    pendingAgentToolRuns: Object.fromEntries(
+      runsWithin(answer).map(({ tool_call: call, agent_run_state: inner }) => [
+        `${stateKey(call.name)}:${call.call_id}`,
+        JSON.stringify(javascriptStateFromPython(inner)),
+      ]),
+    ),
     toolInputGuardrailResults: document.tool_input_guardrail_results.map(toolCheck),
     toolOutputGuardrailResults: document.tool_output_guardrail_results.map(toolCheck),
     trace: document.trace ? { group_id: null, metadata: {}, ...document.trace } : null,
@@ -208,7 +214,6 @@ function processed(answer, names) {
 }
 
 function toolFunction(call, answer, names) {
-  if (call.agent_run_state) throw rejected('the run of an agent that is a tool, which waits');
   const binding = answer.mcp_tool_bindings?.[call.tool_call.call_id];
   return {
     toolCall: item(call.tool_call, names),
@@ -219,25 +224,38 @@ function toolFunction(call, answer, names) {
   };
 }
 
+/** The calls of agents that are tools, and wait for an approval themselves. */
+function runsWithin(answer) {
+  return (answer?.functions ?? []).filter((call) => call.agent_run_state);
+}
+
 function toolCheck(result) {
   const { behavior } = result.output;
   const type = BEHAVIORS[behavior.type] ?? behavior.type;
   return { ...result, output: { ...result.output, behavior: { ...behavior, type } } };
 }
 
-function context(found) {
+function context(document) {
+  const found = document.context;
   return {
     ...renamed('context', found),
     context: found.context ?? {},
     usage: usage(found.usage),
     approvals: {},
-    functionApprovals: decisions(found.function_tool_approvals ?? []),
+    functionApprovals: decisions(approvals(document)),
   };
 }
 
-function decisions(approvals) {
+/** What was decided, for the runs of agents that are tools as well: JavaScript has it in one. */
+function approvals(document) {
+  const within = runsWithin(document.last_processed_response);
+  const inner = within.flatMap((call) => approvals(call.agent_run_state));
+  return [...(document.context.function_tool_approvals ?? []), ...inner];
+}
+
+function decisions(approved) {
   const owners = new Map();
-  for (const { agent: owner, tool_key: key, decision } of approvals) {
+  for (const { agent: owner, tool_key: key, decision } of approved) {
     const { name } = agent(owner);
     if (/[.:]/.test(key)) throw rejected(`a decision on ${key}, a tool of a namespace`);
     if (!owners.has(name)) owners.set(name, { agentIdentity: name, approvals: {} });

@@ -3,20 +3,21 @@
 import { readFileSync } from 'node:fs';
 import { PGlite } from '@electric-sql/pglite';
 import { createRunStateStore, javascriptStateFromPython } from '@timestep-ai/timestep';
-import { decide, finished, interrupted, triage } from './scenario.mjs';
+import { boss, decide, finished, interrupted, triage } from './scenario.mjs';
 
 const COMMANDS = {
-  async start({ store, context, decided }) {
-    const state = await interrupted(context);
+  async start({ store, context, decided, nested }) {
+    const agent = nested ? boss : triage;
+    const state = await interrupted(agent, context);
     decide(state, decided);
-    return using(store, async (states) => {
+    return using(store, agent, async (states) => {
       await states.save(state);
       return { runId: states.runId };
     });
   },
 
   async decide({ store, decided }) {
-    return using(store, async (states) => {
+    return using(store, triage, async (states) => {
       const state = await states.load();
       decide(state, decided);
       await states.save(state);
@@ -24,11 +25,12 @@ const COMMANDS = {
     });
   },
 
-  async finish({ store, decided }) {
-    return using(store, async (states) => {
+  async finish({ store, decided, nested }) {
+    const agent = nested ? boss : triage;
+    return using(store, agent, async (states) => {
       const loaded = await states.load();
       decide(loaded, decided);
-      const { state, told } = await finished(loaded);
+      const { state, told } = await finished(agent, loaded);
       await states.save(state);
       return { ...told, runId: states.runId };
     });
@@ -39,7 +41,7 @@ const COMMANDS = {
     const errors = [];
     for (const store of stores) {
       errors.push(
-        await using(store, (states) => states.load()).then(
+        await using(store, triage, (states) => states.load()).then(
           () => null,
           ({ name, reason, message }) => ({ name, reason, message }),
         ),
@@ -49,8 +51,8 @@ const COMMANDS = {
   },
 
   async saveAtOnce({ store, times }) {
-    const state = await interrupted();
-    const one = async () => using(store, (states) => states.save(state));
+    const state = await interrupted(triage);
+    const one = async () => using(store, triage, (states) => states.save(state));
     await Promise.all(Array.from({ length: times }, one));
     return null;
   },
@@ -69,7 +71,7 @@ const COMMANDS = {
   async pglite({ store }) {
     await COMMANDS.start({ store, context: { user: 'ada' }, decided: ['deploy', 'erase'] });
     // Stores of one process share it.
-    await using(store, (one) => using(store, (two) => Promise.all([one.load(), two.load()])));
+    await using(store, triage, (one) => using(store, triage, (two) => Promise.all([one.load(), two.load()])));
     const told = await COMMANDS.finish({ store, decided: [] });
     const database = await PGlite.create({ dataDir: store.pglitePath });
     const { rows } = await database.query(
@@ -80,12 +82,12 @@ const COMMANDS = {
   },
 
   async cleared({ store }) {
-    return using(store, (states) => states.clear());
+    return using(store, triage, (states) => states.clear());
   },
 };
 
-async function using(options, work) {
-  const states = await createRunStateStore(triage, options);
+async function using(options, agent, work) {
+  const states = await createRunStateStore(agent, options);
   try {
     return await work(states);
   } finally {

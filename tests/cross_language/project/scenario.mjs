@@ -15,6 +15,16 @@ const call = (name, callId, given) => ({
   status: 'completed',
 });
 
+const said = (text) => [
+  {
+    type: 'message',
+    id: 'msg_1',
+    role: 'assistant',
+    status: 'completed',
+    content: [{ type: 'output_text', text }],
+  },
+];
+
 const TURNS = [
   [
     {
@@ -30,26 +40,22 @@ const TURNS = [
     call('deploy', 'call_2', '{"size": 1.50, "copies": 2}'),
     call('erase', 'call_3', '{"path": "/é"}'),
   ],
-  [
-    {
-      type: 'message',
-      id: 'msg_1',
-      role: 'assistant',
-      status: 'completed',
-      content: [{ type: 'output_text', text: 'all done' }],
-    },
-  ],
+  said('all done'),
 ];
 
-/** Answers from the conversation alone; `asked` is what it was given each time. */
+/** Answers by how many outputs there are; `asked` is what it was given each time. */
 class Model {
   asked = [];
+
+  constructor(turns) {
+    this.turns = turns;
+  }
 
   async getResponse({ input }) {
     this.asked.push(input);
     const items = typeof input === 'string' ? [] : input;
     const outputs = items.filter(({ type }) => type === 'function_call_result');
-    const turn = outputs.length < 2 ? outputs.length : 2;
+    const turn = Math.min(outputs.length, this.turns.length - 1);
     const usage = new Usage({
       requests: 1,
       inputTokens: 10,
@@ -58,11 +64,11 @@ class Model {
       inputTokensDetails: { cached_tokens: 3 },
       outputTokensDetails: { reasoning_tokens: 2 },
     });
-    return { usage, output: TURNS[turn], responseId: `resp_${turn}` };
+    return { usage, output: this.turns[turn], responseId: `resp_${turn}` };
   }
 }
 
-export const model = new Model();
+const model = new Model(TURNS);
 
 /** A tool that leaves a line in the file of effects. */
 function effect(name, properties, needsApproval, execute) {
@@ -99,20 +105,34 @@ const worker = new Agent({
 
 export const triage = new Agent({ name: 'triage', model, handoffs: [worker] });
 
-export async function interrupted(context = { user: 'ada' }) {
-  return (await run(triage, 'go', { context })).state;
+const miner = new Agent({
+  name: 'miner',
+  model: new Model([[call('dig', 'call_2', '{"depth": 3}')], said('found gold')]),
+  tools: [effect('dig', { depth: { type: 'number' } }, true, () => 'gold')],
+});
+
+/** Asks for an approval within the run of an agent that is its tool. */
+export const boss = new Agent({
+  name: 'boss',
+  model: new Model([[call('mine', 'call_1', '{"input": "gold"}')], said('rich')]),
+  tools: [miner.asTool({ toolName: 'mine', toolDescription: '' })],
+});
+
+export async function interrupted(agent, context = { user: 'ada' }) {
+  return (await run(agent, 'go', { context })).state;
 }
 
 export function decide(state, which = ['deploy', 'erase']) {
   for (const asked of state.getInterruptions()) {
     if (!which.includes(asked.name)) continue;
-    if (asked.name === 'deploy') state.approve(asked);
+    if (asked.name !== 'erase') state.approve(asked);
     else state.reject(asked, { message: 'not that path' });
   }
 }
 
-export async function finished(state) {
-  const result = await run(triage, state);
+export async function finished(agent, state) {
+  const result = await run(agent, state);
+  const { asked } = agent.model;
   return {
     state: result.state,
     told: {
@@ -124,14 +144,14 @@ export async function finished(state) {
         cached_tokens: sum(result.state.usage.inputTokensDetails, 'cached_tokens'),
         reasoning_tokens: sum(result.state.usage.outputTokensDetails, 'reasoning_tokens'),
       },
-      asked: model.asked.length,
+      asked: asked.length,
       outputs: Object.fromEntries(
-        model.asked
+        asked
           .at(-1)
           .filter(({ type }) => type === 'function_call_result')
           .map(({ callId, output }) => [callId, output.text ?? output]),
       ),
-      items: model.asked.at(-1).map(({ type }) => type),
+      items: asked.at(-1).map(({ type }) => type),
     },
   };
 }
