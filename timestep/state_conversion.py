@@ -134,6 +134,11 @@ def _state(document: Document, decided: list[Document]) -> Document:
             f"the runs of agents that are tools, {', '.join(lost)}, belong to no call of the "
             "state: finish the run with @openai/agents"
         )
+    if document["currentTurn"] and document.get("initialInputGuardrailsCompleted") is False:
+        raise ForeignStateError(
+            "the checks of the run's input are not over, and Python would not make them again: "
+            "start a new run"
+        )
     items = [_run_item(found) for found in document["generatedItems"]]
     responses = [_response(found) for found in document["modelResponses"]]
     last = document.get("lastModelResponse")

@@ -197,6 +197,7 @@ def test_states_at_every_step_are_converted(
             "a tool in a namespace",
         ),
         ({"currentStep": {"type": "next_step_handoff"}}, "'next_step_handoff'"),
+        ({"currentTurn": 1, "initialInputGuardrailsCompleted": False}, "checks of the run's input"),
     ],
 )
 def test_what_python_has_no_place_for_is_refused(change: dict[str, Any], said: str) -> None:
