@@ -177,7 +177,13 @@ def test_states_at_every_step_are_converted(
 ) -> None:
     over = {**document, "current_step": None}
     again = {**document, "current_step": {"type": "next_step_run_again"}}
-    new = {**over, "model_responses": [], "last_model_response": None, "generated_items": []}
+    new = {
+        **over,
+        "current_turn": 0,
+        "model_responses": [],
+        "last_model_response": None,
+        "generated_items": [],
+    }
     there = javascript.run("convert", documents=[over, again, new])
     steps = [found["currentStep"]["type"] for found in there]
     assert steps == ["next_step_final_output", "next_step_run_again", "next_step_run_again"]
