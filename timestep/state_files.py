@@ -7,7 +7,6 @@ import datetime
 import functools
 import json
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,16 +151,18 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, text: str) -> None:
-    # Made for its owner alone, in the same directory: only there a rename is atomic.
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # In the same directory, where a rename is atomic. Who was killed may have left one behind.
+    new = path.parent / f".{path.name}.new"
+    new.unlink(missing_ok=True)
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(new, path)
     except BaseException:
-        os.unlink(name)
+        new.unlink()
         raise
     _sync(path.parent)
 

@@ -104,6 +104,11 @@ def test_a_write_that_is_cut_short_leaves_the_old_state(
     assert json.loads(written[0])["state"]["context"]["context"] == {"n": 2}
     assert path.read_text() == before
     assert sorted(found.name for found in path.parent.iterdir()) == kept
+    # A process that is killed there leaves its file behind, until the next one saves.
+    (path.parent / ".state.json.new").write_text("half")
+    save(path, deleter(), context={"n": 3})
+    assert json.loads(path.read_text())["state"]["context"]["context"] == {"n": 3}
+    assert sorted(found.name for found in path.parent.iterdir()) == kept
 
 
 def test_what_is_replaced_is_on_the_disk_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
