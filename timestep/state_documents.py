@@ -27,6 +27,7 @@ from timestep.errors import (
     StateError,
     StateTooNewError,
 )
+from timestep.state_conversion import python_state_from_javascript
 from timestep.states import SDK_VERSION, context_document, context_of, is_context_document
 from timestep.values import dumps, has_text
 
@@ -177,11 +178,10 @@ def _python_document(stored: Stored) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CorruptStateError(f"{stored.where} is no object of JSON")
     if stored.sdk == "javascript":
-        # The one place where the format of @openai/agents is converted.
-        raise ForeignStateError(
-            f"{stored.where} was saved by @openai/agents {stored.sdk_version}, whose format this "
-            "version of Timestep cannot convert"
-        )
+        try:
+            return python_state_from_javascript(document)
+        except StateError as error:
+            raise type(error)(f"{stored.where}: {error.message}") from error
     if stored.sdk != "python":
         raise ForeignStateError(
             f"{stored.where} is in the format of {stored.sdk!r}: 'python' and 'javascript' are "

@@ -1,0 +1,34 @@
+/** A state as JSONB holds it: whole, or what changed since the checkpoint before. */
+
+/** The document, or what stands for it where JSONB cannot hold it; see `timestep/values.py`. */
+export function storable(document) {
+  const text = JSON.stringify(document);
+  return /\\u0000|\\ud[89a-f]/.test(text) ? JSON.stringify({ $text: text }) : text;
+}
+
+function restored(stored) {
+  const isText =
+    stored !== null &&
+    typeof stored === 'object' &&
+    typeof stored.$text === 'string' &&
+    Object.keys(stored).length === 1;
+  return isText ? JSON.parse(stored.$text) : stored;
+}
+
+/**
+ * The whole state that rows of `run_states` stand for.
+ * @param {object[]} rows A row, and those that it is a change of, one after the other.
+ */
+export function folded(rows) {
+  const documents = rows.map((row) => restored(row.state_data));
+  return documents.reduceRight((state, change) => patched(state, change));
+}
+
+/** The document that a change makes of another; see `timestep/deltas.py`. */
+function patched(old, { set = {}, unset = [], extend = {}, change = {} }) {
+  const changed = { ...old, ...set };
+  for (const key of unset) delete changed[key];
+  for (const [key, tail] of Object.entries(extend)) changed[key] = [...old[key], ...tail];
+  for (const [key, inner] of Object.entries(change)) changed[key] = patched(old[key], inner);
+  return changed;
+}

@@ -1,0 +1,3 @@
+export { javascriptStateFromPython } from './conversion.js';
+export { ConfigurationError, StateError } from './errors.js';
+export { createRunStateStore, DatabaseRunStateStore } from './store.js';
