@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import interruptions, ownership
+from timestep import interruptions, ownership, takeovers
 from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
@@ -294,6 +294,8 @@ async def resume_workflow(
     always: bool = False,
     message: str | None = None,
     by: str | None = None,
+    from_checkpoint: bool = False,
+    repeat_steps: bool = False,
 ) -> ResumeResult:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on.
 
@@ -309,12 +311,26 @@ async def resume_workflow(
         always: Decide later calls of the same tool in the same run likewise.
         message: What the model is told of a rejection.
         by: Who decided.
+        from_checkpoint: Decide nothing; go on with the workflow in this version of the
+            application, from its newest checkpoint. Recorded model and tool calls are not
+            repeated.
+        repeat_steps: With `from_checkpoint`: execute the workflow's own steps again, where this
+            version has other ones than the record.
 
     Raises:
         UnknownRunError: No run of that workflow is recorded.
+        TakeoverError: `from_checkpoint`, and the workflow is being executed by a live host, has
+            ended, or left no usable checkpoint. Nothing was changed.
+        ConfigurationError: `from_checkpoint` together with decisions.
         UnknownInterruptionError: An id is not one of the workflow's.
         AlreadyResolvedError: One of them was decided differently.
     """
+    if from_checkpoint:
+        if approve or reject or supply:
+            raise ConfigurationError("from_checkpoint decides nothing: decide in another call")
+        await takeovers.take_over(workflow_id, repeat_steps=repeat_steps)
+        waiting = await list_interruptions(workflow_id=workflow_id)
+        return ResumeResult(workflow_id, [], [asked.id for asked in waiting])
     schema = ownership.system_schema_or_default()
 
     def decide() -> ResumeResult:

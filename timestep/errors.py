@@ -18,6 +18,8 @@
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
+    ├── UnknownCheckpointError      a run was not checkpointed there
+    ├── TakeoverError               a workflow cannot go on from its checkpoint
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
     ├── StepError                   how DBOS shows a step that failed
@@ -108,6 +110,14 @@ class RunTimeoutError(TimestepError, TimeoutError):
 
 class UnknownRunError(TimestepError):
     """There is no such run."""
+
+
+class UnknownCheckpointError(TimestepError):
+    """The run has no such checkpoint."""
+
+
+class TakeoverError(TimestepError):
+    """The workflow cannot go on from its newest checkpoint."""
 
 
 class UnknownInterruptionError(TimestepError):

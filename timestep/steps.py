@@ -239,6 +239,8 @@ async def _execute(step: Step[T]) -> T:
         else:
             await step.run.hold_if_decided(step.name)
         refusal = replays.refused(step.run.owner.workflow_id, step.name, step.run.id)
+        if step.run.is_of_the_past:
+            refusal = step.run.refusal(repr(step.name))
         if refusal is not None:
             raise Refused(refusal)
     # What paused does nothing anew until it has paused again.

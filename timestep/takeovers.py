@@ -1,0 +1,148 @@
+"""Workflows that other code began, and this code goes on with from their newest checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dbos import DBOS
+
+from timestep import ownership, system
+from timestep.database import translated
+from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
+from timestep.recorder import recorder
+from timestep.states import folded
+from timestep.store import continuations as store
+from timestep.store import hosts
+from timestep.values import storable
+
+_QUEUE = "_dbos_internal_queue"
+_REFERENCE = {"run_id", "table", "id"}
+_WAITS = ("DBOS.recv", "DBOS.sleep")
+
+
+async def take_over(workflow_id: str, *, repeat_steps: bool = False) -> None:
+    """Let this version of the application go on with a workflow from its newest checkpoint.
+
+    The workflow keeps its id, and its runs theirs. A run that has not ended begins again where
+    its newest checkpoint was made; model and tool calls that are recorded are not repeated. The
+    workflow's own steps are taken from DBOS's record where they have the same numbers.
+
+    Args:
+        workflow_id: The workflow.
+        repeat_steps: Execute the workflow's own steps again, where the code has other ones.
+
+    Raises:
+        UnknownRunError: DBOS knows no such workflow.
+        TakeoverError: A live host executes it, it has ended, or it left no usable checkpoint;
+            nothing was changed.
+        DatabaseError: The database refused, or is away.
+    """
+    await asyncio.to_thread(_take_over, workflow_id, repeat_steps)
+
+
+def _take_over(workflow_id: str, repeat_steps: bool) -> None:
+    found = recorder()
+    schema = ownership.system_schema_or_default()
+    with translated(found.url), found.transactions.begin() as connection:
+        workflow = store.lock_workflow(connection, schema, workflow_id)
+        if workflow is None:
+            raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
+        # The lock holds off DBOS's own records of steps until this is done.
+        steps = system.client().list_workflow_steps(workflow_id)
+        runs = store.placed(store.top_runs(connection, workflow_id), ownership.BLOCK)
+        open_runs = {
+            place: row
+            for place, row in runs.items()
+            if row["workflow_id"] == workflow_id and _is_open(row)
+        }
+        _check(connection, workflow_id, workflow, bool(open_runs))
+        earlier = {
+            (row["lane"], row["ordinal"]): row for row in store.of_workflow(connection, workflow_id)
+        }
+        store.remove(connection, workflow_id)
+        for place, row in runs.items():
+            known = earlier.get(place, {})
+            if place in open_runs:
+                going_on = _going_on(connection, row, known)
+                store.reopen_run(connection, row["id"])
+            else:
+                going_on = {"kind": "ended"}
+            ids = {"workflow_id": workflow_id, "run_id": row["id"], "source_run_id": row["id"]}
+            store.add(connection, [{**ids, "lane": place[0], "ordinal": place[1], **going_on}])
+        # A fork that has not begun its run yet begins as it was to.
+        waiting = [row for place, row in earlier.items() if place not in runs]
+        store.add(connection, waiting)
+        first = min((row["workflow_step"] for row in open_runs.values()), default=0)
+        numbers = [step["function_id"] for step in steps if repeat_steps or _is_of_run(step, first)]
+        store.forget_steps(connection, schema, workflow_id, numbers)
+        version = DBOS.application_version if system.is_launched() else None
+        values = {"workflow_id": workflow_id, "queue": _QUEUE, "version": version}
+        store.enqueue(connection, schema, values)
+
+
+def _is_open(run: store.Row) -> bool:
+    """Whether a run has not come to an end of its own."""
+    if run["completed_at"] is None or run["error_type"] == ReplayError.__name__:
+        return True
+    return bool(run["status"] == "cancelled" and run["cancel_reason"] != "code")
+
+
+def _check(connection: Any, workflow_id: str, workflow: store.Row, has_open_runs: bool) -> None:
+    """Refuse what goes on somewhere, and what has ended."""
+    status = workflow["status"]
+    if status == "SUCCESS" or (status in ("ERROR", "CANCELLED") and not has_open_runs):
+        raise TakeoverError(
+            f"workflow {workflow_id!r} has ended ({status}), and none of its runs is unfinished: "
+            "fork one of them instead (timestep fork)"
+        )
+    if status != "PENDING":
+        return
+    if hosts.is_live(
+        connection,
+        workflow["application_name"] or system.application_name(),
+        workflow["executor_id"],
+        workflow["application_version"],
+    ):
+        raise TakeoverError(
+            f"workflow {workflow_id!r} is being executed by a live host (executor "
+            f"{workflow['executor_id']!r}, version {workflow['application_version']!r}): stop that "
+            "host first, or cancel the workflow"
+        )
+
+
+def _going_on(connection: Any, run: store.Row, known: store.Row) -> store.Row:
+    """What a run that has not ended goes on with."""
+    checkpoints = store.checkpoints(connection, run["id"])
+    if not checkpoints:
+        # No answer of a model is recorded: it begins as it was to.
+        kept = {name: value for name, value in known.items() if name != "created_at"}
+        return kept or {"kind": "taken_over"}
+    newest = checkpoints[-1]
+    state = folded({row["id"]: row for row in checkpoints}, newest["id"])
+    begins = state["current_turn"] == 0
+    if newest["progress"] is None and not begins:
+        raise TakeoverError(
+            f"the newest checkpoint of run {run['id']}, before turn {newest['turn']}, was made by "
+            "an older version of Timestep and cannot be gone on from: fork the run instead"
+        )
+    return {
+        "kind": "taken_over",
+        "turn": newest["turn"],
+        "state": None if begins else storable(state),
+        "progress": newest["progress"],
+        "changes": known.get("changes"),
+    }
+
+
+def _is_of_run(step: Any, first: int) -> bool:
+    """Whether a recorded step of DBOS is one of a run, whose own record tells its outcome."""
+    output, error, name = step["output"], step["error"], step["function_name"]
+    if isinstance(output, dict) and set(output) == _REFERENCE:
+        return True
+    if error is not None and (
+        isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
+    ):
+        return True
+    waits = name.startswith("approval: ") or name in _WAITS
+    return waits and bool(step["function_id"] > first)
