@@ -100,6 +100,8 @@ def _edit(given: Input | None, append: Input | None) -> dict[str, Any] | None:
 def _changes(agent: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if agent is None:
         return None
+    if not isinstance(agent, Mapping):
+        raise InvalidInputError(f"an agent's changes are an object, not {agent!r}")
     for name, value in agent.items():
         if name not in _CHANGES:
             raise InvalidInputError(

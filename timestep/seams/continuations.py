@@ -131,8 +131,12 @@ def model_settings(document: dict[str, Any]) -> Any:
     """The SDK's settings of a model from JSON.
 
     Raises:
-        ValidationError: They do not fit.
+        ValidationError: A value does not fit.
+        TypeError: There is no such setting.
     """
+    for name in document:
+        if name not in ModelSettings.__dataclass_fields__:
+            raise TypeError(f"there is no setting {name!r}")
     return TypeAdapter(ModelSettings).validate_python(document)
 
 
