@@ -127,7 +127,8 @@ def test_a_fork_is_told_and_links_to_the_old_run(app: App) -> None:
     run = asyncio.run(timestep.get_run(new))
     assert (run.forked_from_run_id, run.forked_at_turn) == (str(old["id"]), 3)
     status = DBOS.get_workflow_status(new)
-    assert status is not None and status.forked_from == "old"
+    assert status is not None
+    assert status.forked_from == "old"
 
 
 @pytest.mark.parametrize(
