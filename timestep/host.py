@@ -245,7 +245,8 @@ def _greet(launched: Launched, listener: socket.socket) -> None:
     if launched.stranded:
         lines.append(
             f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
-            "start those with DBOS__APPVERSION set to theirs"
+            "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
+            "               timestep resume WORKFLOW_ID --from-checkpoint"
         )
     if not os.environ.get("OPENAI_API_KEY"):
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
