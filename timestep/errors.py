@@ -129,7 +129,12 @@ class AlreadyResolvedError(TimestepError):
 
 
 class StepError(TimestepError):
-    """A step failed. What it raised is in the run's rows, and reaches the caller as it was."""
+    """A step failed. What it raised is in the run's rows, and reaches the caller as it was.
+
+    `reference` says in which row: `run_id`, `table` and `id`.
+    """
+
+    reference: dict[str, str] | None = None
 
 
 class ReplayError(TimestepError):

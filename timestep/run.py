@@ -120,6 +120,8 @@ class Run:
         self.states = States(self.id)
         self.checkpoint: Checkpoint | None = None
         """A state to be written with the next answer."""
+        self.sources: dict[str, Journal] = {}
+        """What is recorded of other runs whose steps DBOS copied to this one."""
         self.models: dict[int, Any] = {}
         self.ledger: Any = None
         self.context = ContextChanges()

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
-from agents import Agent, ModelSettings, RunConfig, RunContextWrapper, function_tool
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    ModelSettings,
+    RunConfig,
+    RunContextWrapper,
+    UserError,
+    function_tool,
+    input_guardrail,
+)
 from agents.testing import assistant_message, function_call
-from dbos import DBOS
+from dbos import DBOS, SetWorkflowID
 
 import timestep
 from tests.answering import AnsweringModel, outputs
@@ -44,6 +54,17 @@ async def look(name: str) -> str:
 async def note(context: RunContextWrapper[Any], name: str) -> str:
     context.context["notes"].append(name)
     return f"saw {name}"
+
+
+@function_tool(failure_error_function=None)
+async def fail() -> str:
+    made.append("fail")
+    raise ValueError("it failed")
+
+
+@input_guardrail
+async def polite(ctx: Any, agent: Any, given: Any) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
 
 
 @DBOS.step()
@@ -233,6 +254,56 @@ def test_a_forks_context_is_as_the_calls_of_earlier_turns_left_it(app: App) -> N
     new = fork("old", turn=3)
     assert outcome(new) == "1,2,3"
     assert app.replay(new) == "1,2,3"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_dbos_own_fork_takes_copied_steps_from_the_old_run(app: App, stream: bool) -> None:
+    agent, model = looker(input_guardrails=[polite])
+
+    async def body() -> str:
+        number = await count()
+        with contextlib.suppress(UserError):
+            await timestep.run_agent(failing, "fail", stream=stream)
+        said = (await timestep.run_agent(agent, "go", stream=stream)).final_output
+        return f"{number} {said}"
+
+    failing = Agent(
+        name="Failing",
+        model=AnsweringModel(lambda items: [function_call("fail", {}, call_id="f")]),
+        tools=[fail],
+    )
+    said = app.run(body, "old")
+    before = app.everything()
+    with psycopg.connect(app.url) as connection:
+        steps = connection.execute(
+            "SELECT function_id, function_name FROM dbos.operation_outputs ORDER BY 1"
+        ).fetchall()
+    assert [name.split(":")[0] for _, name in steps][1:] == [
+        *["turn 1", "tool"],
+        *["input guardrail", "turn 1", "tool", "turn 2", "tool", "turn 3"],
+    ]
+    for start in [1, *(number + 1 for number, _ in steps)]:
+        counted.clear()
+        made.clear()
+        model.asked = 0
+        with SetWorkflowID(f"new-{start}"):
+            new = DBOS.fork_workflow("old", start).get_workflow_id()
+        assert outcome(new) == said
+        left = [name for number, name in steps if number >= start]
+        assert model.asked == len([name for name in left if name.endswith(": Looker")])
+        assert len(made) == len([name for name in left if name.startswith("tool:")])
+        assert len(counted) == (1 if start == 1 else 0)
+        assert app.replay(new) == said
+    assert old_rows(app, before) == {}
+    # Each fork has the whole story, and counts what it used itself.
+    for run in app.rows("runs"):
+        if run["workflow_id"] == "old" or run["status"] != "completed":
+            continue
+        items = [row for row in app.rows("run_items") if row["run_id"] == run["id"]]
+        assert len(items) == 5
+    assert sum(row["requests"] for row in app.rows("usage_metrics")) == sum(
+        row["requests"] for row in app.rows("request_usage_entries")
+    )
 
 
 def test_a_fork_that_cannot_be_changes_nothing(app: App) -> None:

@@ -14,10 +14,10 @@ from tests.waiting import until
 
 __all__ = ["host", "own_host"]
 
-_OLD = '''    result = await timestep.run_agent(worker, folder)
+_OLD = """    result = await timestep.run_agent(worker, folder)
     return str(result.final_output)
-'''
-_NEW = '''    await tell(folder)
+"""
+_NEW = """    await tell(folder)
     result = await timestep.run_agent(worker, folder)
     return f"in other code: {result.final_output}"
 
@@ -26,7 +26,7 @@ _NEW = '''    await tell(folder)
 async def tell(folder: str) -> None:
     with Path(folder, "told").open("a") as file:
         file.write("told\\\\n")
-'''
+"""
 
 
 def command(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
