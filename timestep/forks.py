@@ -24,6 +24,7 @@ from timestep.errors import (
 )
 from timestep.queries import workflow_status
 from timestep.recorder import recorder
+from timestep.rows import derived
 from timestep.seams.continuations import model_settings
 from timestep.states import folded
 from timestep.store import continuations as store
@@ -209,7 +210,7 @@ def _continuations(
         "lane": place[0],
         "ordinal": place[1],
         "kind": "forked",
-        "run_id": uuid.uuid4(),
+        "run_id": derived(source["id"], f"fork:{new_id}"),
         "source_run_id": source["id"],
         "turn": turn,
         "state": None if begins else storable(state),
