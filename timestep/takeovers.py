@@ -77,8 +77,9 @@ def _take_over(workflow_id: str, repeat_steps: bool) -> None:
         numbers = [step["function_id"] for step in steps if repeat_steps or _is_of_run(step, first)]
         store.forget_steps(connection, schema, workflow_id, numbers)
         version = DBOS.application_version if system.is_launched() else None
-        values = {"workflow_id": workflow_id, "queue": _QUEUE, "version": version}
-        store.enqueue(connection, schema, values)
+        for id_ in (workflow_id, *store.inside(connection, schema, workflow_id)):
+            values = {"workflow_id": id_, "queue": _QUEUE, "version": version}
+            store.enqueue(connection, schema, values)
 
 
 def _is_open(run: store.Row) -> bool:
@@ -98,16 +99,16 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, has_open_runs
         )
     if status != "PENDING":
         return
-    if hosts.is_live(
-        connection,
-        workflow["application_name"] or system.application_name(),
-        workflow["executor_id"],
-        workflow["application_version"],
-    ):
+    executor, version = workflow["executor_id"], workflow["application_version"]
+    application = workflow["application_name"] or system.application_name()
+    is_here = system.is_launched() and (executor, version) == (
+        DBOS.executor_id,
+        DBOS.application_version,
+    )
+    if is_here or hosts.is_live(connection, application, executor, version):
         raise TakeoverError(
             f"workflow {workflow_id!r} is being executed by a live host (executor "
-            f"{workflow['executor_id']!r}, version {workflow['application_version']!r}): stop that "
-            "host first, or cancel the workflow"
+            f"{executor!r}, version {version!r}): stop that host first, or cancel the workflow"
         )
 
 

@@ -51,6 +51,7 @@ def perform(request: dict[str, Any]) -> None:
 
 
 async def _run(request: dict[str, Any]) -> Any:
+    handle: Any
     known = await DBOS.get_workflow_status_async(request["id"])
     if known is None and request["fork"] is not None:
         workflow_id, turn = request["fork"]

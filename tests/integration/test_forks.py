@@ -306,6 +306,41 @@ def test_dbos_own_fork_takes_copied_steps_from_the_old_run(app: App, stream: boo
     )
 
 
+def test_a_fork_adds_to_the_session_what_it_says_itself(app: App) -> None:
+    agent, _ = looker()
+
+    async def body() -> str:
+        session = timestep.DatabaseSession("s")
+        await timestep.run_agent(agent, "first", session=session)
+        said = (await timestep.run_agent(talker, "second", session=session)).final_output
+        return f"{said} of {len(await session.get_items())}"
+
+    talker = Agent(
+        name="Talker",
+        model=AnsweringModel(
+            lambda items: [
+                assistant_message(f"{len(items)} seen")
+                if any(i.get("call_id") == "t" for i in items)
+                else function_call("look", {"name": "x"}, call_id="t")
+            ]
+        ),
+        tools=[look],
+    )
+    assert app.run(body, "old") == "9 seen of 10"
+    before = app.everything()
+    new = fork("old", turn=2)
+    assert outcome(new) == "9 seen of 11"
+    gone = old_rows(app, before)
+    assert gone.keys() <= {"sessions"}, gone
+    (added,) = [
+        row
+        for row in app.rows("session_items", "position")
+        if str(row["id"]) not in str(before["session_items"])
+    ]
+    assert added["role"] == "assistant"
+    assert app.replay(new) == "9 seen of 11"
+
+
 def test_a_fork_that_cannot_be_changes_nothing(app: App) -> None:
     agent, _ = looker()
     nesting = Agent(

@@ -327,14 +327,48 @@ def test_a_replay_that_disagreed_goes_on(app: App) -> None:
     assert outcome("w") == "saw a saw b"
 
 
+@timestep.tool_options(as_workflow=True)
+@function_tool
+async def apart(name: str) -> str:
+    said = await first_step()
+    made.append(name)
+    while name in held:  # noqa: ASYNC110  # another thread lets it go
+        await asyncio.sleep(0.01)
+    return f"{said} {name}"
+
+
+def test_a_call_that_is_a_workflow_goes_on_in_other_code(app: App) -> None:
+    leave(app, "w", body_of(looker("a", tool="apart", tools=[apart])[0]), at="a")
+    with psycopg.connect(app.url) as connection:
+        connection.execute(
+            "UPDATE dbos.workflow_status SET owner_xid = 'gone', executor_id = 'gone', "
+            "application_version = '0'"
+        )
+    new, model = looker("a", tool="apart", tools=[added, apart])
+    BODIES["w"] = body_of(new)
+    take_over("w")
+    assert outcome("w") == "first a"
+    assert (stepped, model.asked) == (["first"], 1)
+    assert app.replay("w") == "first a"
+
+
 def test_what_cannot_be_taken_over_is_left_alone(app: App) -> None:
     app.run(body_of(looker("a")[0]), "ended")
     leave(app, "w", body_of(looker("a", "b")[0]), at="b")
-    before = app.everything()
     with pytest.raises(UnknownRunError, match="'none'"):
         take_over("none")
     with pytest.raises(TakeoverError, match="has ended"):
         take_over("ended")
+    held.append("x")
+    BODIES["live"] = body_of(looker("x")[0])
+    with SetWorkflowID("live"):
+        app.started("live")
+    app.until(lambda: "x" in made)
+    with pytest.raises(TakeoverError, match="live host"):
+        take_over("live")
+    held.clear()
+    assert outcome("live") == "saw x"
+    before = app.everything()
     with recorder().engine.connect() as connection_of_host:
         hosts.tell_version(connection_of_host, "timestep-tests", "gone", "0")
         with pytest.raises(TakeoverError, match="live host"):

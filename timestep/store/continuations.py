@@ -68,6 +68,17 @@ _ENQUEUE = """
         updated_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint
     WHERE workflow_uuid = %(workflow_id)s"""
 
+# A call that is a workflow is one without a parent; its id is made of its caller's and its own.
+_INSIDE = """
+    WITH RECURSIVE inside AS (
+        SELECT w.workflow_uuid, w.status FROM "{schema}".workflow_status w
+        WHERE w.parent_workflow_id = %(workflow_id)s OR w.workflow_uuid IN (
+            SELECT %(workflow_id)s || '-' || t.id FROM public.tool_calls t
+            JOIN public.runs ON runs.id = t.run_id WHERE runs.workflow_id = %(workflow_id)s)
+        UNION SELECT w.workflow_uuid, w.status FROM "{schema}".workflow_status w
+        JOIN inside ON w.parent_workflow_id = inside.workflow_uuid)
+    SELECT workflow_uuid FROM inside WHERE status = 'PENDING'"""
+
 _FORGET_OUTCOME = """
     DELETE FROM "{schema}".workflow_output WHERE workflow_uuid = %(workflow_id)s"""
 
@@ -164,6 +175,12 @@ def forget_steps(
         _FORGET_STEPS.replace("{schema}", schema),
         {"workflow_id": workflow_id, "numbers": numbers},
     )
+
+
+def inside(connection: sa.Connection, schema: str, workflow_id: str) -> list[str]:
+    """The workflows inside one, at any depth, that an executor had and has not ended."""
+    values = {"workflow_id": workflow_id}
+    return list(connection.exec_driver_sql(_INSIDE.replace("{schema}", schema), values).scalars())
 
 
 def enqueue(connection: sa.Connection, schema: str, values: Row) -> None:
