@@ -56,7 +56,7 @@ def _take_over(workflow_id: str, repeat_steps: bool) -> None:
             for place, row in runs.items()
             if row["workflow_id"] == workflow_id and _is_open(row)
         }
-        _check(connection, workflow_id, workflow, bool(open_runs))
+        _check(connection, workflow_id, workflow, bool(open_runs) or _disagreed(workflow_id))
         earlier = {
             (row["lane"], row["ordinal"]): row for row in store.of_workflow(connection, workflow_id)
         }
@@ -89,10 +89,18 @@ def _is_open(run: store.Row) -> bool:
     return bool(run["status"] == "cancelled" and run["cancel_reason"] != "code")
 
 
-def _check(connection: Any, workflow_id: str, workflow: store.Row, has_open_runs: bool) -> None:
+def _disagreed(workflow_id: str) -> bool:
+    """Whether a workflow failed because its code took other steps than its record."""
+    (found,) = system.client().list_workflows(workflow_ids=[workflow_id])
+    kinds = (*ownership.CONTROL_ERRORS, ReplayError)
+    error: Any = found.error
+    return isinstance(error, kinds) or getattr(error, "name", None) in {k.__name__ for k in kinds}
+
+
+def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool) -> None:
     """Refuse what goes on somewhere, and what has ended."""
     status = workflow["status"]
-    if status == "SUCCESS" or (status in ("ERROR", "CANCELLED") and not has_open_runs):
+    if status == "SUCCESS" or (status in ("ERROR", "CANCELLED") and not is_open):
         raise TakeoverError(
             f"workflow {workflow_id!r} has ended ({status}), and none of its runs is unfinished: "
             "fork one of them instead (timestep fork)"

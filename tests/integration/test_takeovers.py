@@ -18,6 +18,7 @@ from agents import (
 )
 from agents.testing import assistant_message, function_call
 from dbos import DBOS, SetWorkflowID
+from dbos._error import DBOSUnexpectedStepError
 
 import timestep
 from tests.answering import AnsweringModel, outputs
@@ -250,6 +251,33 @@ def test_a_body_whose_own_steps_are_others_is_told_of_and_repeats_them_on_demand
     take_over("w", repeat_steps=True)
     assert outcome("w") == "second+first saw a saw b"
     assert (stepped, made) == (["first", "second", "first"], ["a", "b", "b"])
+
+
+def test_a_body_that_left_no_unfinished_run_goes_on_with_other_steps(app: App) -> None:
+    ended = looker("x")
+
+    async def old() -> str:
+        await first_step()
+        said = (await timestep.run_agent(ended[0], "go")).final_output
+        return f"{said} {await second_step()}"
+
+    async def new() -> str:
+        said = await second_step()
+        return f"{said} {(await timestep.run_agent(ended[0], 'go')).final_output}"
+
+    app.run(old, "w")
+    with psycopg.connect(app.url) as connection:
+        connection.execute("UPDATE dbos.workflow_status SET status = 'PENDING'")
+        connection.execute("DELETE FROM dbos.operation_outputs WHERE function_name ~ 'second'")
+    BODIES["w"] = new
+    strand(app, "w")
+    take_over("w")
+    with pytest.raises(DBOSUnexpectedStepError):
+        outcome("w")
+    take_over("w", repeat_steps=True)
+    assert outcome("w") == "second saw x"
+    assert (made, ended[1].asked, len(app.rows("runs"))) == (["x"], 2, 1)
+    assert stepped == ["first", "second", "second"]
 
 
 def test_runs_that_had_ended_are_not_run_again(app: App) -> None:
