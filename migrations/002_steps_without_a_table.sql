@@ -107,6 +107,7 @@ CREATE TABLE IF NOT EXISTS timestep.continuations (
     kind text NOT NULL,
     run_id uuid NOT NULL,
     source_run_id uuid NOT NULL,
+    workflow_step integer,
     turn integer,
     state jsonb,
     progress jsonb,

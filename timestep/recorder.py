@@ -21,6 +21,7 @@ from timestep.database import database_url, engine_for, shown, translated
 from timestep.definitions import Definitions
 from timestep.errors import DatabaseError, NotDurableError
 from timestep.ownership import Owner
+from timestep.store import continuations as continuations_store
 from timestep.store import definitions as definitions_store
 from timestep.store import record
 from timestep.store import runs as runs_store
@@ -113,7 +114,10 @@ class Recorder:
         self, owner: Owner, definitions: Definitions, values: dict[str, Any], row: dict[str, Any]
     ) -> Journal:
         """Begin as the run that stands in the place of the caller's."""
-        run_id = uuid.UUID(row["run_id"])
+        run_id, number = uuid.UUID(row["run_id"]), values["workflow_step"]
+        if row["workflow_step"] != number:
+            with self.transactions.begin() as connection:
+                continuations_store.stand_at(connection, row, number)
         if row["kind"] == "ended":
             with self.engine.connect() as connection:
                 found = runs_store.journal(connection, run_id)

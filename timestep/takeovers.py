@@ -68,8 +68,15 @@ def _take_over(workflow_id: str, repeat_steps: bool) -> None:
                 store.reopen_run(connection, row["id"])
             else:
                 going_on = {"kind": "ended"}
-            ids = {"workflow_id": workflow_id, "run_id": row["id"], "source_run_id": row["id"]}
-            store.add(connection, [{**ids, "lane": place[0], "ordinal": place[1], **going_on}])
+            stands = {
+                "workflow_id": workflow_id,
+                "lane": place[0],
+                "ordinal": place[1],
+                "run_id": row["id"],
+                "source_run_id": row["id"],
+                "workflow_step": row["workflow_step"],
+            }
+            store.add(connection, [{**stands, **going_on}])
         # A fork that has not begun its run yet begins as it was to.
         waiting = [row for place, row in earlier.items() if place not in runs]
         store.add(connection, waiting)

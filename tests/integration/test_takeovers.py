@@ -239,6 +239,9 @@ def test_a_body_with_a_further_step_before_the_run_goes_on_with_that_run(app: Ap
     assert (stepped, made) == (["first", "second"], ["a", "b", "b"])
     assert len(app.rows("runs")) == 1
     assert app.replay("w") == "first+second saw a saw b"
+    # A fork has the steps that are before the run in this code.
+    assert outcome(asyncio.run(timestep.fork_run("w", turn=3))) == "first+second saw a saw b"
+    assert stepped == ["first", "second"]
 
 
 def test_a_body_whose_own_steps_are_others_is_told_of_and_repeats_them_on_demand(app: App) -> None:

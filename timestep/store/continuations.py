@@ -15,14 +15,15 @@ Place = tuple[int, int]
 """Which of a workflow's runs: its task, and how many runs that task began before."""
 
 _RUNS = """
-    SELECT runs.id, runs.workflow_id, runs.workflow_step, runs.parent_run_id, runs.status,
+    SELECT runs.id, runs.workflow_id, runs.parent_run_id,
+        coalesce(c.workflow_step, runs.workflow_step) AS workflow_step, runs.status,
         runs.input, runs.error_type, runs.cancel_reason, runs.completed_at, c.lane, c.ordinal
     FROM public.runs
     LEFT JOIN timestep.continuations c ON c.workflow_id = %(workflow_id)s AND c.run_id = runs.id
     WHERE (runs.workflow_id = %(workflow_id)s OR c.run_id IS NOT NULL)
         AND runs.parent_run_id IS NULL AND runs.workflow_step IS NOT NULL
         AND runs.deleted_at IS NULL
-    ORDER BY runs.workflow_step, runs.started_at"""
+    ORDER BY workflow_step, runs.started_at"""
 
 _CHECKPOINTS = """
     SELECT id, turn, encoding, previous_id, state_data, progress, created_at
@@ -36,12 +37,16 @@ _CONTEXT_CHANGES = """
 
 _ADD = """
     INSERT INTO timestep.continuations (
-        workflow_id, lane, ordinal, kind, run_id, source_run_id, turn, state, progress,
-        context_changes, input, changes)
+        workflow_id, lane, ordinal, kind, run_id, source_run_id, workflow_step, turn,
+        state, progress, context_changes, input, changes)
     VALUES (%(workflow_id)s, %(lane)s, %(ordinal)s, %(kind)s, %(run_id)s, %(source_run_id)s,
-        %(turn)s::int, %(state)s::jsonb, %(progress)s::jsonb, %(context_changes)s::jsonb,
-        %(input)s::jsonb, %(changes)s::jsonb)
+        %(workflow_step)s::int, %(turn)s::int, %(state)s::jsonb, %(progress)s::jsonb,
+        %(context_changes)s::jsonb, %(input)s::jsonb, %(changes)s::jsonb)
     ON CONFLICT DO NOTHING"""
+
+_STAND_AT = """
+    UPDATE timestep.continuations SET workflow_step = %(workflow_step)s
+    WHERE workflow_id = %(workflow_id)s AND lane = %(lane)s AND ordinal = %(ordinal)s"""
 
 _JSON = ("state", "progress", "context_changes", "input", "changes")
 
@@ -119,7 +124,7 @@ def add(connection: sa.Connection, rows: Iterable[Row]) -> bool:
 
 
 def _values(row: Row) -> Row:
-    empty = dict.fromkeys(("turn", *_JSON))
+    empty = dict.fromkeys(("workflow_step", "turn", *_JSON))
     return {
         **empty,
         **{
@@ -127,6 +132,11 @@ def _values(row: Row) -> Row:
             for name, value in row.items()
         },
     }
+
+
+def stand_at(connection: sa.Connection, row: Row, workflow_step: int) -> None:
+    """Note at which step of its workflow's code a run stands."""
+    connection.exec_driver_sql(_STAND_AT, {**row, "workflow_step": workflow_step})
 
 
 def remove(connection: sa.Connection, workflow_id: str) -> None:

@@ -56,6 +56,8 @@ continuations = Table(
     words("kind", nullable=False),
     _id("run_id"),
     _id("source_run_id"),
+    # The step of this workflow at which it stands, once it was come to.
+    Column("workflow_step", Integer),
     # The turn that begins, counted from 1.
     Column("turn", Integer),
     # The whole state before it; null: the run begins from its input.
