@@ -83,4 +83,44 @@ ALTER TABLE runs ADD CONSTRAINT runs_cancel_reason_check CHECK (
     cancel_reason IN ('cancelled', 'timeout', 'code', 'abandoned') AND status = 'cancelled'
     OR cancel_reason IS NULL AND status <> 'cancelled');
 
+-- How far a run's numbers had come where a checkpoint was made: steps after it are told apart by
+-- them when the run goes on from there.
+ALTER TABLE run_states ADD COLUMN IF NOT EXISTS progress jsonb;
+
+-- A run that began with the checkpoint of another run, before one of its turns.
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS forked_from_run_id uuid;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS forked_at_turn integer;
+ALTER TABLE runs DROP CONSTRAINT IF EXISTS runs_forked_from_run_id_fkey;
+ALTER TABLE runs ADD CONSTRAINT runs_forked_from_run_id_fkey
+    FOREIGN KEY (forked_from_run_id) REFERENCES runs (id) ON DELETE SET NULL;
+ALTER TABLE runs DROP CONSTRAINT IF EXISTS runs_forked_at_turn_check;
+ALTER TABLE runs ADD CONSTRAINT runs_forked_at_turn_check CHECK (forked_at_turn > 0);
+CREATE INDEX IF NOT EXISTS runs_forked_from_run_id_idx ON runs (forked_from_run_id);
+
+-- Which run of a workflow is which recorded run, where the workflow's steps do not tell: in a
+-- fork, and in a workflow that goes on in other code. A run's place is the task that begins it,
+-- and how many runs that task began before.
+CREATE TABLE IF NOT EXISTS timestep.continuations (
+    workflow_id text NOT NULL,
+    lane integer NOT NULL,
+    ordinal integer NOT NULL,
+    kind text NOT NULL,
+    run_id uuid NOT NULL,
+    source_run_id uuid NOT NULL,
+    workflow_step integer,
+    turn integer,
+    state jsonb,
+    progress jsonb,
+    context_changes jsonb,
+    input jsonb,
+    changes jsonb,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT continuations_pkey PRIMARY KEY (workflow_id, lane, ordinal),
+    CONSTRAINT continuations_kind_check CHECK (kind IN ('ended', 'forked', 'taken_over')),
+    CONSTRAINT continuations_source_run_id_fkey
+        FOREIGN KEY (source_run_id) REFERENCES runs (id) ON DELETE CASCADE
+);
+CREATE INDEX IF NOT EXISTS continuations_source_run_id_idx
+    ON timestep.continuations (source_run_id);
+
 COMMIT;

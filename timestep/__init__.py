@@ -11,6 +11,7 @@ from timestep.approvals import (
 )
 from timestep.control import cancel_run, start_run
 from timestep.following import RunEvent, follow
+from timestep.forks import fork_run
 from timestep.queries import get_run, list_items, list_runs
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.scopes import is_replaying
@@ -32,6 +33,7 @@ __all__ = [
     "create_run_state_store",
     "errors",
     "follow",
+    "fork_run",
     "get_run",
     "idempotency_key",
     "install",

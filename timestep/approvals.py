@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import interruptions, ownership, parking
+from timestep import interruptions, ownership, parking, takeovers
 from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
@@ -190,6 +190,8 @@ async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]
     while True:
         rows = await in_thread(lambda: run.recorder.patiently(lambda: _look(run, questions)))
         if all(row["resolved_at"] for row in rows):
+            # Another execution may have heard of the decision, too, and gone on with it.
+            await in_thread(lambda: run.recorder.require(run.owner))
             return {str(row["id"]): row for row in rows}
         if run.numbers is not None:
             await parking.park(run.recorder, run.owner, questions)
@@ -269,6 +271,8 @@ async def resume_workflow(
     always: bool = False,
     message: str | None = None,
     by: str | None = None,
+    from_checkpoint: bool = False,
+    repeat_steps: bool = False,
 ) -> ResumeResult:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on.
 
@@ -284,12 +288,26 @@ async def resume_workflow(
         always: Decide later calls of the same tool in the same run likewise.
         message: What the model is told of a rejection.
         by: Who decided.
+        from_checkpoint: Decide nothing; go on with the workflow in this version of the
+            application, from its newest checkpoint. Recorded model and tool calls are not
+            repeated.
+        repeat_steps: With `from_checkpoint`: execute the workflow's own steps again, where this
+            version has other ones than the record.
 
     Raises:
         UnknownRunError: No run of that workflow is recorded.
+        TakeoverError: `from_checkpoint`, and the workflow is being executed by a live host, has
+            ended, or left no usable checkpoint. Nothing was changed.
+        ConfigurationError: `from_checkpoint` together with decisions.
         UnknownInterruptionError: An id is not one of the workflow's.
         AlreadyResolvedError: One of them was decided differently.
     """
+    if from_checkpoint:
+        if approve or reject or supply:
+            raise ConfigurationError("from_checkpoint decides nothing: decide in another call")
+        await takeovers.take_over(workflow_id, repeat_steps=repeat_steps)
+        waiting = await list_interruptions(workflow_id=workflow_id)
+        return ResumeResult(workflow_id, [], [asked.id for asked in waiting])
     schema = ownership.system_schema_or_default()
     queue: str | None = None
 

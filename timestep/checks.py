@@ -16,7 +16,7 @@ from agents.tool_guardrails import (
 
 from timestep.ownership import StepReservation
 from timestep.rows import derived
-from timestep.run import Call, Rows, Run
+from timestep.run import OF_CALLS, Call, Rows, Run
 from timestep.steps import Step, perform
 from timestep.values import decode, encode, plain_text, restored, storable
 
@@ -168,7 +168,7 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
         self.guardrail = guardrail
         self.check = check
         owner = call.id if call is not None else run.id
-        key = f"{kind}:{index}:{owner}"
+        key = f"{OF_CALLS}{kind}:{index}:{owner}"
         self.id: uuid.UUID = derived(owner, f"guardrail:{kind}:{index}:{run.check_key(key)}")
         self.name = f"tool {kind} guardrail: {guardrail.get_name()}"
         numbered = call is not None and (kind, index) in call.checks

@@ -19,6 +19,7 @@ from timestep import (
     control,
     doctor,
     entrypoints,
+    forks,
     host,
     migrate,
     pages,
@@ -83,6 +84,10 @@ def _json_value(ctx: click.Context, param: click.Parameter, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not JSON: {error}") from error
+
+
+def _json_or_none(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+    return None if text is None else _json_value(ctx, param, text)
 
 
 @main.command()
@@ -203,6 +208,13 @@ def approvals_(as_json: bool) -> None:
 @click.option("--supply", multiple=True, nargs=2, metavar="ID JSON",
               help="The result of a call that is not to be made.")  # fmt: skip
 @click.option("--message", metavar="TEXT", help="What the model is told of a rejection.")
+@click.option(
+    "--from-checkpoint",
+    is_flag=True,
+    help="Go on in the newest version of the application; decide nothing.",
+)
+@click.option("--repeat-steps", is_flag=True,
+              help="With --from-checkpoint: execute the workflow's own steps again.")  # fmt: skip
 @_as_json
 def resume(
     workflow_id: str,
@@ -210,11 +222,20 @@ def resume(
     reject: tuple[str, ...],
     supply: tuple[tuple[str, str], ...],
     message: str | None,
+    from_checkpoint: bool,
+    repeat_steps: bool,
     as_json: bool,
 ) -> None:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
-    if not (approve or reject or supply):
-        raise click.UsageError("nothing is decided: give --approve, --reject or --supply")
+    is_decided = bool(approve or reject or supply)
+    if not (is_decided or from_checkpoint):
+        raise click.UsageError(
+            "nothing is decided: give --approve, --reject, --supply or --from-checkpoint"
+        )
+    if is_decided and from_checkpoint:
+        raise click.UsageError("--from-checkpoint decides nothing: decide in another call")
+    if repeat_steps and not from_checkpoint:
+        raise click.UsageError("--repeat-steps goes with --from-checkpoint")
     results: dict[str, Any] = {}
     for name, text in supply:
         try:
@@ -229,10 +250,14 @@ def resume(
             supply=results,
             message=message,
             by=_user(),
+            from_checkpoint=from_checkpoint,
+            repeat_steps=repeat_steps,
         )
     )
     if as_json:
         click.echo(_dumps(result))
+    elif from_checkpoint:
+        click.echo(f"{workflow_id} goes on from its newest checkpoint")
     else:
         left = f", {len(result.pending)} still to decide" if result.pending else ""
         click.echo(f"decided {len(result.resolved)}{left}")
@@ -252,6 +277,44 @@ def cancel(workflow_id: str) -> None:
         click.echo(f"cancelled {workflow_id}")
     else:
         click.echo(f"{workflow_id} had ended: {status}")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--turn", type=int, required=True, help="The turn that it begins, counted from 1.")
+@click.option("--id", "workflow_id", metavar="ID", help="The new workflow's id.")
+@click.option(
+    "--input",
+    "input_",
+    metavar="JSON",
+    callback=_json_or_none,
+    help="Text or items that the model is shown instead.",
+)
+@click.option(
+    "--append",
+    metavar="JSON",
+    callback=_json_or_none,
+    help="Text or items that it is shown in addition.",
+)
+@click.option("--agent", metavar="JSON", callback=_json_or_none,
+              help="What is different: instructions, model, model_settings.")  # fmt: skip
+@_as_json
+def fork(
+    run: str,
+    turn: int,
+    workflow_id: str | None,
+    input_: Any,
+    append: Any,
+    agent: Any,
+    as_json: bool,
+) -> None:
+    """Start a new run from the checkpoint before a turn; RUN stays as it is."""
+    new_id = _run(
+        lambda: forks.fork_run(
+            run, turn=turn, input=input_, append=append, agent=agent, new_workflow_id=workflow_id
+        )
+    )
+    click.echo(_dumps({"workflow_id": new_id}) if as_json else new_id)
 
 
 @main.command("doctor")

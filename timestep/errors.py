@@ -18,6 +18,8 @@
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
+    ├── UnknownCheckpointError      a run was not checkpointed there
+    ├── TakeoverError               a workflow cannot go on from its checkpoint
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
     ├── StateError                  a run's state cannot be saved or loaded
@@ -115,6 +117,14 @@ class UnknownRunError(TimestepError):
     """There is no such run."""
 
 
+class UnknownCheckpointError(TimestepError):
+    """The run has no such checkpoint."""
+
+
+class TakeoverError(TimestepError):
+    """The workflow cannot go on from its newest checkpoint."""
+
+
 class UnknownInterruptionError(TimestepError):
     """There is no such interruption."""
 
@@ -144,7 +154,12 @@ class ForeignStateError(StateError):
 
 
 class StepError(TimestepError):
-    """A step failed. What it raised is in the run's rows, and reaches the caller as it was."""
+    """A step failed. What it raised is in the run's rows, and reaches the caller as it was.
+
+    `reference` says in which row: `run_id`, `table` and `id`.
+    """
+
+    reference: dict[str, str] | None = None
 
 
 class ReplayError(TimestepError):

@@ -102,6 +102,7 @@ def launch() -> Launched:
         DBOS.launch()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
+    hosts.tell_version(_claims[-1], name, executor, version)
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
@@ -254,7 +255,8 @@ def _greet(launched: Launched, listener: socket.socket) -> None:
     if launched.stranded:
         lines.append(
             f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
-            "start those with DBOS__APPVERSION set to theirs"
+            "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
+            "               timestep resume WORKFLOW_ID --from-checkpoint"
         )
     if not os.environ.get("OPENAI_API_KEY"):
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")

@@ -27,6 +27,10 @@ class Lane:
     """None: each that comes, one after the other."""
     owner: ownership.Owner
     numbers: ownership.StepNumbers
+    number: int
+    """Which of the workflow's tasks that run agents it is."""
+    runs: int = 0
+    """How many runs it began."""
 
 
 _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
@@ -67,7 +71,8 @@ def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = No
         else:
             scope.runs.append(nested)
         return nested
-    numbers = _lane(scope).numbers
+    lane = _lane(scope)
+    numbers = lane.numbers
     number = numbers.draw().step_id
     call = current_step()
     if call is not None and call.owner != scope.owner:
@@ -80,6 +85,9 @@ def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = No
         parent=None if call is None else call.run,
         numbers=numbers,
     )
+    if call is None:
+        run.place = (lane.number, lane.runs)
+        lane.runs += 1
     scope.runs.append(run)
     if run.parent is not None:
         run.parent.children[run.id] = run
@@ -108,7 +116,8 @@ def _lane(scope: ownership.WorkflowScope) -> Lane:
 
 def _new_lane(scope: ownership.WorkflowScope, task: object) -> Lane:
     scope.lanes += 1
-    return Lane(task, scope.owner, ownership.StepNumbers(block=scope.lanes - 1))
+    number = scope.lanes - 1
+    return Lane(task, scope.owner, ownership.StepNumbers(block=number), number)
 
 
 @contextlib.contextmanager

@@ -97,6 +97,10 @@ class Run:
     error: RunError | None = None
     cancel_reason: str | None = None
     """Of a cancelled run: `cancelled`, `timeout`, `code` or `abandoned`."""
+    forked_from_run_id: str | None = None
+    """The run with whose checkpoint this one began."""
+    forked_at_turn: int | None = None
+    """The turn that the checkpoint was before, counted from 1."""
     usage: Usage = field(default_factory=Usage)
     total_usage: Usage | None = None
     """Of the run and all runs inside it; only of a run that is asked for by itself."""
@@ -377,7 +381,7 @@ def _run(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:
         workflow_id=row["workflow_id"],
         workflow_name=row["workflow_name"],
         status=row["status"],
-        parent_run_id=str(row["parent_run_id"]) if row["parent_run_id"] else None,
+        parent_run_id=_id(row["parent_run_id"]),
         agent_name=row["agent_name"],
         current_agent_name=row["current_agent_name"],
         session_id=row["session_key"],
@@ -386,12 +390,18 @@ def _run(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:
         turns=row["current_turn"],
         error=error,
         cancel_reason=row["cancel_reason"],
+        forked_from_run_id=_id(row["forked_from_run_id"]),
+        forked_at_turn=row["forked_at_turn"],
         usage=Usage(**usage),
         cost=float(cost) if cost is not None else None,
         interruptions=[_of_row(Interruption, one) for one in asked],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
     )
+
+
+def _id(value: uuid.UUID | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def _of_row(kind: type[T], row: dict[str, Any]) -> T:

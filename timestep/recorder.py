@@ -22,9 +22,11 @@ from timestep.database import database_url, engine_for, shown, translated
 from timestep.definitions import Definitions
 from timestep.errors import DatabaseError, NotDurableError
 from timestep.ownership import Owner
+from timestep.store import continuations as continuations_store
 from timestep.store import definitions as definitions_store
 from timestep.store import record
 from timestep.store import runs as runs_store
+from timestep.store.runs import Begun
 
 T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]
@@ -72,7 +74,7 @@ class Recorder:
 
         schema = ownership.system_schema()
 
-        def attempt() -> tuple[str | None, bool, dict[str, Any] | None]:
+        def attempt() -> Begun:
             if needed <= self._written:
                 with self.engine.connect() as connection:
                     return runs_store.begin(connection, schema, parameters)
@@ -81,24 +83,26 @@ class Recorder:
                 return runs_store.begin(connection, schema, parameters)
 
         try:
-            status, mine, new = self.patiently(attempt)
+            begun = self.patiently(attempt)
         except DatabaseError as error:
             if not isinstance(error.__cause__, IntegrityError):
                 raise
             # Someone deleted definitions that this process had written: write them again.
             self._written.clear()
-            status, mine, new = self.patiently(attempt)
-        if status is None:
+            begun = self.patiently(attempt)
+        if begun.status is None:
             raise NotDurableError(
                 f"workflow {owner.workflow_id!r} is not in {shown(self.url)}, where Timestep keeps "
                 "its rows: DBOS and Timestep must share one database, so set DBOS's "
                 "system_database_url and TIMESTEP_DB_URL to the same one"
             )
-        if not mine:
-            raise ownership.lost(owner, status)
+        if not begun.is_mine:
+            raise ownership.lost(owner, begun.status)
         self._written |= needed
-        if new is not None:
-            return {"runs": {str(values["id"]): {**new, "completed_at": None}}}
+        if begun.continuation is not None:
+            return self._continue(owner, definitions, values, begun.continuation)
+        if begun.row is not None:
+            return {"runs": {str(values["id"]): {**begun.row, "completed_at": None}}}
         with self.engine.connect() as connection:
             found = runs_store.journal(connection, values["id"])
             row = found["runs"][str(values["id"])]
@@ -107,6 +111,27 @@ class Recorder:
             ):
                 row.update(status="running", completed_at=None, cancel_reason=None)
             return found
+
+    def _continue(
+        self, owner: Owner, definitions: Definitions, values: dict[str, Any], row: dict[str, Any]
+    ) -> Journal:
+        """Begin as the run that stands in the place of the caller's."""
+        run_id, number = uuid.UUID(row["run_id"]), values["workflow_step"]
+        if row["workflow_step"] != number:
+            with self.transactions.begin() as connection:
+                continuations_store.stand_at(connection, row, number)
+        if row["kind"] == "ended":
+            with self.engine.connect() as connection:
+                found = runs_store.journal(connection, run_id)
+        else:
+            values = {**values, "id": run_id, "root_run_id": run_id, "lane": None, "ordinal": None}
+            if row["kind"] == "forked":
+                values["forked_from_run_id"] = uuid.UUID(row["source_run_id"])
+                values["forked_at_turn"] = row["turn"]
+            if row["input"] is not None and "replace" in row["input"]:
+                values["input"] = row["input"]["replace"]
+            found = self._begin(owner, definitions, values)
+        return {**found, "continuations": {str(run_id): row}}
 
     async def write_definitions(self, definitions: Definitions) -> None:
         """Write definitions that came up while a run was going on."""
@@ -167,6 +192,17 @@ class Recorder:
             return runs_store.holders(
                 connection, ownership.system_schema_or_default(), workflow_ids
             )
+
+    def require(self, owner: Owner) -> None:
+        """See that an execution owns its workflow still.
+
+        Raises:
+            DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: It does not.
+        """
+        found = self.patiently(lambda: self.holders([owner.workflow_id]))
+        status, token = found.get(owner.workflow_id, (None, None))
+        if (status, token) != ("PENDING", owner.token):
+            raise ownership.lost(owner, status)
 
     def end_cancelled(self) -> None:
         """End the runs whose workflows were cancelled while no execution of them was there."""

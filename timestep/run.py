@@ -33,6 +33,9 @@ _MARGIN = 5.0
 
 _TICKS = 20
 
+OF_CALLS = "call:"
+"""Keys of checks that begin with this are of one tool call: no later turn counts them on."""
+
 _STEPS = ("model_responses", "tool_calls", "guardrail_results", "step_values")
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -94,6 +97,10 @@ class Run:
         self.owner = owner
         self.id = uuid.uuid5(_NAMESPACE, key)
         self.workflow_step = workflow_step
+        self.place: tuple[int, int] | None = None
+        """Which run of its workflow it is: its task, and how many runs that began before."""
+        self.continuation: dict[str, Any] | None = None
+        """What it goes on with, where it does not begin at its beginning."""
         self.parent = parent
         self.root_id: uuid.UUID = parent.root_id if parent is not None else self.id
         self.numbers = numbers
@@ -113,6 +120,8 @@ class Run:
         self.states = States(self.id)
         self.checkpoint: Checkpoint | None = None
         """A state to be written with the next answer."""
+        self.sources: dict[str, Journal] = {}
+        """What is recorded of other runs whose steps DBOS copied to this one."""
         self.models: dict[int, Any] = {}
         self.ledger: Any = None
         self.context = ContextChanges()
@@ -169,15 +178,68 @@ class Run:
             "agent_id": self.definitions.agent_ids[id(agent)],
             "sdk_version": SDK_VERSION,
             "metadata": self._metadata(),
+            "lane": self.place[0] if self.place is not None else None,
+            "ordinal": self.place[1] if self.place is not None else None,
+            "forked_from_run_id": None,
+            "forked_at_turn": None,
         }
         journal = await self.recorder.begin(self.owner, self.definitions, values)
-        self._check_same(journal["runs"][str(self.id)], values)
+        self._continue(journal.pop("continuations", {}))
+        if self.continuation is None or self.is_of_the_past:
+            self._check_same(journal["runs"][str(self.id)], values)
         self.is_begun = True
         self.is_new = "input" not in journal["runs"][str(self.id)]
         self.journal = journal
         self.is_replaying = not journal.keys().isdisjoint(_STEPS)
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self.states.resume(journal.get("run_states", {}))
+
+    def _continue(self, rows: dict[str, dict[str, Any]]) -> None:
+        """Be the run that stands in the place of this one, if one does."""
+        for row in rows.values():
+            self.continuation = row
+            self.id = self.root_id = uuid.UUID(row["run_id"])
+            self.states = States(self.id)
+
+    @property
+    def is_of_the_past(self) -> bool:
+        """Whether it ended before what its workflow goes on from: nothing is added to it."""
+        return self.continuation is not None and self.continuation["kind"] == "ended"
+
+    def refusal(self, name: str) -> ReplayError:
+        """What a run of the past answers to what its record does not hold."""
+        return ReplayError(
+            f"{name} is not in the record of run {self.id}, which ended before the point that "
+            f"workflow {self.owner.workflow_id!r} goes on from: the code takes other steps in it"
+        )
+
+    def progress(self) -> dict[str, Any]:
+        """How far its numbers have come."""
+        return {
+            "positions": self._positions,
+            "responses": self.responses,
+            "session_changes": self.session_changes,
+            "checks": {
+                key: count
+                for key, count in self._check_numbers.items()
+                if not key.startswith(OF_CALLS)
+            },
+        }
+
+    def go_on_from(self, progress: dict[str, Any], turn: int) -> None:
+        """Go on with a turn of which the record holds a part: its numbers are told apart by it.
+
+        Args:
+            progress: How far they had come when the turn began.
+            turn: The turn, counted from 1.
+        """
+        self._positions = progress["positions"]
+        self.responses = progress["responses"]
+        self.session_changes = progress["session_changes"]
+        self._check_numbers = dict(progress["checks"])
+        for row in self.journal.get("guardrail_results", {}).values():
+            if row["turn"] < turn:
+                self._delivered.setdefault(row["position"], asyncio.Event()).set()
 
     def _metadata(self) -> dict[str, Any]:
         """Where what the run uses is counted, too: in the step that it is inside of."""
@@ -241,6 +303,8 @@ class Run:
             rows: The rows of each table.
             is_end: Whether they are the run's end, and not a step's.
         """
+        if self.is_of_the_past:
+            raise self.refusal("its end" if is_end else "a step")
         if self.is_cut_off and not is_end:
             # A tool may answer its cancellation, and end well too late.
             raise asyncio.CancelledError

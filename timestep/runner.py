@@ -32,7 +32,7 @@ from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
 from timestep.run import Call, Rows, Run
 from timestep.scopes import StepScope, current_run, current_step, entered
-from timestep.seams import DispatchingRunner
+from timestep.seams import DispatchingRunner, continuations
 from timestep.seams.ledger import Ledger
 from timestep.seams.loop import end_events
 from timestep.sessions import row_of
@@ -50,8 +50,8 @@ class _DurableAgentRunner(AgentRunner):
         with entered(run):
             try:
                 async with _cuttable(run):
-                    await _begin(run, starting_agent, input, options)
-                    result = await super().run(starting_agent, input, **options)
+                    given = await _begin(run, starting_agent, input, options)
+                    result = await super().run(starting_agent, given, **options)
                     if not result.interruptions:
                         await run.hold_if_cut("its end")
                 await _finish(run, result)
@@ -72,22 +72,35 @@ class _DurableAgentRunner(AgentRunner):
         **options: Any,
     ) -> RunResultStreaming:
         run = _open(starting_agent, input, options)
-        begin = functools.partial(_begin, run, starting_agent, input, options)
+        begin = functools.partial(_begin_stream, run, starting_agent, input, options)
         run.stream = functools.partial(_stream, run, begin)
         with entered(run):
             return super().run_streamed(starting_agent, input, **options)
 
 
+async def _begin_stream(
+    run: Run, agent: Agent[Any], given: Input, options: dict[str, Any], started: dict[str, Any]
+) -> dict[str, Any]:
+    """Begin a streamed run; what its loop is started with."""
+    options["run_config"] = started["run_config"]
+    found = await _begin(run, agent, given, options)
+    if run.continuation is None or run.is_of_the_past:
+        return started
+    return await continuations.restarted(run, agent, found, options, started)
+
+
 async def _stream(
-    run: Run, begin: Callable[[], Awaitable[None]], original: Any, *args: Any, **kwargs: Any
+    run: Run,
+    begin: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
+    original: Any,
+    **kwargs: Any,
 ) -> None:
     """The streamed loop, from its first step to its recorded end."""
     streamed: RunResultStreaming = kwargs["streamed_result"]
     run.stop_stream = streamed.cancel
     try:
         async with _cuttable(run):
-            await begin()
-            await original(*args, **kwargs)
+            await original(**await begin(kwargs))
             if not _stopped(streamed) and not streamed.interruptions:
                 await run.hold_if_cut("its end")
         if (error := _stream_error(streamed)) is not None:
@@ -164,11 +177,13 @@ def _counts_in(step: StepScope, context: object) -> bool:
     return isinstance(context, RunContextWrapper) and context.usage is step.usage
 
 
-async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> None:
+async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> Input:
+    """Write that a run begins, or read what is recorded of it; the input that it begins with."""
     if run.is_begun:
+        continuations.change(run, options)
         if isinstance(given, RunState):
             await interruptions.settle(run, given)
-        return
+        return given
     config = options.get("run_config")
     run_guardrails: list[RunGuardrail] = (
         [*(config.input_guardrails or []), *(config.output_guardrails or [])]
@@ -185,11 +200,13 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     }
     run.agent = agent
     await run.begin(agent, values)
+    given = await continuations.continued(run, agent, given, options)
     _warn_of_lost_changes(run, given, options.get("context"))
     if run.own_row is None or "started_at" not in run.own_row:
         run.start_timer()
     if isinstance(given, RunState) and given._current_agent is not None:
         await turns.expect_left(run, given._current_agent, run.ledger.left)
+    return given
 
 
 def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:

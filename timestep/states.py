@@ -24,6 +24,8 @@ class Checkpoint:
     state: dict[str, Any]
     turn: int
     schema_version: str
+    progress: dict[str, Any] | None = None
+    """How far the run's numbers had come."""
 
 
 class States:
@@ -68,6 +70,7 @@ class States:
             "previous_id": None,
             "state_data": storable(checkpoint.state),
             "is_active": True,
+            "progress": checkpoint.progress,
         }
 
 

@@ -18,6 +18,8 @@ from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
 from timestep.ownership import StepReservation
 from timestep.run import Held, Rows, Run
 from timestep.scopes import inside_step, took
+from timestep.store import runs
+from timestep.values import restored
 
 T = TypeVar("T")
 
@@ -152,6 +154,8 @@ async def _perform_unnumbered(step: Step[T]) -> T:
 async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
     outcome: _Outcome[T] = _Outcome()
 
+    reference = {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
+
     async def body() -> dict[str, str]:
         row = step.run.recorded(step.table, step.id)
         try:
@@ -167,9 +171,11 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
             raise
         except Exception as error:
             outcome.known, outcome.error = True, error
-            raise StepError(f"{type(error).__name__}: {envelopes.one_line(error)}") from error
+            failure = StepError(f"{type(error).__name__}: {envelopes.one_line(error)}")
+            failure.reference = reference
+            raise failure from error
         outcome.known = True
-        return {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
+        return reference
 
     # DBOS's log names the function of a step that is cancelled.
     body.__qualname__ = step.name
@@ -184,10 +190,16 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
     except Exception as error:
         if outcome.error is None and not _is_recorded_failure(error):
             raise
+        recorded = getattr(error, "reference", None)
+    else:
+        recorded = step.task.result()
     if outcome.error is not None:
         raise outcome.error
     if not outcome.known:
-        return _replay(step, _row_of(step))
+        row = step.run.recorded(step.table, step.id)
+        if row is None or not step.is_done(row):
+            return await _copied(step, recorded)
+        return _replay(step, row)
     return outcome.value  # type: ignore[return-value]  # set whenever known without an error
 
 
@@ -213,15 +225,56 @@ def _is_recorded_failure(error: Exception) -> bool:
     return isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
 
 
-def _row_of(step: Step[T]) -> dict[str, Any]:
-    row = step.run.recorded(step.table, step.id)
-    if row is None or not step.is_done(row):
+async def _copied(step: Step[T], reference: Any) -> T:
+    """The outcome of a step whose record DBOS copied from the workflow that this is a fork of.
+
+    The run has rows of its own from then on, without what the step used: that was counted.
+
+    Args:
+        step: The step.
+        reference: What DBOS recorded of it.
+    """
+    row = await _referred_to(step, reference)
+    if row is None:
         raise ReplayError(
             f"DBOS recorded step {step.name!r} of workflow {step.run.owner.workflow_id!r}, and "
-            f"run {step.run.id} does not hold it: was the workflow forked with DBOS's own tools, "
-            "or were rows deleted?"
+            f"run {step.run.id} does not hold it: were rows deleted?"
         )
-    return row
+    took(step.run, step.table, from_record=True)
+    known = step.run.journal.setdefault(step.table, {})
+    known[str(step.id)] = {**row, "id": str(step.id), "run_id": str(step.run.id)}
+    step.retrace(row)
+    duration_ms = row.get("duration_ms") or 0
+    kept = {name: row[name] for name in _KEPT if name in row}
+    if row["error"] is not None:
+        rows = step.failed_rows(restored(row["error"]), duration_ms)
+    else:
+        value = step.replayed(row)
+        rows = step.rows(value, duration_ms)
+        rows.pop("request_usage_entries", None)
+    for own in rows[step.table]:
+        if own["id"] == str(step.id):
+            own.update(kept)
+            known[str(step.id)].update(own)
+    await _commit(step, rows)
+    if row["error"] is not None:
+        raise envelopes.opened(row["error"])
+    return value
+
+
+_KEPT = ("attempt", "attempts", "intents", "context_change", "context_position", "duration_ms")
+
+
+async def _referred_to(step: Step[Any], reference: Any) -> dict[str, Any] | None:
+    if not isinstance(reference, dict) or reference.get("table") != step.table:
+        return None
+    source, sources = reference["run_id"], step.run.sources
+    if source not in sources:
+        sources[source] = await step.run.recorder.read(
+            lambda connection: runs.journal(connection, uuid.UUID(source))
+        )
+    row = sources[source].get(step.table, {}).get(reference["id"])
+    return row if row is not None and step.is_done(row) else None
 
 
 def _replay(step: Step[T], row: dict[str, Any]) -> T:
@@ -239,6 +292,8 @@ async def _execute(step: Step[T]) -> T:
         else:
             await step.run.hold_if_decided(step.name)
         refusal = replays.refused(step.run.owner.workflow_id, step.name, step.run.id)
+        if step.run.is_of_the_past:
+            refusal = step.run.refusal(repr(step.name))
         if refusal is not None:
             raise Refused(refusal)
     # What paused does nothing anew until it has paused again.

@@ -106,6 +106,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
         yield Text(f"  agent      {run.agent_name}{turned}")
     if run.parent_run_id is not None:
         yield Text(f"  inside     {run.parent_run_id}")
+    if run.forked_from_run_id is not None:
+        yield Text(f"  forked     from {run.forked_from_run_id}, before turn {run.forked_at_turn}")
     if run.session_id is not None:
         yield Text(f"  session    {run.session_id}")
     yield Text(f"  started    {_when(run.started_at)}{_took(run)}")

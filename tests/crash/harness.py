@@ -68,16 +68,21 @@ class Zygote:
         log: Path,
         kill_at: str | None = None,
         decisions: dict[str, dict[str, Any]] | None = None,
+        *,
+        workflow_id: str = WORKFLOW_ID,
+        fork: tuple[str, int] | None = None,
     ) -> Any:
         """One life of a workflow: its result, or None if it was killed.
 
-        `decisions` are the arguments of `resume_workflow` for each call that asks for one.
+        `decisions` are the arguments of `resume_workflow` for each call that asks for one;
+        `fork` is the workflow, and the turn, with which it begins.
         """
         result = self.folder / "result.json"
         result.unlink(missing_ok=True)
         request = {
             "workflow": workflow,
-            "id": WORKFLOW_ID,
+            "id": workflow_id,
+            "fork": fork,
             "url": url,
             "log": str(log),
             "kill_at": kill_at,

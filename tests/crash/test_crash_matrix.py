@@ -41,7 +41,11 @@ SCENARIOS = {
     "deep": "outermost: middle: innermost: deleted x",
     "guarded_by_agent": "not guilty",
     "retried": "Oslo is sunny after 4 requests",
+    "forked": "Oslo is sunny / Rome is sunny / booked Rome / ",
 }
+
+FORKED = {"forked": ("trip", 2)}
+"""Scenarios that begin with a turn of another one, which has ended."""
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +70,18 @@ class Matrix:
 
     def lives(self, scenario: str, kill_at: str | None) -> Outcome:
         """What is left after a life that ends at `kill_at`, if any, and one that recovers."""
+        fork = FORKED.get(scenario)
         number = next(self.names)
         log = self.folder / f"{number}.log"
         zygote = self.free.get()
         try:
             with database(self.server, f"crash_{number}", self.template) as url:
+                if fork is not None:
+                    zygote.live(fork[0], url, log.with_suffix(".old"), workflow_id=fork[0])
                 if kill_at is not None:
-                    first = zygote.live(scenario, url, log, kill_at, DECISIONS)
+                    first = zygote.live(scenario, url, log, kill_at, DECISIONS, fork=fork)
                     assert first is None, f"the run never came to {kill_at!r}"
-                result = zygote.live(scenario, url, log, None, DECISIONS)
+                result = zygote.live(scenario, url, log, None, DECISIONS, fork=fork)
                 return observed(url, log, result)
         finally:
             self.free.put(zygote)

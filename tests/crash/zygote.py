@@ -2,7 +2,7 @@
 
     python -m tests.crash.zygote <address of a unix socket to listen on>
 
-A request is one JSON object: `workflow`, `id`, `url`, `log`, `kill_at`, `decisions`,
+A request is one JSON object: `workflow`, `id`, `url`, `log`, `kill_at`, `decisions`, `fork`,
 `result`. The answer is the exit status of the process that was forked for it, as `os.wait`
 tells it. One request at a time: forking needs a process of one thread.
 """
@@ -53,7 +53,10 @@ def perform(request: dict[str, Any]) -> None:
 
 async def _run(request: dict[str, Any]) -> Any:
     known = await DBOS.get_workflow_status_async(request["id"])
-    if known is None:
+    if known is None and request["fork"] is not None:
+        workflow_id, turn = request["fork"]
+        await timestep.fork_run(workflow_id, turn=turn, new_workflow_id=request["id"])
+    elif known is None:
         with SetWorkflowID(request["id"]):
             name = request["workflow"]
             modules = (scenarios, tool_scenarios, nested_scenarios, retried_scenarios)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from agents import set_tracing_disabled
 from dbos import DBOS, SetWorkflowID
+from dbos._utils import INTERNAL_QUEUE_NAME
 from psycopg import sql
 from psycopg.rows import dict_row
 
@@ -136,7 +137,7 @@ class App:
 def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
     set_tracing_disabled(True)
-    DBOS(
+    instance = DBOS(
         config={
             "name": "timestep-tests",
             "system_database_url": database_url,
@@ -145,6 +146,8 @@ def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
             "notification_listener_polling_interval_sec": 0.05,
         }
     )
+    # Where forks wait, and what is resumed; DBOS looks into it once a second.
+    instance._registry._register_internal_queue(INTERNAL_QUEUE_NAME, polling_interval_sec=0.1)
     DBOS.launch()
     yield App(database_url)
     DBOS.destroy()

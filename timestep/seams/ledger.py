@@ -127,7 +127,12 @@ class Ledger:
                 error,
             )
             return None
-        return Checkpoint(state=document, turn=run.turn, schema_version=document["$schemaVersion"])
+        return Checkpoint(
+            state=document,
+            turn=run.turn,
+            schema_version=document["$schemaVersion"],
+            progress=run.progress(),
+        )
 
     def rows_of_turn(self, run: Run, result: Any) -> Rows:
         """Rows of what a turn left behind besides its steps: handoffs, rejections, changes."""

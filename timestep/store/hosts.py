@@ -23,3 +23,26 @@ def claim(connection: sa.Connection, application: str, executor_id: str) -> bool
     name = f"timestep host {application} {executor_id}"
     query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
     return bool(connection.exec_driver_sql(query, (name,)).scalar_one())
+
+
+def tell_version(
+    connection: sa.Connection, application: str, executor_id: str, version: str
+) -> None:
+    """Let it be seen which version the executor is of, for as long as it is connected."""
+    query = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))"
+    connection.exec_driver_sql(query, (_version_name(application, executor_id, version),))
+
+
+def is_live(
+    connection: sa.Connection, application: str, executor_id: str, version: str | None
+) -> bool:
+    """Whether a host is that executor, of that version. None becomes one until the transaction
+    ends.
+    """
+    query = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
+    name = _version_name(application, executor_id, version)
+    return not connection.exec_driver_sql(query, (name,)).scalar_one()
+
+
+def _version_name(application: str, executor_id: str, version: str | None) -> str:
+    return f"timestep host {application} {executor_id} of version {version}"

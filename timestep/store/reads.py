@@ -49,6 +49,8 @@ _RUNS = (
         _RUN.c.error_message,
         _RUN.c.error_turn,
         _RUN.c.cancel_reason,
+        _RUN.c.forked_from_run_id,
+        _RUN.c.forked_at_turn,
         _RUN.c.started_at,
         _RUN.c.completed_at,
         *(_USAGE.c[name] for name in _USAGE_COLUMNS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,23 +14,29 @@ _BEGIN = """
     WITH holder AS MATERIALIZED (
         SELECT status, owner_xid, name FROM "{schema}".workflow_status
         WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE
+    ), continued AS (
+        SELECT * FROM timestep.continuations
+        WHERE workflow_id = %(workflow_id)s AND lane = %(lane)s::int AND ordinal = %(ordinal)s::int
     ), begun AS (
         INSERT INTO public.runs (
             id, workflow_id, workflow_name, workflow_step, parent_run_id, root_run_id, agent_id,
             current_agent_id, session_id, session_revision, status, input, max_turns,
-            sdk_version, metadata)
+            sdk_version, metadata, forked_from_run_id, forked_at_turn)
         SELECT %(id)s, %(workflow_id)s, holder.name, %(workflow_step)s, %(parent_run_id)s,
             %(root_run_id)s, %(agent_id)s, %(agent_id)s, %(session_id)s,
             (SELECT revision FROM public.sessions WHERE sessions.id = %(session_id)s), 'running',
-            %(input)s::text::jsonb, %(max_turns)s, %(sdk_version)s, %(metadata)s::text::jsonb
+            %(input)s::text::jsonb, %(max_turns)s, %(sdk_version)s, %(metadata)s::text::jsonb,
+            %(forked_from_run_id)s, %(forked_at_turn)s::int
         FROM holder WHERE owner_xid = %(token)s AND status = 'PENDING'
+            AND NOT EXISTS (SELECT FROM continued)
         ON CONFLICT (id) DO UPDATE SET
             status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
             WHERE runs.status = 'cancelled' AND runs.cancel_reason <> 'code'
         RETURNING xmax = 0 AS is_new, session_revision
     )
     SELECT status, owner_xid = %(token)s AND status = 'PENDING',
-        (SELECT to_jsonb(begun) FROM begun WHERE is_new)
+        (SELECT to_jsonb(begun) FROM begun WHERE is_new),
+        (SELECT to_jsonb(continued) FROM continued)
     FROM holder"""
 
 _REVIVED = """
@@ -108,19 +115,28 @@ _JOURNAL = """
             AND n.metadata ? 'counted_in_step'"""
 
 
-def begin(
-    connection: sa.Connection, schema: str, values: dict[str, Any]
-) -> tuple[str | None, bool, dict[str, Any] | None]:
+@dataclass(frozen=True)
+class Begun:
+    """What became of a run's beginning."""
+
+    status: str | None = None
+    """DBOS's status of the workflow; None: DBOS does not know it here."""
+    is_mine: bool = False
+    """Whether the caller owns it."""
+    row: dict[str, Any] | None = None
+    """What is known of the run's row, if it is new."""
+    continuation: dict[str, Any] | None = None
+    """What stands in its place: a row of `continuations`."""
+
+
+def begin(connection: sa.Connection, schema: str, values: dict[str, Any]) -> Begun:
     """Insert a run's row if the caller owns its workflow and the row is not there.
 
-    A run whose workflow was cancelled, and is executed again, goes on.
-
-    Returns:
-        DBOS's status of the workflow (None: DBOS does not know it here), whether the caller
-        owns it, and what is known of the row, if it is new.
+    A run whose workflow was cancelled, and is executed again, goes on. Nothing is inserted where
+    another run stands in its place.
     """
     row = connection.exec_driver_sql(_BEGIN.replace("{schema}", schema), values).one_or_none()
-    return (None, False, None) if row is None else (row[0], bool(row[1]), row[2])
+    return Begun() if row is None else Begun(row[0], bool(row[1]), row[2], row[3])
 
 
 def revived(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:

@@ -85,6 +85,10 @@ runs = Table(
     # The newest step numbers when code cut it off: whether the code went on is seen from later
     # ones.
     json_value("cancel_steps"),
+    # The run whose checkpoint this one began with, and the turn that the checkpoint is before.
+    reference("forked_from_run_id", "runs", on_delete="SET NULL"),
+    Column("forked_at_turn", Integer),
+    CheckConstraint("forked_at_turn > 0", name="forked_at_turn"),
     CheckConstraint(
         "status IN ('running', 'completed', 'failed', 'interrupted', 'cancelled')",
         name="status",
@@ -117,6 +121,7 @@ runs = Table(
     ),
     Index("runs_parent_run_id_idx", "parent_run_id"),
     Index("runs_root_run_id_idx", "root_run_id"),
+    Index("runs_forked_from_run_id_idx", "forked_from_run_id"),
     Index("runs_current_agent_id_idx", "current_agent_id"),
     Index("runs_session_id_idx", "session_id", text("started_at DESC")),
     Index("runs_metadata_idx", "metadata", postgresql_using="gin"),
@@ -414,6 +419,8 @@ run_states = Table(
     _flag("is_active", "true"),
     created(),
     moment("resumed_at"),
+    # How far the run's numbers had come, of a checkpoint that steps after it are counted from.
+    json_value("progress"),
     CheckConstraint("state_type IN ('interrupted', 'checkpoint', 'final')", name="state_type"),
     CheckConstraint("encoding IN ('whole', 'delta')", name="encoding"),
     CheckConstraint("(encoding = 'delta') = (previous_id IS NOT NULL)", name="previous_id"),

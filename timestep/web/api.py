@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from timestep import approvals, control, queries
+from timestep import approvals, control, forks, queries
 from timestep.approvals import Interruption, ResumeResult
 from timestep.config import Token
 from timestep.entrypoints import Entrypoint, named
@@ -67,6 +67,39 @@ class Decision(BaseModel):
     supply: dict[str, Any] = Field({}, description="Results, by the calls not to be made.")
     message: str | None = Field(None, description="What the model is told of a rejection.")
     always: bool = Field(False, description="Decide later calls of the same tool likewise.")
+
+
+class Resume(Decision):
+    """A decision; or that the workflow goes on in this version of the application."""
+
+    from_checkpoint: bool = Field(
+        False, description="Decide nothing; go on from the newest checkpoint in this code."
+    )
+    repeat_steps: bool = Field(
+        False, description="With `from_checkpoint`: execute the workflow's own steps again."
+    )
+
+
+class Changes(BaseModel):
+    """What is different about the agent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instructions: str | None = Field(None, description="Of the agent whose turn it is.")
+    model: str | None = Field(None, description="Of every agent from that turn on.")
+    model_settings: dict[str, Any] | None = None
+
+
+class Fork(BaseModel):
+    """Before which turn a new run begins, and what is different in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    turn: int = Field(description="Counted from 1.")
+    input: str | list[Any] | None = Field(None, description="What the model is shown instead.")
+    append: str | list[Any] | None = Field(None, description="What it is shown in addition.")
+    agent: Changes | None = None
+    workflow_id: str | None = Field(None, description="The id of the new workflow.")
 
 
 class WorkflowRef(BaseModel):
@@ -180,6 +213,22 @@ async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = N
     return Answer(await queries.list_items(run_id, limit=limit, cursor=cursor))
 
 
+@router.post(
+    "/runs/{run_id}/fork", status_code=202, response_model=WorkflowRef, responses=_CONFLICT
+)
+async def fork_run(run_id: RunName, caller: Operator, body: Annotated[Fork, Body()]) -> Answer:
+    """Start a new run from the checkpoint before a turn; the old one stays as it is."""
+    workflow_id = await forks.fork_run(
+        run_id,
+        turn=body.turn,
+        input=body.input,
+        append=body.append,
+        agent=body.agent.model_dump(exclude_none=True) if body.agent is not None else None,
+        new_workflow_id=body.workflow_id,
+    )
+    return Answer({"workflow_id": workflow_id}, status_code=202)
+
+
 @router.get("/interruptions", response_model=Page[Interruption])
 async def list_interruptions(
     resolved: bool | None = False, workflow_id: str | None = None
@@ -192,10 +241,13 @@ async def list_interruptions(
 
 @router.post("/workflows/{workflow_id}/resume", response_model=ResumeResult, responses=_CONFLICT)
 async def resume_workflow(
-    workflow_id: WorkflowName, caller: Operator, body: Annotated[Decision, Body()]
+    workflow_id: WorkflowName, caller: Operator, body: Annotated[Resume, Body()]
 ) -> Answer:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
-    if not (body.approve or body.reject or body.supply):
+    is_decided = bool(body.approve or body.reject or body.supply)
+    if is_decided and body.from_checkpoint:
+        raise InvalidInputError("'from_checkpoint' decides nothing: decide in another call")
+    if not (is_decided or body.from_checkpoint):
         raise InvalidInputError("nothing is decided: give 'approve', 'reject' or 'supply'")
     result = await approvals.resume_workflow(
         workflow_id, **dict(body), by=caller.name if caller is not None else None

@@ -1,0 +1,255 @@
+"""Time travel: a new run that begins with the checkpoint before a turn of another."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from dbos import DBOS, SetWorkflowID
+from dbos import error as dbos_errors
+from pydantic import ValidationError
+
+from timestep import ownership, system
+from timestep.database import translated
+from timestep.durability import recorded_input
+from timestep.errors import (
+    AlreadyStartedError,
+    InvalidInputError,
+    NotDurableError,
+    ReplayError,
+    UnknownCheckpointError,
+    UnknownRunError,
+)
+from timestep.queries import workflow_status
+from timestep.recorder import recorder
+from timestep.rows import derived
+from timestep.seams.continuations import model_settings
+from timestep.states import folded
+from timestep.store import continuations as store
+from timestep.store import reads
+from timestep.values import restored, storable
+
+Input = str | list[Any]
+
+_CHANGES = ("instructions", "model", "model_settings")
+
+
+async def fork_run(
+    run_or_workflow_id: str,
+    *,
+    turn: int,
+    input: Input | None = None,  # noqa: A002
+    append: Input | None = None,
+    agent: Mapping[str, Any] | None = None,
+    new_workflow_id: str | None = None,
+) -> str:
+    """Start a new run from the checkpoint before a turn of another; the old one stays as it is.
+
+    A new workflow of the same entrypoint and input executes with the code that takes it. Its
+    steps before the run, and the runs that had ended by then, come from the old one's record.
+    The new run begins with the turn: nothing of the turns before is called, or counted, again.
+    Its agents are those of the code. It adds what it says to the same session, if there is one.
+
+    Args:
+        run_or_workflow_id: The run, or a workflow, whose newest run is meant.
+        turn: The turn that begins the new run, counted from 1.
+        input: Text or items that the model is shown in that turn instead of what it was shown.
+        append: Text or items that it is shown in that turn in addition.
+        agent: What is different from that turn on: `instructions` of the agent whose turn it
+            is; `model` (a name) and `model_settings` (an object) of every agent of the run.
+        new_workflow_id: The id of the new workflow; None: a new one. The same again, for the
+            same fork, answers the same.
+
+    Returns:
+        The id of the new workflow.
+
+    Raises:
+        UnknownRunError: There is no such run, or its workflow has begun none.
+        UnknownCheckpointError: The run has no checkpoint before that turn.
+        InvalidInputError: An argument cannot be used, or the run is inside another one.
+        AlreadyStartedError: The new workflow id is taken.
+        DatabaseError: The database refused, or is away.
+    """
+    edit = _edit(input, append)
+    changes = _changes(agent)
+    for name in (run_or_workflow_id, new_workflow_id or "x"):
+        if not name.strip() or "\x00" in name:
+            raise InvalidInputError(f"the id {name!r} is empty, or not text")
+    if isinstance(turn, bool) or not isinstance(turn, int):
+        raise InvalidInputError(f"turn {turn!r} is not a number of a turn, counted from 1")
+    new_id = new_workflow_id or str(uuid.uuid4())
+    await asyncio.to_thread(_fork, run_or_workflow_id, turn, edit, changes, new_id)
+    return new_id
+
+
+def _edit(given: Input | None, append: Input | None) -> dict[str, Any] | None:
+    if given is not None and append is not None:
+        raise InvalidInputError("give either 'input' or 'append': the items instead, or the added")
+    kind, value = ("replace", given) if append is None else ("append", append)
+    if value is None:
+        return None
+    try:
+        if not value:
+            raise NotDurableError("it is empty")
+        return {kind: recorded_input(value)}
+    except NotDurableError as error:
+        raise InvalidInputError(f"{value!r} cannot be an input: {error}") from error
+
+
+def _changes(agent: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if agent is None:
+        return None
+    if not isinstance(agent, Mapping):
+        raise InvalidInputError(f"an agent's changes are an object, not {agent!r}")
+    for name, value in agent.items():
+        if name not in _CHANGES:
+            raise InvalidInputError(
+                f"{name!r} of an agent cannot be changed: there are {', '.join(_CHANGES)}; "
+                "change the rest in the code that executes the fork"
+            )
+        if name != "model_settings" and not isinstance(value, str):
+            raise InvalidInputError(f"{name} {value!r} is not text")
+    if "model_settings" in agent:
+        try:
+            model_settings(agent["model_settings"])
+        except (ValidationError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise InvalidInputError(f"the model_settings do not fit: {reason}") from error
+    return dict(agent) or None
+
+
+def _fork(
+    name: str,
+    turn: int,
+    edit: dict[str, Any] | None,
+    changes: dict[str, Any] | None,
+    new_id: str,
+) -> None:
+    found = recorder()
+    with translated(found.url):
+        with found.transactions.begin() as connection:
+            source, rows = _continuations(connection, name, turn, edit, changes, new_id)
+            before = store.of_workflow(connection, new_id)
+            if before or workflow_status(new_id) is not None:
+                if any(_is_same(row, rows[-1]) for row in before):
+                    return
+                raise AlreadyStartedError(
+                    f"the workflow {new_id!r} was started already, and is not this fork: give "
+                    "another new_workflow_id"
+                )
+            if not store.add(connection, rows):
+                raise AlreadyStartedError(f"the workflow {new_id!r} is being started already")
+        try:
+            with SetWorkflowID(new_id):
+                system.client().fork_workflow(
+                    source["workflow_id"],
+                    source["workflow_step"],
+                    application_version=DBOS.application_version if system.is_launched() else None,
+                )
+        except BaseException as error:
+            with found.transactions.begin() as connection:
+                store.remove(connection, new_id)
+            if isinstance(error, dbos_errors.DBOSNonExistentWorkflowError):
+                raise UnknownRunError(
+                    f"DBOS does not know the workflow {source['workflow_id']!r} any more, so run "
+                    f"{source['id']} cannot be forked"
+                ) from error
+            raise
+
+
+def _is_same(row: store.Row, other: store.Row) -> bool:
+    names = ("kind", "source_run_id", "turn", "input", "changes")
+    return all(row[name] == other[name] for name in names)
+
+
+def _continuations(
+    connection: Any,
+    name: str,
+    turn: int,
+    edit: dict[str, Any] | None,
+    changes: dict[str, Any] | None,
+    new_id: str,
+) -> tuple[store.Row, list[store.Row]]:
+    """The run that is forked, and what stands where in the new workflow; the new run last."""
+    source, place, others = _source(connection, name)
+    checkpoints = store.checkpoints(connection, source["id"])
+    turns = [row["turn"] for row in checkpoints]
+    if turn not in turns:
+        known = f"turns {turns[0]} to {turns[-1]}" if turns else "none"
+        raise UnknownCheckpointError(
+            f"run {source['id']} has no checkpoint before turn {turn}: there are {known}"
+        )
+    checkpoint = checkpoints[turns.index(turn)]
+    state = folded({row["id"]: row for row in checkpoints}, checkpoint["id"])
+    if state.get("conversation_id") is not None:
+        raise InvalidInputError(
+            f"run {source['id']} keeps its conversation with the model's provider "
+            f"({state['conversation_id']!r}), which cannot go back to turn {turn}"
+        )
+    if changes is not None:
+        changes = {**changes, "agent": state["current_agent"]["name"]}
+    rows = [
+        {
+            "workflow_id": new_id,
+            "lane": lane,
+            "ordinal": ordinal,
+            "kind": "ended",
+            "run_id": row["id"],
+            "source_run_id": row["id"],
+        }
+        for (lane, ordinal), row in others.items()
+        if row["status"] in ("completed", "failed")
+        and row["error_type"] != ReplayError.__name__
+        and row["completed_at"] <= checkpoint["created_at"]
+    ]
+    begins = state["current_turn"] == 0
+    forked = {
+        "workflow_id": new_id,
+        "lane": place[0],
+        "ordinal": place[1],
+        "kind": "forked",
+        "run_id": derived(source["id"], f"fork:{new_id}"),
+        "source_run_id": source["id"],
+        "turn": turn,
+        "state": None if begins else storable(state),
+        "context_changes": store.context_changes(connection, source["id"], turn),
+        "input": _given(source["input"], edit) if begins else edit,
+        "changes": changes,
+    }
+    return source, [*rows, forked]
+
+
+def _given(recorded: Any, edit: dict[str, Any] | None) -> dict[str, Any]:
+    """The whole input of a run that begins with its first turn."""
+    if edit is None:
+        return {"replace": recorded}
+    if "replace" in edit:
+        return edit
+    items = [_items(restored(given)) for given in (recorded, edit["append"])]
+    return {"replace": storable([*items[0], *items[1]])}
+
+
+def _items(given: Input) -> list[Any]:
+    return [{"role": "user", "content": given}] if isinstance(given, str) else given
+
+
+def _source(
+    connection: Any, name: str
+) -> tuple[store.Row, store.Place, dict[store.Place, store.Row]]:
+    """The run that is meant, where it stands, and the other runs of its workflow."""
+    run = reads.find_run(connection, name)
+    if run is None:
+        raise UnknownRunError(f"there is no run, and no workflow that began one, {name!r}")
+    if run["parent_run_id"] is not None:
+        raise InvalidInputError(
+            f"run {run['id']} is inside run {run['parent_run_id']}: fork the outermost one"
+        )
+    others = store.placed(store.top_runs(connection, str(run["workflow_id"])), ownership.BLOCK)
+    for place, row in others.items():
+        if row["id"] == run["id"]:
+            return others.pop(place), place, others
+    raise InvalidInputError(
+        f"run {run['id']} was started inside a step of its workflow, and cannot be forked"
+    )

@@ -1,0 +1,162 @@
+"""Workflows that other code began, and this code goes on with from their newest checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dbos import DBOS
+
+from timestep import ownership, system
+from timestep.database import translated
+from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
+from timestep.recorder import recorder
+from timestep.states import folded
+from timestep.store import continuations as store
+from timestep.store import hosts
+from timestep.values import storable
+
+_REFERENCE = {"run_id", "table", "id"}
+
+
+async def take_over(workflow_id: str, *, repeat_steps: bool = False) -> None:
+    """Let this version of the application go on with a workflow from its newest checkpoint.
+
+    The workflow keeps its id, and its runs theirs. A run that has not ended begins again where
+    its newest checkpoint was made; model and tool calls that are recorded are not repeated. The
+    workflow's own steps are taken from DBOS's record where they have the same numbers.
+
+    Args:
+        workflow_id: The workflow.
+        repeat_steps: Execute the workflow's own steps again, where the code has other ones.
+
+    Raises:
+        UnknownRunError: DBOS knows no such workflow.
+        TakeoverError: A live host executes it, it has ended, or it left no usable checkpoint;
+            nothing was changed.
+        DatabaseError: The database refused, or is away.
+    """
+    await asyncio.to_thread(_take_over, workflow_id, repeat_steps)
+
+
+def _take_over(workflow_id: str, repeat_steps: bool) -> None:
+    found = recorder()
+    schema = ownership.system_schema_or_default()
+    with translated(found.url), found.transactions.begin() as connection:
+        workflow = store.lock_workflow(connection, schema, workflow_id)
+        if workflow is None:
+            raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
+        # The lock holds off DBOS's own records of steps until this is done.
+        steps = system.client().list_workflow_steps(workflow_id)
+        runs = store.placed(store.top_runs(connection, workflow_id), ownership.BLOCK)
+        open_runs = {
+            place: row
+            for place, row in runs.items()
+            if row["workflow_id"] == workflow_id and _is_open(row)
+        }
+        _check(connection, workflow_id, workflow, bool(open_runs) or _disagreed(workflow_id))
+        earlier = {
+            (row["lane"], row["ordinal"]): row for row in store.of_workflow(connection, workflow_id)
+        }
+        store.remove(connection, workflow_id)
+        for place, row in runs.items():
+            known = earlier.get(place, {})
+            if place in open_runs:
+                going_on = _going_on(connection, row, known)
+                store.reopen_run(connection, row["id"])
+            else:
+                going_on = {"kind": "ended"}
+            stands = {
+                "workflow_id": workflow_id,
+                "lane": place[0],
+                "ordinal": place[1],
+                "run_id": row["id"],
+                "source_run_id": row["id"],
+                "workflow_step": row["workflow_step"],
+            }
+            store.add(connection, [{**stands, **going_on}])
+        # A fork that has not begun its run yet begins as it was to.
+        waiting = [row for place, row in earlier.items() if place not in runs]
+        store.add(connection, waiting)
+        numbers = [step["function_id"] for step in steps if repeat_steps or _is_of_run(step)]
+        store.forget_steps(connection, schema, workflow_id, numbers)
+        version = DBOS.application_version if system.is_launched() else None
+        for id_ in (workflow_id, *store.inside(connection, schema, workflow_id)):
+            values = {
+                "workflow_id": id_,
+                "queue": ownership.INTERNAL_QUEUE_NAME,
+                "version": version,
+            }
+            store.enqueue(connection, schema, values)
+
+
+def _is_open(run: store.Row) -> bool:
+    """Whether a run has not come to an end of its own."""
+    if run["completed_at"] is None or run["error_type"] == ReplayError.__name__:
+        return True
+    return bool(run["status"] == "cancelled" and run["cancel_reason"] != "code")
+
+
+def _disagreed(workflow_id: str) -> bool:
+    """Whether a workflow failed because its code took other steps than its record."""
+    (found,) = system.client().list_workflows(workflow_ids=[workflow_id])
+    kinds = (*ownership.CONTROL_ERRORS, ReplayError)
+    error: Any = found.error
+    return isinstance(error, kinds) or getattr(error, "name", None) in {k.__name__ for k in kinds}
+
+
+def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool) -> None:
+    """Refuse what goes on somewhere, and what has ended."""
+    status = workflow["status"]
+    if status == "SUCCESS" or (status in ("ERROR", "CANCELLED") and not is_open):
+        raise TakeoverError(
+            f"workflow {workflow_id!r} has ended ({status}), and none of its runs is unfinished: "
+            "fork one of them instead (timestep fork)"
+        )
+    if status != "PENDING":
+        return
+    executor, version = workflow["executor_id"], workflow["application_version"]
+    application = workflow["application_name"] or system.application_name()
+    is_here = system.is_launched() and (executor, version) == (
+        DBOS.executor_id,
+        DBOS.application_version,
+    )
+    if is_here or hosts.is_live(connection, application, executor, version):
+        raise TakeoverError(
+            f"workflow {workflow_id!r} is being executed by a live host (executor "
+            f"{executor!r}, version {version!r}): stop that host first, or cancel the workflow"
+        )
+
+
+def _going_on(connection: Any, run: store.Row, known: store.Row) -> store.Row:
+    """What a run that has not ended goes on with."""
+    checkpoints = store.checkpoints(connection, run["id"])
+    if not checkpoints:
+        # No answer of a model is recorded: it begins as it was to.
+        kept = {name: value for name, value in known.items() if name != "created_at"}
+        return kept or {"kind": "taken_over"}
+    newest = checkpoints[-1]
+    state = folded({row["id"]: row for row in checkpoints}, newest["id"])
+    begins = state["current_turn"] == 0
+    if newest["progress"] is None and not begins:
+        raise TakeoverError(
+            f"the newest checkpoint of run {run['id']}, before turn {newest['turn']}, was made by "
+            "an older version of Timestep and cannot be gone on from: fork the run instead"
+        )
+    return {
+        "kind": "taken_over",
+        "turn": newest["turn"],
+        "state": None if begins else storable(state),
+        "progress": newest["progress"],
+        "changes": known.get("changes"),
+    }
+
+
+def _is_of_run(step: Any) -> bool:
+    """Whether a recorded step of DBOS is one of a run, whose own record tells its outcome."""
+    output, error = step["output"], step["error"]
+    if isinstance(output, dict) and set(output) == _REFERENCE:
+        return True
+    return error is not None and (
+        isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
+    )
