@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import interruptions, ownership
+from timestep import escalation, interruptions, ownership
 from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
@@ -190,6 +190,7 @@ def _run_of(result: RunResult | RunResultStreaming) -> Run:
 
 async def _wait_for_decisions(run: Run, patience: float | None) -> list[dict[str, Any]]:
     """Sleep durably until nothing of a run is undecided; the decisions, oldest first."""
+    await escalation.announce(run)
     if run.numbers is None:
         return await _look_for_decisions(run, patience)
     deadline: float | None = None

@@ -5,12 +5,13 @@ Every private name of DBOS that a run touches is in this module; the host's are 
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbos import DBOS, _dbos
+from dbos import DBOS, WorkflowSerializationFormat, _dbos
 from dbos._context import DBOSContext, _dbos_context_var, get_local_dbos_context
 from dbos._core import execute_dequeued_workflow
 from dbos._dbos import StepReservation, _get_dbos_instance
@@ -21,6 +22,7 @@ from dbos._error import (
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
 )
+from dbos._utils import INTERNAL_QUEUE_NAME
 
 BLOCK = 1_000_000
 """Step numbers set aside for each task that runs agents beside another of its workflow."""
@@ -145,6 +147,31 @@ def execute_again(workflow_id: str, token: str) -> None:
     execute_dequeued_workflow(dbos, status, token)
 
 
+def enqueue_apart(name: str, workflow_id: str, arguments: dict[str, Any]) -> None:
+    """Enqueue a workflow, once for each id, that is no child or step of the caller's.
+
+    A host of the newest version takes it from the queue that every one of them looks into.
+
+    Args:
+        name: The workflow's name in DBOS.
+        workflow_id: Its id.
+        arguments: By name, made of JSON's types.
+    """
+
+    def enqueue() -> None:
+        DBOS.enqueue_workflow_with_options(
+            {
+                "workflow_name": name,
+                "queue_name": INTERNAL_QUEUE_NAME,
+                "workflow_id": workflow_id,
+                "serialization_type": WorkflowSerializationFormat.PORTABLE,
+            },
+            **arguments,
+        )
+
+    contextvars.Context().run(enqueue)
+
+
 def is_stopping() -> bool:
     """Whether this process is shutting DBOS down: what it cancels then is not over."""
     return not _get_dbos_instance()._initialized
@@ -192,6 +219,7 @@ __all__ = [
     "StepNumbers",
     "StepReservation",
     "WorkflowScope",
+    "enqueue_apart",
     "execute_again",
     "in_step",
     "in_workflow",
