@@ -22,6 +22,7 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.opening import known_runs
+from timestep.pages import Page, interruption_place, page_of, page_size
 from timestep.recorder import in_thread, recorder
 from timestep.run import Run
 from timestep.runner import DurableRunner, cut_by_owner
@@ -100,7 +101,8 @@ async def run_agent(
         stream: Whether the model is asked for a stream; the result comes when it has ended.
         on_interruption: `"wait"` sleeps durably until every pending approval is decided and
             goes on; `"return"` gives back the result with its `.interruptions`.
-        approval_timeout: Seconds after which an undecided approval is rejected.
+        approval_timeout: Seconds after which an undecided approval is rejected; those of runs
+            inside this one, too.
         timeout: Seconds that the run may take, from its beginning or from the decision that it
             goes on with; people's time is not counted. A replay ends it where it ended.
         runner_options: As `agents.Runner.run` takes them.
@@ -111,12 +113,15 @@ async def run_agent(
         ConfigurationError: An option has a value that is not one of those above.
         RunTimeoutError: `timeout` was over. The run is recorded as failed with it.
     """
-    if timeout is not None and not _is_duration(timeout):
-        raise ConfigurationError(f"timeout {timeout!r} is not a positive number of seconds")
+    for name, seconds in {"timeout": timeout, "approval_timeout": approval_timeout}.items():
+        if seconds is not None and not _is_duration(seconds):
+            raise ConfigurationError(f"{name} {seconds!r} is not a positive number of seconds")
     if timeout is not None:
         runner_options["timeout"] = timeout
     if on_interruption not in ("wait", "return"):
         raise ConfigurationError(f"on_interruption is 'wait' or 'return', not {on_interruption!r}")
+    if on_interruption == "wait":
+        runner_options["approval_timeout"] = approval_timeout or math.inf
     result = await _run(agent, run_input, session, stream, runner_options)
     while result.interruptions and on_interruption == "wait":
         state = await _decided_state(result, approval_timeout)
@@ -267,6 +272,31 @@ async def list_interruptions(
     return [_interruption(row) for row in await recorder().read(read)]
 
 
+async def page_of_interruptions(
+    *, workflow_id: str | None, resolved: bool | None, limit: int, cursor: str | None
+) -> Page[Interruption]:
+    """Interruptions as `list_interruptions` gives them, in parts.
+
+    Args:
+        workflow_id: Only those of this workflow.
+        resolved: False: undecided; True: decided; None: both.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page, with the same filters.
+
+    Raises:
+        InvalidQueryError: The limit or the cursor cannot be used.
+    """
+    size, after = page_size(limit), interruption_place(cursor)
+
+    def read(connection: Any) -> list[dict[str, Any]]:
+        return store.select(
+            connection, workflow_id=workflow_id, resolved=resolved, after=after, limit=size + 1
+        )
+
+    found = [_interruption(row) for row in await recorder().read(read)]
+    return page_of(found, size, lambda one: one.id)
+
+
 def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
     if value is None or isinstance(value, uuid.UUID):
         return value
@@ -299,7 +329,7 @@ async def resume_workflow(
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on.
 
     Works from any process that reaches the database. A decision that was made already is
-    made again without harm. Nothing is applied when one of the ids is bad.
+    made again without harm, whatever its message. Nothing is applied when one of the ids is bad.
 
     Args:
         workflow_id: The workflow whose runs wait.
@@ -307,14 +337,14 @@ async def resume_workflow(
         reject: Those to reject, or `"all"`.
         supply: Results by interruption id or tool call id: the call is not made, and this
             is its result. For a call that may have happened already.
-        always: Decide later calls of the same tool in the same run likewise.
+        always: Decide later calls of the same agent's tool in the same run likewise. Calls
+            whose outcome is in doubt are asked about nevertheless.
         message: What the model is told of a rejection.
         by: Who decided.
 
     Raises:
-        UnknownRunError: No run of that workflow is recorded.
-        UnknownInterruptionError: An id is not one of the workflow's.
-        AlreadyResolvedError: One of them was decided differently.
+        UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing.
+        AlreadyResolvedError: One of them was decided differently: the message tells by whom.
     """
     schema = ownership.system_schema_or_default()
 
@@ -328,10 +358,11 @@ async def resume_workflow(
                     decisions.append(
                         _decision(row, action, message, always=always, by=by, output=output)
                     )
-                elif row["resolution_action"] != action:
+                elif _contradicts(row, action, output, always):
                     raise AlreadyResolvedError(
                         f"interruption {row['id']} ({row['tool_name']}) was decided already: "
                         f"{row['resolution_action']}"
+                        + (" always" if row["resolution_always"] else "")
                         + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
                     )
             store.resolve(connection, decisions)
@@ -352,6 +383,15 @@ async def resume_workflow(
 def resume_workflow_sync(workflow_id: str, **decision: Any) -> ResumeResult:
     """`resume_workflow` for a caller without an event loop; the same arguments and errors."""
     return asyncio.run(resume_workflow(workflow_id, **decision))
+
+
+def _contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> bool:
+    """Whether what was decided is not what is asked for now."""
+    if row["resolution_action"] != action:
+        return True
+    if action == "supply":
+        return bool(row["resolution_output"] != storable(encode(output)))
+    return always and not row["resolution_always"]
 
 
 def _choose(
@@ -391,7 +431,7 @@ def _add(
 def _named(
     workflow_id: str, rows: list[dict[str, Any]], names: Sequence[str] | str
 ) -> list[dict[str, Any]]:
-    if names == "all":
+    if "all" in ([names] if isinstance(names, str) else names):
         # Where nothing waits, the call is made again, or contradicts what was decided.
         return [row for row in rows if row["resolved_at"] is None] or rows
     if isinstance(names, str):
@@ -424,7 +464,7 @@ def _decision(
         "id": row["id"],
         "action": action,
         "message": plain_text(message),
-        "always": always,
+        "always": always and action != "supply",
         "by": plain_text(by),
         "has_output": output is not _UNSET,
         "output": None if output is _UNSET else storable(encode(output)),

@@ -202,6 +202,7 @@ def approvals_(as_json: bool) -> None:
 @click.option("--reject", multiple=True, metavar="ID|all", help="Interruptions to reject.")
 @click.option("--supply", multiple=True, nargs=2, metavar="ID JSON",
               help="The result of a call that is not to be made.")  # fmt: skip
+@click.option("--always", is_flag=True, help="Decide later calls of the same tool likewise.")
 @click.option("--message", metavar="TEXT", help="What the model is told of a rejection.")
 @_as_json
 def resume(
@@ -209,6 +210,7 @@ def resume(
     approve: tuple[str, ...],
     reject: tuple[str, ...],
     supply: tuple[tuple[str, str], ...],
+    always: bool,
     message: str | None,
     as_json: bool,
 ) -> None:
@@ -224,9 +226,10 @@ def resume(
     result = _run(
         lambda: approvals.resume_workflow(
             workflow_id,
-            approve="all" if "all" in approve else approve,
-            reject="all" if "all" in reject else reject,
+            approve=approve,
+            reject=reject,
             supply=results,
+            always=always,
             message=message,
             by=_user(),
         )

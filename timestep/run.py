@@ -123,6 +123,9 @@ class Run:
         """Ends the stream for its reader, as its reader may."""
         self.timeout: float | None = None
         """Seconds that the run has until it ends, or stops for a person, or none."""
+        self.approval_timeout: float | None = None
+        """Seconds that its caller waits for answers to what it and the runs inside it ask, however
+        many; None: the caller does not wait."""
         self.cut = Cut()
         """Ends this execution of the run, before its own end."""
         self.is_cut = False

@@ -124,11 +124,11 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     if not ownership.in_workflow():
         raise NotInWorkflowError
     seams.connect()
-    timeout = options.pop("timeout", None)
+    timeout, approval_timeout = options.pop("timeout", None), options.pop("approval_timeout", None)
     check_options(options)
     state = given if isinstance(given, RunState) else None
     run = open_run(recorder(), _task_of(agent, given), state)
-    run.timeout = timeout
+    run.timeout, run.approval_timeout = timeout, approval_timeout
     if run.interrupted_calls:
         run.resume()
         return run
