@@ -17,6 +17,7 @@ import hmac
 import importlib.metadata
 import json
 import logging
+import shlex
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -231,14 +232,15 @@ def _text(workflow_id: str, questions: Sequence[Row], public_url: str | None) ->
         lines.append(f"• and {count - _LISTED} more")
     deadlines = [row["expires_at"] for row in questions if row["expires_at"] is not None]
     if deadlines:
-        lines.append(f"Undecided, they are rejected at {min(deadlines):%Y-%m-%d %H:%M:%S %Z}.")
+        first = min(deadlines).astimezone(datetime.UTC)
+        lines.append(f"What nobody decides is rejected from {first:%Y-%m-%d %H:%M:%S} UTC on.")
     where = f"at {public_url}/approvals, or " if public_url is not None else ""
     lines.append(f"Decide {where}with: {_escaped(_command(workflow_id))}")
     return "\n".join(lines)
 
 
 def _command(workflow_id: str) -> str:
-    return f"timestep resume {workflow_id} --approve all"
+    return f"timestep resume {shlex.quote(workflow_id)} --approve all"
 
 
 def _escaped(text: str) -> str:

@@ -18,11 +18,14 @@ from openai.types.responses.response_output_item import McpApprovalRequest
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App
+from tests.integration.hosting import Host, own_host
 from timestep.errors import (
     AlreadyResolvedError,
     ConfigurationError,
     UnknownInterruptionError,
 )
+
+__all__ = ["own_host"]
 
 DONE: list[str] = []
 
@@ -303,6 +306,21 @@ def test_a_time_for_approvals_that_cannot_be_is_refused(app: App, seconds: Any) 
     with pytest.raises(ConfigurationError, match=r"approval_timeout .* is not a positive number"):
         app.run(body)
     assert app.rows("runs") == []
+
+
+def test_what_is_decided_while_no_host_runs_is_applied_at_its_return(
+    own_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow_id = own_host.start().begin("ask", target="moon")
+    own_host.run_when(workflow_id, "interrupted")
+    own_host.close()
+    monkeypatch.setenv("TIMESTEP_DB_URL", own_host.database)
+    answer = timestep.resume_workflow_sync(workflow_id, reject="all", message="no moon", by="ann")
+    assert (len(answer.resolved), answer.pending) == (1, [])
+    own_host.start()
+    assert own_host.output(workflow_id) == "[offline model] no moon"
+    (row,) = own_host.rows("SELECT status, completed_at FROM tool_calls")
+    assert (row["status"], row["completed_at"] is None) == ("rejected", False)
 
 
 ROUNDS = 25

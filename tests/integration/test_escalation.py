@@ -381,6 +381,8 @@ def test_a_chat_is_told_in_words_without_the_arguments(
         "2 approvals are waiting in workflow w:",
         *["• &lt;!channel&gt; &amp; Co wants to call delete"] * 2,
     ]
+    (_, deadline, _) = lines[2:]
+    assert deadline.startswith("What nobody decides is rejected from 2")
     assert lines[-1] == (
         "Decide at https://agents.example/approvals, or with: timestep resume w --approve all"
     )
