@@ -67,7 +67,10 @@ class Interruption:
     resolution_action: str | None
     """`approve`, `reject` or `supply`."""
     resolution_message: str | None
+    resolution_always: bool
+    """Whether later calls of the same tool in the same run are decided likewise."""
     resolved_by: str | None
+    """Who decided: a person, `timeout`, or `code` that decided on the run's state."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ async def _decided_state(
         async with cut_by_owner(run):
             rows = await _wait_for_decisions(run, patience)
         state = result.to_state()
+        answers = []
         for item in state.get_interruptions():
             found = interruptions.call_of(run, item)
             if found is None:
@@ -166,7 +170,8 @@ async def _decided_state(
             # this execution has come to, whatever was decided later.
             row = [row for row in rows if row["tool_call_id"] == call.id][call.asked - 1]
             owner.decisions[call.id] = {**row, "id": str(row["id"])}
-            _apply(state, item, row)
+            answers.append((item, row))
+        _apply(state, answers)
         if not (doubted := doubted_again(run)):
             return state
         # Asked about all at once, before any call of the turn is made. The execution that
@@ -175,8 +180,18 @@ async def _decided_state(
         await interruptions.record(run, result, doubted)
 
 
-def _apply(state: RunState[Any], item: Any, row: dict[str, Any]) -> None:
-    always = row["resolution_always"]
+def _apply(state: RunState[Any], answers: list[tuple[Any, dict[str, Any]]]) -> None:
+    """Give a state the answers to all that it asks."""
+    # An answer for every call of a tool takes those for single calls back, so it comes first;
+    # of several, the newest holds.
+    lasting = [(item, row) for item, row in answers if row["resolution_always"]]
+    for item, row in sorted(lasting, key=lambda answer: answer[1]["resolved_at"]):
+        _answer(state, item, row, always=True)
+    for item, row in answers:
+        _answer(state, item, row, always=False)
+
+
+def _answer(state: RunState[Any], item: Any, row: dict[str, Any], *, always: bool) -> None:
     if row["resolution_action"] != "reject":
         state.approve(item, always_approve=always)
         return

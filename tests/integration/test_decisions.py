@@ -162,6 +162,26 @@ def test_always_is_for_the_later_calls_of_a_tool(app: App, action: str) -> None:
     assert done == DONE
 
 
+@pytest.mark.parametrize("order", [("c1", "c2"), ("c2", "c1")])
+@pytest.mark.parametrize("action", ["approve", "reject"])
+def test_always_for_one_of_two_leaves_the_other_as_it_was_decided(
+    app: App, action: str, order: tuple[str, str]
+) -> None:
+    agent = asking(
+        "Operator", [remove("c1", "c1"), remove("c2", "c2")], [remove("c3", "c3")], tools=[delete]
+    )
+    result = agent_running(app, agent)
+    asked(app, "c1", "c2")
+    one, other = order
+    contrary = "reject" if action == "approve" else "approve"
+    decide(**{action: [one]}, always=True, message="no")
+    decide(**{contrary: [other]}, message="no")
+    said = result()
+    assert sorted(DONE) == sorted([one, "c3"] if action == "approve" else [other])
+    assert len(app.rows("interruptions")) == 2
+    assert app.replay("w") == said
+
+
 @pytest.mark.parametrize("action", ["approve", "reject"])
 def test_always_holds_inside_runs_of_the_third_depth(app: App, action: str) -> None:
     third = asking("Third", [remove("a", "i1")], [remove("b", "i2")], tools=[delete])
