@@ -23,14 +23,15 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints, gate, migrate, system
+from timestep import config, entrypoints, gate, migrate, parking, system
 from timestep.config import Settings
 from timestep.database import check_server, database_url, engine_for, shown, translated
 from timestep.entrypoints import Entrypoint
 from timestep.errors import ConfigurationError
 from timestep.queries import reading
+from timestep.recorder import recorder
 from timestep.runner import install
-from timestep.store import hosts, reads
+from timestep.store import hosts, reads, waits
 from timestep.web.app import create_app
 
 GRACE = "TIMESTEP_GRACE"
@@ -59,6 +60,8 @@ class Launched:
     """Workflows that an earlier process left and this one goes on with."""
     stranded: int
     """Unfinished workflows of other versions of the sources, which it leaves alone."""
+    undecided: int
+    """Workflows that wait for a person."""
 
 
 def launch() -> Launched:
@@ -102,11 +105,13 @@ def launch() -> Launched:
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
+    parking.listen(recorder())
     return Launched(
         entrypoints=found,
         url=url,
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
         stranded=_count(left, lambda row: row["version"] != version),
+        undecided=reading(waits.count),
     )
 
 
@@ -241,6 +246,11 @@ def _greet(launched: Launched, listener: socket.socket) -> None:
     lines.append(f"  entrypoints  {names}")
     if launched.recovered:
         lines.append(f"  recovering   {_workflows(launched.recovered)}")
+    if launched.undecided:
+        lines.append(
+            f"  undecided    {_workflows(launched.undecided)} waiting for a person: see "
+            "`timestep approvals`"
+        )
     if launched.stranded:
         lines.append(
             f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "

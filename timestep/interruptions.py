@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,19 +105,10 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
             "call_id": call_id(item),
             "tool_name": item.tool_name or call.row["tool_name"],
             "arguments": storable(arguments_of(document)),
-            "expires_at": _patience(run),
+            "expires_at": run.approval_timeout,
         }
     )
     return id_
-
-
-def _patience(run: Run) -> float | None:
-    """Seconds until what a run asks is rejected, as whoever waits for the answer says."""
-    asking: Run | None = run
-    while asking is not None and asking.approval_timeout is None:
-        asking = asking.parent
-    seconds = asking.approval_timeout if asking is not None else None
-    return None if seconds == math.inf else seconds
 
 
 async def settle(run: Run, state: RunState[Any]) -> None:

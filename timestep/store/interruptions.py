@@ -52,14 +52,12 @@ def select(
     resolved: bool | None = None,
     after: uuid.UUID | None = None,
     limit: int | None = None,
-    lock: bool = False,
 ) -> list[dict[str, Any]]:
     """Interruptions, oldest first; `resolved` None: decided or not.
 
     What a run asked that has ended since, as a cancelled one, waits for nobody any more.
 
-    With `after`, those after that one; with `limit`, so many at most. With `lock`, nobody else
-    decides them until the transaction ends.
+    With `after`, those after that one; with `limit`, so many at most.
     """
     parameters = {
         "workflow_id": workflow_id,
@@ -68,8 +66,8 @@ def select(
         "after": after,
         "limit": limit,
     }
-    sql = _SELECT + (" FOR UPDATE OF i" if lock else "")
-    return [dict(row) for row in connection.exec_driver_sql(sql, parameters).mappings()]
+    found = connection.exec_driver_sql(_SELECT, parameters)
+    return [dict(row) for row in found.mappings()]
 
 
 def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> None:
@@ -82,13 +80,3 @@ def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> N
         connection.exec_driver_sql(
             _CALL, {"id": values["id"], "status": statuses[values["action"]]}
         )
-
-
-def wake(
-    connection: sa.Connection, schema: str, workflow_id: str, topic: str, message_id: str
-) -> None:
-    """Send a workflow DBOS's message in this transaction, once for each `message_id`."""
-    connection.exec_driver_sql(
-        f'SELECT "{schema}".send_message(%s, %s::json, %s, %s)',
-        (workflow_id, json.dumps({"interruption": message_id}), topic, message_id),
-    )

@@ -31,9 +31,6 @@ _COUNTS = (
     "total_tokens",
 )
 
-_IN_SECONDS = ("expires_at",)
-"""Times that are given as the seconds until then."""
-
 _KEEP = "ON CONFLICT (id) DO NOTHING"
 
 _INSERTS: dict[str, tuple[Table, str]] = {
@@ -131,8 +128,8 @@ def _values(table: Table) -> str:
 
 
 def _value(column: Column[Any]) -> str:
-    if column.name in _IN_SECONDS:
-        return f"now() + r.{column.name} * interval '1 second'"
+    if column.name == "expires_at":
+        return "now() + make_interval(secs => r.expires_at)"
     if isinstance(column.type, DateTime):
         # A time is given as true: it is the transaction's, whatever the caller's clock says.
         return f"CASE WHEN r.{column.name} THEN now() END"
@@ -148,9 +145,9 @@ def _records(name: str, table: Table, columns: Iterable[str] | None = None) -> s
 
 
 def _type(table: Table, name: str) -> str:
-    if name in _IN_SECONDS:
-        return "double precision"
     kind = table.columns[name].type
+    if name == "expires_at":
+        return "double precision"
     return "boolean" if isinstance(kind, DateTime) else str(kind.compile(dialect=_DIALECT))
 
 
