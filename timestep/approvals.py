@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import interruptions, ownership, parking, takeovers
+from timestep import escalation, interruptions, ownership, parking, takeovers
 from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
@@ -21,6 +21,7 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.opening import known_runs
+from timestep.pages import Page, interruption_place, page_of, page_size
 from timestep.recorder import in_thread, recorder
 from timestep.run import Call, Run
 from timestep.runner import DurableRunner, cut_by_owner
@@ -56,7 +57,10 @@ class Interruption:
     resolution_action: str | None
     """`approve`, `reject` or `supply`."""
     resolution_message: str | None
+    resolution_always: bool
+    """Whether later calls of the same tool in the same run are decided likewise."""
     resolved_by: str | None
+    """Who decided: a person, `timeout`, or `code` that decided on the run's state."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ async def run_agent(
         stream: Whether the model is asked for a stream; the result comes when it has ended.
         on_interruption: `"wait"` sleeps durably until every pending approval is decided and
             goes on; `"return"` gives back the result with its `.interruptions`.
-        approval_timeout: Seconds after which an undecided approval is rejected.
+        approval_timeout: Seconds after which an undecided approval is rejected; those of runs
+            inside this one, too.
         timeout: Seconds that the run may take, from its beginning or from the decision that it
             goes on with; people's time is not counted. A replay ends it where it ended.
         runner_options: As `agents.Runner.run` takes them.
@@ -101,12 +106,9 @@ async def run_agent(
         ConfigurationError: An option has a value that is not one of those above.
         RunTimeoutError: `timeout` was over. The run is recorded as failed with it.
     """
-    if timeout is not None and not _is_duration(timeout):
-        raise ConfigurationError(f"timeout {timeout!r} is not a positive number of seconds")
-    if approval_timeout is not None and not _is_duration(approval_timeout):
-        raise ConfigurationError(
-            f"approval_timeout {approval_timeout!r} is not a positive number of seconds"
-        )
+    for name, seconds in {"timeout": timeout, "approval_timeout": approval_timeout}.items():
+        if seconds is not None and not _is_duration(seconds):
+            raise ConfigurationError(f"{name} {seconds!r} is not a positive number of seconds")
     if timeout is not None:
         runner_options["timeout"] = timeout
     if on_interruption not in ("wait", "return"):
@@ -143,12 +145,14 @@ async def _decided_state(result: RunResult | RunResultStreaming) -> RunState[Any
         state = result.to_state()
         asked = [(item, *_asked(run, item)) for item in state.get_interruptions()]
         rows = await _decisions(run, [str(call.question) for _, _, call in asked])
+        answers = []
         for item, owner, call in asked:
             # The answer to the question that this execution has come to: a call may be asked
             # about several times.
             row = rows[str(call.question)]
             owner.decisions[call.id] = {**row, "id": str(row["id"])}
-            _apply(state, item, row)
+            answers.append((item, row))
+        _apply(state, answers)
         if not (doubted := doubted_again(run)):
             return state
         # Asked about all at once, before any call of the turn is made. The execution that
@@ -167,8 +171,18 @@ def _asked(run: Run, item: Any) -> tuple[Run, Call]:
     return found
 
 
-def _apply(state: RunState[Any], item: Any, row: dict[str, Any]) -> None:
-    always = row["resolution_always"]
+def _apply(state: RunState[Any], answers: list[tuple[Any, dict[str, Any]]]) -> None:
+    """Give a state the answers to all that it asks."""
+    # An answer for every call of a tool takes those for single calls back, so it comes first;
+    # of several, the newest holds.
+    lasting = [(item, row) for item, row in answers if row["resolution_always"]]
+    for item, row in sorted(lasting, key=lambda answer: answer[1]["resolved_at"]):
+        _answer(state, item, row, always=True)
+    for item, row in answers:
+        _answer(state, item, row, always=False)
+
+
+def _answer(state: RunState[Any], item: Any, row: dict[str, Any], *, always: bool) -> None:
     if row["resolution_action"] != "reject":
         state.approve(item, always_approve=always)
         return
@@ -193,6 +207,7 @@ async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]
             # Another execution may have heard of the decision, too, and gone on with it.
             await in_thread(lambda: run.recorder.require(run.owner))
             return {str(row["id"]): row for row in rows}
+        await escalation.announce(run)
         if run.numbers is not None:
             await parking.park(run.recorder, run.owner, questions)
         async with cut_by_owner(run):
@@ -243,6 +258,31 @@ async def list_interruptions(
     return [_interruption(row) for row in await recorder().read(read)]
 
 
+async def page_of_interruptions(
+    *, workflow_id: str | None, resolved: bool | None, limit: int, cursor: str | None
+) -> Page[Interruption]:
+    """Interruptions as `list_interruptions` gives them, in parts.
+
+    Args:
+        workflow_id: Only those of this workflow.
+        resolved: False: undecided; True: decided; None: both.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page, with the same filters.
+
+    Raises:
+        InvalidQueryError: The limit or the cursor cannot be used.
+    """
+    size, after = page_size(limit), interruption_place(cursor)
+
+    def read(connection: Any) -> list[dict[str, Any]]:
+        return store.select(
+            connection, workflow_id=workflow_id, resolved=resolved, after=after, limit=size + 1
+        )
+
+    found = [_interruption(row) for row in await recorder().read(read)]
+    return page_of(found, size, lambda one: one.id)
+
+
 def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
     if value is None or isinstance(value, uuid.UUID):
         return value
@@ -277,7 +317,7 @@ async def resume_workflow(
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on.
 
     Works from any process that reaches the database. A decision that was made already is
-    made again without harm. Nothing is applied when one of the ids is bad.
+    made again without harm, whatever its message. Nothing is applied when one of the ids is bad.
 
     Args:
         workflow_id: The workflow whose runs wait.
@@ -285,7 +325,8 @@ async def resume_workflow(
         reject: Those to reject, or `"all"`.
         supply: Results by interruption id or tool call id: the call is not made, and this
             is its result. For a call that may have happened already.
-        always: Decide later calls of the same tool in the same run likewise.
+        always: Decide later calls of the same agent's tool in the same run likewise. Calls
+            whose outcome is in doubt are asked about nevertheless.
         message: What the model is told of a rejection.
         by: Who decided.
         from_checkpoint: Decide nothing; go on with the workflow in this version of the
@@ -295,12 +336,12 @@ async def resume_workflow(
             version has other ones than the record.
 
     Raises:
-        UnknownRunError: No run of that workflow is recorded.
         TakeoverError: `from_checkpoint`, and the workflow is being executed by a live host, has
             ended, or left no usable checkpoint. Nothing was changed.
+        UnknownRunError: `from_checkpoint`, and there is no such workflow.
         ConfigurationError: `from_checkpoint` together with decisions.
-        UnknownInterruptionError: An id is not one of the workflow's.
-        AlreadyResolvedError: One of them was decided differently.
+        UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing.
+        AlreadyResolvedError: One of them was decided differently: the message tells by whom.
     """
     if from_checkpoint:
         if approve or reject or supply:
@@ -323,10 +364,11 @@ async def resume_workflow(
                     decisions.append(
                         _decision(row, action, message, always=always, by=by, output=output)
                     )
-                elif row["resolution_action"] != action:
+                elif _contradicts(row, action, output, always):
                     raise AlreadyResolvedError(
                         f"interruption {row['id']} ({row['tool_name']}) was decided already: "
                         f"{row['resolution_action']}"
+                        + (" always" if row["resolution_always"] else "")
                         + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
                     )
             store.resolve(connection, decisions)
@@ -347,6 +389,15 @@ async def resume_workflow(
 def resume_workflow_sync(workflow_id: str, **decision: Any) -> ResumeResult:
     """`resume_workflow` for a caller without an event loop; the same arguments and errors."""
     return asyncio.run(resume_workflow(workflow_id, **decision))
+
+
+def _contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> bool:
+    """Whether what was decided is not what is asked for now."""
+    if row["resolution_action"] != action:
+        return True
+    if action == "supply":
+        return bool(row["resolution_output"] != storable(encode(output)))
+    return always and not row["resolution_always"]
 
 
 def _choose(
@@ -386,7 +437,7 @@ def _add(
 def _named(
     workflow_id: str, rows: list[dict[str, Any]], names: Sequence[str] | str
 ) -> list[dict[str, Any]]:
-    if names == "all":
+    if "all" in ([names] if isinstance(names, str) else names):
         # Where nothing waits, the call is made again, or contradicts what was decided.
         return [row for row in rows if row["resolved_at"] is None] or rows
     if isinstance(names, str):
@@ -419,7 +470,7 @@ def _decision(
         "id": row["id"],
         "action": action,
         "message": plain_text(message),
-        "always": always,
+        "always": always and action != "supply",
         "by": plain_text(by),
         "has_output": output is not _UNSET,
         "output": None if output is _UNSET else storable(encode(output)),

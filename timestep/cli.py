@@ -207,6 +207,7 @@ def approvals_(as_json: bool) -> None:
 @click.option("--reject", multiple=True, metavar="ID|all", help="Interruptions to reject.")
 @click.option("--supply", multiple=True, nargs=2, metavar="ID JSON",
               help="The result of a call that is not to be made.")  # fmt: skip
+@click.option("--always", is_flag=True, help="Decide later calls of the same tool likewise.")
 @click.option("--message", metavar="TEXT", help="What the model is told of a rejection.")
 @click.option(
     "--from-checkpoint",
@@ -221,6 +222,7 @@ def resume(
     approve: tuple[str, ...],
     reject: tuple[str, ...],
     supply: tuple[tuple[str, str], ...],
+    always: bool,
     message: str | None,
     from_checkpoint: bool,
     repeat_steps: bool,
@@ -245,9 +247,10 @@ def resume(
     result = _run(
         lambda: approvals.resume_workflow(
             workflow_id,
-            approve="all" if "all" in approve else approve,
-            reject="all" if "all" in reject else reject,
+            approve=approve,
+            reject=reject,
             supply=results,
+            always=always,
             message=message,
             by=_user(),
             from_checkpoint=from_checkpoint,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from timestep.errors import ConfigurationError
@@ -16,6 +25,10 @@ PREFIX = "TIMESTEP_"
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
+
+_SECRETS = ("api_tokens", "escalation_url", "escalation_secret")
+"""Settings whose value is never shown: a chat's webhook URL lets anybody write there."""
+_SECRET_PREFIX = "whsec_"
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,47 @@ class Settings(BaseSettings):
     """How often a model call is tried again after an error that may pass. Replaces the retries of
     the provider's client; `ModelSettings.retry` replaces it."""
 
+    escalation_insecure: bool = False
+    """Whether `escalation_url` may be plain http to another machine."""
+    escalation_url: SecretStr | None = None
+    """Who is told that approvals wait: a webhook, or a chat's incoming webhook. None: nobody."""
+    escalation_secret: SecretStr | None = None
+    """What messages to it are signed with: `whsec_` and base64, or any text. None: they are not."""
+    escalation_format: Literal["json", "slack"] | None = None
+    """What it takes: JSON documents, or Slack's `{"text": ...}`. None: the latter at Slack only."""
+    public_url: str | None = None
+    """Where people reach the host; messages link to it."""
+
+    @field_validator("escalation_url")
+    @classmethod
+    def _check_escalation_url(
+        cls, value: SecretStr | None, info: ValidationInfo
+    ) -> SecretStr | None:
+        if value is not None:
+            scheme, host = _web_address(value.get_secret_value())
+            is_open = _is_loopback(host) or info.data.get("escalation_insecure")
+            if scheme == "http" and not is_open:
+                raise ValueError(
+                    "is plain http to another machine: use https, or set "
+                    f"{PREFIX}ESCALATION_INSECURE=true"
+                )
+        return value
+
+    @field_validator("escalation_secret")
+    @classmethod
+    def _check_escalation_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            key_of(value.get_secret_value())
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            _web_address(value)
+            value = value.rstrip("/")
+        return value
+
     def check_listen(self) -> None:
         """Refuse to serve other machines without tokens.
 
@@ -109,11 +163,40 @@ def read() -> Settings:
     except ValidationError as exc:
         problem = exc.errors(include_url=False)[0]
         field = str(problem["loc"][0])
-        shown = "" if field == "api_tokens" else f"={problem['input']!r}"
+        shown = "" if field in _SECRETS else f"={problem['input']!r}"
         reason = problem["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{PREFIX}{field.upper()}{shown}: {reason}") from (
-            None if field == "api_tokens" else exc
+            None if field in _SECRETS else exc
         )
+
+
+def key_of(secret: str) -> bytes:
+    """The bytes that a secret for signatures stands for (Standard Webhooks, "Secrets").
+
+    Raises:
+        ValueError: It begins with `whsec_` and does not go on with base64.
+    """
+    if not secret.startswith(_SECRET_PREFIX):
+        return secret.encode()
+    try:
+        key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise ValueError(f"what follows {_SECRET_PREFIX!r} is not base64")
+    return key
+
+
+def _web_address(url: str) -> tuple[str, str]:
+    """The scheme and the host of a URL of the web."""
+    try:
+        parts = urlsplit(url)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        scheme, host = "", None
+    if scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
+        raise ValueError("is not a URL like https://example.com/hook")
+    return scheme, host
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,6 +13,7 @@ from timestep.database import check_server, engine_for, shown
 from timestep.errors import TimestepError
 from timestep.recorder import recorder
 from timestep.store import reads
+from timestep.webhooks import Webhook
 
 _PACKAGES = ("dbos", "openai-agents", "psycopg", "sqlalchemy")
 
@@ -42,6 +43,15 @@ def _settings() -> str:
     tokens = len(settings.api_tokens)
     who = f"{tokens} API token{'s' if tokens > 1 else ''}" if tokens else "no API tokens"
     return f"listens on {settings.host}:{settings.port}, {who}"
+
+
+def _escalation() -> str:
+    webhook = Webhook.of(config.read())
+    if webhook is None:
+        return "nobody is told that approvals wait: set TIMESTEP_ESCALATION_URL to a webhook"
+    form = "a text" if webhook.is_chat else "a JSON document"
+    signed = "signed" if webhook.key is not None else "not signed"
+    return f"{webhook.shown} is told that approvals wait, with {form}, {signed}"
 
 
 def _packages() -> str:
@@ -90,6 +100,7 @@ def _engine() -> sa.Engine:
 
 _CHECKS: dict[str, Callable[[], str]] = {
     "settings": _settings,
+    "escalation": _escalation,
     "packages": _packages,
     "agents SDK": _agents_sdk,
     "database": _database,

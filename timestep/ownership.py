@@ -6,11 +6,12 @@ Every private name of DBOS that a run touches is in this module; the host's are 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbos import DBOS, _dbos
+from dbos import DBOS, WorkflowSerializationFormat, _dbos
 from dbos._context import DBOSContext, get_local_dbos_context
 from dbos._core import WorkflowHandleAsyncTask, execute_dequeued_workflow
 from dbos._dbos import StepReservation, _get_dbos_instance
@@ -151,6 +152,31 @@ def execute_again(workflow_id: str, token: str) -> None:
     execute_dequeued_workflow(dbos, status, token)
 
 
+def enqueue_apart(name: str, workflow_id: str, arguments: dict[str, Any]) -> None:
+    """Enqueue a workflow, once for each id, that is no child or step of the caller's.
+
+    A host of the newest version takes it from the queue that every one of them looks into.
+
+    Args:
+        name: The workflow's name in DBOS.
+        workflow_id: Its id.
+        arguments: By name, made of JSON's types.
+    """
+
+    def enqueue() -> None:
+        DBOS.enqueue_workflow_with_options(
+            {
+                "workflow_name": name,
+                "queue_name": INTERNAL_QUEUE_NAME,
+                "workflow_id": workflow_id,
+                "serialization_type": WorkflowSerializationFormat.PORTABLE,
+            },
+            **arguments,
+        )
+
+    contextvars.Context().run(enqueue)
+
+
 def take_enqueued(queue_name: str) -> None:
     """Execute here what waits in a queue, at once instead of at DBOS's next look at it."""
     dbos = _get_dbos_instance()
@@ -228,6 +254,7 @@ __all__ = [
     "StepNumbers",
     "StepReservation",
     "WorkflowScope",
+    "enqueue_apart",
     "execute_again",
     "in_step",
     "in_workflow",

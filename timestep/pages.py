@@ -68,6 +68,20 @@ def run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
         raise _bad(cursor) from None
 
 
+def interruption_place(cursor: str | None) -> uuid.UUID | None:
+    """The interruption that a cursor of a list of them stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of such a list.
+    """
+    if cursor is None:
+        return None
+    try:
+        return uuid.UUID(_opened(cursor))
+    except (ValueError, TypeError, AttributeError):
+        raise _bad(cursor) from None
+
+
 def item_place(cursor: str | None) -> int | None:
     """The place in a list of items that a cursor stands for.
 

@@ -71,11 +71,12 @@ def approvals(found: Sequence[Interruption]) -> None:
     table = _table("workflow", "interruption", "agent", "wants")
     for one in found:
         doubt = " (may have happened already)" if one.reason == "in_doubt" else ""
+        until = f", rejected at {_when(one.expires_at)}" if one.expires_at is not None else ""
         table.add_row(
             one.workflow_id,
             one.id,
             one.agent_name,
-            Text(f"{one.tool_name}({_json(one.arguments)}){doubt}"),
+            Text(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}"),
         )
     _print(table)
     _print(f"Decide:  timestep resume {found[0].workflow_id} --approve {found[0].id}")

@@ -346,6 +346,22 @@ async def paid(given: str) -> str:
     return str((await timestep.run_agent(payer, given)).final_output)
 
 
+def spend(items: list[Any]) -> list[Any]:
+    told = outputs(items)
+    if len(told) < 2:
+        number = len(told) + 1
+        return [function_call("pay", {"cents": number}, call_id=f"c{number}")]
+    return [assistant_message(" / ".join(told.values()))]
+
+
+spender = Agent(name="Spender", model=AnsweringModel("spender", spend), tools=[pay])
+
+
+@DBOS.workflow()
+async def paid_twice(given: str) -> str:
+    return str((await timestep.run_agent(spender, given)).final_output)
+
+
 class NotedServer(MCPServerStdio):
     """A server in a process of its own; what is asked of it is an effect."""
 

@@ -217,3 +217,31 @@ def test_each_doubt_is_asked_about_once(
         assert len(doubts) == max(call["intents"] - 1, 0)
         assert call["status"] == "executed"
     assert outcome.rows["runs"][0]["status"] == "completed"
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_a_call_in_doubt_is_asked_about_though_its_tool_is_always_approved(
+    matrix: Matrix, decision: str
+) -> None:
+    number = next(matrix.names)
+    log = matrix.folder / f"{number}.log"
+    decisions: dict[str, dict[str, Any]] = {
+        "c1": {"approve": ["c1"], "always": True},
+        "c2": {decision: ["c2"]},
+    }
+    zygote = matrix.free.get()
+    try:
+        with database(matrix.server, f"crash_{number}", matrix.template) as url:
+            kill_at = "after tool: pay (c2)"
+            assert zygote.live("paid_twice", url, log, kill_at, decisions) is None
+            outcome = observed(url, log, zygote.live("paid_twice", url, log, None, decisions))
+    finally:
+        matrix.free.put(zygote)
+    again = decision == "approve"
+    assert outcome.log.count("effect tool pay 1") == 1
+    assert outcome.log.count("effect tool pay 2") == 1 + again
+    asked = {(row["call_id"], row["reason"]) for row in outcome.rows["interruptions"]}
+    assert asked == {("c1", "needs_approval"), ("c2", "in_doubt")}
+    ending = "paid 2" if again else "It may or may not have taken effect."
+    assert outcome.result.startswith("paid 1 / ")
+    assert outcome.result.endswith(ending)

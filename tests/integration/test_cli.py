@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_show_tells_of_a_workflow_without_a_run(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("decision", "output"),
     [
-        (("--approve", "all"), "launched moon"),
+        (("--approve", "all", "--always"), "launched moon"),
         (("--reject", "all", "--message", "not today"), "not today"),
         (("--supply", "{id}", '"it flew already"'), "it flew already"),
     ],
@@ -172,6 +173,12 @@ def test_an_approval_is_decided(
     command = [part.format(id=asked["id"]) for part in decision]
     assert done(cli("resume", workflow_id, *command)) == "decided 1\n"
     assert host.output(workflow_id) == f"[offline model] {output}"
+    (row,) = host.rows(f"SELECT * FROM interruptions WHERE id = '{asked['id']}'")
+    assert row["resolved_by"] == getpass.getuser()
+    assert row["resolution_always"] == ("--always" in decision)
+    other = "--reject" if row["resolution_action"] != "reject" else "--approve"
+    refused = failed(cli("resume", workflow_id, other, asked["id"]))
+    assert refused.endswith(f"by {getpass.getuser()}")
     assert done(cli("approvals")) == "Nothing waits for a decision.\n"
 
 

@@ -195,6 +195,34 @@ def test_an_approval_is_decided_once(host: Host) -> None:
     assert host.get("/api/interruptions", workflow_id=workflow_id).json()["items"] == []
 
 
+def test_everything_is_decided_always_and_read_in_pages(host: Host) -> None:
+    begun = [host.begin("ask", target=f"probe {number}") for number in range(3)]
+    for workflow_id in begun:
+        host.run_when(workflow_id, "interrupted")
+    first = host.get("/api/interruptions", limit=2).json()
+    rest = host.get("/api/interruptions", limit=2, cursor=first["next_cursor"]).json()
+    whole = host.get("/api/interruptions").json()
+    assert first["items"] + rest["items"] == whole["items"]
+    assert (len(whole["items"]), rest["next_cursor"], whole["next_cursor"]) == (3, None, None)
+    assert "is not a cursor" in problem(host.get("/api/interruptions", cursor="odd!"), 422)
+
+    decisions = [{"approve": "all", "always": True}, {"approve": ["all"]}]
+    decisions.append({"reject": "all", "message": "not today"})
+    for workflow_id, decision in zip(begun, decisions, strict=True):
+        answer = host.post(f"/api/workflows/{workflow_id}/resume", decision)
+        assert (answer.status_code, answer.json()["pending"]) == (200, [])
+    outputs = [str(host.output(workflow_id)).rpartition("] ")[2] for workflow_id in begun]
+    assert outputs == ["launched probe 0", "launched probe 1", "not today"]
+    decided = host.get("/api/interruptions", resolved=True).json()["items"]
+    assert [one["resolution_action"] for one in decided if one["workflow_id"] in begun] == [
+        "approve",
+        "approve",
+        "reject",
+    ]
+    wrong = host.post(f"/api/workflows/{begun[0]}/resume", {"approve": "some"})
+    assert "body.approve" in problem(wrong, 422)
+
+
 def test_a_waiting_workflow_can_be_cancelled(host: Host) -> None:
     workflow_id = host.begin("ask", target="moon")
     host.run_when(workflow_id, "interrupted")

@@ -114,3 +114,46 @@ def test_other_addresses_need_tokens(host: str, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setenv("TIMESTEP_API_TOKENS", "ann:admin:secret")
     config.read().check_listen()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("URL", "hooks.example/hunter2", "is not a URL like https"),
+        ("URL", "ftp://hooks.example/hunter2", "is not a URL like https"),
+        ("URL", "https:///hunter2", "is not a URL like https"),
+        ("URL", "https://hooks.example:port/hunter2", "is not a URL like https"),
+        ("URL", "https://hooks.example/hunter2\n", "is not a URL like https"),
+        ("URL", "http://hooks.example/hunter2", "is plain http to another machine"),
+        ("SECRET", "whsec_hunter2", "what follows 'whsec_' is not base64"),
+        ("SECRET", "whsec_", "what follows 'whsec_' is not base64"),
+    ],
+)
+def test_a_bad_escalation_is_refused_and_never_shown(
+    name: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TIMESTEP_ESCALATION_{name}", value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        config.read()
+
+    assert caught.value.message.startswith(f"TIMESTEP_ESCALATION_{name}: {reason}")
+    assert caught.value.__cause__ is None
+    assert "hunter2" not in caught.value.message
+
+
+def test_an_escalation_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_ESCALATION_URL", "http://127.0.0.1:80/hunter2")
+    monkeypatch.setenv("TIMESTEP_ESCALATION_SECRET", "hunter2")
+    assert "hunter2" not in repr(config.read())
+
+    monkeypatch.setenv("TIMESTEP_ESCALATION_URL", "http://queue.internal/hunter2")
+    monkeypatch.setenv("TIMESTEP_ESCALATION_INSECURE", "true")
+    assert config.read().escalation_url is not None
+
+
+@pytest.mark.parametrize("value", ["agents.example", "//agents.example", "file:///x"])
+def test_a_public_url_is_one_of_the_web(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_PUBLIC_URL", value)
+    with pytest.raises(ConfigurationError, match=r"TIMESTEP_PUBLIC_URL=.*is not a URL"):
+        config.read()

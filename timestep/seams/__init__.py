@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import agents.run
+from agents import RunContextWrapper
 from agents.mcp import MCPUtil
 from agents.run import AgentRunner
 from agents.run_internal import guardrails as sdk_guardrails
@@ -53,6 +54,7 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (tool_execution, "_invoke_function_tool_with_metadata", function_tools.invoke_function_tool),
     (tool_execution, "function_needs_approval", function_tools.function_needs_approval),
     (turn_resolution, "function_needs_approval", function_tools.function_needs_approval),
+    (RunContextWrapper, "get_approval_status", function_tools.get_approval_status),
     (tool_actions, "evaluate_needs_approval_setting", native_tools.needs_approval),
     (tool_actions, "resolve_approval_status", native_tools.resolve_approval_status),
     (run_loop, "initialize_computer_tools", native_tools.initialize_computer_tools),

@@ -76,6 +76,17 @@ def _attempted(invoke: Any, attempts: Attempts) -> Any:
     return attempted
 
 
+def get_approval_status(
+    run: Run, original: Any, context: Any, tool_name: str, call_id: str, **given: Any
+) -> bool | None:
+    """An approval for all calls of a tool does not cover one whose outcome is in doubt."""
+    status = original(context, tool_name, call_id, **given)
+    call = calls.expected(run, call_id)
+    if status and call is not None and not call.asked and calls.is_asked_about(run, call_id):
+        return None
+    return status  # type: ignore[no-any-return]  # untyped
+
+
 async def function_needs_approval(
     run: Run, original: Any, function_tool: Any, context_wrapper: Any, tool_call: Any
 ) -> Any:

@@ -9,7 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-_SELECT = """
+# Questions of one turn come in the order in which the model asked for the calls.
+_PLACE = """{0}.created_at, coalesce((
+        SELECT min(position) FROM public.run_items WHERE tool_call_id = {0}.tool_call_id
+    ), 0), {0}.id"""
+
+_SELECT = f"""
     SELECT i.id, i.run_id, r.root_run_id, r.workflow_id, i.type, i.reason, i.call_id,
         i.tool_call_id, i.tool_name, i.arguments, a.name AS agent_name, i.created_at, i.expires_at,
         i.resolved_at, i.resolution_action, i.resolution_message, i.resolution_output,
@@ -22,10 +27,9 @@ _SELECT = """
     AND (%(run_id)s::uuid IS NULL OR i.run_id = %(run_id)s)
     AND (%(resolved)s::boolean IS NULL OR (i.resolved_at IS NOT NULL) = %(resolved)s)
     AND (%(resolved)s::boolean IS DISTINCT FROM false OR root.completed_at IS NULL)
-    ORDER BY i.created_at, (
-        -- Questions of one turn come in the order in which the model asked for the calls.
-        SELECT min(position) FROM public.run_items WHERE tool_call_id = i.tool_call_id
-    ), i.id"""
+    AND (%(after)s::uuid IS NULL OR ({_PLACE.format("i")}) > (
+        SELECT {_PLACE.format("last")} FROM public.interruptions last WHERE last.id = %(after)s))
+    ORDER BY {_PLACE.format("i")} LIMIT %(limit)s::int"""
 
 _RESOLVE = """
     UPDATE public.interruptions SET resolved_at = now(), resolution_action = %(action)s,
@@ -46,12 +50,22 @@ def select(
     workflow_id: str | None = None,
     run_id: uuid.UUID | None = None,
     resolved: bool | None = None,
+    after: uuid.UUID | None = None,
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Interruptions, oldest first; `resolved` None: decided or not.
 
     What a run asked that has ended since, as a cancelled one, waits for nobody any more.
+
+    With `after`, those after that one; with `limit`, so many at most.
     """
-    parameters = {"workflow_id": workflow_id, "run_id": run_id, "resolved": resolved}
+    parameters = {
+        "workflow_id": workflow_id,
+        "run_id": run_id,
+        "resolved": resolved,
+        "after": after,
+        "limit": limit,
+    }
     found = connection.exec_driver_sql(_SELECT, parameters)
     return [dict(row) for row in found.mappings()]
 

@@ -231,12 +231,18 @@ async def fork_run(run_id: RunName, caller: Operator, body: Annotated[Fork, Body
 
 @router.get("/interruptions", response_model=Page[Interruption])
 async def list_interruptions(
-    resolved: bool | None = False, workflow_id: str | None = None
+    resolved: bool | None = False,
+    workflow_id: str | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
 ) -> Answer:
     """What waits for a decision, oldest first; with `resolved=true`, what was decided."""
     workflow_id = _name(workflow_id) if workflow_id is not None else None
-    found = await approvals.list_interruptions(workflow_id=workflow_id, resolved=resolved)
-    return Answer(Page(found, None))
+    return Answer(
+        await approvals.page_of_interruptions(
+            workflow_id=workflow_id, resolved=resolved, limit=limit, cursor=cursor
+        )
+    )
 
 
 @router.post("/workflows/{workflow_id}/resume", response_model=ResumeResult, responses=_CONFLICT)
