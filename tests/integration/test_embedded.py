@@ -247,15 +247,15 @@ def test_a_socket_directory_of_somebody_else_is_refused(
 ) -> None:
     data = _left_behind(home)
     account = programs.account_for(None)
-    monkeypatch.setattr(embedded, "_socket_fits", lambda directory: directory != data)
+    monkeypatch.setattr(sockets, "fits", lambda directory: directory != data)
     monkeypatch.setattr(tempfile, "tempdir", str(home))
-    directory = embedded._socket_directory(data, account)
+    directory = sockets.directory_for(data, account)
     assert directory.parent == home
 
     directory.chmod(0o777)
 
     with pytest.raises(EmbeddedDatabaseError, match="not a private directory"):
-        embedded._socket_directory(data, account)
+        sockets.directory_for(data, account)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs the server as another user")
