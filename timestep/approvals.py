@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import interruptions, ownership
+from timestep import interruptions
 from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
@@ -315,10 +315,10 @@ async def resume_workflow(
         UnknownInterruptionError: An id is not one of the workflow's.
         AlreadyResolvedError: One of them was decided differently.
     """
-    schema = ownership.system_schema_or_default()
 
     def decide() -> ResumeResult:
-        with recorder().transactions.begin() as connection:
+        found = recorder()
+        with found.transactions.begin() as connection:
             rows = store.select(connection, workflow_id=workflow_id, lock=True)
             chosen = _choose(workflow_id, rows, approve, reject, supply or {})
             decisions = []
@@ -334,9 +334,12 @@ async def resume_workflow(
                         + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
                     )
             store.resolve(connection, decisions)
-            for row, _, _ in chosen:
-                key = f"timestep:{row['id']}"
-                store.wake(connection, schema, workflow_id, topic(row["root_run_id"]), key)
+            calls = [_wake_call({**row, "workflow_id": workflow_id}) for row, _, _ in chosen]
+            if found.mirror is None:
+                for call in calls:
+                    store.wake(connection, found.schema, *call)
+        if found.mirror is not None:
+            found.mirror.send(calls)
         done = {row["id"] for row, _, _ in chosen}
         pending = [row for row in rows if row["resolved_at"] is None and row["id"] not in done]
         return ResumeResult(
@@ -346,6 +349,27 @@ async def resume_workflow(
         )
 
     return await in_thread(lambda: recorder().patiently(decide))
+
+
+def _wake_call(row: dict[str, Any]) -> tuple[str, str, str]:
+    """What wakes the workflow of a decided question: workflow id, topic and key."""
+    return row["workflow_id"], topic(row["root_run_id"]), f"timestep:{row['id']}"
+
+
+def wake_decided() -> None:
+    """Wake what a process decided that ended before it said so in DBOS's own database.
+
+    Where there is one database for both, nothing is ever left to say.
+    """
+    found = recorder()
+    if found.mirror is None:
+        return
+
+    def read() -> list[dict[str, Any]]:
+        with found.engine.connect() as connection:
+            return store.decided(connection)
+
+    found.mirror.send(map(_wake_call, found.patiently(read)))
 
 
 def resume_workflow_sync(workflow_id: str, **decision: Any) -> ResumeResult:

@@ -25,7 +25,7 @@ from timestep import (
     queries,
     terminal,
 )
-from timestep.database import check_server, database_url, engine_for
+from timestep.database import check_server, database_url, engine_for, system_database_url
 from timestep.errors import TimestepError
 from timestep.pages import Page
 from timestep.queries import STATUSES, Run, RunItem
@@ -75,7 +75,7 @@ def migrate_(dry_run: bool) -> None:
     if not applied:
         click.echo("the schema is up to date")
     if not dry_run:
-        DBOS.migrate(url.render_as_string(hide_password=False))
+        DBOS.migrate(system_database_url())
 
 
 def _json_value(ctx: click.Context, param: click.Parameter, text: str) -> Any:

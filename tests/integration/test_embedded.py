@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.waiting import until
-from timestep import database, embedded, programs
+from timestep import database, embedded, programs, sockets
 from timestep.errors import EmbeddedDatabaseError
 
 ROOT = os.geteuid() == 0
@@ -232,14 +232,14 @@ def test_a_long_path_has_its_socket_elsewhere(home: Path) -> None:
 
     url = embedded.start(long)
 
-    sockets = Path(str(url.query["host"]))
-    assert not sockets.is_relative_to(home)
-    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    place = Path(str(url.query["host"]))
+    assert not place.is_relative_to(home)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert embedded.start(long) == url
     assert _value(url, "SELECT 1") == 1
     database.dispose_all()
     embedded.stop(long)
-    shutil.rmtree(sockets)
+    shutil.rmtree(place)
 
 
 def test_a_socket_directory_of_somebody_else_is_refused(

@@ -39,6 +39,13 @@ _CALL = """
     WHERE i.id = %(id)s AND tool_calls.id = i.tool_call_id
     AND tool_calls.status IN ('pending', 'in_doubt')"""
 
+_DECIDED = """
+    SELECT i.id, r.workflow_id, r.root_run_id FROM public.interruptions i
+    JOIN public.runs r ON r.id = i.run_id
+    JOIN public.runs root ON root.id = r.root_run_id
+    WHERE i.resolved_at IS NOT NULL AND root.completed_at IS NULL
+    AND r.workflow_id IS NOT NULL"""
+
 
 def select(
     connection: sa.Connection,
@@ -69,6 +76,11 @@ def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> N
         connection.exec_driver_sql(
             _CALL, {"id": values["id"], "status": statuses[values["action"]]}
         )
+
+
+def decided(connection: sa.Connection) -> list[dict[str, Any]]:
+    """What was decided of runs that have not ended: `id`, `workflow_id` and `root_run_id`."""
+    return [dict(row) for row in connection.exec_driver_sql(_DECIDED).mappings()]
 
 
 def wake(
