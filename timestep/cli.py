@@ -22,10 +22,17 @@ from timestep import (
     host,
     migrate,
     pages,
+    pglite,
     queries,
     terminal,
 )
-from timestep.database import check_server, database_url, engine_for, system_database_url
+from timestep.database import (
+    check_server,
+    database_url,
+    engine_for,
+    shown,
+    system_database_url,
+)
 from timestep.errors import TimestepError
 from timestep.pages import Page
 from timestep.queries import STATUSES, Run, RunItem
@@ -102,6 +109,9 @@ def start(
 
     # Before the database is asked: the input may be wrong.
     entrypoints.lookup(entrypoint).validate(input_)
+    if wait and pglite.holds(url := database_url()):
+        _fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
+              "`timestep serve` first, or leave out --wait")  # fmt: skip
     started = _run(work)
     if not wait:
         click.echo(started)

@@ -150,9 +150,10 @@ def _enter(path: Path, home: Path, alone: bool) -> _Server:
                 os.close(lock)
                 return _Server(path, sockets, None)
             if time.monotonic() > deadline:
+                who = "another process" if pid is None else f"process {pid}"
                 raise PGliteError(
-                    f"the PGlite directory {path} is in use by process {pid}, and it is one "
-                    "process's: stop that one, or set TIMESTEP_PGLITE_PATH to another directory"
+                    f"the PGlite directory {path} is in use by {who}, and it is one process's: "
+                    "stop that one, or set TIMESTEP_PGLITE_PATH to another directory"
                 )
             time.sleep(_POLL)
         server = _Server(path, directory_for(path, account), lock)
