@@ -13,7 +13,7 @@ import sqlalchemy as sa
 SCHEMA = "timestep"
 """Where the copy is."""
 
-Rows = dict[str, sa.Row[Any]]
+Rows = dict[str, dict[str, Any]]
 
 
 def _tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
@@ -49,24 +49,28 @@ def create(connection: sa.Connection) -> None:
 
 def known(connection: sa.Connection, ids: Collection[str]) -> Rows:
     """What the copy says of workflows, by their ids."""
-    return _workflows(connection, _copy, ids)
+    return _workflows(connection, sa.select(_copy).where(_copy.c.workflow_uuid.in_(list(ids))))
 
 
 def found(system: sa.Connection, ids: Collection[str]) -> Rows:
     """What DBOS's own tables say of workflows, by their ids."""
-    return _workflows(system, _own, ids)
+    *columns, end = _own.c
+    # Before Python 3.12, DBOS's clock in SQLite shows whole seconds: what has ended by its
+    # deadline has not ended before it.
+    end_of_second = sa.case((end % 1000 == 0, end + 999), else_=end).label(end.name)
+    query = sa.select(*columns, end_of_second).where(_own.c.workflow_uuid.in_(list(ids)))
+    return _workflows(system, query)
 
 
-def _workflows(connection: sa.Connection, table: sa.Table, ids: Collection[str]) -> Rows:
-    query = sa.select(table).where(table.c.workflow_uuid.in_(list(ids)))
-    return {row.workflow_uuid: row for row in connection.execute(query)}
+def _workflows(connection: sa.Connection, query: sa.Select[Any]) -> Rows:
+    return {row.workflow_uuid: dict(row) for row in connection.execute(query).mappings()}
 
 
 def replace(connection: sa.Connection, ids: Collection[str], rows: Rows) -> None:
     """Put `rows` into the copy for the workflows with these ids."""
     connection.execute(sa.delete(_copy).where(_copy.c.workflow_uuid.in_(list(ids))))
     if rows:
-        connection.execute(sa.insert(_copy), [dict(row._mapping) for row in rows.values()])
+        connection.execute(sa.insert(_copy), list(rows.values()))
 
 
 def replace_steps(connection: sa.Connection, system: sa.Connection, workflow_id: str) -> None:
