@@ -15,16 +15,21 @@ from timestep.queries import get_run, list_items, list_runs
 from timestep.runner import DurableRunner, install, uninstall
 from timestep.scopes import is_replaying
 from timestep.sessions import DatabaseSession
+from timestep.state_files import FileRunStateStore
+from timestep.state_stores import DatabaseRunStateStore, create_run_state_store
 from timestep.tool_attempts import idempotency_key
 from timestep.tool_options import tool_options
 
 __all__ = [
+    "DatabaseRunStateStore",
     "DatabaseSession",
     "DurableRunner",
+    "FileRunStateStore",
     "Interruption",
     "ResumeResult",
     "RunEvent",
     "cancel_run",
+    "create_run_state_store",
     "errors",
     "follow",
     "get_run",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import math
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import interruptions
+from timestep import interruptions, parking
 from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
@@ -23,26 +22,17 @@ from timestep.errors import (
 )
 from timestep.opening import known_runs
 from timestep.recorder import in_thread, recorder
-from timestep.run import Run
+from timestep.run import Call, Run
 from timestep.runner import DurableRunner, cut_by_owner
 from timestep.store import interruptions as store
+from timestep.store import waits
 from timestep.values import encode, plain_text, restored, storable
-
-_POLL = 0.2
-"""Seconds between two looks for a decision, inside a step."""
-_LONG = 30 * 24 * 3600.0
-"""Seconds of one wait for a decision; then it is looked for again."""
 
 _DOUBT_REJECTED = (
     "The process that made this call died before its outcome was known, and a person decided "
     "not to make it again. It may or may not have taken effect."
 )
 _UNSET: Any = object()
-
-
-def topic(root_run_id: object) -> str:
-    """DBOS's topic of the message that something a run asks was decided."""
-    return f"timestep.decided:{root_run_id}"
 
 
 @dataclass(frozen=True)
@@ -113,13 +103,19 @@ async def run_agent(
     """
     if timeout is not None and not _is_duration(timeout):
         raise ConfigurationError(f"timeout {timeout!r} is not a positive number of seconds")
+    if approval_timeout is not None and not _is_duration(approval_timeout):
+        raise ConfigurationError(
+            f"approval_timeout {approval_timeout!r} is not a positive number of seconds"
+        )
     if timeout is not None:
         runner_options["timeout"] = timeout
     if on_interruption not in ("wait", "return"):
         raise ConfigurationError(f"on_interruption is 'wait' or 'return', not {on_interruption!r}")
+    if approval_timeout is not None and on_interruption == "wait":
+        runner_options["approval_timeout"] = approval_timeout
     result = await _run(agent, run_input, session, stream, runner_options)
     while result.interruptions and on_interruption == "wait":
-        state = await _decided_state(result, approval_timeout)
+        state = await _decided_state(result)
         result = await _run(agent, state, session, stream, runner_options)
     return result
 
@@ -140,26 +136,17 @@ async def _run(
     return streamed
 
 
-async def _decided_state(
-    result: RunResult | RunResultStreaming, patience: float | None
-) -> RunState[Any]:
+async def _decided_state(result: RunResult | RunResultStreaming) -> RunState[Any]:
     """The state of an interrupted run once everything it asks is decided."""
     run = _run_of(result)
     while True:
-        async with cut_by_owner(run):
-            rows = await _wait_for_decisions(run, patience)
         state = result.to_state()
-        for item in state.get_interruptions():
-            found = interruptions.call_of(run, item)
-            if found is None:
-                raise UnknownInterruptionError(
-                    f"run {run.id} waits for call {interruptions.call_id(item)!r}, and nobody "
-                    "was asked about it"
-                )
-            owner, call = found
-            # A call may be asked about several times: this is the answer to the question that
-            # this execution has come to, whatever was decided later.
-            row = [row for row in rows if row["tool_call_id"] == call.id][call.asked - 1]
+        asked = [(item, *_asked(run, item)) for item in state.get_interruptions()]
+        rows = await _decisions(run, [str(call.question) for _, _, call in asked])
+        for item, owner, call in asked:
+            # The answer to the question that this execution has come to: a call may be asked
+            # about several times.
+            row = rows[str(call.question)]
             owner.decisions[call.id] = {**row, "id": str(row["id"])}
             _apply(state, item, row)
         if not (doubted := doubted_again(run)):
@@ -168,6 +155,16 @@ async def _decided_state(
         # started them had drawn their numbers, and may have used some.
         run.draw_again()
         await interruptions.record(run, result, doubted)
+
+
+def _asked(run: Run, item: Any) -> tuple[Run, Call]:
+    found = interruptions.call_of(run, item)
+    if found is None:
+        raise UnknownInterruptionError(
+            f"run {run.id} waits for call {interruptions.call_id(item)!r}, and nobody was asked "
+            "about it"
+        )
+    return found
 
 
 def _apply(state: RunState[Any], item: Any, row: dict[str, Any]) -> None:
@@ -188,58 +185,36 @@ def _run_of(result: RunResult | RunResultStreaming) -> Run:
     raise UnknownRunError("the interrupted run is not one of this workflow's")
 
 
-async def _wait_for_decisions(run: Run, patience: float | None) -> list[dict[str, Any]]:
-    """Sleep durably until nothing of a run is undecided; the decisions, oldest first."""
-    if run.numbers is None:
-        return await _look_for_decisions(run, patience)
-    deadline: float | None = None
-    if patience is not None:
-        deadline = await _numbered(run, "approval: asked", time.time) + patience
-    while await _numbered(run, "approval: look", lambda: _count_open(run, deadline)):
-        left = _LONG if deadline is None else max(deadline - time.time(), 0.001)
-        await run.numbers.receive(topic(run.root_id), min(left, _LONG))
-    return await in_thread(lambda: _of_root(run, resolved=True))
-
-
-async def _numbered(run: Run, name: str, work: Callable[[], Any]) -> Any:
-    number = run.draw()
-    assert number is not None  # The run is one of the workflow, not of a step.
-    return await number.run_async({"name": name}, work)
-
-
-async def _look_for_decisions(run: Run, patience: float | None) -> list[dict[str, Any]]:
-    """Wait inside a step, which DBOS cannot put to sleep: a crash only begins the wait again."""
-    deadline = None if patience is None else time.time() + patience
+async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]]:
+    """Sleep durably until nobody has to answer any of a run's questions; the answers by id."""
     while True:
-        if await in_thread(lambda: _count_open(run, deadline)) == 0:
-            return await in_thread(lambda: _of_root(run, resolved=True))
-        await asyncio.sleep(_POLL)
+        rows = await in_thread(lambda: run.recorder.patiently(lambda: _look(run, questions)))
+        if all(row["resolved_at"] for row in rows):
+            return {str(row["id"]): row for row in rows}
+        if run.numbers is not None:
+            await parking.park(run.recorder, run.owner, questions)
+        async with cut_by_owner(run):
+            await parking.until_told(run.recorder, run.owner.workflow_id, _until_expiry(rows))
 
 
-def _count_open(run: Run, deadline: float | None) -> int:
-    """How many questions wait; after the deadline they are rejected first."""
-    rows = _of_root(run, resolved=False)
-    if rows and deadline is not None and time.time() >= deadline:
-        decisions = [
-            _decision(row, "reject", "Nobody decided in time.", by="timeout") for row in rows
-        ]
-
-        def resolve() -> None:
-            with run.recorder.transactions.begin() as connection:
-                store.resolve(connection, decisions)
-
-        run.recorder.patiently(resolve)
-        return 0
-    return len(rows)
+def _look(run: Run, questions: list[str]) -> list[dict[str, Any]]:
+    """The questions as they are now; those whose time is over are rejected first."""
+    with run.recorder.engine.connect() as connection:
+        rows = waits.decisions(connection, questions)
+    late = [row for row in rows if row["resolved_at"] is None and row["is_expired"]]
+    if not late:
+        return rows
+    with run.recorder.transactions.begin() as connection:
+        message = "Nobody decided in time."
+        store.resolve(connection, [_decision(row, "reject", message, by="timeout") for row in late])
+        return waits.decisions(connection, questions)
 
 
-def _of_root(run: Run, *, resolved: bool) -> list[dict[str, Any]]:
-    def read() -> list[dict[str, Any]]:
-        with run.recorder.engine.connect() as connection:
-            return store.select(connection, workflow_id=run.owner.workflow_id, resolved=resolved)
-
-    wanted = {run.id, *(child.id for child in run.family())}
-    return [row for row in run.recorder.patiently(read) if row["run_id"] in wanted]
+def _until_expiry(rows: list[dict[str, Any]]) -> float:
+    """Seconds until the first undecided question expires."""
+    ends = [row["expires_at"] for row in rows if row["resolved_at"] is None and row["expires_at"]]
+    now = datetime.datetime.now(datetime.UTC)
+    return max((min(ends) - now).total_seconds(), 0.001) if ends else math.inf
 
 
 async def list_interruptions(
@@ -315,11 +290,14 @@ async def resume_workflow(
         UnknownInterruptionError: An id is not one of the workflow's.
         AlreadyResolvedError: One of them was decided differently.
     """
+    queue: str | None = None
 
     def decide() -> ResumeResult:
+        nonlocal queue
         found = recorder()
         with found.transactions.begin() as connection:
-            rows = store.select(connection, workflow_id=workflow_id, lock=True)
+            waits.lock(connection, workflow_id)
+            rows = store.select(connection, workflow_id=workflow_id)
             chosen = _choose(workflow_id, rows, approve, reject, supply or {})
             decisions = []
             for row, action, output in chosen:
@@ -334,12 +312,8 @@ async def resume_workflow(
                         + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
                     )
             store.resolve(connection, decisions)
-            calls = [_wake_call({**row, "workflow_id": workflow_id}) for row, _, _ in chosen]
             if found.mirror is None:
-                for call in calls:
-                    store.wake(connection, found.schema, *call)
-        if found.mirror is not None:
-            found.mirror.send(calls)
+                queue = waits.wake(connection, found.schema, workflow_id)
         done = {row["id"] for row, _, _ in chosen}
         pending = [row for row in rows if row["resolved_at"] is None and row["id"] not in done]
         return ResumeResult(
@@ -348,28 +322,9 @@ async def resume_workflow(
             pending=[str(row["id"]) for row in pending],
         )
 
-    return await in_thread(lambda: recorder().patiently(decide))
-
-
-def _wake_call(row: dict[str, Any]) -> tuple[str, str, str]:
-    """What wakes the workflow of a decided question: workflow id, topic and key."""
-    return row["workflow_id"], topic(row["root_run_id"]), f"timestep:{row['id']}"
-
-
-def wake_decided() -> None:
-    """Wake what a process decided that ended before it said so in DBOS's own database.
-
-    Where there is one database for both, nothing is ever left to say.
-    """
-    found = recorder()
-    if found.mirror is None:
-        return
-
-    def read() -> list[dict[str, Any]]:
-        with found.engine.connect() as connection:
-            return store.decided(connection)
-
-    found.mirror.send(map(_wake_call, found.patiently(read)))
+    result = await in_thread(lambda: recorder().patiently(decide))
+    await in_thread(lambda: parking.tell(workflow_id, queue))
+    return result
 
 
 def resume_workflow_sync(workflow_id: str, **decision: Any) -> ResumeResult:

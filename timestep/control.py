@@ -19,7 +19,7 @@ from dbos import (
 )
 from dbos import error as dbos_errors
 
-from timestep import system, watch
+from timestep import ownership, system, watch
 from timestep.database import translated
 from timestep.entrypoints import Entrypoint, lookup
 from timestep.errors import AlreadyStartedError, InvalidInputError, UnknownRunError
@@ -165,6 +165,7 @@ async def _start(
             handle = await DBOS.enqueue_workflow_async(queue, found.function, **arguments)
         elif inspect.iscoroutinefunction(inspect.unwrap(found.function)):
             handle = await DBOS.start_workflow_async(found.function, **arguments)
+            ownership.leave_unattended(handle)
         else:
             handle = await asyncio.to_thread(
                 lambda: DBOS.start_workflow(found.function, **arguments)

@@ -40,12 +40,13 @@ _engines: dict[str, sa.Engine] = {}
 _engines_lock = threading.Lock()
 
 
-def parse_url(text: str) -> sa.URL:
+def parse_url(text: str, source: str = "TIMESTEP_DB_URL") -> sa.URL:
     """Read a PostgreSQL URL in libpq's or SQLAlchemy's spelling.
 
     Args:
         text: `postgres://`, `postgresql://` or `postgresql+psycopg://`, a unix socket
             (`?host=/dir`) and several hosts included.
+        source: What gave it, for messages.
 
     Returns:
         The URL for SQLAlchemy and psycopg.
@@ -55,7 +56,9 @@ def parse_url(text: str) -> sa.URL:
     """
     scheme, separator, rest = text.strip().partition("://")
     if not separator or scheme not in SCHEMES:
-        raise _unusable(text, "not a PostgreSQL URL such as postgresql://user:password@host/name")
+        raise _unusable(
+            source, text, "not a PostgreSQL URL such as postgresql://user:password@host/name"
+        )
     # SQLAlchemy's parser reads neither several hosts nor a socket directory in their place.
     authority = rest.partition("/")[0].rpartition("@")[2].lower()
     try:
@@ -67,11 +70,11 @@ def parse_url(text: str) -> sa.URL:
         make_conninfo(**parameters)
     except (ArgumentError, ValueError, psycopg.ProgrammingError):
         # Not chained: a parser's message may quote the password.
-        raise _unusable(text, "its host, port or parameters cannot be read") from None
+        raise _unusable(source, text, "its host, port or parameters cannot be read") from None
     if url.host and "@" in url.host:
-        raise _unusable(text, "write an @ in the password as %40")
+        raise _unusable(source, text, "write an @ in the password as %40")
     if not url.database:
-        raise _unusable(text, "no database is named: add /name")
+        raise _unusable(source, text, "no database is named: add /name")
     return url
 
 
@@ -129,23 +132,35 @@ def engine_for(url: sa.URL) -> sa.Engine:
     with _engines_lock:
         engine = _engines.get(key)
         if engine is None:
-            is_one = pglite.path_of(url) is not None
-            defaults: dict[str, Any] = {
-                "application_name": "timestep",
-                "connect_timeout": CONNECT_TIMEOUT,
-            }
-            if is_one:
-                # All connections of PGlite are one session, with one set of prepared statements.
-                defaults["prepare_threshold"] = None
-            engine = _engines[key] = sa.create_engine(
-                url,
-                pool_size=1 if is_one else POOL_SIZE,
-                max_overflow=0 if is_one else MAX_OVERFLOW,
-                pool_reset_on_return=None,
-                isolation_level="AUTOCOMMIT",
-                connect_args={k: v for k, v in defaults.items() if k not in url.query},
-            )
+            engine = _engines[key] = _new_engine(url, POOL_SIZE, MAX_OVERFLOW)
         return engine
+
+
+def private_engine(url: sa.URL) -> sa.Engine:
+    """An engine of the caller's own with one connection, like `engine_for`'s otherwise.
+
+    Whoever asks for it disposes of it.
+    """
+    return _new_engine(url, 1, 0)
+
+
+def _new_engine(url: sa.URL, size: int, overflow: int) -> sa.Engine:
+    defaults: dict[str, Any] = {
+        "application_name": "timestep",
+        "connect_timeout": CONNECT_TIMEOUT,
+    }
+    is_one = pglite.path_of(url) is not None
+    if is_one:
+        # All connections of PGlite are one session, with one set of prepared statements.
+        defaults["prepare_threshold"] = None
+    return sa.create_engine(
+        url,
+        pool_size=1 if is_one else size,
+        max_overflow=0 if is_one else overflow,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+        connect_args={k: v for k, v in defaults.items() if k not in url.query},
+    )
 
 
 def dispose_all() -> None:
@@ -233,9 +248,9 @@ def _connecting(text: str, url: sa.URL | None) -> str:
         name = missing[1]
         return f"the database {name!r} does not exist: create it with `createdb {name}`"
     if refused := re.search(r"(password authentication failed.*|no password supplied)", text):
-        return f"{refused[1]}: check the user and password of TIMESTEP_DB_URL"
+        return f"{refused[1]}: check the user and password in its URL"
     if unknown := re.search(r'role ".+?" does not exist', text):
-        return f"{unknown[0]}: check the user of TIMESTEP_DB_URL"
+        return f"{unknown[0]}: check the user in its URL"
     if forbidden := re.search(r"(no pg_hba\.conf entry.*|permission denied for database.*)", text):
         return f"{forbidden[1]}: the server does not let this user in"
     return re.sub(r"^connection (failed|is bad): ", "", text)
@@ -262,8 +277,8 @@ def _libpq_url(text: str) -> sa.URL:
     )
 
 
-def _unusable(text: str, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"TIMESTEP_DB_URL={_masked(text)!r}: {reason}")
+def _unusable(source: str, text: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"{source}={_masked(text)!r}: {reason}")
 
 
 def _masked(text: str) -> str:

@@ -21,6 +21,11 @@
     ├── UnknownRunError
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
+    ├── StateError                  a run's state cannot be saved or loaded
+    │   ├── UnknownStateError
+    │   ├── CorruptStateError       it is not the state of a run, or not a whole one
+    │   ├── StateTooNewError        a newer Agents SDK saved it
+    │   └── ForeignStateError       it is of another SDK, or of other agents
     ├── StepError                   how DBOS shows a step that failed
     ├── ReplayError                 a record and the code that replays it disagree
     └── RecordedError               an error read back whose class is gone
@@ -121,6 +126,26 @@ class UnknownInterruptionError(TimestepError):
 
 class AlreadyResolvedError(TimestepError):
     """The interruption was decided already, and differently."""
+
+
+class StateError(TimestepError):
+    """The state of a run cannot be saved or loaded."""
+
+
+class UnknownStateError(StateError):
+    """No state is saved there."""
+
+
+class CorruptStateError(StateError):
+    """What is saved there is not the whole state of a run."""
+
+
+class StateTooNewError(StateError):
+    """A newer Agents SDK saved this state: upgrade openai-agents."""
+
+
+class ForeignStateError(StateError):
+    """This state belongs to another SDK, or to other agents."""
 
 
 class StepError(TimestepError):

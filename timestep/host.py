@@ -23,7 +23,7 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import approvals, config, entrypoints, gate, migrate, pglite, system
+from timestep import config, entrypoints, gate, migrate, parking, pglite, system
 from timestep.config import Settings
 from timestep.database import (
     check_server,
@@ -35,9 +35,10 @@ from timestep.database import (
 )
 from timestep.entrypoints import Entrypoint
 from timestep.errors import ConfigurationError
+from timestep.queries import reading
 from timestep.recorder import recorder
 from timestep.runner import install
-from timestep.store import hosts, reads
+from timestep.store import hosts, reads, waits
 from timestep.web.app import create_app
 
 GRACE = "TIMESTEP_GRACE"
@@ -46,9 +47,6 @@ GRACE = "TIMESTEP_GRACE"
 DEFAULT_GRACE = 10.0
 QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
-MESSAGE_POLL = 0.2
-"""Seconds between two looks for messages, where DBOS's tables are in SQLite."""
-
 _BACKLOG = 512
 _SCHEMA = "dbos"
 _POLL = 0.1
@@ -68,6 +66,8 @@ class Launched:
     """Workflows that an earlier process left and this one goes on with."""
     stranded: int
     """Unfinished workflows of other versions of the sources, which it leaves alone."""
+    undecided: int
+    """Workflows that wait for a person."""
 
 
 def launch() -> Launched:
@@ -105,23 +105,22 @@ def launch() -> Launched:
             "dbos_system_schema": _SCHEMA,
             # What goes wrong while it launches is raised, and told in one line.
             "log_level": "CRITICAL",
-            # Where no database tells of a message, it is looked for.
-            "notification_listener_polling_interval_sec": MESSAGE_POLL,
         }
     )
     with translated(url):
         DBOS.launch()
-        approvals.wake_decided()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
+    parking.listen(recorder())
     return Launched(
         entrypoints=found,
         url=url,
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
         stranded=_count(left, lambda row: row["version"] != version),
+        undecided=reading(waits.count),
     )
 
 
@@ -256,6 +255,11 @@ def _greet(launched: Launched, listener: socket.socket) -> None:
     lines.append(f"  entrypoints  {names}")
     if launched.recovered:
         lines.append(f"  recovering   {_workflows(launched.recovered)}")
+    if launched.undecided:
+        lines.append(
+            f"  undecided    {_workflows(launched.undecided)} waiting for a person: see "
+            "`timestep approvals`"
+        )
     if launched.stranded:
         lines.append(
             f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "

@@ -105,6 +105,7 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
             "call_id": call_id(item),
             "tool_name": item.tool_name or call.row["tool_name"],
             "arguments": storable(arguments_of(document)),
+            "expires_at": run.approval_timeout,
         }
     )
     return id_

@@ -8,13 +8,10 @@ as the new owner.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOSClient
-from dbos import error as dbos_errors
 
 from timestep.store import mirror as store
 
@@ -24,8 +21,6 @@ SYSTEM_SCHEMA = "main"
 """The schema of DBOS's own tables, in SQLite's words."""
 
 _BUSY_MS = 30_000
-
-_log = logging.getLogger("timestep")
 
 
 class Mirror:
@@ -49,15 +44,6 @@ class Mirror:
         """Bring the copy up to date for the steps of a workflow."""
         with self.engine.connect() as system:
             store.replace_steps(connection, system, workflow_id)
-
-    def send(self, messages: Iterable[tuple[str, str, str]]) -> None:
-        """Send DBOS's messages, each once for its key: workflow id, topic, key."""
-        client = DBOSClient(system_database_engine=self.engine, lazy=True)
-        for workflow_id, topic, key in messages:
-            try:
-                client.send(workflow_id, {"interruption": key}, topic, idempotency_key=key)
-            except dbos_errors.DBOSNonExistentWorkflowError:
-                _log.warning("DBOS does not know the workflow %r that was decided", workflow_id)
 
 
 def _configure(connection: Any, _: Any) -> None:

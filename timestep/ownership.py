@@ -5,14 +5,14 @@ Every private name of DBOS that a run touches is in this module; the host's are 
 
 from __future__ import annotations
 
-import copy
+import asyncio
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
 from dbos import DBOS, _dbos
-from dbos._context import DBOSContext, _dbos_context_var, get_local_dbos_context
-from dbos._core import execute_dequeued_workflow
+from dbos._context import DBOSContext, get_local_dbos_context
+from dbos._core import WorkflowHandleAsyncTask, execute_dequeued_workflow
 from dbos._dbos import StepReservation, _get_dbos_instance
 from dbos._error import (
     DBOSException,
@@ -21,6 +21,7 @@ from dbos._error import (
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
 )
+from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 
 BLOCK = 1_000_000
 """Step numbers set aside for each task that runs agents beside another of its workflow."""
@@ -120,20 +121,25 @@ class StepNumbers:
         own = int(_context().function_id)
         return [own, own if self._next is None else self._next]
 
-    async def receive(self, topic: str, seconds: float) -> None:
-        """Sleep durably until a message of the topic comes, at most so many seconds."""
-        if self._next is None:
-            await DBOS.recv_async(topic, timeout_seconds=seconds)
-            return
-        # DBOS draws two numbers from its context: here from one that nobody else draws from.
-        own = copy.copy(_context())
-        own.function_id = self._next
-        self._next += 2
-        token = _dbos_context_var.set(own)
-        try:
-            await DBOS.recv_async(topic, timeout_seconds=seconds)
-        finally:
-            _dbos_context_var.reset(token)
+
+_unattended: set[str] = set()
+
+
+def leave_unattended(handle: object) -> None:
+    """Say that nobody awaits the result of a workflow that was started here."""
+    if isinstance(handle, WorkflowHandleAsyncTask):
+        _unattended.add(handle.workflow_id)
+        handle.task.add_done_callback(lambda _: _unattended.discard(handle.workflow_id))
+
+
+def is_unattended(workflow_id: str) -> bool:
+    """Whether `leave_unattended` was said; what came from a queue is never attended."""
+    return workflow_id in _unattended
+
+
+def is_own_task() -> bool:
+    """Whether the caller is the task that DBOS executes a workflow in, and not one beside it."""
+    return asyncio.current_task() in _get_dbos_instance()._workflow_tasks
 
 
 def execute_again(workflow_id: str, token: str) -> None:
@@ -143,6 +149,35 @@ def execute_again(workflow_id: str, token: str) -> None:
     if status is None:
         raise DBOSException(f"workflow {workflow_id!r} is not there")
     execute_dequeued_workflow(dbos, status, token)
+
+
+def take_enqueued(queue_name: str) -> None:
+    """Execute here what waits in a queue, at once instead of at DBOS's next look at it."""
+    dbos = _get_dbos_instance()
+    queue = dbos._registry.internal_queue_map.get(queue_name)
+    if queue is None:
+        listening = dbos._listening_queues
+        is_heard = listening is None or queue_name in listening
+        queue = dbos._sys_db.get_queue(queue_name) if is_heard else None
+    if queue is None or queue._has_partition_limits():
+        return
+    token = generate_uuid()
+    taken, _ = dbos._sys_db.start_queued_workflows(
+        queue,
+        GlobalParams.executor_id,
+        GlobalParams.app_version,
+        None,
+        dbos._active_workflows_set.count_for_queue(queue_name),
+        owner_xid=token,
+    )
+    for workflow_id in taken:
+        execute_again(workflow_id, token)
+
+
+def is_launched() -> bool:
+    """Whether this process executes workflows, and is not about to end."""
+    dbos = _dbos._dbos_global_instance
+    return dbos is not None and dbos._sys_db_field is not None and dbos._initialized
 
 
 def is_stopping() -> bool:
@@ -186,6 +221,7 @@ LOST = (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError)
 __all__ = [
     "BLOCK",
     "CONTROL_ERRORS",
+    "INTERNAL_QUEUE_NAME",
     "LOST",
     "DBOSUnexpectedStepError",
     "Owner",
@@ -195,9 +231,14 @@ __all__ = [
     "execute_again",
     "in_step",
     "in_workflow",
+    "is_launched",
+    "is_own_task",
     "is_stopping",
+    "is_unattended",
+    "leave_unattended",
     "lost",
     "scope",
     "step_key",
     "system_schema",
+    "take_enqueued",
 ]

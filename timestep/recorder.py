@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -34,14 +34,15 @@ _log = logging.getLogger("timestep")
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
+_ACTIVE_STATE = "run_states_active_key"
 
 
 class Recorder:
     """Writes to one database. Its methods may be awaited from any event loop."""
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, engine: sa.Engine | None = None) -> None:
         self.url = url
-        self.engine = engine_for(url)
+        self.engine = engine_for(url) if engine is None else engine
         self.transactions = self.engine.execution_options(isolation_level="READ COMMITTED")
         self.mirror: Mirror | None = None
         """What DBOS says of workflows, where its tables are in another database."""
@@ -204,6 +205,23 @@ class Recorder:
         with self.connected(workflow_ids) as connection:
             return runs_store.holders(connection, self.schema, workflow_ids)
 
+    def end_cancelled(self) -> None:
+        """End the runs whose workflows were cancelled while no execution of them was there."""
+        with self.engine.connect() as connection:
+            runs_store.all_cancelled(connection, self.schema)
+
+    @contextlib.contextmanager
+    def listening(self, channel: str) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of its own that hears what is notified on a channel of PostgreSQL."""
+        connection = self.engine.raw_connection()
+        raw = cast("psycopg.Connection[Any]", connection.driver_connection)
+        connection.detach()
+        try:
+            raw.execute(f"LISTEN {channel}")
+            yield raw
+        finally:
+            raw.close()
+
     async def read(self, work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> T:
         """What `work` reads over a connection; waits as `commit` does.
 
@@ -270,6 +288,9 @@ def _is_lost_connection(error: BaseException | None) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None) or ""
+    if isinstance(error.orig, psycopg.Error) and error.orig.diag.constraint_name == _ACTIVE_STATE:
+        # Two made a state the run's active one at once: the second one replaces the first.
+        return True
     # 57P0x: the server is shutting down or starting; 08: connection lost; 53: it is short of
     # something, such as disk space or connections; 40: it undid one of two that collided.
     return (

@@ -123,6 +123,10 @@ class Run:
         """Ends the stream for its reader, as its reader may."""
         self.timeout: float | None = None
         """Seconds that the run has until it ends, or stops for a person, or none."""
+        self.approval_timeout: float | None = (
+            parent.approval_timeout if parent is not None else None
+        )
+        """Seconds that people have to decide what it asks, or none."""
         self.cut = Cut()
         """Ends this execution of the run, before its own end."""
         self.is_cut = False
@@ -189,7 +193,7 @@ class Run:
             )
 
     def resume(self) -> None:
-        """Go on after an interruption, with numbers that follow those of the wait."""
+        """Go on after an interruption, with numbers that follow those drawn before it."""
         self.interrupted_calls = frozenset()
         self._ended = asyncio.Event()
         self.cut = Cut()

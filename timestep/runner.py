@@ -34,6 +34,7 @@ from timestep.run import Call, Rows, Run
 from timestep.scopes import StepScope, current_run, current_step, entered
 from timestep.seams import DispatchingRunner
 from timestep.seams.ledger import Ledger
+from timestep.seams.loop import end_events
 from timestep.sessions import row_of
 from timestep.values import dumps, encode, restored, storable
 from timestep.watch import Cut
@@ -96,10 +97,10 @@ async def _stream(
         else:
             await _finish(run, streamed)
     except InDoubtError as doubt:
-        streamed.is_complete = True
+        end_events(streamed)
         await _end(run, _in_doubt(run, doubt.call))
     except BaseException as error:  # noqa: BLE001  # _end raises it
-        streamed.is_complete = True
+        end_events(streamed)
         await _end(run, error)
     finally:
         _leave(run)
@@ -125,10 +126,13 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
         raise NotInWorkflowError
     seams.connect()
     timeout = options.pop("timeout", None)
+    approval_timeout = options.pop("approval_timeout", None)
     check_options(options)
     state = given if isinstance(given, RunState) else None
     run = open_run(recorder(), _task_of(agent, given), state)
     run.timeout = timeout
+    if approval_timeout is not None:
+        run.approval_timeout = approval_timeout
     if run.interrupted_calls:
         run.resume()
         return run

@@ -56,7 +56,7 @@ class DatabaseSession:
         self.session_settings = (
             None if session_settings is None else coerce_session_settings(session_settings)
         )
-        self._id = uuid.uuid5(_NAMESPACE, self.session_id)
+        self._id, self._key = row_key(self.session_id)
         self._is_there = False
 
     async def _get_session_id(self) -> str:
@@ -66,7 +66,7 @@ class DatabaseSession:
     async def row_id(self) -> uuid.UUID:
         """The id of the session's row, which is made if it is not there."""
         if not self._is_there:
-            await self._run(lambda c: store.ensure(c, self._id, plain_text(self.session_id) or ""))
+            await self._run(lambda c: store.ensure(c, self._id, self._key))
             self._is_there = True
         return self._id
 
@@ -200,6 +200,11 @@ class DatabaseSession:
 
     async def _run(self, work: Callable[[Any], T], about: Collection[str] = ()) -> T:
         return await recorder().read(work, about)
+
+
+def row_key(session_id: str) -> tuple[uuid.UUID, str]:
+    """The id and the key of the row of the session that a text names."""
+    return uuid.uuid5(_NAMESPACE, session_id), plain_text(session_id) or ""
 
 
 async def row_of(session: object) -> uuid.UUID | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from timestep.deltas import difference, patched
 from timestep.rows import derived
-from timestep.values import restored, storable
+from timestep.values import decode, encode, restored, storable
 
 SDK_VERSION = importlib.metadata.version("openai-agents")
 
@@ -81,3 +82,23 @@ def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
     for change in reversed(changes):
         state = patched(state, change)
     return state
+
+
+def context_document(context: Any) -> dict[str, Any]:
+    """A run's context, which is no mapping, as an object of JSON."""
+    document = encode(context)
+    return document if isinstance(document, dict) else {"value": document}
+
+
+def is_context_document(document: Any) -> bool:
+    """Whether `context_document` may have made this, and not a serializer of the user's own."""
+    return isinstance(document, dict) and ("$type" in document or document.keys() == {"value"})
+
+
+def context_of(document: Mapping[str, Any]) -> Any:
+    """The context that `context_document` was given.
+
+    Raises:
+        LookupError: Its class, or that of something in it, is gone.
+    """
+    return decode(dict(document) if "$type" in document else document["value"])

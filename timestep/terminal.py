@@ -45,10 +45,15 @@ def runs(found: Sequence[Run]) -> None:
     for run in found:
         # What `show` takes: the newest run of a workflow has the workflow's id.
         is_newest = run.parent_run_id is None and run.workflow_id not in seen
-        if is_newest:
+        if run.workflow_id is None:
+            shown = run.id
+        elif is_newest:
             seen.add(run.workflow_id)
+            shown = run.workflow_id
+        else:
+            shown = f"↳ {run.id}"
         table.add_row(
-            run.workflow_id if is_newest else f"↳ {run.id}",
+            shown,
             Text(run.status, style=_STYLES[run.status]),
             run.agent_name,
             str(run.turns),
@@ -94,7 +99,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
         yield Text.assemble(f"Workflow {run.workflow_id}  ", (run.status, style))
     else:
         yield Text.assemble(f"Run {run.id}  ", (run.status, style))
-        yield Text(f"  workflow   {run.workflow_id} ({run.workflow_name})")
+        if run.workflow_id is not None:
+            yield Text(f"  workflow   {run.workflow_id} ({run.workflow_name})")
         now = run.current_agent_name
         turned = f", now {now}" if now not in (None, run.agent_name) else ""
         yield Text(f"  agent      {run.agent_name}{turned}")

@@ -59,7 +59,7 @@ def asked(app: App) -> list[timestep.Interruption]:
 
     def waits_for() -> list[timestep.Interruption]:
         found = asyncio.run(timestep.list_interruptions(workflow_id="operations"))
-        return found if len(found) == 2 and "approval: look" in steps("operations") else []
+        return found if len(found) == 2 else []
 
     return sorted(app.until(waits_for), key=lambda each: str(each.tool_name))
 
@@ -175,10 +175,6 @@ OPERATIONS_STEPS = [
     "turn 1: Operator",
     "tool: check_health",
     "turn 2: Operator",
-    "approval: look",
-    "DBOS.recv",
-    "DBOS.sleep",
-    "approval: look",
     "tool: restart_service",
     "tool: delete_backups",
     "turn 3: Operator",

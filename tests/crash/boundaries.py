@@ -2,7 +2,8 @@
 
 Loaded in the process under test. A boundary's label says where it lies and of which step:
 `before`, `streamed` (some of what a model said is recorded), `after` (the effect happened),
-`committed` (our transaction), `recorded` (DBOS's).
+`committed` (our transaction), `recorded` (DBOS's). A wait for a person has three: before the
+workflow is parked, when it is, and when a decision has brought it back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from dbos._sys_db import SystemDatabase
 
-from timestep import calls, checks, recorded, steps, turns
+from timestep import calls, checks, parking, recorded, steps, turns
 from timestep.recorder import Recorder
 
 
@@ -62,6 +63,7 @@ class Boundaries:
         self._around_steps()
         self._after_commits()
         self._after_records()
+        self._around_waits()
 
     def _around_steps(self) -> None:
         kinds = (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck)
@@ -121,6 +123,24 @@ class Boundaries:
             self.reach(f"recorded {result['function_name']}")
 
         _replace(SystemDatabase, "record_operation_result", recorded)
+
+    def _around_waits(self) -> None:
+        park, tell = parking.park, parking.tell
+
+        async def bounded(*args: Any) -> None:
+            self.reach("before parking")
+            try:
+                await park(*args)
+            except parking.Parked:
+                self.reach("parked")
+                raise
+
+        def told(workflow_id: str, queue: str | None) -> None:
+            self.reach("told of a decision")
+            tell(workflow_id, queue)
+
+        _replace(parking, "park", bounded)
+        _replace(parking, "tell", told)
 
 
 def _replace(owner: Any, name: str, ours: Any) -> None:

@@ -165,15 +165,7 @@ def _without_trace(document: Any) -> Any:
 
 def labels(log: list[str]) -> list[str]:
     """The boundaries that a run passes, each once."""
-    return list(dict.fromkeys(line for line in log if _is_certain(line)))
-
-
-def _is_certain(line: str) -> bool:
-    """Whether a line is a boundary, and one that is passed however fast a person decides."""
-    waits = ("recorded DBOS.", "recorded approval: ")
-    return not line.startswith(("effect ", "kept ")) and not (
-        line.startswith(waits) and "#" in line
-    )
+    return [line for line in dict.fromkeys(log) if not line.startswith(("effect ", "kept "))]
 
 
 def _doubled(log: list[str]) -> list[str]:

@@ -26,6 +26,7 @@ from dbos._utils import INTERNAL_QUEUE_NAME
 import timestep
 from tests.crash import nested_scenarios, retried_scenarios, scenarios, tool_scenarios
 from tests.crash.boundaries import Boundaries
+from timestep import ownership
 
 
 def perform(request: dict[str, Any]) -> None:
@@ -58,9 +59,9 @@ async def _run(request: dict[str, Any]) -> Any:
             modules = (scenarios, tool_scenarios, nested_scenarios, retried_scenarios)
             module = next(module for module in modules if hasattr(module, name))
             workflow = getattr(module, name)
-            handle = await DBOS.start_workflow_async(workflow, "from Oslo to Rome")
-    else:
-        handle = await DBOS.retrieve_workflow_async(request["id"])
+            started = await DBOS.start_workflow_async(workflow, "from Oslo to Rome")
+            ownership.leave_unattended(started)
+    handle: Any = await DBOS.retrieve_workflow_async(request["id"])
     operator = asyncio.create_task(_decide(request["id"], request["decisions"]))
     try:
         return await handle.get_result(polling_interval_sec=0.02)
@@ -69,12 +70,18 @@ async def _run(request: dict[str, Any]) -> Any:
 
 
 async def _decide(workflow_id: str, decisions: dict[str, dict[str, Any]]) -> None:
-    """A person at the approvals: decides each question as `decisions` says for its call."""
+    """A person at the approvals: decides each question as `decisions` says for its call.
+
+    But not before the workflow is parked: every life comes to the same boundaries.
+    """
     while True:
+        status = await DBOS.get_workflow_status_async(workflow_id)
+        if status is None or status.status != "DELAYED":
+            await asyncio.sleep(0.005)
+            continue
         for waiting in await timestep.list_interruptions(workflow_id=workflow_id):
             if (decision := decisions.get(str(waiting.call_id))) is not None:
                 await timestep.resume_workflow(workflow_id, by="tester", **decision)
-        await asyncio.sleep(0.02)
 
 
 def main(address: str) -> None:

@@ -198,6 +198,10 @@ class Host:
         until(lambda: self.run(name)["status"] == status)
         return self.run(name)
 
+    def is_parked(self, workflow_id: str) -> bool:
+        """Whether a workflow waits for a person outside the host."""
+        return bool(self.run(workflow_id)["workflow"]["status"] == "DELAYED")
+
     def output(self, workflow_id: str) -> Any:
         """What a workflow returned, once it has."""
         until(lambda: bool(self.run(workflow_id)["workflow"]["status"] == "SUCCESS"))

@@ -288,7 +288,7 @@ def test_a_step_that_does_not_end_is_made_again_by_the_next_host(
     workflow_id = own_host.begin("work", folder=str(tmp_path))
     waiting = own_host.begin("ask", target="rocket")
     until(lambda: len(lines(tmp_path, "held")) == 1)
-    own_host.run_when(waiting, "interrupted")
+    until(lambda: own_host.is_parked(waiting))
     own_host.signal(signal.SIGTERM)
     assert own_host.ended() == 0
     assert "Traceback" not in own_host.log.read_text()
@@ -296,7 +296,9 @@ def test_a_step_that_does_not_end_is_made_again_by_the_next_host(
     assert [row["status"] for row in statuses] == ["interrupted", "running"]
 
     own_host.start()
-    assert "recovering   2 workflows" in own_host.log.read_text()
+    said = own_host.log.read_text()
+    assert "recovering   1 workflow\n" in said
+    assert "undecided    1 workflow waiting for a person" in said
     (tmp_path / "go").touch()
     assert own_host.output(workflow_id) == "[offline model] all done"
     assert lines(tmp_path, "notes") == ["noted"]

@@ -33,7 +33,6 @@ from tests.integration.test_ownership import Actor, in_the_middle
 from tests.waiting import until
 from timestep import approvals, cli, database, entrypoints, migrate, pglite, recorder, testing
 from timestep.errors import NotDurableError, PGliteError
-from timestep.mirror import Mirror
 from timestep.sockets import socket_in
 
 
@@ -150,7 +149,7 @@ async def followed(workflow_id: str) -> list[str]:
 
 
 def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
-    host: Host, path: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, path: Path
 ) -> None:
     host.start()
     assert f"PGlite in {path}" in host.log.read_text()
@@ -161,14 +160,15 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     until(lambda: lines(folder, "held") != [])
     host.run_when(asks, "interrupted")
     host.run_when(decided, "interrupted")
-    with monkeypatch.context() as patched:
-        # As if the process that decided had ended before it told DBOS's database.
-        patched.setattr(Mirror, "send", lambda self, calls: None)
-        approvals.resume_workflow_sync(decided, approve="all")
     node = child(host)
 
     host.signal(signal.SIGKILL)
     host.ended()
+    # While the host is down.
+    approvals.resume_workflow_sync(decided, approve="all")
+    database.dispose_all()
+    recorder.forget_recorders()
+    pglite.stop_all()
     until(lambda: not node.is_running() or node.status() == psutil.STATUS_ZOMBIE)
     host.start()
     assert "recovering   3 workflows" in host.log.read_text()

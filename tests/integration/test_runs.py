@@ -378,6 +378,15 @@ def test_what_cannot_be_durable_is_refused_before_the_model_is_called(app: App) 
         said = app.run(body)
         assert "not recorded" in said, name
         assert "plain Agent" in said
+
+    async def streamed() -> str:
+        result = timestep.DurableRunner.run_streamed(cases["target"], "hi")
+        with pytest.raises(NotDurableError) as caught:
+            async for _ in result.stream_events():
+                pass
+        return str(caught.value)
+
+    assert "not recorded" in app.run(streamed)
     assert model.calls == ()
     assert app.rows("runs") == []
     assert app.rows("agents") == []

@@ -27,6 +27,7 @@ from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
 
 from timestep.envelopes import make_picklable
 from timestep.errors import ConfigurationError
+from timestep.listings import current_listing
 from timestep.scopes import current_run
 from timestep.seams import (
     function_tools,
@@ -96,6 +97,8 @@ def _site(original: Any, ours: Callable[..., Any]) -> Any:
         run = current_run()
         if run is not None:
             return ours(run, original, *args, **kwargs)
+        if ours is mcp.list_tools and (listing := current_listing()) is not None:
+            return mcp.list_tools_for_state(listing, original, *args, **kwargs)
         if ours is models.get_model and _is_durable_here():
             return lone_models.get_model(original, *args, **kwargs)
         return original(*args, **kwargs)

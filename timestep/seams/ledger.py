@@ -16,8 +16,8 @@ from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 from timestep.calls import output_item
 from timestep.rows import derived, jsonable, raw
 from timestep.run import Rows, Run
-from timestep.states import Checkpoint
-from timestep.values import encode, plain_text, storable
+from timestep.states import Checkpoint, context_document
+from timestep.values import plain_text, storable
 
 _log = logging.getLogger("timestep")
 
@@ -117,7 +117,7 @@ class Ledger:
             recovery goes by the run's steps and needs no state.
         """
         try:
-            document = jsonable(tell().to_json(context_serializer=_context))
+            document = jsonable(tell().to_json(context_serializer=context_document))
         except Exception as error:  # noqa: BLE001  # whatever a user's own items raise
             _log.exception(
                 "run %s: its state in turn %d cannot be written down (%s), so it can be recovered, "
@@ -187,8 +187,3 @@ def _left_behind(run: Run, item: RunItem) -> dict[str, Any]:
         "role": plain_text(document.get("role")),
         "item_data": storable(document),
     }
-
-
-def _context(context: Any) -> dict[str, Any]:
-    document = encode(context)
-    return document if isinstance(document, dict) else {"value": document}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from agents import Agent
+from agents import Agent, RunResultStreaming
+from agents.run_internal.run_steps import QueueCompleteSentinel
 
 from timestep.definitions import describe
 from timestep.durability import check_agents
@@ -20,6 +21,12 @@ def ledger_of(run: Run) -> Ledger:
 
 async def start_streaming(run: Run, original: Any, *args: Any, **kwargs: Any) -> None:
     await run.stream(original, *args, **kwargs)
+
+
+def end_events(streamed: RunResultStreaming) -> None:
+    """Tell the stream's reader that nothing follows, also where the SDK's loop never began."""
+    streamed.is_complete = True
+    streamed._event_queue.put_nowait(QueueCompleteSentinel())
 
 
 async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:

@@ -9,6 +9,7 @@ from mcp.types import Tool
 
 from timestep import connections
 from timestep.definitions import mcp_server_name
+from timestep.listings import Listing
 from timestep.recorded import recorded, recorded_value
 from timestep.run import Run
 from timestep.scopes import current_step
@@ -19,7 +20,7 @@ async def list_tools(run: Run, original: Any, server: Any, *args: Any) -> list[T
 
     Never kept from one run for another: both would not record the same steps.
     """
-    reached = _Reached(server, run)
+    reached = _Reached(server, run.root_id)
     step = current_step()
     if step is not None and step.run is run:
         # A tool's body asks for itself.
@@ -27,20 +28,32 @@ async def list_tools(run: Run, original: Any, server: Any, *args: Any) -> list[T
         return tools
 
     async def listed() -> list[Any]:
-        return [
-            tool.model_dump(mode="json", by_alias=True, exclude_unset=True)
-            for tool in await original(reached, *args)
-        ]
+        return _documents(await original(reached, *args))
 
     name = f"mcp list_tools: {mcp_server_name(server)}"
     documents = await recorded(run, name, listed, number=run.draw())
     return [Tool.model_validate(document) for document in documents]
 
 
+async def list_tools_for_state(
+    listing: Listing, original: Any, server: Any, *args: Any
+) -> list[Tool]:
+    """What a server lists for a state that is read outside of any run."""
+    documents = listing.next()
+    if documents is None:
+        documents = _documents(await original(_Reached(server, listing.user), *args))
+        listing.told.append(documents)
+    return [Tool.model_validate(document) for document in documents]
+
+
+def _documents(tools: list[Tool]) -> list[Any]:
+    return [tool.model_dump(mode="json", by_alias=True, exclude_unset=True) for tool in tools]
+
+
 async def call_tool(
     run: Run, original: Any, server: Any, tool: Any, context: Any, *args: Any, **options: Any
 ) -> Any:
-    output = await original(_Reached(server, run), tool, context, *args, **options)
+    output = await original(_Reached(server, run.root_id), tool, context, *args, **options)
     step = current_step()
     if step is not None and (made := getattr(context, "_custom_data", None)):
 
@@ -65,9 +78,9 @@ def _custom_data_of(call_id: uuid.UUID) -> str:
 class _Reached:
     """A user's server, connected when something is asked of it."""
 
-    def __init__(self, server: Any, run: Run) -> None:
+    def __init__(self, server: Any, user: uuid.UUID) -> None:
         self._server = server
-        self._user = run.root_id
+        self._user = user
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)

@@ -39,13 +39,6 @@ _CALL = """
     WHERE i.id = %(id)s AND tool_calls.id = i.tool_call_id
     AND tool_calls.status IN ('pending', 'in_doubt')"""
 
-_DECIDED = """
-    SELECT i.id, r.workflow_id, r.root_run_id FROM public.interruptions i
-    JOIN public.runs r ON r.id = i.run_id
-    JOIN public.runs root ON root.id = r.root_run_id
-    WHERE i.resolved_at IS NOT NULL AND root.completed_at IS NULL
-    AND r.workflow_id IS NOT NULL"""
-
 
 def select(
     connection: sa.Connection,
@@ -53,17 +46,14 @@ def select(
     workflow_id: str | None = None,
     run_id: uuid.UUID | None = None,
     resolved: bool | None = None,
-    lock: bool = False,
 ) -> list[dict[str, Any]]:
     """Interruptions, oldest first; `resolved` None: decided or not.
 
     What a run asked that has ended since, as a cancelled one, waits for nobody any more.
-
-    With `lock`, nobody else decides them until the transaction ends.
     """
     parameters = {"workflow_id": workflow_id, "run_id": run_id, "resolved": resolved}
-    sql = _SELECT + (" FOR UPDATE OF i" if lock else "")
-    return [dict(row) for row in connection.exec_driver_sql(sql, parameters).mappings()]
+    found = connection.exec_driver_sql(_SELECT, parameters)
+    return [dict(row) for row in found.mappings()]
 
 
 def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> None:
@@ -76,18 +66,3 @@ def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> N
         connection.exec_driver_sql(
             _CALL, {"id": values["id"], "status": statuses[values["action"]]}
         )
-
-
-def decided(connection: sa.Connection) -> list[dict[str, Any]]:
-    """What was decided of runs that have not ended: `id`, `workflow_id` and `root_run_id`."""
-    return [dict(row) for row in connection.exec_driver_sql(_DECIDED).mappings()]
-
-
-def wake(
-    connection: sa.Connection, schema: str, workflow_id: str, topic: str, message_id: str
-) -> None:
-    """Send a workflow DBOS's message in this transaction, once for each `message_id`."""
-    connection.exec_driver_sql(
-        f'SELECT "{schema}".send_message(%s, %s::json, %s, %s)',
-        (workflow_id, json.dumps({"interruption": message_id}), topic, message_id),
-    )

@@ -128,6 +128,8 @@ def _values(table: Table) -> str:
 
 
 def _value(column: Column[Any]) -> str:
+    if column.name == "expires_at":
+        return "now() + make_interval(secs => r.expires_at)"
     if isinstance(column.type, DateTime):
         # A time is given as true: it is the transaction's, whatever the caller's clock says.
         return f"CASE WHEN r.{column.name} THEN now() END"
@@ -144,6 +146,8 @@ def _records(name: str, table: Table, columns: Iterable[str] | None = None) -> s
 
 def _type(table: Table, name: str) -> str:
     kind = table.columns[name].type
+    if name == "expires_at":
+        return "double precision"
     return "boolean" if isinstance(kind, DateTime) else str(kind.compile(dialect=_DIALECT))
 
 

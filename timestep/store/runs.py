@@ -48,17 +48,28 @@ _REVIVED = """
         WHERE recorded.number > cut.number::int
         AND recorded.number / %(block)s = cut.number::int / %(block)s)"""
 
-_CANCELLED = """
+_END_CANCELLED = """
     UPDATE public.runs SET status = 'cancelled', completed_at = now(), updated_at = now(),
         cancel_reason = CASE
             WHEN holder.status <> 'CANCELLED' THEN 'abandoned'
             WHEN holder.workflow_deadline_epoch_ms <= holder.completed_at THEN 'timeout'
             ELSE 'cancelled' END
     FROM "{schema}".workflow_status holder
-    WHERE holder.workflow_uuid = %(workflow_id)s AND runs.workflow_id = %(workflow_id)s
-    AND runs.completed_at IS NULL AND (
+    WHERE runs.completed_at IS NULL"""
+
+_CANCELLED = (
+    _END_CANCELLED
+    + """
+    AND holder.workflow_uuid = %(workflow_id)s AND runs.workflow_id = %(workflow_id)s AND (
         holder.status = 'CANCELLED'
         OR holder.status IN ('SUCCESS', 'ERROR') AND runs.root_run_id = %(root_run_id)s)"""
+)
+
+_ALL_CANCELLED = (
+    _END_CANCELLED
+    + """
+    AND holder.workflow_uuid = runs.workflow_id AND holder.status = 'CANCELLED'"""
+)
 
 _REOPENED = """
     UPDATE "{schema}".workflow_status AS called SET status = 'PENDING', owner_xid = :token,
@@ -138,6 +149,11 @@ def cancelled(
         _CANCELLED.replace("{schema}", schema),
         {"workflow_id": workflow_id, "root_run_id": root_run_id},
     )
+
+
+def all_cancelled(connection: sa.Connection, schema: str) -> None:
+    """What `cancelled` does, for every workflow that DBOS says is cancelled."""
+    connection.exec_driver_sql(_ALL_CANCELLED.replace("{schema}", schema))
 
 
 def reopened(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:

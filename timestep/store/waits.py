@@ -1,0 +1,103 @@
+"""Workflows that wait for a person: parked in DBOS's table, and brought back by a decision."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+CHANNEL = "timestep_decisions"
+"""Where PostgreSQL tells processes of a decision, with the workflow and its queue."""
+
+_OPEN = """
+    SELECT id FROM public.interruptions
+    WHERE id = ANY(%(questions)s::uuid[]) AND resolved_at IS NULL ORDER BY id FOR UPDATE"""
+
+_UNDECIDED = """
+    FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
+    JOIN public.runs root ON root.id = r.root_run_id
+    WHERE i.resolved_at IS NULL AND root.completed_at IS NULL"""
+
+_NOW = "(extract(epoch FROM now()) * 1000)::bigint"
+
+# As DBOS delays a workflow: nobody executes it before its time, and a restart passes it by.
+_PARK = f"""
+    UPDATE "{{schema}}".workflow_status SET status = 'DELAYED', owner_xid = NULL,
+        queue_name = coalesce(queue_name, %(internal_queue)s), started_at_epoch_ms = NULL,
+        delay_until_epoch_ms = (
+            SELECT (extract(epoch FROM min(expires_at)) * 1000)::bigint
+            FROM public.interruptions WHERE id = ANY(%(questions)s::uuid[])),
+        updated_at = {_NOW}
+    WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING'
+    AND (queue_name IS NOT NULL OR %(is_unattended)s)"""
+
+_WAKE = f"""
+    UPDATE "{{schema}}".workflow_status SET status = 'ENQUEUED', delay_until_epoch_ms = NULL,
+        recovery_attempts = 0, updated_at = {_NOW}
+    WHERE workflow_uuid = %(workflow_id)s AND status = 'DELAYED'
+    AND EXISTS (
+        SELECT FROM public.runs WHERE workflow_id = %(workflow_id)s AND status = 'interrupted')
+    AND NOT EXISTS (SELECT {_UNDECIDED} AND r.workflow_id = %(workflow_id)s)
+    RETURNING queue_name"""
+
+
+def park(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool | None:
+    """Put the caller's workflow aside until its questions are decided, or the first expires.
+
+    Args:
+        values: `workflow_id`, `token`, `questions` (ids), `internal_queue`: where it goes that
+            came from no queue, and `is_unattended`: whether such a one may be put aside.
+
+    Returns:
+        Whether it is put aside, and the caller owns it no more; None: nothing is undecided.
+    """
+    # Whoever decides holds the same rows: a decision comes before this, or finds it parked.
+    if not connection.exec_driver_sql(_OPEN, values).all():
+        return None
+    return connection.exec_driver_sql(_PARK.replace("{schema}", schema), values).rowcount == 1
+
+
+def wake(connection: sa.Connection, schema: str, workflow_id: str) -> str | None:
+    """Bring a parked workflow back in which nothing is undecided, and tell its processes.
+
+    Returns:
+        The queue that it waits in for one of them; None: it was not parked.
+    """
+    parameters = {"workflow_id": workflow_id}
+    found = connection.exec_driver_sql(_WAKE.replace("{schema}", schema), parameters)
+    queue = found.scalar_one_or_none()
+    told = json.dumps({"workflow_id": workflow_id, "queue": queue})
+    if len(told) < _LONGEST_NOTICE:
+        connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, told))
+    return None if queue is None else str(queue)
+
+
+_LONGEST_NOTICE = 4000
+"""Characters; PostgreSQL takes 8000 bytes. Without a notice, processes look from time to time."""
+
+
+def lock(connection: sa.Connection, workflow_id: str) -> None:
+    """Let nobody else decide what a workflow asks, nor park it, until the transaction ends."""
+    connection.exec_driver_sql(
+        """SELECT i.id FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
+            WHERE r.workflow_id = %s ORDER BY i.id FOR UPDATE OF i""",
+        (workflow_id,),
+    )
+
+
+def count(connection: sa.Connection) -> int:
+    """How many workflows wait for a person."""
+    found = connection.exec_driver_sql(f"SELECT count(DISTINCT r.workflow_id) {_UNDECIDED}")
+    return int(found.scalar_one())
+
+
+def decisions(connection: sa.Connection, questions: Collection[str]) -> list[dict[str, Any]]:
+    """The questions with these ids, each with its decision, and whether its time is over."""
+    found = connection.exec_driver_sql(
+        "SELECT i.*, i.expires_at <= now() AS is_expired FROM public.interruptions i "
+        "WHERE id = ANY(%s::uuid[]) ORDER BY id",
+        (list(questions),),
+    )
+    return [dict(row) for row in found.mappings()]
