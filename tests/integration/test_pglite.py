@@ -30,6 +30,7 @@ import timestep
 from tests.integration.app import App
 from tests.integration.hosting import Host, lines, project
 from tests.integration.test_ownership import Actor, in_the_middle
+from tests.stopping import deleter, stopped
 from tests.waiting import until
 from timestep import approvals, cli, database, entrypoints, migrate, pglite, recorder, testing
 from timestep.errors import NotDurableError, PGliteError
@@ -324,6 +325,22 @@ def test_an_application_whose_dbos_is_elsewhere_is_refused(app: App, path: Path)
 
     assert f"set DBOS's system_database_url to 'sqlite:///{path}.dbos" in app.run(body, "w")
     assert actor.model.calls == ()
+
+
+def test_a_store_may_be_in_a_directory_of_its_own(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TIMESTEP_USE_PGLITE")
+    monkeypatch.delenv("TIMESTEP_PGLITE_PATH")
+
+    async def travel() -> int:
+        options: dict[str, Any] = {"run_id": "r", "use_pglite": True, "pglite_path": path}
+        async with timestep.DatabaseRunStateStore(deleter(), **options) as store:
+            await store.save(await stopped(deleter()))
+        async with timestep.DatabaseRunStateStore(deleter(), **options) as store:
+            return len((await store.load()).get_interruptions())
+
+    assert asyncio.run(travel()) == 2
 
 
 def test_a_fork_of_the_holder_is_not_the_holder(path: Path) -> None:
