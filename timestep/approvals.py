@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import escalation, interruptions, ownership, parking, takeovers
+from timestep import escalation, interruptions, parking, takeovers
 from timestep.calls import doubted_again
 from timestep.errors import (
     AlreadyResolvedError,
@@ -349,12 +349,12 @@ async def resume_workflow(
         await takeovers.take_over(workflow_id, repeat_steps=repeat_steps)
         waiting = await list_interruptions(workflow_id=workflow_id)
         return ResumeResult(workflow_id, [], [asked.id for asked in waiting])
-    schema = ownership.system_schema_or_default()
     queue: str | None = None
 
     def decide() -> ResumeResult:
         nonlocal queue
-        with recorder().transactions.begin() as connection:
+        found = recorder()
+        with found.transactions.begin() as connection:
             waits.lock(connection, workflow_id)
             rows = store.select(connection, workflow_id=workflow_id)
             chosen = _choose(workflow_id, rows, approve, reject, supply or {})
@@ -372,7 +372,8 @@ async def resume_workflow(
                         + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
                     )
             store.resolve(connection, decisions)
-            queue = waits.wake(connection, schema, workflow_id)
+            if found.mirror is None:
+                queue = waits.wake(connection, found.schema, workflow_id)
         done = {row["id"] for row, _, _ in chosen}
         pending = [row for row in rows if row["resolved_at"] is None and row["id"] not in done]
         return ResumeResult(

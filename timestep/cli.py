@@ -23,10 +23,17 @@ from timestep import (
     host,
     migrate,
     pages,
+    pglite,
     queries,
     terminal,
 )
-from timestep.database import check_server, database_url, engine_for
+from timestep.database import (
+    check_server,
+    database_url,
+    engine_for,
+    shown,
+    system_database_url,
+)
 from timestep.errors import TimestepError
 from timestep.pages import Page
 from timestep.queries import STATUSES, Run, RunItem
@@ -76,7 +83,7 @@ def migrate_(dry_run: bool) -> None:
     if not applied:
         click.echo("the schema is up to date")
     if not dry_run:
-        DBOS.migrate(url.render_as_string(hide_password=False))
+        DBOS.migrate(system_database_url())
 
 
 def _json_value(ctx: click.Context, param: click.Parameter, text: str) -> Any:
@@ -107,6 +114,9 @@ def start(
 
     # Before the database is asked: the input may be wrong.
     entrypoints.lookup(entrypoint).validate(input_)
+    if wait and pglite.holds(url := database_url()):
+        _fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
+              "`timestep serve` first, or leave out --wait")  # fmt: skip
     started = _run(work)
     if not wait:
         click.echo(started)

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote_plus
 
 import psycopg
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from timestep import config, embedded
+from timestep import config, embedded, pglite
 from timestep.errors import (
     ConfigurationError,
     DatabaseError,
@@ -79,6 +80,8 @@ def parse_url(text: str, source: str = "TIMESTEP_DB_URL") -> sa.URL:
 
 def shown(url: sa.URL) -> str:
     """`url` for people: without the driver, and with every password masked."""
+    if (path := pglite.path_of(url)) is not None:
+        return f"PGlite in {path}"
     masked = {name: _MASK for name in _SECRET_PARAMETERS if name in url.query}
     plain = url.set(drivername="postgresql").update_query_dict(masked)
     return plain.render_as_string(hide_password=True).replace(quote_plus(_MASK), _MASK)
@@ -90,16 +93,32 @@ def database_url() -> sa.URL:
     Raises:
         ConfigurationError: the environment cannot be used.
         EmbeddedDatabaseError: the embedded PostgreSQL cannot start.
+        PGliteError: PGlite cannot start.
     """
     settings = config.read()
     if settings.use_pglite:
-        raise ConfigurationError(
-            "TIMESTEP_USE_PGLITE=true: this version does not support PGlite yet; unset it to "
-            "use the embedded PostgreSQL, or set TIMESTEP_DB_URL"
-        )
+        if settings.db_url is not None:
+            raise ConfigurationError(
+                "TIMESTEP_USE_PGLITE=true and TIMESTEP_DB_URL is set, too: unset one of them"
+            )
+        return pglite.start(settings.pglite_path, settings.home)
     if settings.db_url is not None:
         return parse_url(settings.db_url)
     return embedded.start(settings.home)
+
+
+def system_database_url() -> str:
+    """What DBOS's `system_database_url` is with the database that the environment names.
+
+    With PGlite it is a SQLite file beside PGlite's directory, and else the same database.
+
+    Raises:
+        ConfigurationError, EmbeddedDatabaseError: As `database_url` raises them.
+    """
+    settings = config.read()
+    if settings.use_pglite:
+        return pglite.system_database(settings.pglite_path).render_as_string()
+    return database_url().render_as_string(hide_password=False)
 
 
 def engine_for(url: sa.URL) -> sa.Engine:
@@ -126,11 +145,18 @@ def private_engine(url: sa.URL) -> sa.Engine:
 
 
 def _new_engine(url: sa.URL, size: int, overflow: int) -> sa.Engine:
-    defaults = {"application_name": "timestep", "connect_timeout": CONNECT_TIMEOUT}
+    defaults: dict[str, Any] = {
+        "application_name": "timestep",
+        "connect_timeout": CONNECT_TIMEOUT,
+    }
+    is_one = pglite.path_of(url) is not None
+    if is_one:
+        # All connections of PGlite are one session, with one set of prepared statements.
+        defaults["prepare_threshold"] = None
     return sa.create_engine(
         url,
-        pool_size=size,
-        max_overflow=overflow,
+        pool_size=1 if is_one else size,
+        max_overflow=0 if is_one else overflow,
         pool_reset_on_return=None,
         isolation_level="AUTOCOMMIT",
         connect_args={k: v for k, v in defaults.items() if k not in url.query},
@@ -180,7 +206,9 @@ def translated(url: sa.URL | None = None) -> Iterator[None]:
         yield
     except DBAPIError as exc:
         if not isinstance(exc.orig, psycopg.Error):
-            raise DatabaseError(f"{_at(url)}{_line(str(exc.orig))}") from exc
+            text = _line(str(exc.orig))
+            fix = ": run `timestep migrate`" if "no such table" in text else ""
+            raise DatabaseError(f"{_at(url)}{text}{fix}") from exc
         raise _translation(exc.orig, url) from exc
     except psycopg.Error as exc:
         raise _translation(exc, url) from exc

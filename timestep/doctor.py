@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep import config, entrypoints, migrate, queries, seams, system
+from timestep import config, entrypoints, migrate, node, queries, seams, system
 from timestep.database import check_server, engine_for, shown
 from timestep.errors import TimestepError
 from timestep.recorder import recorder
@@ -67,7 +67,13 @@ def _database() -> str:
     engine = _engine()
     check_server(engine)
     version = queries.reading(reads.server_version)
-    return f"PostgreSQL {version} at {shown(engine.url)}"
+    mirror = recorder().mirror
+    if mirror is None:
+        return f"PostgreSQL {version} at {shown(engine.url)}"
+    return (
+        f"PostgreSQL {version}, {shown(engine.url)}, run by Node.js {node.find().version}; DBOS's "
+        f"tables in {mirror.engine.url.database}"
+    )
 
 
 def _schema() -> str:

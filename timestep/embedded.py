@@ -17,8 +17,6 @@ import hashlib
 import os
 import shlex
 import shutil
-import stat
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,11 +31,10 @@ from filelock import FileLock, Timeout
 
 from timestep import programs
 from timestep.errors import EmbeddedDatabaseError
+from timestep.sockets import PORT, directory_for
 
 DATABASE = "timestep"
 USER = "postgres"
-PORT = 5432
-"""Part of the socket's name; no TCP port is opened."""
 INITDB_OPTIONS = (
     f"--username={USER}",
     "--auth-local=trust",
@@ -53,8 +50,6 @@ START_SECONDS = 60
 LOCK_SECONDS = 180
 POLL_SECONDS = 0.05
 LOG_LINES = 8
-
-_SOCKET_PATH_LIMIT = 103 if sys.platform == "darwin" else 107
 
 
 @dataclass(frozen=True)
@@ -224,7 +219,7 @@ def _start(data: Path) -> None:
     account = programs.account_for(data)
     binaries = programs.directory_for(account)
     _check_version(data, account, binaries)
-    sockets = _socket_directory(data, account)
+    sockets = directory_for(data, account)
     log = data / "server.log"
     seen = log.stat().st_size if log.exists() else 0
     settings = {
@@ -300,35 +295,3 @@ def _ensure_database(server: _Server) -> None:
         query = "SELECT FROM pg_database WHERE datname = %s"
         if connection.execute(query, [DATABASE]).fetchone() is None:
             connection.execute(f"CREATE DATABASE {DATABASE}")
-
-
-def _socket_directory(data: Path, account: programs.Account) -> Path:
-    """The data directory, or a private one with a shorter name."""
-    if _socket_fits(data) and not set(str(data)) & set(',"'):
-        return data
-    # The inode: the server of a deleted directory may still hold the old name's lock.
-    name = hashlib.sha256(os.fsencode(data) + b":%d" % data.stat().st_ino).hexdigest()[:12]
-    for parent in (Path(tempfile.gettempdir()).resolve(), Path("/tmp")):
-        directory = parent / f"timestep-{account.uid}-{name}"
-        if not _socket_fits(directory) or not account.reaches(parent):
-            continue
-        if not os.path.lexists(directory):
-            directory.mkdir(mode=0o700)
-            programs.give(directory, account)
-        status = directory.lstat()
-        if (
-            not stat.S_ISDIR(status.st_mode)
-            or status.st_uid != account.uid
-            or status.st_mode & 0o077
-        ):
-            raise EmbeddedDatabaseError(
-                f"{directory} is not a private directory of {account.name!r}: remove it"
-            )
-        return directory
-    raise EmbeddedDatabaseError(
-        f"{data} is too long for a socket: set TIMESTEP_HOME to a shorter path"
-    )
-
-
-def _socket_fits(directory: Path) -> bool:
-    return len(os.fsencode(directory / f".s.PGSQL.{PORT}")) <= _SOCKET_PATH_LIMIT

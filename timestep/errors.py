@@ -7,7 +7,8 @@
     │   ├── DatabaseTooOldError
     │   ├── DatabaseRightsError
     │   ├── MigrationError          the schema cannot be brought to this version
-    │   └── EmbeddedDatabaseError   the embedded PostgreSQL cannot start
+    │   ├── EmbeddedDatabaseError   the embedded PostgreSQL cannot start
+    │   └── PGliteError             PGlite cannot start, or is another process's
     ├── NotInWorkflowError
     ├── NotInToolCallError
     ├── NotDurableError             this agent or call cannot be made durable
@@ -75,6 +76,10 @@ class MigrationError(DatabaseError):
 
 class EmbeddedDatabaseError(DatabaseError):
     """The embedded PostgreSQL cannot start."""
+
+
+class PGliteError(DatabaseError):
+    """PGlite cannot be used."""
 
 
 class NotInWorkflowError(TimestepError):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from timestep.errors import InvalidQueryError, UnknownRunError
-from timestep.ownership import system_schema_or_default
 from timestep.queries import reading
+from timestep.recorder import recorder
 from timestep.store import reads, streams
 from timestep.values import restored
 
@@ -70,20 +70,24 @@ async def follow(
     sequence, seen = _place(after)
     asked = str(run_id_or_workflow_id)
     id_ = reads.as_uuid(asked)
-    is_run = id_ is not None and await asyncio.to_thread(
-        lambda: reading(lambda connection: streams.is_run(connection, id_))
-    )
+    workflow_id = None
+    if id_ is not None:
+        workflow_id = await asyncio.to_thread(
+            lambda: reading(lambda connection: streams.workflow_of(connection, id_))
+        )
+    is_run = workflow_id is not None
     while True:
         is_over, rows = await asyncio.to_thread(
             lambda start=sequence: reading(  # type: ignore[misc]  # mypy infers no default
                 lambda connection: streams.followed(
                     connection,
-                    system_schema_or_default(),
+                    recorder().schema,
                     run_id=id_ if is_run else None,
                     workflow_id=None if is_run else asked,
                     sequence=start,
                     limit=_ROWS,
-                )
+                ),
+                about=[workflow_id or asked],
             )
         )
         if is_over is None:

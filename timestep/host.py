@@ -23,9 +23,16 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints, gate, migrate, parking, system
+from timestep import config, entrypoints, gate, migrate, parking, pglite, system
 from timestep.config import Settings
-from timestep.database import check_server, database_url, engine_for, shown, translated
+from timestep.database import (
+    check_server,
+    database_url,
+    engine_for,
+    shown,
+    system_database_url,
+    translated,
+)
 from timestep.entrypoints import Entrypoint
 from timestep.errors import ConfigurationError
 from timestep.queries import reading
@@ -40,7 +47,6 @@ GRACE = "TIMESTEP_GRACE"
 DEFAULT_GRACE = 10.0
 QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
-
 _BACKLOG = 512
 _SCHEMA = "dbos"
 _POLL = 0.1
@@ -77,6 +83,9 @@ def launch() -> Launched:
     """
     found = entrypoints.find()
     name = system.application_name()
+    settings = config.read()
+    if settings.use_pglite:
+        pglite.hold(settings.pglite_path, settings.home)
     url = database_url()
     engine = engine_for(url)
     check_server(engine)
@@ -84,15 +93,15 @@ def launch() -> Launched:
     install()
     _quiet_trace_export()
     executor = system.executor_id()
-    _claim(engine, name, executor)
-    left = reading(
-        lambda connection: reads.unfinished_workflows(connection, _SCHEMA, name, executor)
-    )
+    if not settings.use_pglite:
+        _claim(engine, name, executor)
+    with translated(url), recorder().system() as (connection, schema):
+        left = reads.unfinished_workflows(connection, schema, name, executor)
     gate.reopen()
     DBOS(
         config={
             "name": name,
-            "system_database_url": url.render_as_string(hide_password=False),
+            "system_database_url": system_database_url(),
             "dbos_system_schema": _SCHEMA,
             # What goes wrong while it launches is raised, and told in one line.
             "log_level": "CRITICAL",

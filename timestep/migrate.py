@@ -16,8 +16,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from timestep import database
+from timestep import database, pglite
 from timestep.errors import DatabaseRightsError, MigrationError
+from timestep.store import mirror
 
 LOCK = 7470263211650385
 """Advisory lock, held by the one migrator of a database. The files take another one."""
@@ -121,6 +122,8 @@ def apply(engine: sa.Engine, *, dry_run: bool = False) -> list[Migration]:
             _make_log(connection)
         for migration in waiting:
             _run(connection, migration)
+        if pglite.path_of(engine.url) is not None:
+            mirror.create(connection)
         return waiting
 
 

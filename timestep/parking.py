@@ -46,6 +46,9 @@ async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> 
     Raises:
         Parked: The workflow is parked.
     """
+    if recorder.mirror is not None:
+        # DBOS's tables are in another database: no transaction of both could park it.
+        return
     if ownership.scope().lanes > 1 or not ownership.is_own_task():
         # What other tasks of the workflow do would be cut off.
         return
@@ -59,7 +62,7 @@ async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> 
 
     def attempt() -> bool | None:
         with recorder.transactions.begin() as connection:
-            return waits.park(connection, ownership.system_schema(), values)
+            return waits.park(connection, recorder.schema, values)
 
     listen(recorder)
     if await in_thread(lambda: recorder.patiently(attempt)):
@@ -91,7 +94,12 @@ _listeners: dict[Recorder, threading.Thread] = {}
 
 
 def listen(recorder: Recorder) -> None:
-    """Hear of decisions from now on, for as long as this process waits, or executes workflows."""
+    """Hear of decisions from now on, for as long as this process waits, or executes workflows.
+
+    PGlite tells nobody: there, who waits looks.
+    """
+    if recorder.mirror is not None:
+        return
     with _lock:
         if recorder not in _listeners:
             thread = threading.Thread(

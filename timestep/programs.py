@@ -49,6 +49,11 @@ class Account:
         return all(self.may(part, bits=1) for part in (directory, *directory.parents))
 
 
+def current_account() -> Account:
+    """The user that this process runs as."""
+    return Account(_name(os.geteuid()), os.geteuid(), os.getegid())
+
+
 def account_for(data: Path | None) -> Account:
     """The user to run the server of `data` as, or of a data directory to be made.
 
@@ -69,7 +74,7 @@ def account_for(data: Path | None) -> Account:
             )
         return Account(_name(status.st_uid), status.st_uid, status.st_gid)
     if os.geteuid() != 0:
-        return Account(_name(os.geteuid()), os.geteuid(), os.getegid())
+        return current_account()
     entries = {entry.pw_name: entry for entry in pwd.getpwall()}
     for name in SYSTEM_USERS:
         if name in entries:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -281,8 +281,12 @@ async def list_tool_calls(run_id: str) -> list[ToolCall]:
     return [_of_row(ToolCall, row) for row in rows]
 
 
-def reading(work: Callable[[sa.Connection], T]) -> T:
+def reading(work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> T:
     """What `work` reads. A database that is away is an error, not waited for.
+
+    Args:
+        work: Reads over a connection.
+        about: The workflows that it asks DBOS's tables about.
 
     Raises:
         DatabaseError: The database refused, or is away.
@@ -290,7 +294,7 @@ def reading(work: Callable[[sa.Connection], T]) -> T:
     found = recorder()
 
     def attempt() -> T:
-        with translated(found.url), found.engine.connect() as connection:
+        with translated(found.url), found.connected(about) as connection:
             return work(connection)
 
     try:

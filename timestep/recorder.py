@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from timestep import ownership
+from timestep import mirror, ownership, pglite
 from timestep.database import database_url, engine_for, shown, translated
 from timestep.definitions import Definitions
 from timestep.errors import DatabaseError, NotDurableError
+from timestep.mirror import Mirror
 from timestep.ownership import Owner
 from timestep.store import continuations as continuations_store
 from timestep.store import definitions as definitions_store
@@ -45,8 +46,45 @@ class Recorder:
         self.url = url
         self.engine = engine_for(url) if engine is None else engine
         self.transactions = self.engine.execution_options(isolation_level="READ COMMITTED")
+        self.mirror: Mirror | None = None
+        """What DBOS says of workflows, where its tables are in another database."""
+        if (path := pglite.path_of(url)) is not None:
+            self.mirror = Mirror(pglite.system_database(path))
         self._written: set[Any] = set()
         self._was_reached = False
+
+    @property
+    def schema(self) -> str:
+        """The schema of DBOS's tables, or of their copy, in this database."""
+        return ownership.system_schema_or_default() if self.mirror is None else mirror.SCHEMA
+
+    @contextlib.contextmanager
+    def connected(
+        self, about: Collection[str] = (), *, whole: bool = False
+    ) -> Iterator[sa.Connection]:
+        """A connection whose statements find what DBOS says of some workflows.
+
+        Args:
+            about: The workflows that the statements ask DBOS's tables about.
+            whole: Whether the statements are one transaction.
+        """
+        if self.mirror is None or not about:
+            with self.transactions.begin() if whole else self.engine.connect() as connection:
+                yield connection
+        else:
+            with self.transactions.begin() as connection:
+                self.mirror.copy(connection, about)
+                yield connection
+
+    @contextlib.contextmanager
+    def system(self) -> Iterator[tuple[sa.Connection, str]]:
+        """A transaction on DBOS's own tables, and their schema."""
+        if self.mirror is None:
+            with self.transactions.begin() as connection:
+                yield connection, self.schema
+        else:
+            with self.mirror.engine.begin() as connection:
+                yield connection, mirror.SYSTEM_SCHEMA
 
     async def begin(
         self, owner: Owner, definitions: Definitions, values: dict[str, Any]
@@ -72,15 +110,19 @@ class Recorder:
             "metadata": json.dumps(values["metadata"]),
         }
 
-        schema = ownership.system_schema()
+        if self.mirror is not None and not pglite.holds(self.url):
+            raise NotDurableError(
+                f"another process is the holder of {shown(self.url)}, and only that one may run "
+                "agents: stop it, or set TIMESTEP_PGLITE_PATH to another directory"
+            )
+        about = [owner.workflow_id]
 
         def attempt() -> Begun:
-            if needed <= self._written:
-                with self.engine.connect() as connection:
-                    return runs_store.begin(connection, schema, parameters)
-            with self.transactions.begin() as connection:
-                definitions_store.write(connection, definitions.rows)
-                return runs_store.begin(connection, schema, parameters)
+            is_new = not needed <= self._written
+            with self.connected(about, whole=is_new) as connection:
+                if is_new:
+                    definitions_store.write(connection, definitions.rows)
+                return runs_store.begin(connection, self.schema, parameters)
 
         try:
             begun = self.patiently(attempt)
@@ -91,11 +133,7 @@ class Recorder:
             self._written.clear()
             begun = self.patiently(attempt)
         if begun.status is None:
-            raise NotDurableError(
-                f"workflow {owner.workflow_id!r} is not in {shown(self.url)}, where Timestep keeps "
-                "its rows: DBOS and Timestep must share one database, so set DBOS's "
-                "system_database_url and TIMESTEP_DB_URL to the same one"
-            )
+            raise NotDurableError(_elsewhere(owner, self))
         if not begun.is_mine:
             raise ownership.lost(owner, begun.status)
         self._written |= needed
@@ -103,13 +141,15 @@ class Recorder:
             return self._continue(owner, definitions, values, begun.continuation)
         if begun.row is not None:
             return {"runs": {str(values["id"]): {**begun.row, "completed_at": None}}}
-        with self.engine.connect() as connection:
+        with self.connected(about) as connection:
             found = runs_store.journal(connection, values["id"])
             row = found["runs"][str(values["id"])]
-            if row["cancel_reason"] == "code" and runs_store.revived(
-                connection, schema, {**parameters, "block": ownership.BLOCK}
-            ):
-                row.update(status="running", completed_at=None, cancel_reason=None)
+            if row["cancel_reason"] == "code":
+                if self.mirror is not None:
+                    self.mirror.copy_steps(connection, owner.workflow_id)
+                given = {**parameters, "block": ownership.BLOCK}
+                if runs_store.revived(connection, self.schema, given):
+                    row.update(status="running", completed_at=None, cancel_reason=None)
             return found
 
     def _continue(
@@ -150,12 +190,12 @@ class Recorder:
         await in_thread(lambda: self._commit(owner, rows))
 
     def _commit(self, owner: Owner, rows: dict[str, list[dict[str, Any]]]) -> None:
-        sql = record.statement(rows, ownership.system_schema())
+        sql = record.statement(rows, self.schema)
         parameters = {name: json.dumps(given, default=str) for name, given in rows.items()}
         parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
 
         def attempt() -> tuple[str | None, bool]:
-            with self.engine.connect() as connection:
+            with self.connected([owner.workflow_id]) as connection:
                 row = connection.exec_driver_sql(sql, parameters).one_or_none()
                 return (None, False) if row is None else (row[0], bool(row[1]))
 
@@ -171,9 +211,8 @@ class Recorder:
 
     def mark_cancelled(self, workflow_id: str, root_run_id: uuid.UUID | None) -> None:
         """What `cancelled` does, for a caller that blocks and does not wait for the database."""
-        schema = ownership.system_schema_or_default()
-        with self.engine.connect() as connection:
-            runs_store.cancelled(connection, schema, workflow_id, root_run_id)
+        with self.connected([workflow_id]) as connection:
+            runs_store.cancelled(connection, self.schema, workflow_id, root_run_id)
 
     def reopen(self, workflow_id: str, caller: Owner, token: str) -> bool:
         """Let a cancelled workflow go on as its caller does, owned by `token`; whether it does."""
@@ -181,17 +220,15 @@ class Recorder:
         parameters |= {"caller": caller.workflow_id, "caller_token": caller.token}
 
         def attempt() -> bool:
-            with self.engine.connect() as connection:
-                return runs_store.reopened(connection, ownership.system_schema(), parameters)
+            with self.system() as (connection, schema):
+                return runs_store.reopened(connection, schema, parameters)
 
         return self.patiently(attempt)
 
     def holders(self, workflow_ids: Collection[str]) -> dict[str, tuple[str, str | None]]:
         """The status of workflows and the token of the execution that owns each."""
-        with self.engine.connect() as connection:
-            return runs_store.holders(
-                connection, ownership.system_schema_or_default(), workflow_ids
-            )
+        with self.connected(workflow_ids) as connection:
+            return runs_store.holders(connection, self.schema, workflow_ids)
 
     def require(self, owner: Owner) -> None:
         """See that an execution owns its workflow still.
@@ -207,7 +244,7 @@ class Recorder:
     def end_cancelled(self) -> None:
         """End the runs whose workflows were cancelled while no execution of them was there."""
         with self.engine.connect() as connection:
-            runs_store.all_cancelled(connection, ownership.system_schema())
+            runs_store.all_cancelled(connection, self.schema)
 
     @contextlib.contextmanager
     def listening(self, channel: str) -> Iterator[psycopg.Connection[Any]]:
@@ -221,14 +258,19 @@ class Recorder:
         finally:
             raw.close()
 
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """What `work` reads over a connection; waits as `commit` does."""
+    async def read(self, work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> T:
+        """What `work` reads over a connection; waits as `commit` does.
 
-        def connected() -> T:
-            with self.engine.connect() as connection:
+        Args:
+            work: Reads, or makes one change.
+            about: The workflows that it asks DBOS's tables about.
+        """
+
+        def reading() -> T:
+            with self.connected(about) as connection:
                 return work(connection)
 
-        return await in_thread(lambda: self.patiently(connected))
+        return await in_thread(lambda: self.patiently(reading))
 
     async def change(self, work: Callable[[sa.Connection], None]) -> None:
         """Do `work` in one transaction; waits as `commit` does."""
@@ -294,6 +336,23 @@ def _is_lost_connection(error: BaseException | None) -> bool:
     )
 
 
+def _elsewhere(owner: Owner, found: Recorder) -> str:
+    where = f"workflow {owner.workflow_id!r} is not in {shown(found.url)}"
+    if found.mirror is not None:
+        path = found.mirror.engine.url.render_as_string()
+        return f"{where}'s SQLite file: set DBOS's system_database_url to {path!r}"
+    return (
+        f"{where}, where Timestep keeps its rows: DBOS and Timestep must share one database, so "
+        "set DBOS's system_database_url and TIMESTEP_DB_URL to the same one"
+    )
+
+
+_SETTINGS = (
+    "TIMESTEP_DB_URL",
+    "TIMESTEP_HOME",
+    "TIMESTEP_USE_PGLITE",
+    "TIMESTEP_PGLITE_PATH",
+)
 _recorders: dict[tuple[str | None, ...], Recorder] = {}
 
 
@@ -304,7 +363,7 @@ def recorder() -> Recorder:
         ConfigurationError: The settings cannot work.
     """
     # Asked for at every run: the settings are read again only when they changed.
-    key = tuple(os.environ.get(name) for name in ("TIMESTEP_DB_URL", "TIMESTEP_HOME"))
+    key = tuple(os.environ.get(name) for name in _SETTINGS)
     found = _recorders.get(key)
     if found is None:
         found = _recorders.setdefault(key, Recorder(database_url()))

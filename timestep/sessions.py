@@ -14,7 +14,7 @@ alternate.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -171,7 +171,7 @@ class DatabaseSession:
         owner, fence = change.owner, None
         if owner is not None:
             fence = {
-                "schema": ownership.system_schema(),
+                "schema": recorder().schema,
                 "workflow_id": owner.workflow_id,
                 "token": owner.token,
             }
@@ -181,7 +181,8 @@ class DatabaseSession:
             "change": change.number,
             **values,
         }
-        changed = await self._run(lambda c: apply(c, fence, parameters))
+        about = [owner.workflow_id] if owner is not None else []
+        changed = await self._run(lambda c: apply(c, fence, parameters), about)
         if changed is None:
             # Only a fenced change is refused.
             raise ownership.lost(cast(ownership.Owner, owner), None)
@@ -197,8 +198,8 @@ class DatabaseSession:
 
         return await DBOS.run_step_async({"name": name}, step)
 
-    async def _run(self, work: Callable[[Any], T]) -> T:
-        return await recorder().read(work)
+    async def _run(self, work: Callable[[Any], T], about: Collection[str] = ()) -> T:
+        return await recorder().read(work, about)
 
 
 def row_key(session_id: str) -> tuple[uuid.UUID, str]:

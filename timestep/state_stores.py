@@ -10,11 +10,12 @@ import functools
 import os
 import uuid
 import weakref
+from pathlib import Path
 from typing import Any
 
 from agents import Agent, RunState
 
-from timestep import config
+from timestep import config, pglite
 from timestep.database import parse_url, private_engine, shown
 from timestep.errors import ConfigurationError, CorruptStateError, UnknownStateError
 from timestep.recorder import Recorder, in_thread, recorder
@@ -194,11 +195,10 @@ def _own_database(
                 "a store has a connection_string or is in PGlite (use_pglite, pglite_path): give "
                 "one of them"
             )
-        # The one place where a store's own PGlite would be started.
-        raise ConfigurationError(
-            "use_pglite: this version does not support PGlite yet; leave it out to use the "
-            "embedded PostgreSQL, or give a connection_string"
-        )
+        settings = config.read()
+        path = settings.pglite_path if pglite_path is None else Path(pglite_path)
+        url = pglite.start(path, settings.home)
+        return Recorder(url, private_engine(url))
     if connection_string is None and use_pglite is False and config.read().use_pglite:
         connection_string = config.read().db_url
         if connection_string is None:

@@ -80,7 +80,9 @@ def client() -> DBOSClient:
     found = recorder()
     if found.url not in _clients:
         _clients[found.url] = DBOSClient(
-            system_database_engine=found.transactions,
+            system_database_engine=found.transactions
+            if found.mirror is None
+            else found.mirror.engine,
             application_name=application_name(),
             retry_connection_errors=False,
             lazy=True,

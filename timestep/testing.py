@@ -114,8 +114,7 @@ def _assert_same(workflow_id: str, replays: list[Replay], patience: float) -> An
 
 def _execute_again(workflow_id: str) -> None:
     token = str(uuid.uuid4())
-    schema = ownership.system_schema()
-    with recorder().transactions.begin() as connection:
+    with recorder().system() as (connection, schema):
         if not snapshots.reopen(connection, schema, workflow_id, token):
             raise AssertionError(
                 f"workflow {workflow_id!r} was cancelled, or is not known to DBOS: only one that "
@@ -138,9 +137,9 @@ def _left(workflow_id: str, patience: float) -> _Left:
         value = DBOS.retrieve_workflow(workflow_id).get_result()
     except Exception as raised:  # noqa: BLE001  # compared, and raised to the caller
         error = raised
-    schema = ownership.system_schema()
     with recorder().engine.connect() as connection:
         rows = snapshots.rows(connection)
+    with recorder().system() as (connection, schema):
         steps = snapshots.steps(connection, schema, workflow_id)
     return _Left(value, error, rows, steps)
 

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.waiting import until
-from timestep import database, embedded, programs
+from timestep import database, embedded, programs, sockets
 from timestep.errors import EmbeddedDatabaseError
 
 ROOT = os.geteuid() == 0
@@ -232,14 +232,14 @@ def test_a_long_path_has_its_socket_elsewhere(home: Path) -> None:
 
     url = embedded.start(long)
 
-    sockets = Path(str(url.query["host"]))
-    assert not sockets.is_relative_to(home)
-    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    place = Path(str(url.query["host"]))
+    assert not place.is_relative_to(home)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert embedded.start(long) == url
     assert _value(url, "SELECT 1") == 1
     database.dispose_all()
     embedded.stop(long)
-    shutil.rmtree(sockets)
+    shutil.rmtree(place)
 
 
 def test_a_socket_directory_of_somebody_else_is_refused(
@@ -247,15 +247,15 @@ def test_a_socket_directory_of_somebody_else_is_refused(
 ) -> None:
     data = _left_behind(home)
     account = programs.account_for(None)
-    monkeypatch.setattr(embedded, "_socket_fits", lambda directory: directory != data)
+    monkeypatch.setattr(sockets, "fits", lambda directory: directory != data)
     monkeypatch.setattr(tempfile, "tempdir", str(home))
-    directory = embedded._socket_directory(data, account)
+    directory = sockets.directory_for(data, account)
     assert directory.parent == home
 
     directory.chmod(0o777)
 
     with pytest.raises(EmbeddedDatabaseError, match="not a private directory"):
-        embedded._socket_directory(data, account)
+        sockets.directory_for(data, account)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs the server as another user")

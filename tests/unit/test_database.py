@@ -120,11 +120,27 @@ def test_the_embedded_server_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
     assert database.database_url() == start(Path("/some/where"))
 
 
-def test_pglite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pglite_and_a_url_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_USE_PGLITE", "true")
+    monkeypatch.setenv("TIMESTEP_DB_URL", "postgresql://u@h/db")
 
-    with pytest.raises(ConfigurationError, match=r"TIMESTEP_USE_PGLITE=true: .* unset it"):
+    with pytest.raises(ConfigurationError, match=r"TIMESTEP_DB_URL is set, too: unset one"):
         database.database_url()
+
+
+def test_dbos_is_in_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_DB_URL", "postgresql://u:secret@h/db")
+
+    assert database.system_database_url() == "postgresql+psycopg://u:secret@h/db"
+
+
+def test_with_pglite_dbos_is_in_sqlite_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMESTEP_USE_PGLITE", "true")
+    monkeypatch.setenv("TIMESTEP_PGLITE_PATH", str(tmp_path / "data"))
+
+    assert database.system_database_url() == f"sqlite:///{tmp_path}/data.dbos.sqlite"
 
 
 def test_one_engine_serves_a_url_from_every_thread() -> None:

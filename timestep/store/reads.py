@@ -193,20 +193,19 @@ def unfinished_workflows(
 
     Those that had begun are counted for this executor only. Empty where DBOS has no tables yet.
     """
-    known = connection.exec_driver_sql(
-        "SELECT to_regclass(%s) IS NOT NULL", (f'"{schema}".workflow_status',)
-    ).scalar_one()
-    if not known:
+    if not sa.inspect(connection).has_table("workflow_status", schema=schema):
         return []
-    found = connection.exec_driver_sql(
-        f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
-                count(*)::int AS workflows
+    found = connection.execute(
+        sa.text(
+            f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
+                count(*) AS workflows
             FROM "{schema}".workflow_status
             WHERE (status IN ('ENQUEUED', 'DELAYED')
-                OR (status = 'PENDING' AND executor_id = %(executor_id)s))
+                OR (status = 'PENDING' AND executor_id = :executor_id))
             AND application_version IS NOT NULL
-            AND (application_name = %(application)s OR application_name IS NULL)
-            GROUP BY 1, 2""",
+            AND (application_name = :application OR application_name IS NULL)
+            GROUP BY 1, 2"""
+        ),
         {"executor_id": executor_id, "application": application},
     )
     return [dict(row) for row in found.mappings()]

@@ -79,13 +79,13 @@ _ALL_CANCELLED = (
 )
 
 _REOPENED = """
-    UPDATE "{schema}".workflow_status called SET status = 'PENDING', owner_xid = %(token)s,
+    UPDATE "{schema}".workflow_status AS called SET status = 'PENDING', owner_xid = :token,
         executor_id = caller.executor_id, application_version = caller.application_version,
         queue_name = NULL, workflow_deadline_epoch_ms = NULL, recovery_attempts = 0,
         completed_at = NULL
-    FROM "{schema}".workflow_status caller
-    WHERE called.workflow_uuid = %(workflow_id)s AND called.status = 'CANCELLED'
-    AND caller.workflow_uuid = %(caller)s AND caller.owner_xid = %(caller_token)s
+    FROM "{schema}".workflow_status AS caller
+    WHERE called.workflow_uuid = :workflow_id AND called.status = 'CANCELLED'
+    AND caller.workflow_uuid = :caller AND caller.owner_xid = :caller_token
     AND caller.status = 'PENDING'"""
 
 _HOLDERS = """
@@ -176,9 +176,12 @@ def reopened(connection: sa.Connection, schema: str, values: dict[str, Any]) -> 
     """Let a cancelled workflow be executed once more where its caller is; whether it was one.
 
     Args:
+        connection: To the database of DBOS's own tables.
+        schema: Theirs.
         values: `workflow_id`, `token` of the new execution, `caller` and `caller_token`.
     """
-    return connection.exec_driver_sql(_REOPENED.replace("{schema}", schema), values).rowcount == 1
+    sql = sa.text(_REOPENED.replace("{schema}", schema))
+    return connection.execute(sql, values).rowcount == 1
 
 
 def holders(

@@ -25,21 +25,25 @@ def _rows(connection: sa.Connection, table: str) -> list[Row]:
 
 def steps(connection: sa.Connection, schema: str, workflow_id: str) -> list[tuple[int, str]]:
     """Numbers and names of the steps that DBOS recorded of a workflow."""
-    found = connection.exec_driver_sql(
-        f'SELECT function_id, function_name FROM "{schema}".operation_outputs '
-        "WHERE workflow_uuid = %s ORDER BY function_id",
-        (workflow_id,),
+    found = connection.execute(
+        sa.text(
+            f'SELECT function_id, function_name FROM "{schema}".operation_outputs '
+            "WHERE workflow_uuid = :id ORDER BY function_id"
+        ),
+        {"id": workflow_id},
     )
     return [(number, name) for number, name in found]
 
 
 def reopen(connection: sa.Connection, schema: str, workflow_id: str, token: str) -> bool:
     """Make a finished workflow one that the execution with `token` runs; whether it was one."""
-    changed = connection.exec_driver_sql(
-        f"""UPDATE "{schema}".workflow_status
-            SET status = 'PENDING', owner_xid = %s, output = NULL, error = NULL,
+    changed = connection.execute(
+        sa.text(
+            f"""UPDATE "{schema}".workflow_status
+            SET status = 'PENDING', owner_xid = :token, output = NULL, error = NULL,
                 recovery_attempts = 0
-            WHERE workflow_uuid = %s AND status IN ('SUCCESS', 'ERROR')""",
-        (token, workflow_id),
+            WHERE workflow_uuid = :id AND status IN ('SUCCESS', 'ERROR')"""
+        ),
+        {"token": token, "id": workflow_id},
     )
     return changed.rowcount == 1

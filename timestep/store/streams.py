@@ -12,6 +12,7 @@ _BATCHES = """
     FROM timestep.stream_batches WHERE run_id = %(run_id)s ORDER BY attempt, position"""
 
 _RUN = "SELECT id FROM public.runs WHERE id = %(run_id)s"
+_WORKFLOW = "SELECT coalesce(workflow_id, '') FROM public.runs WHERE id = %(run_id)s"
 _RUNS = "SELECT id FROM public.runs WHERE workflow_id = %(workflow_id)s"
 
 _WORKFLOW_IS_OVER = """(SELECT status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED')
@@ -60,7 +61,7 @@ def followed(
 
     Args:
         connection: Where to read.
-        schema: DBOS's.
+        schema: DBOS's, or its copy's.
         run_id: The run that is followed; None: all runs of the workflow.
         workflow_id: The workflow that is followed.
         sequence: The first number that is asked for.
@@ -86,6 +87,6 @@ def followed(
     return found[0]["is_over"], [row for row in found if row["sequence"] is not None]
 
 
-def is_run(connection: sa.Connection, id_: uuid.UUID) -> bool:
-    """Whether there is a run with this id."""
-    return connection.exec_driver_sql(_RUN, {"run_id": id_}).one_or_none() is not None
+def workflow_of(connection: sa.Connection, id_: uuid.UUID) -> str | None:
+    """The workflow of the run with this id, empty where it has none. None: there is no such run."""
+    return connection.exec_driver_sql(_WORKFLOW, {"run_id": id_}).scalar_one_or_none()
