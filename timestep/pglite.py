@@ -150,12 +150,12 @@ def _enter(path: Path, home: Path, alone: bool) -> _Server:
                 os.close(lock)
                 return _Server(path, sockets, None)
             if time.monotonic() > deadline:
-                who = "another process" if pid is None else f"process {pid}"
-                raise PGliteError(
-                    f"the PGlite directory {path} is in use by {who}, and it is one process's: "
-                    "stop that one, or set TIMESTEP_PGLITE_PATH to another directory"
-                )
+                raise _in_use(path, pid)
             time.sleep(_POLL)
+        pid, sockets = _holder(file)
+        if pid not in (None, os.getpid()) and sockets is None and psutil.pid_exists(pid):
+            # Node.js has no such lock: the JavaScript package writes who it is.
+            raise _in_use(path, pid)
         server = _Server(path, directory_for(path, account), lock)
         os.truncate(lock, 0)
         _spawn(server, home)
@@ -167,6 +167,14 @@ def _enter(path: Path, home: Path, alone: bool) -> _Server:
     return server
 
 
+def _in_use(path: Path, pid: int | None) -> PGliteError:
+    who = "another process" if pid is None else f"process {pid}"
+    return PGliteError(
+        f"the PGlite directory {path} is in use by {who}, and it is one process's: stop that one, "
+        "or set TIMESTEP_PGLITE_PATH to another directory"
+    )
+
+
 def _is_locked(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,12 +184,16 @@ def _is_locked(lock: int) -> bool:
 
 
 def _holder(file: Path) -> tuple[int | None, Path | None]:
-    """The holder and its socket's directory; it has written neither before its child listens."""
+    """The holder and its socket's directory; it has written neither before its child listens.
+
+    A holder that has no socket is one of the JavaScript package.
+    """
     text = file.read_text()
     if not text:
         return None, None
     pid, sockets = json.loads(text)
-    return pid, Path(sockets) if psutil.pid_exists(pid) else None
+    is_served = sockets is not None and psutil.pid_exists(pid)
+    return pid, Path(sockets) if is_served else None
 
 
 def _listens(sockets: Path) -> bool:

@@ -41,6 +41,11 @@ async def take_over(workflow_id: str, *, repeat_steps: bool = False) -> None:
 
 def _take_over(workflow_id: str, repeat_steps: bool) -> None:
     found = recorder()
+    if found.mirror is not None:
+        raise TakeoverError(
+            "DBOS's tables are not in the database of the runs, with PGlite, so a workflow cannot "
+            "be taken over there: fork its run instead (timestep fork)"
+        )
     schema = ownership.system_schema_or_default()
     with translated(found.url), found.transactions.begin() as connection:
         workflow = store.lock_workflow(connection, schema, workflow_id)
