@@ -111,7 +111,8 @@ def launch() -> Launched:
         DBOS.launch()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
-    hosts.tell_version(_claims[-1], name, executor, version)
+    for claim in _claims:
+        hosts.tell_version(claim, name, executor, version)
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
