@@ -7,7 +7,6 @@ from timestep.approvals import (
     list_interruptions,
     resume_workflow,
     resume_workflow_sync,
-    run_agent,
 )
 from timestep.control import cancel_run, start_run
 from timestep.following import RunEvent, follow
@@ -20,6 +19,7 @@ from timestep.state_files import FileRunStateStore
 from timestep.state_stores import DatabaseRunStateStore, create_run_state_store
 from timestep.tool_attempts import idempotency_key
 from timestep.tool_options import tool_options
+from timestep.waiting import run_agent
 
 __all__ = [
     "DatabaseRunStateStore",

@@ -1,38 +1,27 @@
-"""Approvals: run an agent until it answers, decide what it asks, and wake it."""
+"""Approvals: what runs ask people, and the decisions that let them go on."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
-
-from timestep import escalation, interruptions, parking, takeovers
-from timestep.calls import doubted_again
+from timestep import parking, takeovers
 from timestep.errors import (
     AlreadyResolvedError,
     ConfigurationError,
     UnknownInterruptionError,
     UnknownRunError,
 )
-from timestep.opening import known_runs
 from timestep.pages import Page, interruption_place, page_of, page_size
 from timestep.recorder import in_thread, recorder
-from timestep.run import Call, Run
-from timestep.runner import DurableRunner, cut_by_owner
 from timestep.store import interruptions as store
 from timestep.store import waits
 from timestep.values import encode, plain_text, restored, storable
 
-_DOUBT_REJECTED = (
-    "The process that made this call died before its outcome was known, and a person decided "
-    "not to make it again. It may or may not have taken effect."
-)
 _UNSET: Any = object()
 
 
@@ -72,166 +61,6 @@ class ResumeResult:
     """Ids of the interruptions that are decided as the call asked."""
     pending: list[str]
     """Ids of those that still wait for a decision."""
-
-
-async def run_agent(
-    agent: Agent[Any],
-    run_input: str | list[TResponseInputItem] | RunState[Any],
-    session: Any = None,
-    stream: bool = False,
-    *,
-    on_interruption: Literal["wait", "return"] = "wait",
-    approval_timeout: float | None = None,
-    timeout: float | None = None,  # noqa: ASYNC109  # durable, which asyncio's cannot be
-    **runner_options: Any,
-) -> RunResult | RunResultStreaming:
-    """Run an agent durably; what an entrypoint calls.
-
-    Args:
-        agent: The agent that begins.
-        run_input: Text, a list of input items, or a `RunState` to go on with.
-        session: A `DatabaseSession`, or any other session that the SDK takes.
-        stream: Whether the model is asked for a stream; the result comes when it has ended.
-        on_interruption: `"wait"` sleeps durably until every pending approval is decided and
-            goes on; `"return"` gives back the result with its `.interruptions`.
-        approval_timeout: Seconds after which an undecided approval is rejected; those of runs
-            inside this one, too.
-        timeout: Seconds that the run may take, from its beginning or from the decision that it
-            goes on with; people's time is not counted. A replay ends it where it ended.
-        runner_options: As `agents.Runner.run` takes them.
-
-    Raises:
-        NotInWorkflowError: The caller is not inside a DBOS workflow.
-        NotDurableError: Something of the run cannot be recorded; no model was called.
-        ConfigurationError: An option has a value that is not one of those above.
-        RunTimeoutError: `timeout` was over. The run is recorded as failed with it.
-    """
-    for name, seconds in {"timeout": timeout, "approval_timeout": approval_timeout}.items():
-        if seconds is not None and not _is_duration(seconds):
-            raise ConfigurationError(f"{name} {seconds!r} is not a positive number of seconds")
-    if timeout is not None:
-        runner_options["timeout"] = timeout
-    if on_interruption not in ("wait", "return"):
-        raise ConfigurationError(f"on_interruption is 'wait' or 'return', not {on_interruption!r}")
-    if approval_timeout is not None and on_interruption == "wait":
-        runner_options["approval_timeout"] = approval_timeout
-    result = await _run(agent, run_input, session, stream, runner_options)
-    while result.interruptions and on_interruption == "wait":
-        state = await _decided_state(result)
-        result = await _run(agent, state, session, stream, runner_options)
-    return result
-
-
-def _is_duration(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and value > 0 and math.isfinite(value)  # type: ignore[operator, arg-type]  # a number
-
-
-async def _run(
-    agent: Agent[Any], given: Any, session: Any, stream: bool, options: dict[str, Any]
-) -> RunResult | RunResultStreaming:
-    if not stream:
-        return await DurableRunner.run(agent, given, session=session, **options)
-    streamed = DurableRunner.run_streamed(agent, given, session=session, **options)
-    async for _ in streamed.stream_events():
-        pass
-    return streamed
-
-
-async def _decided_state(result: RunResult | RunResultStreaming) -> RunState[Any]:
-    """The state of an interrupted run once everything it asks is decided."""
-    run = _run_of(result)
-    while True:
-        state = result.to_state()
-        asked = [(item, *_asked(run, item)) for item in state.get_interruptions()]
-        rows = await _decisions(run, [str(call.question) for _, _, call in asked])
-        answers = []
-        for item, owner, call in asked:
-            # The answer to the question that this execution has come to: a call may be asked
-            # about several times.
-            row = rows[str(call.question)]
-            owner.decisions[call.id] = {**row, "id": str(row["id"])}
-            answers.append((item, row))
-        _apply(state, answers)
-        if not (doubted := doubted_again(run)):
-            return state
-        # Asked about all at once, before any call of the turn is made. The execution that
-        # started them had drawn their numbers, and may have used some.
-        run.draw_again()
-        await interruptions.record(run, result, doubted)
-
-
-def _asked(run: Run, item: Any) -> tuple[Run, Call]:
-    found = interruptions.call_of(run, item)
-    if found is None:
-        raise UnknownInterruptionError(
-            f"run {run.id} waits for call {interruptions.call_id(item)!r}, and nobody was asked "
-            "about it"
-        )
-    return found
-
-
-def _apply(state: RunState[Any], answers: list[tuple[Any, dict[str, Any]]]) -> None:
-    """Give a state the answers to all that it asks."""
-    # An answer for every call of a tool takes those for single calls back, so it comes first;
-    # of several, the newest holds.
-    lasting = [(item, row) for item, row in answers if row["resolution_always"]]
-    for item, row in sorted(lasting, key=lambda answer: answer[1]["resolved_at"]):
-        _answer(state, item, row, always=True)
-    for item, row in answers:
-        _answer(state, item, row, always=False)
-
-
-def _answer(state: RunState[Any], item: Any, row: dict[str, Any], *, always: bool) -> None:
-    if row["resolution_action"] != "reject":
-        state.approve(item, always_approve=always)
-        return
-    message = row["resolution_message"]
-    if message is None and row["reason"] == "in_doubt":
-        message = _DOUBT_REJECTED
-    state.reject(item, always_reject=always, rejection_message=message)
-
-
-def _run_of(result: RunResult | RunResultStreaming) -> Run:
-    for run in known_runs():
-        if run.interrupted_result is result:
-            return run
-    raise UnknownRunError("the interrupted run is not one of this workflow's")
-
-
-async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]]:
-    """Sleep durably until nobody has to answer any of a run's questions; the answers by id."""
-    while True:
-        rows = await in_thread(lambda: run.recorder.patiently(lambda: _look(run, questions)))
-        if all(row["resolved_at"] for row in rows):
-            # Another execution may have heard of the decision, too, and gone on with it.
-            await in_thread(lambda: run.recorder.require(run.owner))
-            return {str(row["id"]): row for row in rows}
-        await escalation.announce(run)
-        if run.numbers is not None:
-            await parking.park(run.recorder, run.owner, questions)
-        async with cut_by_owner(run):
-            await parking.until_told(run.recorder, run.owner.workflow_id, _until_expiry(rows))
-
-
-def _look(run: Run, questions: list[str]) -> list[dict[str, Any]]:
-    """The questions as they are now; those whose time is over are rejected first."""
-    with run.recorder.engine.connect() as connection:
-        rows = waits.decisions(connection, questions)
-    late = [row for row in rows if row["resolved_at"] is None and row["is_expired"]]
-    if not late:
-        return rows
-    with run.recorder.transactions.begin() as connection:
-        message = "Nobody decided in time."
-        store.resolve(connection, [_decision(row, "reject", message, by="timeout") for row in late])
-        return waits.decisions(connection, questions)
-
-
-def _until_expiry(rows: list[dict[str, Any]]) -> float:
-    """Seconds until the first undecided question expires."""
-    ends = [row["expires_at"] for row in rows if row["resolved_at"] is None and row["expires_at"]]
-    now = datetime.datetime.now(datetime.UTC)
-    return max((min(ends) - now).total_seconds(), 0.001) if ends else math.inf
 
 
 async def list_interruptions(
@@ -362,7 +191,7 @@ async def resume_workflow(
             for row, action, output in chosen:
                 if row["resolved_at"] is None:
                     decisions.append(
-                        _decision(row, action, message, always=always, by=by, output=output)
+                        decision(row, action, message, always=always, by=by, output=output)
                     )
                 elif _contradicts(row, action, output, always):
                     raise AlreadyResolvedError(
@@ -458,7 +287,7 @@ def _named(
     return found
 
 
-def _decision(
+def decision(
     row: dict[str, Any],
     action: str,
     message: str | None,
@@ -467,6 +296,7 @@ def _decision(
     by: str | None = None,
     output: Any = _UNSET,
 ) -> dict[str, Any]:
+    """What `store.resolve` writes of a decision about the question of a row."""
     return {
         "id": row["id"],
         "action": action,
