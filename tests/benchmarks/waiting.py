@@ -181,7 +181,7 @@ def measure(runs: int, decisions: int) -> dict[str, object]:
         host.start()
         try:
             # What a host needs anyway is there before the first measurement.
-            warm = min(200, runs)
+            warm = min(1000, runs)
             asyncio.run(start_runs(host, 0, warm))
             until(lambda: host.waiting() == warm, "the first runs wait")
             before = host.figures()
