@@ -169,7 +169,8 @@ async def resume_workflow(
             ended, or left no usable checkpoint. Nothing was changed.
         UnknownRunError: `from_checkpoint`, and there is no such workflow.
         ConfigurationError: `from_checkpoint` together with decisions.
-        UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing.
+        UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
+            the run that asked has ended.
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
     """
     if from_checkpoint:
@@ -189,6 +190,11 @@ async def resume_workflow(
             chosen = _choose(workflow_id, rows, approve, reject, supply or {})
             decisions = []
             for row, action, output in chosen:
+                if row["resolved_at"] is None and row["ended"]:
+                    raise UnknownInterruptionError(
+                        f"interruption {row['id']} ({row['tool_name']}) is not waited for any "
+                        f"more: its run is {row['ended']}"
+                    )
                 if row["resolved_at"] is None:
                     decisions.append(
                         decision(row, action, message, always=always, by=by, output=output)
@@ -204,7 +210,11 @@ async def resume_workflow(
             if found.mirror is None:
                 queue = waits.wake(connection, found.schema, workflow_id)
         done = {row["id"] for row, _, _ in chosen}
-        pending = [row for row in rows if row["resolved_at"] is None and row["id"] not in done]
+        pending = [
+            row
+            for row in rows
+            if row["resolved_at"] is None and not row["ended"] and row["id"] not in done
+        ]
         return ResumeResult(
             workflow_id=workflow_id,
             resolved=[str(row["id"]) for row, _, _ in chosen],

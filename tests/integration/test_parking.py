@@ -17,6 +17,7 @@ import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
 from timestep import parking
+from timestep.errors import UnknownInterruptionError
 
 made: list[int] = []
 left: list[str] = []
@@ -174,6 +175,9 @@ def test_a_run_that_dbos_cancels_while_it_is_parked_ends(
     app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
     assert app.rows("runs")[0]["cancel_reason"] == cause
     assert undecided("w") == []
+    with pytest.raises(UnknownInterruptionError, match="its run is cancelled"):
+        timestep.resume_workflow_sync("w", approve="all")
+    assert [row["resolved_at"] for row in app.rows("interruptions")] == [None]
 
 
 def test_runs_side_by_side_wait_where_they_are(app: App) -> None:

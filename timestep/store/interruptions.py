@@ -18,7 +18,8 @@ _SELECT = f"""
     SELECT i.id, i.run_id, r.root_run_id, r.workflow_id, i.type, i.reason, i.call_id,
         i.tool_call_id, i.tool_name, i.arguments, a.name AS agent_name, i.created_at, i.expires_at,
         i.resolved_at, i.resolution_action, i.resolution_message, i.resolution_output,
-        i.resolution_always, i.resolved_by
+        i.resolution_always, i.resolved_by,
+        CASE WHEN root.completed_at IS NOT NULL THEN root.status END AS ended
     FROM public.interruptions i
     JOIN public.runs r ON r.id = i.run_id
     JOIN public.runs root ON root.id = r.root_run_id
@@ -56,6 +57,8 @@ def select(
     """Interruptions, oldest first; `resolved` None: decided or not.
 
     What a run asked that has ended since, as a cancelled one, waits for nobody any more.
+
+    `ended` tells how its outermost run did.
 
     With `after`, those after that one; with `limit`, so many at most.
     """
