@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, cast
+from typing import Any
 
 import agents.run
 from agents import (
@@ -21,22 +20,22 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import connections, envelopes, interruptions, ownership, seams, turns, watch
+from timestep import connections, endings, interruptions, ownership, seams, turns, watch
 from timestep.calls import InDoubtError
 from timestep.context import warn_of_losses
 from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
-from timestep.errors import NotInWorkflowError, ReplayError, RunTimeoutError, TimestepError
+from timestep.errors import NotInWorkflowError
 from timestep.opening import one_lane, open_run
 from timestep.recorder import recorder
-from timestep.rows import derived, jsonable
-from timestep.run import Call, Rows, Run
+from timestep.rows import jsonable
+from timestep.run import Run
 from timestep.scopes import StepScope, current_run, current_step, entered
 from timestep.seams import DispatchingRunner, continuations
 from timestep.seams.ledger import Ledger
 from timestep.seams.loop import end_events
 from timestep.sessions import row_of
-from timestep.values import dumps, encode, restored, storable
+from timestep.values import dumps, encode
 from timestep.watch import Cut
 
 Input = str | list[TResponseInputItem] | RunState[Any]
@@ -54,13 +53,13 @@ class _DurableAgentRunner(AgentRunner):
                     result = await super().run(starting_agent, given, **options)
                     if not result.interruptions:
                         await run.hold_if_cut("its end")
-                await _finish(run, result)
+                await endings.finish(run, result)
             except InDoubtError as doubt:
                 if run.interrupted_result is None:
-                    await _end(run, _in_doubt(run, doubt.call))
-                return await _ask_again(run, doubt.call)
+                    await endings.end(run, endings.in_doubt(run, doubt.call))
+                return await endings.ask_again(run, doubt.call)
             except BaseException as error:  # noqa: BLE001  # _end raises it
-                await _end(run, error)
+                await endings.end(run, error)
             finally:
                 _leave(run)
         return result
@@ -104,17 +103,17 @@ async def _stream(
             if not _stopped(streamed) and not streamed.interruptions:
                 await run.hold_if_cut("its end")
         if (error := _stream_error(streamed)) is not None:
-            await _record_failure(run, error)
+            await endings.record_failure(run, error)
         elif streamed.final_output is None and not streamed.interruptions and _stopped(streamed):
-            await _record_cut(run)
+            await endings.record_cut(run)
         else:
-            await _finish(run, streamed)
+            await endings.finish(run, streamed)
     except InDoubtError as doubt:
         end_events(streamed)
-        await _end(run, _in_doubt(run, doubt.call))
+        await endings.end(run, endings.in_doubt(run, doubt.call))
     except BaseException as error:  # noqa: BLE001  # _end raises it
         end_events(streamed)
-        await _end(run, error)
+        await endings.end(run, error)
     finally:
         _leave(run)
 
@@ -246,132 +245,6 @@ def _leave(run: Run) -> None:
     run.close()
     if run.parent is None:
         connections.leave(run.root_id)
-
-
-async def _finish(run: Run, result: RunResult | RunResultStreaming) -> None:
-    """Record how a run ended: with an answer, or with questions."""
-    if run.control_error is not None:
-        # The SDK answered it, and came to an end without another step that would raise it.
-        raise run.control_error
-    if result.interruptions:
-        run.interrupted_result = result
-        await interruptions.record(run, result)
-        return
-    if run.is_over:
-        return
-    rows: Rows = {}
-    if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
-        rows["run_states"] = [run.states.row("final", state, derived(run.id, "final"))]
-    output = storable(jsonable(result.final_output))
-    await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
-
-
-def _in_doubt(run: Run, call: Call) -> ReplayError:
-    return ReplayError(
-        f"the outcome of call {call.row['call_id']!r} of tool {call.row['tool_name']!r} in run "
-        f"{run.id} is unknown, and this run cannot stop to ask about it: use "
-        "timestep.run_agent in the workflow that began it, which waits for a person's decision"
-    )
-
-
-async def _ask_again(run: Run, call: Call) -> RunResult:
-    """A call was started once more and its outcome is unknown once more: stop as before."""
-    result = cast(RunResult, run.interrupted_result)
-    await interruptions.record(run, result, [call])
-    return result
-
-
-async def _end(run: Run, error: BaseException) -> NoReturn:
-    """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
-    if run.control_error is not None:
-        error, hidden = run.control_error, error
-        error.__context__ = hidden if hidden is not error else None
-    is_timeout = error is run.cut.cause and isinstance(error, RunTimeoutError)
-    if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
-        # A tool's error handler would tell the model of it, and go on.
-        run.parent.control_error = error
-    if isinstance(error, ownership.LOST):
-        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
-    elif isinstance(error, asyncio.CancelledError):
-        # A process that stops cancels its tasks; their runs go on in the next one. And a run
-        # that is cut off ends those inside it.
-        is_inside = run.parent is not None and run.parent.is_cut_off
-        if not ownership.is_stopping() and not is_inside:
-            await run.cut_off()
-            await _record_cut(run)
-    elif is_timeout:
-        await run.cut_off()
-        timeout = {"cancel_reason": "timeout"}
-        inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
-        await _record_failure(run, error, {"runs": inside})
-    elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
-        await _record_failure(run, error)
-        error = _as_recorded(run, error)
-    raise error
-
-
-def _as_recorded(run: Run, error: Exception) -> BaseException:
-    """What ended the run: of two calls that fail at once, the first execution chose one."""
-    row = run.own_row if run.is_over else None
-    if row is None or row["error"] is None:
-        return error
-    recorded = restored(row["error"])
-    return error if recorded == envelopes.seal(error) else envelopes.opened(recorded)
-
-
-async def _record_failure(run: Run, error: BaseException, rows: Rows | None = None) -> None:
-    await run.settle()
-    if not run.is_begun or run.is_over:
-        return
-    envelope = envelopes.seal(error)
-    columns = {
-        "error_type": envelopes.short_type(str(envelope["type"])),
-        "error_message": envelope["message"],
-        "error_turn": run.turn,
-        "error": storable(dict(envelope)),
-    }
-    await _record(run, "failed", columns, rows)
-
-
-async def _record_cut(run: Run) -> None:
-    """Record that the workflow's own code cut a run off, and with it the runs inside it."""
-    numbers = run.numbers.newest() if run.numbers is not None else None
-    inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
-    columns = {"cancel_reason": "code", "cancel_steps": numbers}
-    await _record(run, "cancelled", columns, {"runs": inside})
-
-
-async def _record(
-    run: Run,
-    status: str,
-    columns: dict[str, Any],
-    rows: Rows | None = None,
-    agent: Agent[Any] | None = None,
-) -> None:
-    if not run.is_begun:
-        return
-    await run.settle()
-    rows = rows or {}
-    row = await _ended(run, status, columns, agent)
-    await run.commit({**rows, "runs": [row, *rows.get("runs", [])]}, is_end=True)
-
-
-async def _ended(
-    run: Run, status: str, columns: dict[str, Any], agent: Agent[Any] | None = None
-) -> dict[str, Any]:
-    last = agent if agent is not None else run.agent
-    return {
-        "id": str(run.id),
-        "status": status,
-        "current_turn": run.turn,
-        "current_agent_id": str(await run.agent_id(last)) if last is not None else None,
-        "completed_at": True,
-        **columns,
-    }
-
-
-def _begun(run: Run) -> list[Run]:
-    return [child for child in run.family() if child.is_begun]
 
 
 _durable = _DurableAgentRunner()

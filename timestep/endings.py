@@ -1,0 +1,140 @@
+"""How runs end: with an answer, with questions, with an error, or cut off; recorded as such."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NoReturn, cast
+
+from agents import Agent, RunResult, RunResultStreaming
+
+from timestep import envelopes, interruptions, ownership
+from timestep.errors import ReplayError, RunTimeoutError, TimestepError
+from timestep.rows import derived, jsonable
+from timestep.run import Call, Rows, Run
+from timestep.values import restored, storable
+
+
+async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
+    """Record how a run ended: with an answer, or with questions."""
+    if run.control_error is not None:
+        # The SDK answered it, and came to an end without another step that would raise it.
+        raise run.control_error
+    if result.interruptions:
+        run.interrupted_result = result
+        await interruptions.record(run, result)
+        return
+    if run.is_over:
+        return
+    rows: Rows = {}
+    if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
+        rows["run_states"] = [run.states.row("final", state, derived(run.id, "final"))]
+    output = storable(jsonable(result.final_output))
+    await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
+
+
+def in_doubt(run: Run, call: Call) -> ReplayError:
+    return ReplayError(
+        f"the outcome of call {call.row['call_id']!r} of tool {call.row['tool_name']!r} in run "
+        f"{run.id} is unknown, and this run cannot stop to ask about it: use "
+        "timestep.run_agent in the workflow that began it, which waits for a person's decision"
+    )
+
+
+async def ask_again(run: Run, call: Call) -> RunResult:
+    """A call was started once more and its outcome is unknown once more: stop as before."""
+    result = cast(RunResult, run.interrupted_result)
+    await interruptions.record(run, result, [call])
+    return result
+
+
+async def end(run: Run, error: BaseException) -> NoReturn:
+    """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
+    if run.control_error is not None:
+        error, hidden = run.control_error, error
+        error.__context__ = hidden if hidden is not error else None
+    is_timeout = error is run.cut.cause and isinstance(error, RunTimeoutError)
+    if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
+        # A tool's error handler would tell the model of it, and go on.
+        run.parent.control_error = error
+    if isinstance(error, ownership.LOST):
+        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
+    elif isinstance(error, asyncio.CancelledError):
+        # A process that stops cancels its tasks; their runs go on in the next one. And a run
+        # that is cut off ends those inside it.
+        is_inside = run.parent is not None and run.parent.is_cut_off
+        if not ownership.is_stopping() and not is_inside:
+            await run.cut_off()
+            await record_cut(run)
+    elif is_timeout:
+        await run.cut_off()
+        timeout = {"cancel_reason": "timeout"}
+        inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
+        await record_failure(run, error, {"runs": inside})
+    elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
+        await record_failure(run, error)
+        error = _as_recorded(run, error)
+    raise error
+
+
+def _as_recorded(run: Run, error: Exception) -> BaseException:
+    """What ended the run: of two calls that fail at once, the first execution chose one."""
+    row = run.own_row if run.is_over else None
+    if row is None or row["error"] is None:
+        return error
+    recorded = restored(row["error"])
+    return error if recorded == envelopes.seal(error) else envelopes.opened(recorded)
+
+
+async def record_failure(run: Run, error: BaseException, rows: Rows | None = None) -> None:
+    await run.settle()
+    if not run.is_begun or run.is_over:
+        return
+    envelope = envelopes.seal(error)
+    columns = {
+        "error_type": envelopes.short_type(str(envelope["type"])),
+        "error_message": envelope["message"],
+        "error_turn": run.turn,
+        "error": storable(dict(envelope)),
+    }
+    await _record(run, "failed", columns, rows)
+
+
+async def record_cut(run: Run) -> None:
+    """Record that the workflow's own code cut a run off, and with it the runs inside it."""
+    numbers = run.numbers.newest() if run.numbers is not None else None
+    inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
+    columns = {"cancel_reason": "code", "cancel_steps": numbers}
+    await _record(run, "cancelled", columns, {"runs": inside})
+
+
+async def _record(
+    run: Run,
+    status: str,
+    columns: dict[str, Any],
+    rows: Rows | None = None,
+    agent: Agent[Any] | None = None,
+) -> None:
+    if not run.is_begun:
+        return
+    await run.settle()
+    rows = rows or {}
+    row = await _ended(run, status, columns, agent)
+    await run.commit({**rows, "runs": [row, *rows.get("runs", [])]}, is_end=True)
+
+
+async def _ended(
+    run: Run, status: str, columns: dict[str, Any], agent: Agent[Any] | None = None
+) -> dict[str, Any]:
+    last = agent if agent is not None else run.agent
+    return {
+        "id": str(run.id),
+        "status": status,
+        "current_turn": run.turn,
+        "current_agent_id": str(await run.agent_id(last)) if last is not None else None,
+        "completed_at": True,
+        **columns,
+    }
+
+
+def _begun(run: Run) -> list[Run]:
+    return [child for child in run.family() if child.is_begun]
