@@ -38,13 +38,13 @@ async def check_run(
     except Exception:
         if step.position:
             # It ended; a failure is handed over in its turn, too.
-            async with run.delivered_in_order(step.position):
+            async with run.deliveries.in_order(step.position):
                 raise
         raise
     except BaseException:
         step.leave()
         raise
-    async with run.delivered_in_order(step.position):
+    async with run.deliveries.in_order(step.position):
         return output
 
 
@@ -78,13 +78,13 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
 
     def leave(self) -> None:
         """Hold up nobody who waits for this check to be handed over."""
-        self.run.skip_delivery(self.position)
+        self.run.deliveries.skip(self.position)
 
     async def effect(self) -> GuardrailFunctionOutput:
         return await self.check()
 
     def _row(self, duration_ms: int) -> dict[str, Any]:
-        self.position = self.run.next_check()
+        self.position = self.run.deliveries.next()
         guardrail_id = self.run.definitions.guardrail_ids.get(id(self.guardrail))
         return {
             "id": str(self.id),

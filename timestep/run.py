@@ -8,7 +8,7 @@ import datetime
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from agents import Agent, InputGuardrailTripwireTriggered, Usage
 from timestep import envelopes, ownership
 from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
+from timestep.deliveries import Deliveries, patiently
 from timestep.errors import ReplayError, RunTimeoutError
 from timestep.line import Line
 from timestep.ownership import StepReservation
@@ -25,9 +26,6 @@ from timestep.states import SDK_VERSION, Checkpoint, States
 from timestep.watch import Cut
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
-_LOST_PATIENCE = 30.0
-"""Seconds that a replayed step waits for what its record says must come first."""
-
 _MARGIN = 5.0
 """Seconds that code gets, beyond those it first took, to cut a replayed run off once more."""
 
@@ -159,9 +157,8 @@ class Run:
         self.session_changes = 0
         self.line = Line()
         self._positions = 0
-        self._checks = 0
+        self.deliveries = Deliveries(self)
         self._check_numbers: dict[str, int] = {}
-        self._delivered: dict[int, asyncio.Event] = {}
         self._ended = asyncio.Event()
         self._writing: set[asyncio.Future[None]] = set()
 
@@ -237,9 +234,7 @@ class Run:
         self.responses = progress["responses"]
         self.session_changes = progress["session_changes"]
         self._check_numbers = dict(progress["checks"])
-        for row in self.journal.get("guardrail_results", {}).values():
-            if row["turn"] < turn:
-                self._delivered.setdefault(row["position"], asyncio.Event()).set()
+        self.deliveries.skip_before(turn)
 
     def _metadata(self) -> dict[str, Any]:
         """Where what the run uses is counted, too: in the step that it is inside of."""
@@ -357,36 +352,6 @@ class Run:
         self._check_numbers[key] = count + 1
         return count
 
-    def next_check(self) -> int:
-        """The place of a check among those that ended."""
-        recorded = self.journal.get("guardrail_results", {}).values()
-        self._checks = max([self._checks, *(row["position"] for row in recorded)]) + 1
-        self._delivered[self._checks] = asyncio.Event()
-        return self._checks
-
-    @contextlib.asynccontextmanager
-    async def delivered_in_order(self, position: int) -> AsyncIterator[None]:
-        """Hand over a check's result after those that ended before it, as they first did."""
-        self._delivered.setdefault(position, asyncio.Event())
-        try:
-            for row in self.journal.get("guardrail_results", {}).values():
-                if row["position"] < position:
-                    await self._patiently(
-                        self._delivered.setdefault(row["position"], asyncio.Event()),
-                        f"guardrail {row['guardrail_name']!r}",
-                    )
-            for other, event in list(self._delivered.items()):
-                if other < position:
-                    await event.wait()
-            yield
-        finally:
-            self._delivered[position].set()
-
-    def skip_delivery(self, position: int) -> None:
-        """A check that will never be handed over holds up nobody."""
-        if position in self._delivered:
-            self._delivered[position].set()
-
     async def hold_if_decided(self, name: str) -> None:
         """Start no effect that the first execution did not record, once its end is recorded.
 
@@ -404,7 +369,7 @@ class Run:
             await self.wait_for_trip()
             if self.ledger is not None and self.ledger.tripped is not None:
                 raise Held(InputGuardrailTripwireTriggered(self.ledger.tripped))
-        await self._patiently(self._ended, f"the end that the record holds, before {name!r}")
+        await patiently(self._ended, self.id, f"the end that the record holds, before {name!r}")
 
     async def hold_if_cut(self, name: str) -> None:
         """End as the first execution did: cut off by its timeout, or the workflow's own code."""
@@ -422,7 +387,7 @@ class Run:
             # Its reader stopped it at an event that is not replayed.
             self.stop_stream()
             await self._ended.wait()
-        await self._patiently(self._ended, f"its code to cut it off, before {name!r}")
+        await patiently(self._ended, self.id, f"its code to cut it off, before {name!r}")
 
     def start_timer(self) -> None:
         """Count the run's timeout, from the run's beginning or the decisions it waited for."""
@@ -454,20 +419,10 @@ class Run:
         """Let the check that ended the run be heard before anything else of its turn is."""
         if (row := self.trip) is None:
             return
-        event = self._delivered.setdefault(row["position"], asyncio.Event())
-        await self._patiently(event, f"guardrail {row['guardrail_name']!r}")
+        await self.deliveries.wait_for(row)
         for _ in range(_TICKS):
             # The SDK's tasks that carry the result on have their turns.
             await asyncio.sleep(0)
-
-    async def _patiently(self, event: asyncio.Event, what: str) -> None:
-        try:
-            await asyncio.wait_for(event.wait(), _LOST_PATIENCE)
-        except TimeoutError:
-            raise ReplayError(
-                f"run {self.id} waited {_LOST_PATIENCE:.0f} s for {what}: its record and the code "
-                "that replays it disagree; run it with the code that recorded it, or fork it"
-            ) from None
 
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""

@@ -1,0 +1,91 @@
+"""The order in which the results of a run's guardrails are handed over: that of their first end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from timestep.errors import ReplayError
+
+_LOST_PATIENCE = 30.0
+"""Seconds that a replayed step waits for what its record says must come first."""
+
+
+class _Recorded(Protocol):
+    id: uuid.UUID
+    journal: dict[str, dict[str, dict[str, Any]]]
+
+
+class Deliveries:
+    """Which checks of a run were handed over. A check's position is its place among those ended."""
+
+    def __init__(self, run: _Recorded) -> None:
+        self._run = run
+        self._newest = 0
+        self._delivered: dict[int, asyncio.Event] = {}
+
+    def next(self) -> int:
+        """The position of a check that ends now."""
+        self._newest = max([self._newest, *(row["position"] for row in self._recorded())]) + 1
+        self._delivered[self._newest] = asyncio.Event()
+        return self._newest
+
+    @contextlib.asynccontextmanager
+    async def in_order(self, position: int) -> AsyncIterator[None]:
+        """Hand over a check's result after those that ended before it, as they first did."""
+        self._of(position)
+        try:
+            for row in self._recorded():
+                if row["position"] < position:
+                    await self.wait_for(row)
+            for other, event in list(self._delivered.items()):
+                if other < position:
+                    await event.wait()
+            yield
+        finally:
+            self._delivered[position].set()
+
+    async def wait_for(self, row: dict[str, Any]) -> None:
+        """Wait until a recorded check was handed over.
+
+        Raises:
+            ReplayError: It was not in time.
+        """
+        await patiently(
+            self._of(row["position"]), self._run.id, f"guardrail {row['guardrail_name']!r}"
+        )
+
+    def skip(self, position: int) -> None:
+        """A check that will never be handed over holds up nobody."""
+        if position in self._delivered:
+            self._delivered[position].set()
+
+    def skip_before(self, turn: int) -> None:
+        """Checks of turns before this one are not made again."""
+        for row in self._recorded():
+            if row["turn"] < turn:
+                self._of(row["position"]).set()
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        return list(self._run.journal.get("guardrail_results", {}).values())
+
+    def _of(self, position: int) -> asyncio.Event:
+        return self._delivered.setdefault(position, asyncio.Event())
+
+
+async def patiently(event: asyncio.Event, run_id: uuid.UUID, what: str) -> None:
+    """Wait for what a run's record says must come first.
+
+    Raises:
+        ReplayError: It did not come.
+    """
+    try:
+        await asyncio.wait_for(event.wait(), _LOST_PATIENCE)
+    except TimeoutError:
+        raise ReplayError(
+            f"run {run_id} waited {_LOST_PATIENCE:.0f} s for {what}: its record and the code that "
+            "replays it disagree; run it with the code that recorded it, or fork it"
+        ) from None
