@@ -69,7 +69,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
         await run.cut_off()
         timeout = {"cancel_reason": "timeout"}
         inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
-        await record_failure(run, error, {"runs": inside})
+        await record_failure(run, error, {"runs": inside}, {"cancel_steps": _numbers_at_cut(run)})
     elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
         await record_failure(run, error)
         error = _as_recorded(run, error)
@@ -85,12 +85,18 @@ def _as_recorded(run: Run, error: Exception) -> BaseException:
     return error if recorded == envelopes.seal(error) else envelopes.opened(recorded)
 
 
-async def record_failure(run: Run, error: BaseException, rows: Rows | None = None) -> None:
+async def record_failure(
+    run: Run,
+    error: BaseException,
+    rows: Rows | None = None,
+    columns: dict[str, Any] | None = None,
+) -> None:
     await run.settle()
     if not run.is_begun or run.is_over:
         return
     envelope = envelopes.seal(error)
     columns = {
+        **(columns or {}),
         "error_type": envelopes.short_type(str(envelope["type"])),
         "error_message": envelope["message"],
         "error_turn": run.turn,
@@ -101,10 +107,19 @@ async def record_failure(run: Run, error: BaseException, rows: Rows | None = Non
 
 async def record_cut(run: Run) -> None:
     """Record that the workflow's own code cut a run off, and with it the runs inside it."""
-    numbers = run.numbers.newest() if run.numbers is not None else None
+    columns = {"cancel_reason": "code", "cancel_steps": _numbers_at_cut(run)}
     inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
-    columns = {"cancel_reason": "code", "cancel_steps": numbers}
     await _record(run, "cancelled", columns, {"runs": inside})
+
+
+def _numbers_at_cut(run: Run) -> list[int] | None:
+    """How many step numbers were drawn when a run was cut off; a replay goes on from there."""
+    if run.numbers is None:
+        return None
+    row = run.own_row if run.is_over else None
+    if row is not None and row["cancel_steps"] is not None:
+        run.numbers.go_back_to(row["cancel_steps"])
+    return run.numbers.newest()
 
 
 async def _record(

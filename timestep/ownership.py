@@ -122,6 +122,13 @@ class StepNumbers:
         own = int(_context().function_id)
         return [own, own if self._next is None else self._next]
 
+    def go_back_to(self, newest: list[int]) -> None:
+        """Draw what comes after `newest`: the first execution had drawn no more."""
+        if self._next is None:
+            _context().function_id = newest[1]
+        else:
+            self._next = newest[1]
+
 
 _unattended: set[str] = set()
 

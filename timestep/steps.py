@@ -152,6 +152,11 @@ async def _perform_unnumbered(step: Step[T]) -> T:
 
 
 async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
+    row = step.run.recorded(step.table, step.id)
+    if not step.pauses_again and (row is None or not step.is_done(row)):
+        # The first execution may have been cut off before this step: what the workflow did
+        # instead has its number.
+        await step.run.hold_if_cut(step.name)
     outcome: _Outcome[T] = _Outcome()
 
     reference = {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from agents import Agent, GuardrailFunctionOutput, function_tool, input_guardrail
+from agents import Agent, GuardrailFunctionOutput, RunHooks, function_tool, input_guardrail
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS, SetWorkflowID, SetWorkflowTimeout
 from dbos import error as dbos_errors
@@ -293,6 +293,38 @@ def test_what_the_workflow_cuts_off_is_cut_off_in_a_replay(
     assert app.replay("w") == "late, nothing left"
     assert (app.everything(), app.steps("w")) == (before, steps)
     assert stuck.count == 1
+
+
+@pytest.mark.parametrize("own_timeout", [None, 1.0])
+def test_a_run_is_cut_off_in_a_replay_before_the_step_that_it_had_not_come_to(
+    app: App, own_timeout: float | None
+) -> None:
+    """Between two steps, too: the next one's number is that of what the workflow did instead."""
+
+    @function_tool
+    def act() -> str:
+        return "done"
+
+    class Slow(RunHooks[Any]):
+        async def on_tool_end(self, *_: Any) -> None:
+            if not timestep.is_replaying():
+                await asyncio.sleep(3600)
+
+    model = ScriptedModel([[function_call("act", {}, call_id="c1")], [assistant_message("no")]])
+    agent = Agent("A", model=model, tools=[act])
+
+    async def body() -> str:
+        try:
+            async with asyncio.timeout(None if own_timeout else 1.0):
+                await timestep.run_agent(agent, "hi", hooks=Slow(), timeout=own_timeout)
+        except TimeoutError:
+            return await note("late") + await note("later")
+        return "in time"
+
+    assert app.run(body, workflow_id="w") == "latelater"
+    assert app.steps("w") == ["turn 1: A", "tool: act (c1)", *[note.__qualname__] * 2]
+    assert app.replay("w") == "latelater"
+    assert len(model.calls) == 1
 
 
 @pytest.mark.parametrize(("kind", "is_streamed"), [("model", True), ("agent as tool", False)])
