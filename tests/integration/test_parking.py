@@ -194,3 +194,36 @@ def test_runs_side_by_side_wait_where_they_are(app: App) -> None:
     timestep.resume_workflow_sync("w", approve=[second])
     assert result("w") == "did 0 / did 0"
     assert app.replay("w") == "did 0 / did 0"
+
+
+def test_a_question_that_the_code_left_alone_keeps_nobody_parked(app: App) -> None:
+    agent = agent_of(1)
+    made.clear()
+
+    async def body() -> str:
+        left_alone = await timestep.run_agent(agent, "first", on_interruption="return")
+        answer = await timestep.run_agent(agent, "second")
+        return f"{len(left_alone.interruptions)} left, {answer.final_output}"
+
+    BODIES["w"] = body
+    asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
+    parked(app, "w")
+    _, second = undecided("w")
+    timestep.resume_workflow_sync("w", approve=[second])
+    assert result("w") == "1 left, did 0"
+    assert made == [0]
+
+
+def test_a_cancelled_workflow_that_is_resumed_waits_as_before(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "_SWEEP", 0.0)
+    begun("w")
+    parked(app, "w")
+    DBOS.cancel_workflow("w")
+    app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
+    DBOS.resume_workflow("w")
+    parked(app, "w")
+    timestep.resume_workflow_sync("w", approve="all")
+    assert result("w") == "did 0"
+    assert made == [0]
