@@ -8,6 +8,7 @@ import gc
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from agents import Agent, function_tool
 from agents.testing import assistant_message, function_call
@@ -227,3 +228,31 @@ def test_a_cancelled_workflow_that_is_resumed_waits_as_before(
     timestep.resume_workflow_sync("w", approve="all")
     assert result("w") == "did 0"
     assert made == [0]
+
+
+def test_a_decided_question_has_no_time_to_come_back_at(app: App) -> None:
+    """A workflow that comes back for nothing again and again is one that DBOS gives up."""
+    calls = [function_call("act", {"n": n}, call_id=f"c{n}") for n in range(2)]
+    model = AnsweringModel(lambda items: [assistant_message("ok")] if outputs(items) else calls)
+    agent = Agent("Asker", model=model, tools=[act])
+
+    async def body() -> str:
+        left.append("w")
+        return str((await timestep.run_agent(agent, "go", approval_timeout=60)).final_output)
+
+    left.clear()
+    BODIES["w"] = body
+    asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
+    parked(app, "w")
+    timestep.resume_workflow_sync("w", approve=["c0"])
+    with psycopg.connect(app.url) as connection:
+        connection.execute("UPDATE interruptions SET expires_at = now() WHERE call_id = 'c0'")
+    DBOS.resume_workflow("w")
+    app.until(lambda: left == ["w", "w"])
+    parked(app, "w")
+    with psycopg.connect(app.url) as connection:
+        (found,) = connection.execute(
+            "SELECT delay_until_epoch_ms > extract(epoch FROM now() + interval '20 s') * 1000 "
+            "FROM dbos.workflow_status WHERE workflow_uuid = 'w'"
+        ).fetchall()
+    assert found == (True,)

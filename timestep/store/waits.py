@@ -34,8 +34,8 @@ _PARK = f"""
     UPDATE "{{schema}}".workflow_status SET status = 'DELAYED', owner_xid = NULL,
         queue_name = coalesce(queue_name, %(internal_queue)s), started_at_epoch_ms = NULL,
         delay_until_epoch_ms = (
-            SELECT (extract(epoch FROM min(expires_at)) * 1000)::bigint
-            FROM public.interruptions WHERE id = ANY(%(questions)s::uuid[])),
+            SELECT (extract(epoch FROM min(expires_at)) * 1000)::bigint FROM public.interruptions
+            WHERE id = ANY(%(questions)s::uuid[]) AND resolved_at IS NULL),
         updated_at = {_NOW}
     WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING'
     AND (queue_name IS NOT NULL OR %(is_unattended)s)"""
