@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from dbos._error import (
     DBOSWorkflowConflictIDError,
 )
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
+
+_log = logging.getLogger("timestep")
 
 BLOCK = 1_000_000
 """Step numbers set aside for each task that runs agents beside another of its workflow."""
@@ -197,7 +200,11 @@ def take_enqueued(queue_name: str) -> None:
         owner_xid=token,
     )
     for workflow_id in taken:
-        execute_again(workflow_id, token)
+        # Each is this process's by now: one that cannot be executed keeps none of the others.
+        try:
+            execute_again(workflow_id, token)
+        except Exception as error:  # noqa: BLE001  # as DBOS does with what it takes itself
+            _log.warning("workflow %r cannot be executed: %s", workflow_id, error)
 
 
 def is_launched() -> bool:

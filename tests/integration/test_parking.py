@@ -17,7 +17,7 @@ from dbos import DBOS
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
-from timestep import parking
+from timestep import ownership, parking
 
 made: list[int] = []
 left: list[str] = []
@@ -256,3 +256,20 @@ def test_a_decided_question_has_no_time_to_come_back_at(app: App) -> None:
             "FROM dbos.workflow_status WHERE workflow_uuid = 'w'"
         ).fetchall()
     assert found == (True,)
+
+
+def test_a_workflow_that_cannot_be_executed_keeps_no_other_one(app: App) -> None:
+    """This process owns all that it takes from a queue at once."""
+    DBOS.register_queue("slow", polling_interval_sec=3600)
+    begun("w", queue="slow")
+    ownership.take_enqueued("slow")
+    parked(app, "w")
+    with psycopg.connect(app.url) as connection:
+        connection.execute(
+            "INSERT INTO dbos.workflow_status SELECT (jsonb_populate_record(s, jsonb_build_object("
+            "'workflow_uuid', 'a', 'name', 'nobody', 'status', 'ENQUEUED', 'created_at', 1))).* "
+            "FROM dbos.workflow_status s WHERE workflow_uuid = 'w'"
+        )
+    timestep.resume_workflow_sync("w", approve="all")
+    assert result("w") == "did 0"
+    assert status("a") == "PENDING"
