@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Collection
 
-from timestep import ownership
+from timestep import gate, ownership
 from timestep.database import translated
 from timestep.errors import DatabaseError
 from timestep.ownership import Owner
@@ -115,7 +115,8 @@ def tell(workflow_id: str, queue: str | None) -> None:
         for waited_for, loop, told in _waiting:
             if waited_for == workflow_id and not loop.is_closed():
                 loop.call_soon_threadsafe(told.set)
-    if queue is not None and ownership.is_launched():
+    # What a process that ends takes would stay with it until its next start.
+    if queue is not None and ownership.is_launched() and not gate.is_closed():
         try:
             ownership.take_enqueued(queue)
         except Exception as error:  # noqa: BLE001  # DBOS looks into the queue again

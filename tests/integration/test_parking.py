@@ -17,7 +17,7 @@ from dbos import DBOS
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
-from timestep import ownership, parking
+from timestep import gate, ownership, parking, system
 
 made: list[int] = []
 left: list[str] = []
@@ -273,3 +273,15 @@ def test_a_workflow_that_cannot_be_executed_keeps_no_other_one(app: App) -> None
     timestep.resume_workflow_sync("w", approve="all")
     assert result("w") == "did 0"
     assert status("a") == "PENDING"
+
+
+def test_a_process_that_ends_takes_nothing(app: App) -> None:
+    begun("w")
+    parked(app, "w")
+    gate.close()
+    try:
+        system.stop_dequeuing()
+        timestep.resume_workflow_sync("w", approve="all")
+        assert status("w") == "ENQUEUED"
+    finally:
+        gate.reopen()
