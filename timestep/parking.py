@@ -17,7 +17,6 @@ from collections.abc import Collection
 
 from timestep import gate, ownership
 from timestep.database import translated
-from timestep.errors import DatabaseError
 from timestep.ownership import Owner
 from timestep.recorder import Recorder, in_thread
 from timestep.store import waits
@@ -142,6 +141,6 @@ def _listen(recorder: Recorder) -> None:
                     if time.monotonic() > swept + _SWEEP:
                         swept = time.monotonic()
                         recorder.end_cancelled()
-        except DatabaseError as error:
+        except Exception as error:  # noqa: BLE001  # without this thread nothing is heard, or swept
             _log.debug("decisions cannot be heard of: %s", error)
             time.sleep(_POLL)

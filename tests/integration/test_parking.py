@@ -13,11 +13,13 @@ import pytest
 from agents import Agent, function_tool
 from agents.testing import assistant_message, function_call
 from dbos import DBOS
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
 from timestep import gate, ownership, parking, system
+from timestep.recorder import Recorder
 
 made: list[int] = []
 left: list[str] = []
@@ -285,3 +287,24 @@ def test_a_process_that_ends_takes_nothing(app: App) -> None:
         assert status("w") == "ENQUEUED"
     finally:
         gate.reopen()
+
+
+def test_who_hears_of_decisions_outlives_a_pool_without_connections(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[bool] = []
+    sweep = Recorder.end_cancelled
+
+    def failing(self: Recorder) -> None:
+        if not failed:
+            failed.append(True)
+            raise PoolTimeoutError
+        sweep(self)
+
+    monkeypatch.setattr(parking, "_SWEEP", 0.0)
+    monkeypatch.setattr(Recorder, "end_cancelled", failing)
+    begun("w")
+    parked(app, "w")
+    app.until(lambda: failed)
+    DBOS.cancel_workflow("w")
+    app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
