@@ -50,6 +50,8 @@ class WorkflowScope:
     """Where the workflow's own thread draws them, if its code is not async."""
     runs: list[Any] = field(default_factory=list)
     nested_counts: dict[object, int] = field(default_factory=dict)
+    drawn: set[int] = field(default_factory=set)
+    """Those of the workflow's own numbers that its runs have drawn."""
 
     def next_nested(self, key: object) -> int:
         """How many runs were started under `key` before."""
@@ -111,7 +113,9 @@ class StepNumbers:
 
     def draw(self) -> StepReservation:
         if self._next is None:
-            return DBOS.reserve_step()
+            own = DBOS.reserve_step()
+            scope().drawn.add(own.step_id)
+            return own
         context = _context()
         drawn = context.function_id
         reserved = context.snapshot_step_ctx()
@@ -144,6 +148,11 @@ def is_unattended(workflow_id: str) -> bool:
 def is_own_task() -> bool:
     """Whether the caller is the task that DBOS executes a workflow in, and not one beside it."""
     return asyncio.current_task() in _get_dbos_instance()._workflow_tasks
+
+
+def numbers_of_code() -> list[int]:
+    """The step numbers that the workflow's own code has drawn, beside those of its runs."""
+    return sorted({*range(1, _context().function_id + 1)} - scope().drawn)
 
 
 def execute_again(workflow_id: str, token: str) -> None:
@@ -271,6 +280,7 @@ __all__ = [
     "is_unattended",
     "leave_unattended",
     "lost",
+    "numbers_of_code",
     "scope",
     "step_key",
     "system_schema",

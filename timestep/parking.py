@@ -56,6 +56,7 @@ async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> 
         "token": owner.token,
         "questions": list(questions),
         "internal_queue": ownership.INTERNAL_QUEUE_NAME,
+        "numbers": ownership.numbers_of_code(),
         "is_unattended": ownership.is_unattended(owner.workflow_id),
     }
 

@@ -308,3 +308,38 @@ def test_who_hears_of_decisions_outlives_a_pool_without_connections(
     app.until(lambda: failed)
     DBOS.cancel_workflow("w")
     app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
+
+
+open_door = threading.Event()
+sent: list[str] = []
+
+
+@DBOS.step()
+async def send(mail: str) -> str:
+    sent.append(mail)
+    await asyncio.to_thread(open_door.wait, 20)
+    return mail
+
+
+def test_a_step_that_goes_on_beside_the_run_is_waited_for(app: App) -> None:
+    """Parked, the workflow would not own what the step did, and do it again."""
+    open_door.clear()
+    sent.clear()
+    made.clear()
+    agent = agent_of(1)
+
+    async def body() -> str:
+        sending = asyncio.create_task(send("mail"))
+        answer = await timestep.run_agent(agent, "go")
+        return f"{answer.final_output}, sent {await sending}"
+
+    BODIES["w"] = body
+    asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
+    app.until(lambda: sent and any(key == "w" for key, *_ in parking._waiting))
+    assert status("w") == "PENDING"
+    open_door.set()
+    parked(app, "w")
+    timestep.resume_workflow_sync("w", approve="all")
+    assert result("w") == "did 0, sent mail"
+    assert (sent, made) == (["mail"], [0])
+    assert app.replay("w") == "did 0, sent mail"

@@ -38,7 +38,10 @@ _PARK = f"""
             WHERE id = ANY(%(questions)s::uuid[]) AND resolved_at IS NULL),
         updated_at = {_NOW}
     WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING'
-    AND (queue_name IS NOT NULL OR %(is_unattended)s)"""
+    AND (queue_name IS NOT NULL OR %(is_unattended)s)
+    AND NOT EXISTS (
+        SELECT unnest(%(numbers)s::int[]) EXCEPT SELECT function_id
+        FROM "{{schema}}".operation_outputs WHERE workflow_uuid = %(workflow_id)s)"""
 
 _WAKE = f"""
     UPDATE "{{schema}}".workflow_status SET status = 'ENQUEUED', delay_until_epoch_ms = NULL,
@@ -53,7 +56,8 @@ def park(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool
 
     Args:
         values: `workflow_id`, `token`, `questions` (ids), `internal_queue`: where it goes that
-            came from no queue, and `is_unattended`: whether such a one may be put aside.
+            came from no queue, `is_unattended`: whether such a one may be put aside, and
+            `numbers` of the code's own steps: one that goes on beside the run would be lost.
 
     Returns:
         Whether it is put aside, and the caller owns it no more; None: nothing is undecided.
