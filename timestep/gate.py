@@ -37,6 +37,11 @@ def close() -> None:
         _is_closed = True
 
 
+def is_closed() -> bool:
+    """Whether no further step begins."""
+    return _is_closed
+
+
 def wait(timeout: float) -> bool:
     """Wait until no step runs, at most `timeout` seconds; whether none does."""
     with _changed:

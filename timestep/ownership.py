@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from dbos._error import (
     DBOSWorkflowConflictIDError,
 )
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
+
+_log = logging.getLogger("timestep")
 
 BLOCK = 1_000_000
 """Step numbers set aside for each task that runs agents beside another of its workflow."""
@@ -47,6 +50,8 @@ class WorkflowScope:
     """Where the workflow's own thread draws them, if its code is not async."""
     runs: list[Any] = field(default_factory=list)
     nested_counts: dict[object, int] = field(default_factory=dict)
+    drawn: set[int] = field(default_factory=set)
+    """Those of the workflow's own numbers that its runs have drawn."""
 
     def next_nested(self, key: object) -> int:
         """How many runs were started under `key` before."""
@@ -108,7 +113,9 @@ class StepNumbers:
 
     def draw(self) -> StepReservation:
         if self._next is None:
-            return DBOS.reserve_step()
+            own = DBOS.reserve_step()
+            scope().drawn.add(own.step_id)
+            return own
         context = _context()
         drawn = context.function_id
         reserved = context.snapshot_step_ctx()
@@ -126,6 +133,7 @@ class StepNumbers:
         """Draw what comes after `newest`: the first execution had drawn no more."""
         if self._next is None:
             _context().function_id = newest[1]
+            scope().drawn = {number for number in scope().drawn if number <= newest[1]}
         else:
             self._next = newest[1]
 
@@ -148,6 +156,11 @@ def is_unattended(workflow_id: str) -> bool:
 def is_own_task() -> bool:
     """Whether the caller is the task that DBOS executes a workflow in, and not one beside it."""
     return asyncio.current_task() in _get_dbos_instance()._workflow_tasks
+
+
+def numbers_of_code() -> list[int]:
+    """The step numbers that the workflow's own code has drawn, beside those of its runs."""
+    return sorted({*range(1, _context().function_id + 1)} - scope().drawn)
 
 
 def execute_again(workflow_id: str, token: str) -> None:
@@ -204,7 +217,11 @@ def take_enqueued(queue_name: str) -> None:
         owner_xid=token,
     )
     for workflow_id in taken:
-        execute_again(workflow_id, token)
+        # Each is this process's by now: one that cannot be executed keeps none of the others.
+        try:
+            execute_again(workflow_id, token)
+        except Exception as error:  # noqa: BLE001  # as DBOS does with what it takes itself
+            _log.warning("workflow %r cannot be executed: %s", workflow_id, error)
 
 
 def is_launched() -> bool:
@@ -271,6 +288,7 @@ __all__ = [
     "is_unattended",
     "leave_unattended",
     "lost",
+    "numbers_of_code",
     "scope",
     "step_key",
     "system_schema",

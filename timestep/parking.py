@@ -15,9 +15,8 @@ import threading
 import time
 from collections.abc import Collection
 
-from timestep import ownership
+from timestep import gate, ownership
 from timestep.database import translated
-from timestep.errors import DatabaseError
 from timestep.ownership import Owner
 from timestep.recorder import Recorder, in_thread
 from timestep.store import waits
@@ -57,6 +56,7 @@ async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> 
         "token": owner.token,
         "questions": list(questions),
         "internal_queue": ownership.INTERNAL_QUEUE_NAME,
+        "numbers": ownership.numbers_of_code(),
         "is_unattended": ownership.is_unattended(owner.workflow_id),
     }
 
@@ -115,7 +115,8 @@ def tell(workflow_id: str, queue: str | None) -> None:
         for waited_for, loop, told in _waiting:
             if waited_for == workflow_id and not loop.is_closed():
                 loop.call_soon_threadsafe(told.set)
-    if queue is not None and ownership.is_launched():
+    # What a process that ends takes would stay with it until its next start.
+    if queue is not None and ownership.is_launched() and not gate.is_closed():
         try:
             ownership.take_enqueued(queue)
         except Exception as error:  # noqa: BLE001  # DBOS looks into the queue again
@@ -141,6 +142,6 @@ def _listen(recorder: Recorder) -> None:
                     if time.monotonic() > swept + _SWEEP:
                         swept = time.monotonic()
                         recorder.end_cancelled()
-        except DatabaseError as error:
+        except Exception as error:  # noqa: BLE001  # without this thread nothing is heard, or swept
             _log.debug("decisions cannot be heard of: %s", error)
             time.sleep(_POLL)

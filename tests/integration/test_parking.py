@@ -8,16 +8,19 @@ import gc
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from agents import Agent, function_tool
 from agents.testing import assistant_message, function_call
 from dbos import DBOS
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
-from timestep import parking
+from timestep import gate, ownership, parking, system
 from timestep.errors import UnknownInterruptionError
+from timestep.recorder import Recorder
 
 made: list[int] = []
 left: list[str] = []
@@ -198,3 +201,149 @@ def test_runs_side_by_side_wait_where_they_are(app: App) -> None:
     timestep.resume_workflow_sync("w", approve=[second])
     assert result("w") == "did 0 / did 0"
     assert app.replay("w") == "did 0 / did 0"
+
+
+def test_a_question_that_the_code_left_alone_keeps_nobody_parked(app: App) -> None:
+    agent = agent_of(1)
+    made.clear()
+
+    async def body() -> str:
+        left_alone = await timestep.run_agent(agent, "first", on_interruption="return")
+        answer = await timestep.run_agent(agent, "second")
+        return f"{len(left_alone.interruptions)} left, {answer.final_output}"
+
+    BODIES["w"] = body
+    asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
+    parked(app, "w")
+    _, second = undecided("w")
+    timestep.resume_workflow_sync("w", approve=[second])
+    assert result("w") == "1 left, did 0"
+    assert made == [0]
+
+
+def test_a_cancelled_workflow_that_is_resumed_waits_as_before(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "_SWEEP", 0.0)
+    begun("w")
+    parked(app, "w")
+    DBOS.cancel_workflow("w")
+    app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
+    DBOS.resume_workflow("w")
+    parked(app, "w")
+    timestep.resume_workflow_sync("w", approve="all")
+    assert result("w") == "did 0"
+    assert made == [0]
+
+
+def test_a_decided_question_has_no_time_to_come_back_at(app: App) -> None:
+    """A workflow that comes back for nothing again and again is one that DBOS gives up."""
+    calls = [function_call("act", {"n": n}, call_id=f"c{n}") for n in range(2)]
+    model = AnsweringModel(lambda items: [assistant_message("ok")] if outputs(items) else calls)
+    agent = Agent("Asker", model=model, tools=[act])
+
+    async def body() -> str:
+        left.append("w")
+        return str((await timestep.run_agent(agent, "go", approval_timeout=60)).final_output)
+
+    left.clear()
+    BODIES["w"] = body
+    asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
+    parked(app, "w")
+    timestep.resume_workflow_sync("w", approve=["c0"])
+    with psycopg.connect(app.url) as connection:
+        connection.execute("UPDATE interruptions SET expires_at = now() WHERE call_id = 'c0'")
+    DBOS.resume_workflow("w")
+    app.until(lambda: left == ["w", "w"])
+    parked(app, "w")
+    with psycopg.connect(app.url) as connection:
+        (found,) = connection.execute(
+            "SELECT delay_until_epoch_ms > extract(epoch FROM now() + interval '20 s') * 1000 "
+            "FROM dbos.workflow_status WHERE workflow_uuid = 'w'"
+        ).fetchall()
+    assert found == (True,)
+
+
+def test_a_workflow_that_cannot_be_executed_keeps_no_other_one(app: App) -> None:
+    """This process owns all that it takes from a queue at once."""
+    DBOS.register_queue("slow", polling_interval_sec=3600)
+    begun("w", queue="slow")
+    ownership.take_enqueued("slow")
+    parked(app, "w")
+    with psycopg.connect(app.url) as connection:
+        connection.execute(
+            "INSERT INTO dbos.workflow_status SELECT (jsonb_populate_record(s, jsonb_build_object("
+            "'workflow_uuid', 'a', 'name', 'nobody', 'status', 'ENQUEUED', 'created_at', 1))).* "
+            "FROM dbos.workflow_status s WHERE workflow_uuid = 'w'"
+        )
+    timestep.resume_workflow_sync("w", approve="all")
+    assert result("w") == "did 0"
+    assert status("a") == "PENDING"
+
+
+def test_a_process_that_ends_takes_nothing(app: App) -> None:
+    begun("w")
+    parked(app, "w")
+    gate.close()
+    try:
+        system.stop_dequeuing()
+        timestep.resume_workflow_sync("w", approve="all")
+        assert status("w") == "ENQUEUED"
+    finally:
+        gate.reopen()
+
+
+def test_who_hears_of_decisions_outlives_a_pool_without_connections(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[bool] = []
+    sweep = Recorder.end_cancelled
+
+    def failing(self: Recorder) -> None:
+        if not failed:
+            failed.append(True)
+            raise PoolTimeoutError
+        sweep(self)
+
+    monkeypatch.setattr(parking, "_SWEEP", 0.0)
+    monkeypatch.setattr(Recorder, "end_cancelled", failing)
+    begun("w")
+    parked(app, "w")
+    app.until(lambda: failed)
+    DBOS.cancel_workflow("w")
+    app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
+
+
+open_door = threading.Event()
+sent: list[str] = []
+
+
+@DBOS.step()
+async def send(mail: str) -> str:
+    sent.append(mail)
+    await asyncio.to_thread(open_door.wait, 20)
+    return mail
+
+
+def test_a_step_that_goes_on_beside_the_run_is_waited_for(app: App) -> None:
+    """Parked, the workflow would not own what the step did, and do it again."""
+    open_door.clear()
+    sent.clear()
+    made.clear()
+    agent = agent_of(1)
+
+    async def body() -> str:
+        sending = asyncio.create_task(send("mail"))
+        answer = await timestep.run_agent(agent, "go")
+        return f"{answer.final_output}, sent {await sending}"
+
+    BODIES["w"] = body
+    asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
+    app.until(lambda: sent and any(key == "w" for key, *_ in parking._waiting))
+    assert status("w") == "PENDING"
+    open_door.set()
+    parked(app, "w")
+    timestep.resume_workflow_sync("w", approve="all")
+    assert result("w") == "did 0, sent mail"
+    assert (sent, made) == (["mail"], [0])
+    assert app.replay("w") == "did 0, sent mail"

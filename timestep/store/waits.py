@@ -20,6 +20,13 @@ _UNDECIDED = """
     JOIN public.runs root ON root.id = r.root_run_id
     WHERE i.resolved_at IS NULL AND root.completed_at IS NULL"""
 
+# Not of the whole workflow, or tree: its code may have left questions of other runs alone. Where
+# those wait, too, it looks once more, and is put aside again.
+_ANSWERED = """
+    SELECT FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
+    WHERE r.workflow_id = %(workflow_id)s AND r.completed_at IS NULL
+    GROUP BY r.id HAVING bool_and(i.resolved_at IS NOT NULL)"""
+
 _NOW = "(extract(epoch FROM now()) * 1000)::bigint"
 
 # As DBOS delays a workflow: nobody executes it before its time, and a restart passes it by.
@@ -27,19 +34,20 @@ _PARK = f"""
     UPDATE "{{schema}}".workflow_status SET status = 'DELAYED', owner_xid = NULL,
         queue_name = coalesce(queue_name, %(internal_queue)s), started_at_epoch_ms = NULL,
         delay_until_epoch_ms = (
-            SELECT (extract(epoch FROM min(expires_at)) * 1000)::bigint
-            FROM public.interruptions WHERE id = ANY(%(questions)s::uuid[])),
+            SELECT (extract(epoch FROM min(expires_at)) * 1000)::bigint FROM public.interruptions
+            WHERE id = ANY(%(questions)s::uuid[]) AND resolved_at IS NULL),
         updated_at = {_NOW}
     WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING'
-    AND (queue_name IS NOT NULL OR %(is_unattended)s)"""
+    AND (queue_name IS NOT NULL OR %(is_unattended)s)
+    AND NOT EXISTS (
+        SELECT unnest(%(numbers)s::int[]) EXCEPT SELECT function_id
+        FROM "{{schema}}".operation_outputs WHERE workflow_uuid = %(workflow_id)s)"""
 
 _WAKE = f"""
     UPDATE "{{schema}}".workflow_status SET status = 'ENQUEUED', delay_until_epoch_ms = NULL,
         recovery_attempts = 0, updated_at = {_NOW}
     WHERE workflow_uuid = %(workflow_id)s AND status = 'DELAYED'
-    AND EXISTS (
-        SELECT FROM public.runs WHERE workflow_id = %(workflow_id)s AND status = 'interrupted')
-    AND NOT EXISTS (SELECT {_UNDECIDED} AND r.workflow_id = %(workflow_id)s)
+    AND EXISTS ({_ANSWERED})
     RETURNING queue_name"""
 
 
@@ -48,7 +56,8 @@ def park(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool
 
     Args:
         values: `workflow_id`, `token`, `questions` (ids), `internal_queue`: where it goes that
-            came from no queue, and `is_unattended`: whether such a one may be put aside.
+            came from no queue, `is_unattended`: whether such a one may be put aside, and
+            `numbers` of the code's own steps: one that goes on beside the run would be lost.
 
     Returns:
         Whether it is put aside, and the caller owns it no more; None: nothing is undecided.
@@ -60,7 +69,7 @@ def park(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool
 
 
 def wake(connection: sa.Connection, schema: str, workflow_id: str) -> str | None:
-    """Bring a parked workflow back in which nothing is undecided, and tell its processes.
+    """Bring a parked workflow back where a run has all its answers, and tell its processes.
 
     Returns:
         The queue that it waits in for one of them; None: it was not parked.
