@@ -249,7 +249,9 @@ def _choose(
 ) -> list[tuple[dict[str, Any], str, Any]]:
     """The interruptions that a call names, with its answer to each."""
     if not rows:
-        raise UnknownInterruptionError(f"workflow {workflow_id!r} has asked for no approval")
+        raise UnknownInterruptionError(
+            f"there is no workflow {workflow_id!r} that asked for an approval"
+        )
     chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]] = {}
     for action, names in (("approve", approve), ("reject", reject)):
         for row in _named(workflow_id, rows, names):
@@ -290,7 +292,7 @@ def _named(
         if not same or len(undecided) > 1:
             what = "is not one of" if not same else "is more than one of"
             raise UnknownInterruptionError(
-                f"{name!r} {what} workflow {workflow_id!r}'s interruptions: give an id that "
+                f"{name!r} {what} the interruptions of workflow {workflow_id!r}: give an id that "
                 "`timestep approvals` lists"
             )
         found.append((undecided or same)[-1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -66,6 +67,8 @@ class Launched:
     """Workflows that an earlier process left and this one goes on with."""
     stranded: int
     """Unfinished workflows of other versions of the sources, which it leaves alone."""
+    stranded_id: str | None
+    """One of them."""
     undecided: int
     """Workflows that wait for a person."""
 
@@ -122,6 +125,7 @@ def launch() -> Launched:
         url=url,
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
         stranded=_count(left, lambda row: row["version"] != version),
+        stranded_id=next((row["example"] for row in left if row["version"] != version), None),
         undecided=reading(waits.count),
     )
 
@@ -266,7 +270,8 @@ def _greet(launched: Launched, listener: socket.socket) -> None:
         lines.append(
             f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
             "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
-            "               timestep resume WORKFLOW_ID --from-checkpoint"
+            f"               timestep resume {shlex.quote(launched.stranded_id or 'WORKFLOW_ID')} "
+            "--from-checkpoint"
         )
     if not os.environ.get("OPENAI_API_KEY"):
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")

@@ -90,7 +90,7 @@ class Webhook:
     def message(self, workflow_id: str, run_id: str, questions: Sequence[Row]) -> bytes:
         """The body of the message that a run waits for answers."""
         if self.is_chat:
-            content: object = {"text": _text(workflow_id, questions, self.public_url)}
+            content: object = {"text": _text(workflow_id, questions)}
         else:
             content = _document(workflow_id, run_id, questions, self.public_url)
         return json.dumps(content, ensure_ascii=False).encode()
@@ -184,7 +184,7 @@ def _document(
     path = f"/api/workflows/{quote(workflow_id, safe='')}/resume"
     resume = {"method": "POST", "path": path, "command": _command(workflow_id)}
     if public_url is not None:
-        resume |= {"url": public_url + path, "page": f"{public_url}/approvals"}
+        resume["url"] = public_url + path
     return {
         "type": "interruptions.waiting",
         "timestamp": max(row["created_at"] for row in questions).isoformat(),
@@ -216,7 +216,7 @@ def _interruption(row: Row) -> dict[str, Any]:
     }
 
 
-def _text(workflow_id: str, questions: Sequence[Row], public_url: str | None) -> str:
+def _text(workflow_id: str, questions: Sequence[Row]) -> str:
     """Without the calls' arguments: more people read a chat than may see them."""
     count = len(questions)
     what = "An approval is" if count == 1 else f"{count} approvals are"
@@ -234,8 +234,7 @@ def _text(workflow_id: str, questions: Sequence[Row], public_url: str | None) ->
     if deadlines:
         first = min(deadlines).astimezone(datetime.UTC)
         lines.append(f"What nobody decides is rejected from {first:%Y-%m-%d %H:%M:%S} UTC on.")
-    where = f"at {public_url}/approvals, or " if public_url is not None else ""
-    lines.append(f"Decide {where}with: {_escaped(_command(workflow_id))}")
+    lines.append(f"Decide with: {_escaped(_command(workflow_id))}")
     return "\n".join(lines)
 
 

@@ -226,7 +226,6 @@ def test_a_webhook_is_told_until_it_has_heard_and_only_once(
         "method": "POST",
         "path": "/api/workflows/w/resume",
         "url": "https://agents.example/api/workflows/w/resume",
-        "page": "https://agents.example/approvals",
         "command": "timestep resume w --approve all",
     }
     (one,) = escalations()
@@ -383,9 +382,7 @@ def test_a_chat_is_told_in_words_without_the_arguments(
     ]
     (_, deadline, _) = lines[2:]
     assert deadline.startswith("What nobody decides is rejected from 2")
-    assert lines[-1] == (
-        "Decide at https://agents.example/approvals, or with: timestep resume w --approve all"
-    )
+    assert lines[-1] == "Decide with: timestep resume w --approve all"
     assert set(receiver.got[0].content) == {"text"}
     approve(result)
 

@@ -191,6 +191,8 @@ def unfinished_workflows(
 ) -> list[Row]:
     """How many workflows wait for an executor to go on, by version and whether they had begun.
 
+    Each with the id of one of them, as `example`.
+
     Those that had begun are counted for this executor only. Empty where DBOS has no tables yet.
     """
     if not sa.inspect(connection).has_table("workflow_status", schema=schema):
@@ -198,7 +200,7 @@ def unfinished_workflows(
     found = connection.execute(
         sa.text(
             f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
-                count(*) AS workflows
+                count(*) AS workflows, min(workflow_uuid) AS example
             FROM "{schema}".workflow_status
             WHERE (status IN ('ENQUEUED', 'DELAYED')
                 OR (status = 'PENDING' AND executor_id = :executor_id))

@@ -139,6 +139,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "The database is away.",
     }.items()
 }
+_NOBODY = "the HTTP API, without a token"
+"""Who decided, where no tokens are configured and so nobody says who it is."""
+
 _CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "It was decided or started otherwise already."}
 }
@@ -256,7 +259,7 @@ async def resume_workflow(
     if not (is_decided or body.from_checkpoint):
         raise InvalidInputError("nothing is decided: give 'approve', 'reject' or 'supply'")
     result = await approvals.resume_workflow(
-        workflow_id, **dict(body), by=caller.name if caller is not None else None
+        workflow_id, **dict(body), by=caller.name if caller is not None else _NOBODY
     )
     return Answer(result)
 
