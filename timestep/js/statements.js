@@ -12,7 +12,7 @@ export const AGENT = `
 
 export const SESSION = `
   INSERT INTO public.sessions (id, session_key) VALUES ($1, $2)
-  ON CONFLICT (session_key) DO NOTHING`;
+  ON CONFLICT DO NOTHING`;
 
 export const RUN = `
   INSERT INTO public.runs (

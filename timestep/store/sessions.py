@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+# Of two that make it at once, either key may be the one that the second meets.
 _ENSURE = """
     INSERT INTO public.sessions (id, session_key) VALUES (%(id)s, %(key)s)
-    ON CONFLICT (session_key) DO NOTHING"""
+    ON CONFLICT DO NOTHING"""
 
 # What is seen: the session as of a revision, and the changes of one run up to a number.
 _SEEN = """
