@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     """Whether the schema lives in PGlite."""
     pglite_path: Path = Path("pglite_data")
     """PGlite's data directory."""
+    ordinary_steps: bool = False
+    """Whether DBOS records each step itself, as it must where it has a database of its own."""
     api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = ()
     """Credentials of the HTTP API; none: loopback only, and no token is asked."""
     host: str = "127.0.0.1"

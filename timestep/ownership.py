@@ -1,6 +1,7 @@
 """What Timestep needs of DBOS beyond its public surface: who owns a workflow, and numbers.
 
-Every private name of DBOS that a run touches is in this module; the host's are in system.py.
+Every private name of DBOS that a run touches is in this module or, for the joint record, in
+joint.py; the host's are in system.py.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class WorkflowScope:
     thread_lane: Any = None
     """Where the workflow's own thread draws them, if its code is not async."""
     runs: list[Any] = field(default_factory=list)
+    records: Any = None
+    """What DBOS recorded of the workflow's steps before, where its look-ups are answered here."""
     nested_counts: dict[object, int] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)
     """Those of the workflow's own numbers that its runs have drawn."""
@@ -255,6 +258,11 @@ def lost(owner: Owner, status: str | None) -> BaseException:
     if status == "CANCELLED":
         return DBOSWorkflowCancelledError(f"Workflow {owner.workflow_id} is cancelled.")
     return DBOSWorkflowConflictIDError(owner.workflow_id)
+
+
+def twice(owner: Owner, number: int) -> BaseException:
+    """What ends an execution whose step has a number that DBOS recorded otherwise."""
+    return DBOSStepNondeterminismError(owner.workflow_id, number)
 
 
 CONTROL_ERRORS = (

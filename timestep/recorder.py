@@ -9,23 +9,24 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+import weakref
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import IntegrityError
 
-from timestep import mirror, ownership, pglite
+from timestep import config, joint, mirror, ownership, patience, pglite
 from timestep.database import database_url, engine_for, shown, translated
 from timestep.definitions import Definitions
 from timestep.errors import DatabaseError, NotDurableError
 from timestep.mirror import Mirror
 from timestep.ownership import Owner
+from timestep.sender import Values, sender_of
 from timestep.store import continuations as continuations_store
 from timestep.store import definitions as definitions_store
-from timestep.store import record
+from timestep.store import outputs, record
 from timestep.store import runs as runs_store
 from timestep.store.runs import Begun
 
@@ -33,10 +34,6 @@ T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]
 
 _log = logging.getLogger("timestep")
-
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 5.0
-_ACTIVE_STATE = "run_states_active_key"
 
 
 class Recorder:
@@ -52,6 +49,8 @@ class Recorder:
             self.mirror = Mirror(pglite.system_database(path))
         self._written: set[Any] = set()
         self._was_reached = False
+        self._joint: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
+        """Whether steps are recorded together with DBOS's own record, for each of its launches."""
 
     @property
     def schema(self) -> str:
@@ -76,6 +75,32 @@ class Recorder:
                 self.mirror.copy(connection, about)
                 yield connection
 
+    def is_joint(self) -> bool:
+        """Whether the statement that writes a step's rows writes DBOS's record of it, too.
+
+        Looked up once for each launch of DBOS; a fall-back is said in the log then.
+        """
+        system = joint.system_database()
+        found = self._joint.get(system)
+        if found is None:
+            reason = self._obstacle()
+            if reason is not None:
+                _log.warning("DBOS records the steps itself, which costs more: %s", reason)
+            found = self._joint[system] = reason is None
+        return found
+
+    def _obstacle(self) -> str | None:
+        if config.read().ordinary_steps:
+            return "TIMESTEP_ORDINARY_STEPS is true"
+        if self.mirror is not None:
+            return "its records are in SQLite, and the rows in PGlite"
+
+        def work() -> outputs.Shape:
+            with self.engine.connect() as connection:
+                return outputs.shape(connection, self.schema)
+
+        return joint.obstacle(self.patiently(work))
+
     @contextlib.contextmanager
     def system(self) -> Iterator[tuple[sa.Connection, str]]:
         """A transaction on DBOS's own tables, and their schema."""
@@ -87,20 +112,34 @@ class Recorder:
                 yield connection, mirror.SYSTEM_SCHEMA
 
     async def begin(
-        self, owner: Owner, definitions: Definitions, values: dict[str, Any]
+        self,
+        owner: Owner,
+        definitions: Definitions,
+        values: dict[str, Any],
+        *,
+        with_outputs: bool = False,
     ) -> Journal:
         """Insert a run's row and the definitions it needs.
 
+        Args:
+            owner: Whose run it is.
+            definitions: What it needs.
+            values: Its columns.
+            with_outputs: Whether DBOS's look-ups are to be answered from what is returned.
+
         Returns:
-            Everything that is recorded of the run; of a new one, its row.
+            Everything that is recorded of the run; of a new one, its row. With DBOS's records of
+            the workflow's steps, if they were asked for and steps are recorded jointly.
 
         Raises:
             NotDurableError: DBOS keeps its workflows in another database.
             DatabaseError: The schema is missing, or a right.
         """
-        return await in_thread(lambda: self._begin(owner, definitions, values))
+        return await in_thread(lambda: self._begin(owner, definitions, values, with_outputs))
 
-    def _begin(self, owner: Owner, definitions: Definitions, values: dict[str, Any]) -> Journal:
+    def _begin(
+        self, owner: Owner, definitions: Definitions, values: dict[str, Any], with_outputs: bool
+    ) -> Journal:
         needed = {id_ for table in definitions.rows.values() for id_ in table}
         parameters = {
             **values,
@@ -138,12 +177,21 @@ class Recorder:
             raise ownership.lost(owner, begun.status)
         self._written |= needed
         if begun.continuation is not None:
-            return self._continue(owner, definitions, values, begun.continuation)
-        if begun.row is not None:
-            return {"runs": {str(values["id"]): {**begun.row, "completed_at": None}}}
-        with self.connected(about) as connection:
-            found = runs_store.journal(connection, values["id"])
-            row = found["runs"][str(values["id"])]
+            found = self._continue(owner, definitions, values, begun.continuation)
+        elif begun.row is not None:
+            found = {"runs": {str(values["id"]): {**begun.row, "completed_at": None}}}
+        else:
+            found = self._recorded(owner, parameters)
+        if with_outputs and self.is_joint():
+            found["operation_outputs"] = self._outputs(owner) if begun.has_outputs else {}
+        return found
+
+    def _recorded(self, owner: Owner, parameters: dict[str, Any]) -> Journal:
+        """What is recorded of a run that is there; it goes on if the workflow let it."""
+        run_id = parameters["id"]
+        with self.connected([owner.workflow_id]) as connection:
+            found = runs_store.journal(connection, run_id)
+            row = found["runs"][str(run_id)]
             if row["cancel_reason"] == "code":
                 if self.mirror is not None:
                     self.mirror.copy_steps(connection, owner.workflow_id)
@@ -151,6 +199,13 @@ class Recorder:
                 if runs_store.revived(connection, self.schema, given):
                     row.update(status="running", completed_at=None, cancel_reason=None)
             return found
+
+    def _outputs(self, owner: Owner) -> dict[str, dict[str, Any]]:
+        def work() -> dict[str, dict[str, Any]]:
+            with self.engine.connect() as connection:
+                return outputs.recorded(connection, self.schema, owner.workflow_id)
+
+        return self.patiently(work)
 
     def _continue(
         self, owner: Owner, definitions: Definitions, values: dict[str, Any], row: dict[str, Any]
@@ -170,38 +225,73 @@ class Recorder:
                 values["forked_at_turn"] = row["turn"]
             if row["input"] is not None and "replace" in row["input"]:
                 values["input"] = row["input"]["replace"]
-            found = self._begin(owner, definitions, values)
+            found = self._begin(owner, definitions, values, False)
         return {**found, "continuations": {str(run_id): row}}
 
     async def write_definitions(self, definitions: Definitions) -> None:
         """Write definitions that came up while a run was going on."""
         await self.change(lambda connection: definitions_store.write(connection, definitions.rows))
 
-    async def commit(self, owner: Owner, rows: dict[str, list[dict[str, Any]]]) -> None:
+    async def commit(
+        self,
+        owner: Owner,
+        rows: dict[str, list[dict[str, Any]]],
+        output: outputs.Row | None = None,
+    ) -> None:
         """Write a step's rows in one transaction.
 
         A database that is away is waited for: the step's effect has happened, and giving up
         would lose it.
 
+        Args:
+            owner: Whose step it is.
+            rows: The rows of each table.
+            output: DBOS's own record of the step, where it is written with them.
+
         Raises:
             DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: The caller's execution
                 does not own the workflow any more; nothing was written.
+            DBOSStepNondeterminismError: DBOS has another record of the step's number.
         """
-        await in_thread(lambda: self._commit(owner, rows))
-
-    def _commit(self, owner: Owner, rows: dict[str, list[dict[str, Any]]]) -> None:
-        sql = record.statement(rows, self.schema)
-        parameters = {name: json.dumps(given, default=str) for name, given in rows.items()}
+        sql = record.statement(rows, self.schema, is_joint=output is not None)
+        parameters: dict[str, Any] = {} if output is None else {**vars(output)}
+        parameters |= {name: json.dumps(given, default=str) for name, given in rows.items()}
         parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
-
-        def attempt() -> tuple[str | None, bool]:
-            with self.connected([owner.workflow_id]) as connection:
-                row = connection.exec_driver_sql(sql, parameters).one_or_none()
-                return (None, False) if row is None else (row[0], bool(row[1]))
-
-        status, mine = self.patiently(attempt)
-        if not mine:
+        if self.mirror is not None:
+            answer = await in_thread(lambda: self._commit_copied(owner, sql, parameters))
+        else:
+            answer = await to_its_end(self._commit(owner, sql, parameters, output))
+        status, is_mine = answer if answer is not None else (None, False)
+        if is_mine not in (True, "t"):
             raise ownership.lost(owner, status)
+
+    async def _commit(
+        self, owner: Owner, sql: str, parameters: dict[str, Any], output: outputs.Row | None
+    ) -> Any:
+        try:
+            return await self._sent(sql, parameters)
+        except DatabaseError as error:
+            if output is None or _constraint(error) != outputs.KEY:
+                raise
+            written = await asyncio.to_thread(self._completed_at, owner, output.number)
+            if written != output.completed_at:
+                raise ownership.twice(owner, output.number) from error
+            # It is this very record: the connection was lost after it was written.
+            return ("PENDING", True)
+
+    def _completed_at(self, owner: Owner, number: int) -> int | None:
+        def work() -> int | None:
+            with self.engine.connect() as connection:
+                return outputs.completed_at(connection, self.schema, owner.workflow_id, number)
+
+        return self.patiently(work)
+
+    def _commit_copied(self, owner: Owner, sql: str, parameters: dict[str, Any]) -> Any:
+        def attempt() -> Any:
+            with self.connected([owner.workflow_id]) as connection:
+                return connection.exec_driver_sql(sql, parameters).one_or_none()
+
+        return self.patiently(attempt)
 
     async def cancelled(self, workflow_id: str, root_run_id: uuid.UUID | None) -> None:
         """End a workflow's runs as cancelled; its workflow has ended, so nobody owns it."""
@@ -287,30 +377,56 @@ class Recorder:
         Raises:
             DatabaseError: The database refused, or could never be reached from here.
         """
-        pause = _FIRST_PAUSE
-        while True:
+        for pause in patience.pauses():
             try:
                 with translated(self.url):
                     done = work()
-            except (DatabaseError, PoolTimeoutError) as error:
-                cause = error.__cause__ if isinstance(error, DatabaseError) else error
-                if not self._was_reached or not _is_lost_connection(cause):
-                    raise
-                _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
+            except patience.FAILURES as error:
+                self._bear(error, pause)
                 time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 self._was_reached = True
-                return done
+                break
+        return done
+
+    async def _sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
+        """What a statement answers that is sent from the loop; as `patiently`."""
+        numbered, names = record.numbered(sql)
+        values = [_as_text(parameters[name]) for name in names]
+        for pause in patience.pauses():
+            try:
+                with translated(self.url):
+                    answer = await sender_of(self.engine).execute(numbered, values)
+            except patience.FAILURES as error:
+                self._bear(error, pause)
+                await asyncio.sleep(pause)
+            else:
+                self._was_reached = True
+                break
+        return answer
+
+    def _bear(self, error: Exception, pause: float) -> None:
+        if not self._was_reached or not patience.is_lost_connection(error):
+            raise error
+        _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
+
+
+def _as_text(value: Any) -> bytes | None:
+    return None if value is None else str(value).encode()
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work off the loop; a cancelled caller still waits for its commit.
+    """Run blocking work off the loop; a cancelled caller still waits for its commit."""
+    return await to_its_end(asyncio.to_thread(work))
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; a cancelled caller still waits for it.
 
     A commit that goes on behind the back of a cancelled step could land after the run's end
     was recorded.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -318,22 +434,9 @@ async def in_thread(work: Callable[[], T]) -> T:
         raise
 
 
-def _is_lost_connection(error: BaseException | None) -> bool:
-    if isinstance(error, PoolTimeoutError):
-        return True
-    if not isinstance(error, DBAPIError):
-        return False
-    state = getattr(error.orig, "sqlstate", None) or ""
-    if isinstance(error.orig, psycopg.Error) and error.orig.diag.constraint_name == _ACTIVE_STATE:
-        # Two made a state the run's active one at once: the second one replaces the first.
-        return True
-    # 57P0x: the server is shutting down or starting; 08: connection lost; 53: it is short of
-    # something, such as disk space or connections; 40: it undid one of two that collided.
-    return (
-        error.connection_invalidated
-        or state.startswith(("08", "53", "57P", "40"))
-        or (isinstance(error.orig, psycopg.OperationalError) and not state)
-    )
+def _constraint(error: DatabaseError) -> str | None:
+    cause = error.__cause__
+    return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
 
 
 def _elsewhere(owner: Owner, found: Recorder) -> str:

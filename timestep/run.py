@@ -19,10 +19,12 @@ from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
 from timestep.deliveries import Deliveries, patiently
 from timestep.errors import ReplayError, RunTimeoutError
+from timestep.joint import Records
 from timestep.line import Line
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
 from timestep.states import SDK_VERSION, Checkpoint, States
+from timestep.store import outputs
 from timestep.watch import Cut
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
@@ -102,6 +104,8 @@ class Run:
         self.parent = parent
         self.root_id: uuid.UUID = parent.root_id if parent is not None else self.id
         self.numbers = numbers
+        self.records: Records | None = None
+        """Answers DBOS's look-ups, where its steps are recorded together with their rows."""
         self.agent: Agent[Any] | None = None
         self.definitions = Definitions()
         self.journal: Journal = {}
@@ -180,7 +184,14 @@ class Run:
             "forked_from_run_id": None,
             "forked_at_turn": None,
         }
-        journal = await self.recorder.begin(self.owner, self.definitions, values)
+        scope = ownership.scope() if self.numbers is not None else None
+        asks = scope is not None and scope.records is None
+        journal = await self.recorder.begin(self.owner, self.definitions, values, with_outputs=asks)
+        recorded = journal.pop("operation_outputs", None)
+        if scope is not None:
+            if recorded is not None and scope.records is None:
+                scope.records = Records(self.owner, recorded)
+            self.records = scope.records
         self._continue(journal.pop("continuations", {}))
         if self.continuation is None or self.is_of_the_past:
             self._check_same(journal["runs"][str(self.id)], values)
@@ -291,11 +302,14 @@ class Run:
         """Whether the record holds what ends the run: no further effect may start."""
         return self.is_over or self.trip is not None
 
-    async def commit(self, rows: Rows, *, is_end: bool = False) -> None:
+    async def commit(
+        self, rows: Rows, output: outputs.Row | None = None, *, is_end: bool = False
+    ) -> None:
         """Write a step's rows, together with the items and the checkpoint that wait.
 
         Args:
             rows: The rows of each table.
+            output: DBOS's record of the step, where it is written with them.
             is_end: Whether they are the run's end, and not a step's.
         """
         if self.is_of_the_past:
@@ -315,7 +329,7 @@ class Run:
         self._writing.add(written)
         try:
             await self.recorder.commit(
-                self.owner, {name: given for name, given in rows.items() if given}
+                self.owner, {name: given for name, given in rows.items() if given}, output
             )
         finally:
             self._writing.discard(written)
@@ -426,8 +440,8 @@ class Run:
 
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""
-        if self.kept:
-            await asyncio.wait(set(self.kept))
+        if waiting := {*self.kept, *self._writing}:
+            await asyncio.wait(waiting)
 
     def close(self) -> None:
         self._ended.set()

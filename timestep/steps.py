@@ -13,12 +13,13 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
-from timestep import envelopes, gate, ownership, replays
+from timestep import envelopes, gate, joint, ownership, replays
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
+from timestep.joint import Records, StepRecord, failure
 from timestep.ownership import StepReservation
 from timestep.run import Held, Rows, Run
 from timestep.scopes import inside_step, took
-from timestep.store import runs
+from timestep.store import outputs, runs
 from timestep.values import restored
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class Step(ABC, Generic[T]):
     """Whether it paused here in an earlier execution: it pauses again, and has no effect."""
     task: asyncio.Task[Any] | None = None
     """What performs it as a DBOS step."""
+    record: StepRecord | None = None
+    """What DBOS is to hold of it, where that is written with its rows."""
     is_kept = False
     """Whether its rows are there, or on their way: DBOS must record it, too."""
     is_executed = False
@@ -157,9 +160,10 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         # The first execution may have been cut off before this step: what the workflow did
         # instead has its number.
         await step.run.hold_if_cut(step.name)
-    outcome: _Outcome[T] = _Outcome()
-
     reference = {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
+    if step.run.records is not None:
+        return await _perform_joint(step, number, step.run.records, reference)
+    outcome: _Outcome[T] = _Outcome()
 
     async def body() -> dict[str, str]:
         row = step.run.recorded(step.table, step.id)
@@ -176,9 +180,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
             raise
         except Exception as error:
             outcome.known, outcome.error = True, error
-            failure = StepError(f"{type(error).__name__}: {envelopes.one_line(error)}")
-            failure.reference = reference
-            raise failure from error
+            raise failure(error, reference) from error
         outcome.known = True
         return reference
 
@@ -206,6 +208,39 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
             return await _copied(step, recorded)
         return _replay(step, row)
     return outcome.value  # type: ignore[return-value]  # set whenever known without an error
+
+
+async def _perform_joint(
+    step: Step[T], number: StepReservation, records: Records, reference: dict[str, str]
+) -> T:
+    """As a DBOS step whose record is written with the step's rows, and looked up in memory."""
+    with joint.inside_step(number, step.name):
+        row = step.run.recorded(step.table, step.id)
+        is_done = row is not None and step.is_done(row)
+        found = records.find(number.step_id, step.name)
+        if found is not None:
+            if row is None or not is_done:
+                return await _copied(step, found.reference)
+            return _replay(step, row)
+        step.record = StepRecord(number.step_id, step.name, reference)
+        try:
+            if row is not None and is_done:
+                # Killed between our commit and DBOS's record, when they were two.
+                await step.run.commit({}, _output_of(step.record, row))
+                return _replay(step, row)
+            async with gate.passing():
+                with step.run.line.entered() as place:
+                    await place.first()
+                    return await _execute(step)
+        except NotEnded as pause:
+            return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
+
+
+def _output_of(record: StepRecord, row: dict[str, Any]) -> outputs.Row:
+    """DBOS's record of a step that has its rows."""
+    if row["error"] is None:
+        return record.ended()
+    return record.failed(envelopes.opened(row["error"]))
 
 
 async def _unless_cancelled(task: asyncio.Task[Any], step: Step[Any]) -> None:
@@ -311,19 +346,22 @@ async def _execute(step: Step[T]) -> T:
     except ownership.CONTROL_ERRORS:
         raise
     except Exception as error:
-        await _commit(step, step.failed_rows(envelopes.seal(error), _since(started)))
+        envelope = envelopes.seal(error)
+        rows = step.failed_rows(envelope, _since(started))
+        await _commit(step, rows, None if step.record is None else step.record.failed(error))
         raise
     if step.is_paused(value):
         await step.pause()
         raise NotEnded(value)
-    await _commit(step, step.rows(value, _since(started)))
+    rows = step.rows(value, _since(started))
+    await _commit(step, rows, None if step.record is None else step.record.ended())
     return value
 
 
-async def _commit(step: Step[T], rows: Rows) -> None:
+async def _commit(step: Step[T], rows: Rows, output: outputs.Row | None = None) -> None:
     step.keep()
     try:
-        await step.run.commit(rows)
+        await step.run.commit(rows, output)
     except DatabaseError as error:
         raise Refused(error) from error
 

@@ -94,8 +94,8 @@ class Boundaries:
     def _after_commits(self) -> None:
         commit, begin = Recorder.commit, Recorder.begin
 
-        async def committed(recorder: Recorder, owner: Any, rows: Any) -> None:
-            await commit(recorder, owner, rows)
+        async def committed(recorder: Recorder, owner: Any, rows: Any, output: Any = None) -> None:
+            await commit(recorder, owner, rows, output)
             current = _current.get() or _Current("end of run")
             if rows.keys() == {"stream_batches"}:
                 self.reach(f"streamed {current.name}")
@@ -108,8 +108,8 @@ class Boundaries:
                 os.write(self._file, f"kept {name}\n".encode())
             self.reach(f"committed {current.name}")
 
-        async def begun(recorder: Recorder, owner: Any, *args: Any) -> Any:
-            journal = await begin(recorder, owner, *args)
+        async def begun(recorder: Recorder, owner: Any, *args: Any, **options: Any) -> Any:
+            journal = await begin(recorder, owner, *args, **options)
             self.reach("committed start of run")
             return journal
 

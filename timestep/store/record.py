@@ -10,12 +10,14 @@ is answered by sending it again.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Column, DateTime, DefaultClause, Table
 from sqlalchemy.dialects import postgresql
 
+from timestep.store import outputs
 from timestep.tables import journal, runs
 
 Rows = Mapping[str, list[dict[str, Any]]]
@@ -76,13 +78,29 @@ _RUN_COLUMNS = (
 )
 
 
-def statement(tables: Iterable[str], schema: str) -> str:
-    """The statement that writes rows of these tables. It answers `(status, is_mine)`."""
-    return _statement(frozenset(tables), schema)
+def statement(tables: Iterable[str], schema: str, *, is_joint: bool = False) -> str:
+    """The statement that writes rows of these tables. It answers `(status, is_mine)`.
+
+    Args:
+        tables: Which tables.
+        schema: Where DBOS's tables are.
+        is_joint: Whether it writes DBOS's own record of the step, too.
+    """
+    return _statement(frozenset(tables), schema, is_joint)
 
 
 @functools.cache
-def _statement(tables: frozenset[str], schema: str) -> str:
+def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+    """A statement with `$1` and so on for its parameters, and their names in that order."""
+    names = tuple(dict.fromkeys(_PARAMETER.findall(sql)))
+    return _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql), names
+
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
+@functools.cache
+def _statement(tables: frozenset[str], schema: str, is_joint: bool) -> str:
     parts = [
         f"""holder AS MATERIALIZED (
             SELECT status, owner_xid FROM "{schema}".workflow_status
@@ -109,6 +127,8 @@ def _statement(tables: frozenset[str], schema: str) -> str:
         parts.append(_run_update())
     if "run_states" in tables:
         parts.extend(_state())
+    if is_joint:
+        parts.append(outputs.INSERT.replace("{schema}", schema))
     # The answer comes from `holder`: a workflow that is not there gives no row at all.
     return f"WITH {', '.join(parts)} SELECT status, EXISTS (SELECT FROM mine) FROM holder"
 

@@ -36,7 +36,8 @@ _BEGIN = """
     )
     SELECT status, owner_xid = %(token)s AND status = 'PENDING',
         (SELECT to_jsonb(begun) FROM begun WHERE is_new),
-        (SELECT to_jsonb(continued) FROM continued)
+        (SELECT to_jsonb(continued) FROM continued),
+        EXISTS (SELECT FROM "{schema}".operation_outputs WHERE workflow_uuid = %(workflow_id)s)
     FROM holder"""
 
 _REVIVED = """
@@ -127,6 +128,8 @@ class Begun:
     """What is known of the run's row, if it is new."""
     continuation: dict[str, Any] | None = None
     """What stands in its place: a row of `continuations`."""
+    has_outputs: bool = False
+    """Whether DBOS has recorded steps of the workflow."""
 
 
 def begin(connection: sa.Connection, schema: str, values: dict[str, Any]) -> Begun:
@@ -136,7 +139,7 @@ def begin(connection: sa.Connection, schema: str, values: dict[str, Any]) -> Beg
     another run stands in its place.
     """
     row = connection.exec_driver_sql(_BEGIN.replace("{schema}", schema), values).one_or_none()
-    return Begun() if row is None else Begun(row[0], bool(row[1]), row[2], row[3])
+    return Begun() if row is None else Begun(row[0], bool(row[1]), *row[2:])
 
 
 def revived(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:

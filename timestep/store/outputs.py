@@ -1,0 +1,96 @@
+"""DBOS's table `operation_outputs`: its record of each step, for a step whose rows are ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+COLUMNS = frozenset(
+    {
+        "workflow_uuid",
+        "function_id",
+        "function_name",
+        "output",
+        "error",
+        "child_workflow_id",
+        "started_at_epoch_ms",
+        "completed_at_epoch_ms",
+        "serialization",
+        "application_name",
+        "retention_timestamp",
+    }
+)
+"""What the table has where `INSERT` writes what DBOS writes."""
+
+KEY = "operation_outputs_pkey"
+
+INSERT = """dbos AS (INSERT INTO "{schema}".operation_outputs (
+        workflow_uuid, function_id, function_name, output, error, serialization,
+        started_at_epoch_ms, completed_at_epoch_ms, application_name, retention_timestamp)
+    SELECT %(workflow_id)s, %(number)s::int, %(name)s, %(output)s, %(error)s, %(serialization)s,
+        %(started_at)s::bigint, %(completed_at)s::bigint, %(application)s,
+        (extract(epoch FROM now()) * 1000)::bigint
+    FROM mine)"""
+"""A part of a step's statement. Another record of that number is an error, and undoes it all."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step's record."""
+
+    number: int
+    name: str
+    output: str | None
+    error: str | None
+    serialization: str
+    started_at: int
+    """Milliseconds since 1970, as is `completed_at`."""
+    completed_at: int
+    application: str | None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What DBOS's tables look like in a database."""
+
+    version: int | None
+    columns: frozenset[str]
+
+
+def shape(connection: sa.Connection, schema: str) -> Shape:
+    """The version of DBOS's tables, and the columns of the one for steps."""
+    version = connection.exec_driver_sql(f'SELECT version FROM "{schema}".dbos_migrations').scalar()
+    columns = connection.exec_driver_sql(
+        "SELECT column_name FROM information_schema.columns "
+        "WHERE table_schema = %(schema)s AND table_name = 'operation_outputs'",
+        {"schema": schema},
+    )
+    return Shape(version, frozenset(columns.scalars()))
+
+
+def recorded(connection: sa.Connection, schema: str, workflow_id: str) -> dict[str, dict[str, Any]]:
+    """What is recorded of every step of a workflow, by its number.
+
+    The output is left out where it is too large to be a reference to rows.
+    """
+    rows = connection.exec_driver_sql(
+        "SELECT function_id, function_name AS name, "
+        "CASE WHEN length(output) <= 4096 THEN output END AS output, error, serialization "
+        f'FROM "{schema}".operation_outputs WHERE workflow_uuid = %(workflow_id)s',
+        {"workflow_id": workflow_id},
+    )
+    found = (dict(row) for row in rows.mappings())
+    return {str(row.pop("function_id")): row for row in found}
+
+
+def completed_at(
+    connection: sa.Connection, schema: str, workflow_id: str, number: int
+) -> int | None:
+    """When the recorded step of that number ended, as its record says."""
+    return connection.exec_driver_sql(
+        f'SELECT completed_at_epoch_ms FROM "{schema}".operation_outputs '
+        "WHERE workflow_uuid = %(workflow_id)s AND function_id = %(number)s",
+        {"workflow_id": workflow_id, "number": number},
+    ).scalar()
