@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+
+class Tail(list[Any]):
+    """What a list of the new document has after all that it had in the old one."""
+
+
+class Some(dict[str, Any]):
+    """Those keys of an object that may be new or changed; it keeps the others."""
+
+
 _SET = "set"
 _UNSET = "unset"
 _EXTEND = "extend"
@@ -17,17 +26,22 @@ _CHANGE = "change"
 def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """What turns `old` into `new`: keys set, unset, lists extended, objects changed."""
     delta: dict[str, Any] = {}
-    for key in old.keys() - new.keys():
+    for key in () if isinstance(new, Some) else old.keys() - new.keys():
         delta.setdefault(_UNSET, []).append(key)
     for key, value in new.items():
         if key not in old:
             delta.setdefault(_SET, {})[key] = value
             continue
         before = old[key]
+        if isinstance(value, Tail):
+            if value:
+                delta.setdefault(_EXTEND, {})[key] = value
+            continue
         if type(before) is type(value) and before == value and not _hides_a_type(before, value):
             continue
         if isinstance(before, dict) and isinstance(value, dict):
-            delta.setdefault(_CHANGE, {})[key] = difference(before, value)
+            if change := difference(before, value):
+                delta.setdefault(_CHANGE, {})[key] = change
         elif _grew(before, value):
             delta.setdefault(_EXTEND, {})[key] = value[len(before) :]
         else:

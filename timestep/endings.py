@@ -26,7 +26,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
     if run.is_over:
         return
     rows: Rows = {}
-    if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
+    if (state := run.ledger.whole(run, result.to_state)) is not None:
         rows["run_states"] = [run.states.row("final", state, derived(run.id, "final"))]
     output = storable(jsonable(result.final_output))
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)

@@ -22,10 +22,13 @@ class Checkpoint:
     """A state to be written with the next step."""
 
     state: dict[str, Any]
+    """The whole of it, or with no more than the ends of lists that the one before began."""
     turn: int
     schema_version: str
     progress: dict[str, Any] | None = None
     """How far the run's numbers had come."""
+    told: Any = None
+    """What the state was made of; see seams/checkpoints.py."""
 
 
 class States:
@@ -34,6 +37,8 @@ class States:
     def __init__(self, run_id: uuid.UUID) -> None:
         self._run_id = run_id
         self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
+        self.told: Any = None
+        """What the newest checkpoint was made of, if this execution made it."""
 
     def resume(self, rows: dict[str, Row]) -> None:
         """Go on from the newest of the checkpoints that are recorded."""
@@ -48,12 +53,18 @@ class States:
     def checkpoint_row(self, checkpoint: Checkpoint) -> Row:
         """The row of the next checkpoint."""
         state_id = self.checkpoint_id(checkpoint.turn)
-        previous, self._base = self._base, (state_id, checkpoint.state)
         row = self.row("checkpoint", checkpoint, state_id)
-        if previous is not None:
+        if self._base is None:
+            whole = checkpoint.state
+        else:
+            previous_id, previous = self._base
+            change = difference(previous, checkpoint.state)
+            whole = patched(previous, change)
             row["encoding"] = "delta"
-            row["previous_id"] = str(previous[0])
-            row["state_data"] = storable(difference(previous[1], checkpoint.state))
+            row["previous_id"] = str(previous_id)
+            row["state_data"] = storable(change)
+        self._base = (state_id, whole)
+        self.told = checkpoint.told
         return row
 
     def row(self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID) -> Row:

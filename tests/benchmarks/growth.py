@@ -92,13 +92,19 @@ class CallingModel(Model):
         self.meter.turn(self.turn)
         name = f"{id(self)}-{self.turn}"
         output: Any = ResponseFunctionToolCall(
-            id=f"fc_{name}", call_id=f"call_{name}", name="look_up", type="function_call",
+            id=f"fc_{name}",
+            call_id=f"call_{name}",
+            name="look_up",
+            type="function_call",
             arguments=json.dumps({"key": self.turn}),
         )
         if self.turn > self.turns:
             text = ResponseOutputText(text="done", type="output_text", annotations=[])
             output = ResponseOutputMessage(
-                id=f"msg_{name}", role="assistant", status="completed", type="message",
+                id=f"msg_{name}",
+                role="assistant",
+                status="completed",
+                type="message",
                 content=[text],
             )
         usage = Usage(requests=1, input_tokens=100, output_tokens=20, total_tokens=120)
@@ -178,8 +184,12 @@ async def measure(url: str, rounds: int, profile: cProfile.Profile | None) -> di
         for turn in TURNS
     }
     ratios = {name: table[TURNS[-1]][name] / table[TURNS[0]][name] for name in table[TURNS[0]]}
-    return {"turns": table, "ratios": ratios, "states_kept_a_run": kept / (rounds + 2),
-            "state_bytes_a_run": size}
+    return {
+        "turns": table,
+        "ratios": ratios,
+        "states_kept_a_run": kept / (rounds + 2),
+        "state_bytes_a_run": size,
+    }
 
 
 def in_process(rounds: int, profile: cProfile.Profile | None) -> dict[str, Any]:
@@ -192,7 +202,11 @@ def in_process(rounds: int, profile: cProfile.Profile | None) -> dict[str, Any]:
         os.environ["TIMESTEP_DB_URL"] = url
         migrate.apply(database.engine_for(database.parse_url(url)))
         with psycopg.connect(url, autocommit=True) as connection:
-            for setting in ("max_wal_size = '4GB'", "checkpoint_timeout = '1h'", "autovacuum = off"):
+            for setting in (
+                "max_wal_size = '4GB'",
+                "checkpoint_timeout = '1h'",
+                "autovacuum = off",
+            ):
                 connection.execute(f"ALTER SYSTEM SET {setting}")
             connection.execute("SELECT pg_reload_conf()")
         DBOS(config={"name": "growth", "system_database_url": url, "log_level": "ERROR"})
