@@ -20,11 +20,19 @@ class Some(dict[str, Any]):
 _SET = "set"
 _UNSET = "unset"
 _EXTEND = "extend"
+_CUT = "cut"
 _CHANGE = "change"
+_REPEAT = "repeat"
+
+_REPEATED = {"last_model_response": "model_responses"}
+"""Keys that hold the last element of a list once more."""
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """What turns `old` into `new`: keys set, unset, lists extended, objects changed."""
+    """What turns `old` into `new`: keys set, unset, lists extended or cut, objects changed.
+
+    A `Tail` or `Some` in `new` stands for the whole.
+    """
     delta: dict[str, Any] = {}
     for key in () if isinstance(new, Some) else old.keys() - new.keys():
         delta.setdefault(_UNSET, []).append(key)
@@ -42,11 +50,34 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         if isinstance(before, dict) and isinstance(value, dict):
             if change := difference(before, value):
                 delta.setdefault(_CHANGE, {})[key] = change
-        elif _grew(before, value):
+        elif _begins_with(value, before):
             delta.setdefault(_EXTEND, {})[key] = value[len(before) :]
+        elif _begins_with(before, value):
+            delta.setdefault(_CUT, {})[key] = len(value)
+        elif _is_repeated(new, key):
+            delta.setdefault(_REPEAT, []).append(key)
         else:
             delta.setdefault(_SET, {})[key] = value
     return delta
+
+
+def inverse(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+    """What turns `patched(old, delta)` back into `old`."""
+    back: dict[str, Any] = {}
+    for key in (*delta.get(_SET, ()), *delta.get(_REPEAT, ()), *delta.get(_UNSET, ())):
+        if key not in old:
+            back.setdefault(_UNSET, []).append(key)
+        elif _is_repeated(old, key):
+            back.setdefault(_REPEAT, []).append(key)
+        else:
+            back.setdefault(_SET, {})[key] = old[key]
+    for key in delta.get(_EXTEND, ()):
+        back.setdefault(_CUT, {})[key] = len(old[key])
+    for key, length in delta.get(_CUT, {}).items():
+        back.setdefault(_EXTEND, {})[key] = old[key][length:]
+    for key, change in delta.get(_CHANGE, {}).items():
+        back.setdefault(_CHANGE, {})[key] = inverse(old[key], change)
+    return back
 
 
 def patched(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
@@ -56,19 +87,30 @@ def patched(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     new.update(delta.get(_SET, {}))
     for key, tail in delta.get(_EXTEND, {}).items():
         new[key] = [*old[key], *tail]
+    for key, length in delta.get(_CUT, {}).items():
+        new[key] = old[key][:length]
     for key, change in delta.get(_CHANGE, {}).items():
         new[key] = patched(old[key], change)
+    for key in delta.get(_REPEAT, ()):
+        new[key] = new[_REPEATED[key]][-1]
     return new
 
 
-def _grew(before: object, value: object) -> bool:
+def _begins_with(longer: object, shorter: object) -> bool:
     return (
-        isinstance(before, list)
-        and isinstance(value, list)
-        and len(before) < len(value)
-        and value[: len(before)] == before
-        and not _hides_a_type(before, value[: len(before)])
+        isinstance(shorter, list)
+        and isinstance(longer, list)
+        and len(shorter) < len(longer)
+        and longer[: len(shorter)] == shorter
+        and not _hides_a_type(shorter, longer[: len(shorter)])
     )
+
+
+def _is_repeated(document: dict[str, Any], key: str) -> bool:
+    found = document.get(_REPEATED.get(key, ""))
+    if not isinstance(found, list) or not found:
+        return False
+    return found[-1] == document[key] and not _hides_a_type(found[-1], document[key])
 
 
 def _hides_a_type(before: object, value: object) -> bool:
