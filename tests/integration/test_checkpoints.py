@@ -65,8 +65,9 @@ async def fail(name: str) -> str:
 def cut(data: HandoffInputData) -> HandoffInputData:
     """Changes an item where it is, and leaves others out."""
     for item in data.pre_handoff_items:
-        if isinstance(item.raw_item, dict) and "output" in item.raw_item:
-            item.raw_item["output"] = "cut"  # type: ignore[typeddict-unknown-key]  # one of many
+        raw: Any = item.raw_item
+        if isinstance(raw, dict) and "output" in raw:
+            raw["output"] = "cut"
     return data.clone(pre_handoff_items=data.pre_handoff_items[1:])
 
 
