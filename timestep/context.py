@@ -134,7 +134,7 @@ class ContextChanges:
             self._base = patched(self._base, delta)
 
 
-_KINDS = ("set", "extend", "change")
+_KINDS = ("set", "extend", "cut", "change", "repeat")
 
 
 def is_supported(context: object) -> bool:

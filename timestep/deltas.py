@@ -8,31 +8,76 @@ from __future__ import annotations
 
 from typing import Any
 
+
+class Tail(list[Any]):
+    """What a list of the new document has after all that it had in the old one."""
+
+
+class Some(dict[str, Any]):
+    """Those keys of an object that may be new or changed; it keeps the others."""
+
+
 _SET = "set"
 _UNSET = "unset"
 _EXTEND = "extend"
+_CUT = "cut"
 _CHANGE = "change"
+_REPEAT = "repeat"
+
+_REPEATED = {"last_model_response": "model_responses"}
+"""Keys that hold the last element of a list once more."""
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """What turns `old` into `new`: keys set, unset, lists extended, objects changed."""
+    """What turns `old` into `new`: keys set, unset, lists extended or cut, objects changed.
+
+    A `Tail` or `Some` in `new` stands for the whole.
+    """
     delta: dict[str, Any] = {}
-    for key in old.keys() - new.keys():
+    for key in () if isinstance(new, Some) else old.keys() - new.keys():
         delta.setdefault(_UNSET, []).append(key)
     for key, value in new.items():
         if key not in old:
             delta.setdefault(_SET, {})[key] = value
             continue
         before = old[key]
+        if isinstance(value, Tail):
+            if value:
+                delta.setdefault(_EXTEND, {})[key] = value
+            continue
         if type(before) is type(value) and before == value and not _hides_a_type(before, value):
             continue
         if isinstance(before, dict) and isinstance(value, dict):
-            delta.setdefault(_CHANGE, {})[key] = difference(before, value)
-        elif _grew(before, value):
+            if change := difference(before, value):
+                delta.setdefault(_CHANGE, {})[key] = change
+        elif _begins_with(value, before):
             delta.setdefault(_EXTEND, {})[key] = value[len(before) :]
+        elif _begins_with(before, value):
+            delta.setdefault(_CUT, {})[key] = len(value)
+        elif _is_repeated(new, key):
+            delta.setdefault(_REPEAT, []).append(key)
         else:
             delta.setdefault(_SET, {})[key] = value
     return delta
+
+
+def inverse(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+    """What turns `patched(old, delta)` back into `old`."""
+    back: dict[str, Any] = {}
+    for key in (*delta.get(_SET, ()), *delta.get(_REPEAT, ()), *delta.get(_UNSET, ())):
+        if key not in old:
+            back.setdefault(_UNSET, []).append(key)
+        elif _is_repeated(old, key):
+            back.setdefault(_REPEAT, []).append(key)
+        else:
+            back.setdefault(_SET, {})[key] = old[key]
+    for key in delta.get(_EXTEND, ()):
+        back.setdefault(_CUT, {})[key] = len(old[key])
+    for key, length in delta.get(_CUT, {}).items():
+        back.setdefault(_EXTEND, {})[key] = old[key][length:]
+    for key, change in delta.get(_CHANGE, {}).items():
+        back.setdefault(_CHANGE, {})[key] = inverse(old[key], change)
+    return back
 
 
 def patched(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
@@ -42,19 +87,30 @@ def patched(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     new.update(delta.get(_SET, {}))
     for key, tail in delta.get(_EXTEND, {}).items():
         new[key] = [*old[key], *tail]
+    for key, length in delta.get(_CUT, {}).items():
+        new[key] = old[key][:length]
     for key, change in delta.get(_CHANGE, {}).items():
         new[key] = patched(old[key], change)
+    for key in delta.get(_REPEAT, ()):
+        new[key] = new[_REPEATED[key]][-1]
     return new
 
 
-def _grew(before: object, value: object) -> bool:
+def _begins_with(longer: object, shorter: object) -> bool:
     return (
-        isinstance(before, list)
-        and isinstance(value, list)
-        and len(before) < len(value)
-        and value[: len(before)] == before
-        and not _hides_a_type(before, value[: len(before)])
+        isinstance(shorter, list)
+        and isinstance(longer, list)
+        and len(shorter) < len(longer)
+        and longer[: len(shorter)] == shorter
+        and not _hides_a_type(shorter, longer[: len(shorter)])
     )
+
+
+def _is_repeated(document: dict[str, Any], key: str) -> bool:
+    found = document.get(_REPEATED.get(key, ""))
+    if not isinstance(found, list) or not found:
+        return False
+    return found[-1] == document[key] and not _hides_a_type(found[-1], document[key])
 
 
 def _hides_a_type(before: object, value: object) -> bool:

@@ -9,7 +9,7 @@ from agents import Agent, RunResult, RunResultStreaming
 
 from timestep import envelopes, interruptions, ownership
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
-from timestep.rows import derived, jsonable
+from timestep.rows import jsonable
 from timestep.run import Call, Rows, Run
 from timestep.values import restored, storable
 
@@ -26,8 +26,8 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
     if run.is_over:
         return
     rows: Rows = {}
-    if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
-        rows["run_states"] = [run.states.row("final", state, derived(run.id, "final"))]
+    if (state := run.ledger.whole(run, result.to_state)) is not None:
+        rows.update(run.states.final_rows(state))
     output = storable(jsonable(result.final_output))
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
 

@@ -26,7 +26,7 @@ from timestep.queries import workflow_status
 from timestep.recorder import recorder
 from timestep.rows import derived
 from timestep.seams.continuations import model_settings
-from timestep.states import folded
+from timestep.states import History
 from timestep.store import continuations as store
 from timestep.store import reads
 from timestep.values import restored, storable
@@ -174,15 +174,14 @@ def _continuations(
 ) -> tuple[store.Row, list[store.Row]]:
     """The run that is forked, and what stands where in the new workflow; the new run last."""
     source, place, others = _source(connection, name)
-    checkpoints = store.checkpoints(connection, source["id"])
-    turns = [row["turn"] for row in checkpoints]
-    if turn not in turns:
-        known = f"turns {turns[0]} to {turns[-1]}" if turns else "none"
+    history = History(store.checkpoints(connection, source["id"]))
+    if turn not in history.turns:
+        known = f"turns {history.turns[0]} to {history.turns[-1]}" if history.turns else "none"
         raise UnknownCheckpointError(
             f"run {source['id']} has no checkpoint before turn {turn}: there are {known}"
         )
-    checkpoint = checkpoints[turns.index(turn)]
-    state = folded({row["id"]: row for row in checkpoints}, checkpoint["id"])
+    state = history.state(turn)
+    answered = store.answered(connection, source["id"], turn)
     if state.get("conversation_id") is not None:
         raise InvalidInputError(
             f"run {source['id']} keeps its conversation with the model's provider "
@@ -202,7 +201,8 @@ def _continuations(
         for (lane, ordinal), row in others.items()
         if row["status"] in ("completed", "failed")
         and row["error_type"] != ReplayError.__name__
-        and row["completed_at"] <= checkpoint["created_at"]
+        and answered is not None
+        and row["completed_at"] <= answered
     ]
     begins = state["current_turn"] == 0
     forked = {

@@ -64,7 +64,7 @@ async def record(
     state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
     if asked and run.recorded("run_states", state_id) is not None:
         return
-    if (state := run.ledger.checkpoint(run, result.to_state)) is not None:
+    if (state := run.ledger.whole(run, result.to_state)) is not None:
         rows["run_states"] = [run.states.row("interrupted", state, state_id)]
     rows["runs"] = [
         {

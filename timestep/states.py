@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from timestep.deltas import difference, patched
+from timestep.deltas import difference, inverse, patched
 from timestep.rows import derived
 from timestep.values import decode, encode, restored, storable
 
@@ -22,10 +22,13 @@ class Checkpoint:
     """A state to be written with the next step."""
 
     state: dict[str, Any]
+    """The whole of it, or with no more than the ends of lists that the one before began."""
     turn: int
     schema_version: str
     progress: dict[str, Any] | None = None
     """How far the run's numbers had come."""
+    told: Any = None
+    """What the state was made of; see seams/checkpoints.py."""
 
 
 class States:
@@ -34,13 +37,26 @@ class States:
     def __init__(self, run_id: uuid.UUID) -> None:
         self._run_id = run_id
         self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
+        self.told: Any = None
+        """What the newest checkpoint was made of, if this execution made it."""
+        self._backwards: list[tuple[int, dict[str, Any]]] = []
+        """Each checkpoint's turn, and what makes the one before of it."""
 
     def resume(self, rows: dict[str, Row]) -> None:
         """Go on from the newest of the checkpoints that are recorded."""
         checkpoints = [row for row in rows.values() if row["state_type"] == "checkpoint"]
-        if checkpoints:
-            newest = max(checkpoints, key=lambda row: row["turn"])
-            self._base = (uuid.UUID(newest["id"]), folded(rows, newest["id"]))
+        for row in sorted(checkpoints, key=lambda row: row["turn"]):
+            self._follow(uuid.UUID(row["id"]), row["turn"], restored(row["state_data"]))
+
+    def _follow(self, state_id: uuid.UUID, turn: int, stored: dict[str, Any]) -> None:
+        """Add a checkpoint, whole if it is the first, else as the change of the one before."""
+        if self._base is None:
+            self._base = (state_id, stored)
+            self._backwards.append((turn, {}))
+        else:
+            before = self._base[1]
+            self._base = (state_id, patched(before, stored))
+            self._backwards.append((turn, inverse(before, stored)))
 
     def checkpoint_id(self, turn: int) -> uuid.UUID:
         return derived(self._run_id, f"checkpoint:{turn}")
@@ -48,13 +64,29 @@ class States:
     def checkpoint_row(self, checkpoint: Checkpoint) -> Row:
         """The row of the next checkpoint."""
         state_id = self.checkpoint_id(checkpoint.turn)
-        previous, self._base = self._base, (state_id, checkpoint.state)
         row = self.row("checkpoint", checkpoint, state_id)
-        if previous is not None:
+        stored = checkpoint.state
+        if self._base is not None:
+            stored = difference(self._base[1], checkpoint.state)
             row["encoding"] = "delta"
-            row["previous_id"] = str(previous[0])
-            row["state_data"] = storable(difference(previous[1], checkpoint.state))
+            row["previous_id"] = str(self._base[0])
+            row["state_data"] = storable(stored)
+        self._follow(state_id, checkpoint.turn, stored)
+        self.told = checkpoint.told
         return row
+
+    def final_rows(self, checkpoint: Checkpoint) -> dict[str, list[Row]]:
+        """The rows of a run's last state, from which its checkpoints can be made again."""
+        row = self.row("final", checkpoint, derived(self._run_id, "final"))
+        if self._base is None:
+            return {"run_states": [row]}
+        turns = []
+        change = difference(checkpoint.state, self._base[1])
+        for turn, backwards in reversed(self._backwards):
+            turns.append([turn, change])
+            change = backwards
+        row["turns"] = storable(turns)
+        return {"run_states": [row], "superseded_states": [{"run_id": str(self._run_id)}]}
 
     def row(self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID) -> Row:
         """A row that holds a whole state."""
@@ -71,6 +103,7 @@ class States:
             "state_data": storable(checkpoint.state),
             "is_active": True,
             "progress": checkpoint.progress,
+            "turns": None,
         }
 
 
@@ -85,6 +118,33 @@ def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
     for change in reversed(changes):
         state = patched(state, change)
     return state
+
+
+class History:
+    """The checkpoints of a run, as its rows of `run_states` hold them.
+
+    While it goes on each has a row. Of a run that has its last state they are made again of
+    that, one after the other, from the newest back.
+    """
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = {row["turn"]: row for row in rows if row["state_type"] == "checkpoint"}
+        self._ids = {row["id"]: row for row in rows}
+        self._last = next((row for row in rows if row["turns"] is not None), None)
+        backwards = [] if self._last is None else restored(self._last["turns"])
+        self._backwards: list[tuple[int, dict[str, Any]]] = backwards
+        self.turns = sorted({*self.rows, *(turn for turn, _ in self._backwards)})
+
+    def state(self, turn: int) -> dict[str, Any]:
+        """The state before one of the turns."""
+        if self._last is None:
+            return folded(self._ids, self.rows[turn]["id"])
+        state: dict[str, Any] = restored(self._last["state_data"])
+        for found, change in self._backwards:
+            state = patched(state, change)
+            if found == turn:
+                break
+        return state
 
 
 def context_document(context: Any) -> dict[str, Any]:

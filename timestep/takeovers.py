@@ -11,7 +11,7 @@ from timestep import ownership, system
 from timestep.database import translated
 from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
 from timestep.recorder import recorder
-from timestep.states import folded
+from timestep.states import History
 from timestep.store import continuations as store
 from timestep.store import hosts
 from timestep.values import storable
@@ -135,13 +135,13 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool
 
 def _going_on(connection: Any, run: store.Row, known: store.Row) -> store.Row:
     """What a run that has not ended goes on with."""
-    checkpoints = store.checkpoints(connection, run["id"])
-    if not checkpoints:
+    history = History(store.checkpoints(connection, run["id"]))
+    if not history.turns:
         # No answer of a model is recorded: it begins as it was to.
         kept = {name: value for name, value in known.items() if name != "created_at"}
         return kept or {"kind": "taken_over"}
-    newest = checkpoints[-1]
-    state = folded({row["id"]: row for row in checkpoints}, newest["id"])
+    newest = history.rows[history.turns[-1]]
+    state = history.state(newest["turn"])
     begins = state["current_turn"] == 0
     if newest["progress"] is None and not begins:
         raise TakeoverError(

@@ -145,11 +145,9 @@ def test_a_run_fills_every_table_of_its_path(app: App) -> None:
     assert usage["requests"] == sum(entry["requests"] for entry in entries)
     states = app.rows("run_states", "created_at")
     assert [(s["state_type"], s["encoding"], s["is_active"]) for s in states] == [
-        ("checkpoint", "whole", False),
-        ("checkpoint", "delta", False),
-        ("checkpoint", "delta", False),
-        ("final", "whole", True),
+        ("final", "whole", True)
     ]
+    assert [turn for turn, _ in states[0]["turns"]] == [3, 2, 1]
     (session,) = app.rows("sessions")
     assert (session["session_key"], run["session_id"]) == ("s1", session["id"])
     kinds = [row["item_type"] or row["role"] for row in app.rows("session_items", "position")]

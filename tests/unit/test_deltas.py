@@ -8,14 +8,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timestep.deltas import difference, patched
+from timestep.deltas import difference, inverse, patched
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.sampled_from("abc"),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc"), inner),
     max_leaves=12,
 )
-DOCUMENT = st.dictionaries(st.sampled_from("abcd"), ANY_JSON)
+KEYS = st.sampled_from(["a", "b", "model_responses", "last_model_response"])
+DOCUMENT = st.dictionaries(KEYS, ANY_JSON)
 
 
 @given(DOCUMENT, DOCUMENT)
@@ -25,6 +26,29 @@ def test_a_change_makes_the_new_document(old: dict[str, Any], new: dict[str, Any
     # As text: Python says 1 == True == 1.0, and JSON does not.
     assert json.dumps(patched(old, change), sort_keys=True) == json.dumps(new, sort_keys=True)
     assert json.dumps(old) == before
+
+
+def same(one: object, other: object) -> bool:
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+@given(DOCUMENT, DOCUMENT)
+def test_a_change_can_be_undone(old: dict[str, Any], new: dict[str, Any]) -> None:
+    change = json.loads(json.dumps(difference(old, new)))
+    back = json.loads(json.dumps(inverse(old, change)))
+    assert same(patched(patched(old, change), back), old)
+
+
+def test_what_a_list_repeats_is_not_written_twice() -> None:
+    old = {"model_responses": [1], "last_model_response": 1}
+    new = {"model_responses": [1, 2], "last_model_response": 2}
+    change = difference(old, new)
+    assert change == {"extend": {"model_responses": [2]}, "repeat": ["last_model_response"]}
+    assert inverse(old, change) == {
+        "cut": {"model_responses": 1},
+        "repeat": ["last_model_response"],
+    }
+    assert difference(new, old) == inverse(old, change)
 
 
 @given(DOCUMENT)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from agents import RunResult, RunState, Tool
+from agents import RunState, Tool
 from agents.guardrail import InputGuardrailResult
 from agents.items import RunItem
-from agents.run_internal.run_steps import NextStepRunAgain
 from agents.run_internal.session_persistence import session_items_for_turn
-from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 
 from timestep.calls import output_item
 from timestep.rows import derived, jsonable, raw
@@ -65,59 +63,34 @@ class Ledger:
         self.tool_input_results.extend(result.tool_input_guardrail_results)
         self.tool_output_results.extend(result.tool_output_guardrail_results)
 
-    def state_before_turn(self, turn: int, given: Mapping[str, Any]) -> RunState[Any]:
-        """The state from which the turn that begins can be run again.
-
-        Args:
-            turn: The turn that begins, counted from 1.
-            given: What the SDK's loop gives its turn.
-        """
-        source: RunState[Any] = given["run_state"]
-        agent = given["bindings"].public_agent
-        result = RunResult(
-            input=given["original_input"],
-            new_items=list(self.session_items),
-            raw_responses=list(self.responses),
-            final_output=None,
-            input_guardrail_results=list(self.input_results),
-            output_guardrail_results=[],
-            tool_input_guardrail_results=list(self.tool_input_results),
-            tool_output_guardrail_results=list(self.tool_output_results),
-            context_wrapper=given["context_wrapper"],
-            _last_agent=agent,
-            _tool_use_tracker_snapshot=serialize_tool_use_tracker(
-                given["tool_use_tracker"], starting_agent=source._starting_agent or agent
-            ),
-            _current_turn_persisted_item_count=source._current_turn_persisted_item_count,
-            _current_turn=turn - 1,
-            _model_input_items=list(given["generated_items"]),
-            _original_input=given["original_input"],
-            _conversation_id=source._conversation_id,
-            _previous_response_id=source._previous_response_id,
-            _auto_previous_response_id=source._auto_previous_response_id,
-            max_turns=source._max_turns,
-        )
-        found: dict[str, Any] = vars(result)
-        found["_starting_agent_for_state"] = source._starting_agent
-        found["_generated_prompt_cache_key"] = source._generated_prompt_cache_key
-        found["_reasoning_item_id_policy"] = source._reasoning_item_id_policy
-        found["_trace_state"] = source._trace_state
-        found["_current_step_for_state"] = NextStepRunAgain() if turn > 1 else None
-        return result.to_state()
-
-    def checkpoint(self, run: Run, tell: Callable[[], RunState[Any]]) -> Checkpoint | None:
-        """The state as JSON. The run's context is recorded as far as JSON can hold it.
+    def whole(self, run: Run, state: Callable[[], RunState[Any]]) -> Checkpoint | None:
+        """A state as JSON. The run's context is recorded as far as JSON can hold it.
 
         Args:
             run: The run whose state it is.
-            tell: Gives the state.
+            state: Gives the state.
+        """
+
+        def tell() -> tuple[dict[str, Any], None]:
+            return jsonable(state().to_json(context_serializer=context_document)), None
+
+        return self.checkpoint(run, tell)
+
+    def checkpoint(
+        self, run: Run, tell: Callable[[], tuple[dict[str, Any], Any]]
+    ) -> Checkpoint | None:
+        """A state to be recorded.
+
+        Args:
+            run: The run whose state it is.
+            tell: Gives its JSON, and what it was made of.
 
         Returns:
             None where the SDK itself cannot write the state down, which the log tells: a
             recovery goes by the run's steps and needs no state.
         """
         try:
-            document = jsonable(tell().to_json(context_serializer=context_document))
+            document, told = tell()
         except Exception as error:  # noqa: BLE001  # whatever a user's own items raise
             _log.exception(
                 "run %s: its state in turn %d cannot be written down (%s), so it can be recovered, "
@@ -132,6 +105,7 @@ class Ledger:
             turn=run.turn,
             schema_version=document["$schemaVersion"],
             progress=run.progress(),
+            told=told,
         )
 
     def rows_of_turn(self, run: Run, result: Any) -> Rows:

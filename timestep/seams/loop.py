@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
 from agents import Agent, RunResultStreaming
-from agents.run_internal.run_steps import QueueCompleteSentinel
+from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
 
 from timestep.definitions import describe
 from timestep.durability import check_agents
 from timestep.run import Run
+from timestep.seams import checkpoints
 from timestep.seams.ledger import Ledger
 
 
@@ -32,33 +33,37 @@ def end_events(streamed: RunResultStreaming) -> None:
 async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:
     ledger = ledger_of(run)
     _start_turn(run, kwargs["bindings"].public_agent)
-    if not run.has_checkpoint(run.turn):
-        run.checkpoint = ledger.checkpoint(
-            run, functools.partial(ledger.state_before_turn, run.turn, kwargs)
-        )
-    return _end_turn(run, await original(**kwargs))
+    _checkpoint(run, lambda: checkpoints.state_before_turn(ledger, run.turn, kwargs))
+    return _end_turn(run, await original(**kwargs), kwargs["run_config"])
 
 
 async def run_single_turn_streamed(run: Run, original: Any, *args: Any, **kwargs: Any) -> Any:
     streamed_result, bindings = args[0], args[1]
     _start_turn(run, bindings.public_agent)
-    if not run.has_checkpoint(run.turn):
-        run.checkpoint = ledger_of(run).checkpoint(
-            run, functools.partial(_state_before_turn, streamed_result, run.turn)
-        )
-    return _end_turn(run, await original(*args, **kwargs))
+    _checkpoint(run, lambda: streamed_result)
+    return _end_turn(run, await original(*args, **kwargs), args[4])
 
 
-def _state_before_turn(streamed_result: Any, turn: int) -> Any:
-    state = streamed_result.to_state()
-    # The result counts the turn that begins; its state is of the turns that ended.
-    state._current_turn = turn - 1
-    return state
+def _checkpoint(run: Run, result: Callable[[], Any]) -> None:
+    """Have the state before the turn recorded with its answer, unless it is recorded."""
+    if run.is_over or run.has_checkpoint(run.turn):
+        return
+
+    def tell() -> tuple[dict[str, Any], Any]:
+        return checkpoints.written(result(), run.turn, run.states.told or checkpoints.Told())
+
+    run.checkpoint = ledger_of(run).checkpoint(run, tell)
 
 
 async def resolve_interrupted_turn(run: Run, original: Any, **kwargs: Any) -> Any:
     run.agent = kwargs["bindings"].public_agent
-    return _end_turn(run, await original(**kwargs))
+    return _end_turn(run, await original(**kwargs), kwargs["run_config"])
+
+
+def _is_filtered(result: Any, config: Any) -> bool:
+    if config.handoff_input_filter is not None or result.processed_response is None:
+        return True
+    return any(found.handoff.input_filter for found in result.processed_response.handoffs)
 
 
 def _start_turn(run: Run, agent: Agent[Any]) -> None:
@@ -69,8 +74,11 @@ def _start_turn(run: Run, agent: Agent[Any]) -> None:
     run.turn += 1
 
 
-def _end_turn(run: Run, result: Any) -> Any:
+def _end_turn(run: Run, result: Any, config: Any) -> Any:
     ledger = ledger_of(run)
+    if isinstance(result.next_step, NextStepHandoff) and _is_filtered(result, config):
+        # It was given the items, and may have changed them.
+        run.states.told = None
     ledger.add_turn(result)
     for table, rows in ledger.rows_of_turn(run, result).items():
         run.waiting.setdefault(table, []).extend(rows)

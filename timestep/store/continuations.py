@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import uuid
 from collections.abc import Iterable
@@ -26,9 +27,14 @@ _RUNS = """
     ORDER BY workflow_step, runs.started_at"""
 
 _CHECKPOINTS = """
-    SELECT id, turn, encoding, previous_id, state_data, progress, created_at
-    FROM public.run_states WHERE run_id = %(run_id)s AND state_type = 'checkpoint'
+    SELECT id, state_type, turn, encoding, previous_id, state_data, progress, turns
+    FROM public.run_states
+    WHERE run_id = %(run_id)s AND (state_type = 'checkpoint' OR turns IS NOT NULL)
     ORDER BY turn"""
+
+_ANSWERED = """
+    SELECT min(created_at) FROM public.model_responses
+    WHERE run_id = %(run_id)s AND turn = %(turn)s"""
 
 _CONTEXT_CHANGES = """
     SELECT context_change FROM public.tool_calls
@@ -95,13 +101,20 @@ def top_runs(connection: sa.Connection, workflow_id: str) -> list[Row]:
 
 
 def checkpoints(connection: sa.Connection, run_id: uuid.UUID) -> list[Row]:
-    """A run's checkpoints by their turns."""
+    """The rows that tell a run's checkpoints, by their turns."""
     found = connection.exec_driver_sql(_CHECKPOINTS, {"run_id": run_id})
     rows = [dict(row) for row in found.mappings()]
     for row in rows:
         row["id"] = str(row["id"])
         row["previous_id"] = str(row["previous_id"]) if row["previous_id"] else None
     return rows
+
+
+def answered(connection: sa.Connection, run_id: uuid.UUID, turn: int) -> datetime.datetime | None:
+    """When a turn's first answer was recorded, and with it the checkpoint before the turn."""
+    values = {"run_id": run_id, "turn": turn}
+    found: datetime.datetime | None = connection.exec_driver_sql(_ANSWERED, values).scalar()
+    return found
 
 
 def context_changes(connection: sa.Connection, run_id: uuid.UUID, turn: int) -> list[Any]:

@@ -126,7 +126,7 @@ def _statement(tables: frozenset[str], schema: str, is_joint: bool) -> str:
     if "runs" in tables:
         parts.append(_run_update())
     if "run_states" in tables:
-        parts.extend(_state())
+        parts.extend(_state(is_last="superseded_states" in tables))
     if is_joint:
         parts.append(outputs.INSERT.replace("{schema}", schema))
     # The answer comes from `holder`: a workflow that is not there gives no row at all.
@@ -206,15 +206,29 @@ def _run_update() -> str:
     )
 
 
-def _state() -> list[str]:
-    """The new state becomes the run's active one; the insert waits for the update it counts."""
+def _state(*, is_last: bool) -> list[str]:
+    """The new state becomes the run's active one; the insert waits for what it replaces.
+
+    The last state of a run stands for its checkpoints, too, except for those that somebody has
+    loaded, whose record may name them.
+    """
     states = runs.run_states
+    removed = f"""removed AS (DELETE FROM public.run_states s
+            USING mine, {_records("superseded_states", states, ("run_id",))}
+            WHERE s.run_id = r.run_id AND s.state_type = 'checkpoint' AND NOT EXISTS (
+                SELECT FROM public.run_states loaded
+                WHERE loaded.run_id = s.run_id AND loaded.state_type = 'checkpoint'
+                AND loaded.turn >= s.turn AND loaded.resumed_at IS NOT NULL)
+            RETURNING s.id)"""
+    others = "AND run_states.id NOT IN (SELECT id FROM removed)" if is_last else ""
+    emptied = "(SELECT count(*) FROM removed) AS emptied," if is_last else ""
     return [
+        *([removed] if is_last else []),
         f"""superseded AS (UPDATE public.run_states SET is_active = false
             FROM mine, {_records("run_states", states, ("id", "run_id"))}
             WHERE run_states.run_id = r.run_id AND run_states.is_active
-            AND run_states.id <> r.id RETURNING run_states.id)""",
+            AND run_states.id <> r.id {others} RETURNING run_states.id)""",
         f"""state AS (INSERT INTO public.run_states ({_names(states)})
             SELECT {_values(states)} FROM mine, (SELECT count(*) FROM superseded) AS waited,
-            {_records("run_states", states)} {_KEEP})""",
+            {emptied} {_records("run_states", states)} {_KEEP})""",
     ]

@@ -421,6 +421,8 @@ run_states = Table(
     moment("resumed_at"),
     # How far the run's numbers had come, of a checkpoint that steps after it are counted from.
     json_value("progress"),
+    # What makes the run's checkpoints of its last state, newest first; see states.py.
+    json_value("turns"),
     CheckConstraint("state_type IN ('interrupted', 'checkpoint', 'final')", name="state_type"),
     CheckConstraint("encoding IN ('whole', 'delta')", name="encoding"),
     CheckConstraint("(encoding = 'delta') = (previous_id IS NOT NULL)", name="previous_id"),
