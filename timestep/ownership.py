@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from dbos import DBOS, WorkflowSerializationFormat, _dbos
 from dbos._context import DBOSContext, get_local_dbos_context
 from dbos._core import WorkflowHandleAsyncTask, execute_dequeued_workflow
-from dbos._dbos import StepReservation, _get_dbos_instance
+from dbos._dbos import StepReservation, _get_dbos_instance, _get_or_create_dbos_registry
 from dbos._error import (
     DBOSException,
     DBOSStepNondeterminismError,
@@ -225,6 +226,30 @@ def take_enqueued(queue_name: str) -> None:
             execute_again(workflow_id, token)
         except Exception as error:  # noqa: BLE001  # as DBOS does with what it takes itself
             _log.warning("workflow %r cannot be executed: %s", workflow_id, error)
+
+
+_LOOKS = 20
+_BETWEEN_LOOKS = 0.05
+"""Seconds."""
+
+
+def _take_recovered(stopped: threading.Event) -> None:
+    """Take at once what DBOS puts into its queue at launch, to be recovered.
+
+    Its own first look into the queue comes a second after the launch.
+    """
+    for _ in range(_LOOKS):
+        if stopped.wait(_BETWEEN_LOOKS):
+            return
+        try:
+            take_enqueued(INTERNAL_QUEUE_NAME)
+        except Exception as error:  # noqa: BLE001  # DBOS looks into the queue again
+            _log.debug("recovered workflows are taken up later: %s", error)
+
+
+# DBOS starts it when it is launched, and stops it when it is destroyed.
+_stopped = threading.Event()
+_get_or_create_dbos_registry().register_poller(_stopped, _take_recovered, _stopped)
 
 
 def is_launched() -> bool:
