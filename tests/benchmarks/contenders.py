@@ -8,6 +8,8 @@ A line of JSON on standard input is a `Task`, and the line that it is answered w
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import cProfile
 import json
 import os
 import sys
@@ -34,6 +36,8 @@ class Task:
     size: int
     """Characters that the tool puts out."""
     concurrency: int
+    profile: str | None = None
+    """The file for a profile of the thread with the event loop."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,13 @@ async def perform(task: Task, run: Run) -> Done:
                 raise RuntimeError(f"a run ended with {answer!r}")
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    profile = cProfile.Profile() if task.profile else None
     wall, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(work() for _ in range(task.concurrency)))
+    with profile or contextlib.nullcontext():
+        await asyncio.gather(*(work() for _ in range(task.concurrency)))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    if profile:
+        profile.dump_stats(str(task.profile))
     return Done(seconds, wall, cpu, _peak())
 
 

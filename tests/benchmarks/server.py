@@ -47,14 +47,15 @@ class Server:
         if self._one("SHOW fsync") != "on" or self._one("SHOW synchronous_commit") != "on":
             raise RuntimeError("the server does not sync what it commits")
 
-    def create(self, name: str, *, migrated: bool) -> sa.URL:
-        """A new database, with Timestep's schema where that is asked."""
+    def create(self, contender: str) -> str:
+        """The URL of a new database; with Timestep's schema, where it is for Timestep."""
+        name = f"benchmark-{contender}"
         self._connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         url = self.url.set(database=name)
-        if migrated:
+        if contender.startswith("timestep"):
             migrate.apply(database.engine_for(url))
             database.dispose_all()
-        return url
+        return libpq(url)
 
     def counted(self) -> Counted:
         row = self._connection.execute(
