@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agents import Agent, Runner, function_tool, set_tracing_disabled
+from agents import Agent, Runner, Tool, function_tool, set_tracing_disabled
 
 from tests.benchmarks import agent
 
@@ -94,6 +94,12 @@ async def obey(run: Run) -> None:
         print(json.dumps(asdict(done)), flush=True)  # noqa: T201
 
 
+def _agent(tool: Tool) -> Agent[None]:
+    return Agent(
+        agent.NAME, instructions=agent.INSTRUCTIONS, model=agent.ScriptedModel(), tools=[tool]
+    )
+
+
 def plain() -> Run:
     """The SDK's runner, durable in no way."""
 
@@ -102,7 +108,7 @@ def plain() -> Run:
         """Fetch so many characters."""
         return agent.fetched(size)
 
-    it = Agent(agent.NAME, instructions=agent.INSTRUCTIONS, model=agent.ScriptedModel(), tools=[fetch])
+    it = _agent(fetch)
 
     async def run(text: str, max_turns: int) -> object:
         return (await Runner.run(it, text, max_turns=max_turns)).final_output
@@ -123,7 +129,7 @@ def timestep(url: str) -> Run:
         """Fetch so many characters."""
         return agent.fetched(size)
 
-    it = Agent(agent.NAME, instructions=agent.INSTRUCTIONS, model=agent.ScriptedModel(), tools=[fetch])
+    it = _agent(fetch)
 
     @DBOS.workflow()
     async def run_it(text: str, max_turns: int) -> str:
@@ -144,7 +150,7 @@ def dbos_openai_agents(url: str) -> Run:
         """Fetch so many characters."""
         return agent.fetched(size)
 
-    it = Agent(agent.NAME, instructions=agent.INSTRUCTIONS, model=agent.ScriptedModel(), tools=[fetch])
+    it = _agent(fetch)
 
     @DBOS.workflow()
     async def run_it(text: str, max_turns: int) -> str:
@@ -167,14 +173,19 @@ def _workflow(function: Callable[[str, int], Any], url: str) -> Run:
     return run
 
 
+CONTENDERS: dict[str, Callable[[str], Run]] = {
+    "plain": lambda _: plain(),
+    "timestep": timestep,
+    "timestep-ordinary": timestep,
+    "dbos-openai-agents": dbos_openai_agents,
+}
+"""By name; whoever starts `timestep-ordinary` sets its environment."""
+
+
 def main() -> None:
     name, url = sys.argv[1:]
     set_tracing_disabled(True)
-    if name == "plain":
-        run = plain()
-    else:
-        run = {"timestep": timestep, "timestep-ordinary": timestep, "dbos-openai-agents": dbos_openai_agents}[name](url)
-    asyncio.run(obey(run))
+    asyncio.run(obey(CONTENDERS[name](url)))
 
 
 if __name__ == "__main__":

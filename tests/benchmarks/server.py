@@ -57,6 +57,16 @@ class Server:
             database.dispose_all()
         return libpq(url)
 
+    def behind(self, url: str, directory: Path) -> str:
+        """The URL of the same database where a proxy listens in a directory."""
+        return libpq(sa.make_url(url).update_query_dict({"host": str(directory)}))
+
+    @property
+    def socket(self) -> Path:
+        """Where the server listens."""
+        directory, port = (self.url.query[name] for name in ("host", "port"))
+        return Path(str(directory), f".s.PGSQL.{port}")
+
     def counted(self) -> Counted:
         row = self._connection.execute(
             "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, "
