@@ -44,7 +44,9 @@ class ScriptedModel(Model):
         *args: Any,
         **kwargs: Any,
     ) -> ModelResponse:
-        text, past = (input, 0) if isinstance(input, str) else (input[0]["content"], len(input) // 2)
+        text, past = (
+            (input, 0) if isinstance(input, str) else (input[0]["content"], len(input) // 2)
+        )
         script = json.loads(text)
         return ModelResponse(
             output=[_answer() if past == script["turns"] - 1 else _call(past, script["size"])],

@@ -151,7 +151,9 @@ def report(samples: Samples, done: Done, task: Task, top: int) -> Iterable[str]:
     detail = Counter({f"{a}: in {b}": count for (a, b), count in samples.owners.items()})
     yield from table("The same, by what it spends it in", detail, 20)
     yield from table("By function, its own time", samples.own, top)
-    yield from table("By the innermost function of Timestep, all that it calls", samples.inside, top)
+    yield from table(
+        "By the innermost function of Timestep, all that it calls", samples.inside, top
+    )
 
 
 def calls(file: Path, turns: int, top: int) -> Iterable[str]:
@@ -164,7 +166,7 @@ def calls(file: Path, turns: int, top: int) -> Iterable[str]:
     yield "\nCalls a turn in the thread with the event loop"
     for title, key in _COUNTED.items():
         yield f"  {named.get(key, (0, 0))[1] / turns:8.2f}  {title}"
-    yield "\nBy function in that thread under cProfile (calls a turn, own ms, ms with what it calls)"
+    yield "\nBy function in that thread, by cProfile: calls a turn, own ms, ms with what it calls"
     by_own = sorted(named.items(), key=lambda item: -item[1][2])
     for (name, file_), (_, count, own, whole, _) in by_own[:top]:
         figures = f"{count / turns:8.2f}  {own / turns * 1000:7.3f}  {whole / turns * 1000:7.3f}"

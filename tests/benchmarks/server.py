@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -49,13 +50,17 @@ class Server:
 
     def create(self, contender: str) -> str:
         """The URL of a new database; with Timestep's schema, where it is for Timestep."""
-        name = f"benchmark-{contender}"
+        name = _name(contender)
         self._connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         url = self.url.set(database=name)
         if contender.startswith("timestep"):
             migrate.apply(database.engine_for(url))
             database.dispose_all()
         return libpq(url)
+
+    def url_of(self, contender: str) -> str:
+        """The URL of the database that was created for a contender."""
+        return libpq(self.url.set(database=_name(contender)))
 
     def behind(self, url: str, directory: Path) -> str:
         """The URL of the same database where a proxy listens in a directory."""
@@ -73,17 +78,7 @@ class Server:
             "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
         ).fetchone()
         assert row is not None
-        return Counted(int(row[0]), int(row[1]), self._cpu())
-
-    def _cpu(self) -> float:
-        seconds = 0.0
-        for process in self._postmaster.children():
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            seconds += times.user + times.system
-        return seconds
+        return Counted(int(row[0]), int(row[1]), cpu_of(*self._postmaster.children()))
 
     def _one(self, query: str) -> object:
         row = self._connection.execute(query.encode()).fetchone()
@@ -108,6 +103,20 @@ def running() -> Iterator[Server]:
     finally:
         embedded.stop(home)
         shutil.rmtree(home)
+
+
+def cpu_of(*processes: psutil.Process) -> float:
+    """Seconds that processes have computed; one that ended counts no more."""
+    seconds = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return seconds
+
+
+def _name(contender: str) -> str:
+    return f"benchmark-{contender}"
 
 
 def libpq(url: sa.URL) -> str:

@@ -49,7 +49,7 @@ def running(programs: Path) -> Iterator[tuple[Worker, psutil.Process]]:
     """A worker, and the dev server that it works for, which keeps what it is told in a file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:{}".format(free.getsockname()[1])
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     with tempfile.TemporaryDirectory(prefix="temporal-", dir="/var/tmp") as directory:
         server = subprocess.Popen(
             [

@@ -14,6 +14,7 @@ from typing import Any
 from tests.benchmarks.contenders import Done, Task
 
 _ROOT = Path(__file__).parents[2]
+_ALWAYS = {"PYTHONPATH": str(_ROOT), "OPENAI_AGENTS_DISABLE_TRACING": "1"}
 
 
 class Worker:
@@ -34,7 +35,7 @@ class Worker:
         self._process = subprocess.Popen(
             command,
             cwd=_ROOT,
-            env={**inherited, "PYTHONPATH": str(_ROOT), **(environment or {})},
+            env={**inherited, **_ALWAYS, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
