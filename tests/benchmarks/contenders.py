@@ -68,7 +68,7 @@ async def perform(task: Task, run: Run) -> Done:
             if answer != agent.DONE:
                 raise RuntimeError(f"a run ended with {answer!r}")
 
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    _forget_peak()
     profile = cProfile.Profile() if task.profile else None
     wall, cpu = time.perf_counter(), time.process_time()
     with profile or contextlib.nullcontext():
@@ -77,6 +77,10 @@ async def perform(task: Task, run: Run) -> Done:
     if profile:
         profile.dump_stats(str(task.profile))
     return Done(seconds, wall, cpu, _peak())
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak() -> int:

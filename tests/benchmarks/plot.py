@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 
 from tests.benchmarks.measures import Cell, Counts, Results
 from tests.benchmarks.report import PEER, PLAIN, median, overhead
@@ -30,6 +31,8 @@ def draw(results: Results, counts: Counts, title: str, file: Path) -> None:
     _lines(a, results, "overhead")
     a.set(title="Overhead over the plain runner, one run at a time", ylabel="ms a turn")
     a.set_yscale("log")
+    a.yaxis.set_major_formatter(ScalarFormatter())
+    a.yaxis.set_minor_formatter(ScalarFormatter())
     _throughput(b, results)
     _lines(c, results, "wal")
     c.set(title="Write-ahead log", ylabel="KiB a turn", ylim=(0, None))
@@ -68,6 +71,7 @@ def _lines(axes: Axes, results: Results, what: str) -> None:
                 )
     axes.set_xscale("log")
     axes.set_xticks(turns, [str(each) for each in turns])
+    axes.minorticks_off()
     axes.set_xlabel("turns of a run")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)

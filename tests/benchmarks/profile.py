@@ -4,8 +4,9 @@
 
 Two looks at the same runs, one after the other: py-spy samples the thread that holds the
 interpreter's lock (own time, by package and by function; a thread that waits counts nowhere), and
-cProfile counts what the thread with the event loop calls. py-spy needs the right to trace another process: root's, or
-`sysctl kernel.yama.ptrace_scope=0`. `--folded FILE` keeps its stacks, for a flame graph.
+cProfile counts what the thread with the event loop calls. py-spy needs the right to trace another
+process: root's, or `sysctl kernel.yama.ptrace_scope=0`. `--folded FILE` keeps its stacks, for a
+flame graph.
 """
 
 from __future__ import annotations

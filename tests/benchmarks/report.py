@@ -19,7 +19,7 @@ PEER = "dbos-openai-agents"
 
 
 def median(of: Sequence[Measured], figure: str) -> float:
-    return statistics.median(map(attrgetter(figure), of))
+    return float(statistics.median(map(attrgetter(figure), of)))
 
 
 def overhead(by: dict[str, list[Measured]], name: str, figure: str = "ms") -> float | None:
@@ -28,7 +28,7 @@ def overhead(by: dict[str, list[Measured]], name: str, figure: str = "ms") -> fl
     if name == PLAIN or not both:
         return None
     read = attrgetter(figure)
-    return statistics.median(read(own) - read(plain) for own, plain in both)
+    return float(statistics.median(read(own) - read(plain) for own, plain in both))
 
 
 def ratios(results: Results) -> Iterator[dict[str, Any]]:
@@ -59,7 +59,8 @@ def _divided(one: float | None, other: float | None) -> float | None:
 
 def _in_rounds(own: list[Measured], other: list[Measured], figure: str) -> float:
     read = attrgetter(figure)
-    return statistics.median(read(a) / read(b) for a, b in zip(own, other, strict=False) if read(b))
+    quotients = [read(a) / read(b) for a, b in zip(own, other, strict=False) if read(b)]
+    return float(statistics.median(quotients))
 
 
 def growth(results: Results, figure: str) -> Iterator[tuple[str, int, float, float]]:

@@ -48,6 +48,10 @@ class Server:
         if self._one("SHOW fsync") != "on" or self._one("SHOW synchronous_commit") != "on":
             raise RuntimeError("the server does not sync what it commits")
 
+    def close(self) -> None:
+        """End its own connection."""
+        self._connection.close()
+
     def create(self, contender: str) -> str:
         """The URL of a new database; with Timestep's schema, where it is for Timestep."""
         name = _name(contender)
@@ -99,7 +103,9 @@ def running() -> Iterator[Server]:
                     sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
                 )
         embedded.stop(home)
-        yield Server(embedded.start(home).set(database="postgres"))
+        server = Server(embedded.start(home).set(database="postgres"))
+        yield server
+        server.close()
     finally:
         embedded.stop(home)
         shutil.rmtree(home)

@@ -36,6 +36,7 @@ from rich.console import Console
 from tests.benchmarks import measures, report, server, temporal
 from tests.benchmarks.measures import Cell, Contender
 from tests.benchmarks.report import PEER, PLAIN
+from timestep.config import Settings
 
 NAMES = (PLAIN, "timestep", "timestep-ordinary", PEER, temporal.NAME)
 _PACKAGES = ("openai-agents", "dbos", "psycopg", "sqlalchemy", "dbos-openai-agents")
@@ -70,6 +71,8 @@ def entered(
     for name in names:
         if name == PEER and importlib.util.find_spec("dbos_openai_agents") is None:
             console.print(f"{name} is left out: it is not installed")
+        elif name == "timestep-ordinary" and "ordinary_steps" not in Settings.model_fields:
+            console.print(f"{name} is left out: there is no such setting")
         elif name == temporal.NAME:
             try:
                 programs = temporal.prepared(home)
