@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.contenders timestep URL
 
-A line of JSON on standard input is a `Task`, and the line that it is answered with a `Done`.
+A line of JSON on standard input is a `Task`, and the line that it is answered with a `Done`, or
+says why its runs `failed`.
 """
 
 from __future__ import annotations
@@ -72,8 +73,13 @@ async def perform(task: Task, run: Run) -> Done:
     profile = cProfile.Profile() if task.profile else None
     wall, cpu = time.perf_counter(), time.process_time()
     with profile or contextlib.nullcontext():
-        await asyncio.gather(*(work() for _ in range(task.concurrency)))
+        ended = await asyncio.gather(
+            *(work() for _ in range(task.concurrency)), return_exceptions=True
+        )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    for error in ended:
+        if error is not None:
+            raise error
     if profile:
         profile.dump_stats(str(task.profile))
     return Done(seconds, wall, cpu, _peak())
@@ -94,8 +100,11 @@ async def obey(run: Run) -> None:
     await perform(Task(runs=12, turns=4, size=200, concurrency=2), run)
     print(json.dumps("ready"), flush=True)  # noqa: T201  # the protocol
     while line := await asyncio.to_thread(sys.stdin.readline):
-        done = await perform(Task(**json.loads(line)), run)
-        print(json.dumps(asdict(done)), flush=True)  # noqa: T201
+        try:
+            answer = asdict(await perform(Task(**json.loads(line)), run))
+        except RuntimeError as error:
+            answer = {"failed": str(error)}
+        print(json.dumps(answer), flush=True)  # noqa: T201
 
 
 def _agent(tool: Tool) -> Agent[None]:

@@ -14,7 +14,7 @@ import psutil
 from tests.benchmarks import proxy, temporal, workers
 from tests.benchmarks.contenders import Task
 from tests.benchmarks.server import Server, cpu_of
-from tests.benchmarks.workers import Worker
+from tests.benchmarks.workers import TaskFailedError, Worker
 
 SEQUENTIAL_TURNS = 60
 """Runs that are alone are short ones in greater number, about so many turns in all."""
@@ -140,8 +140,12 @@ def rounds(
     for number in range(repeats):
         for cell in chance.sample(cells, len(cells)):
             for contender in chance.sample(entered, len(entered)):
-                if contender.takes(cell, number):
+                if not contender.takes(cell, number):
+                    continue
+                try:
                     found[cell][contender.name].append(measure(server, contender, cell))
+                except TaskFailedError as error:
+                    say(f"{contender.name} failed at {cell}: {error}")
         say(f"round {number + 1} of {repeats} after {time.monotonic() - began:.0f} s")
     return found
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +62,25 @@ class Proxy:
         self.directory = directory
         self.traffic = Traffic()
         self._target = target
+        self._connections: set[asyncio.Task[None]] = set()
 
-    async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
+    async def serve(self, listens: Future[Callable[[], object]]) -> None:
+        """Serve until what `listens` is told is called, from any thread."""
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
         listening = await asyncio.start_unix_server(
-            self._connected, str(self.directory / self._target.name)
+            self._accept, str(self.directory / self._target.name)
         )
-        ready.set()
-        async with listening:
-            await stop.wait()
+        listens.set_result(lambda: loop.call_soon_threadsafe(stop.set))
+        await stop.wait()
+        listening.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._connected(client, to_client))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
     async def _connected(
         self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
@@ -86,9 +98,15 @@ class Proxy:
             while data := await server.read(_CHUNK):
                 answers.feed(data)
                 to_client.write(data)
-            to_client.close()
 
-        await asyncio.gather(requests(), replies(), return_exceptions=True)
+        try:
+            await asyncio.gather(requests(), replies(), return_exceptions=True)
+        finally:
+            for writer in (to_server, to_client):
+                writer.close()
+            await asyncio.gather(
+                to_server.wait_closed(), to_client.wait_closed(), return_exceptions=True
+            )
 
 
 @contextmanager
@@ -96,17 +114,12 @@ def running(target: Path) -> Iterator[Proxy]:
     """A proxy of the server's socket `target` for as long as this lasts."""
     with tempfile.TemporaryDirectory(prefix="proxy-") as directory:
         proxy = Proxy(Path(directory), target)
-        loop, stop, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-        serving = proxy.serve(ready, stop)
-        thread = threading.Thread(target=loop.run_until_complete, args=(serving,))
+        listens = Future[Callable[[], object]]()
+        thread = threading.Thread(target=lambda: asyncio.run(proxy.serve(listens)), daemon=True)
         thread.start()
+        stop = listens.result(timeout=10)
         try:
-            ready.wait(10)
             yield proxy
         finally:
-            loop.call_soon_threadsafe(stop.set)
+            stop()
             thread.join()
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.close()

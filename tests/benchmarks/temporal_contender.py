@@ -11,7 +11,7 @@ import uuid
 from datetime import timedelta
 
 from temporalio import activity, workflow
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
 from temporalio.openai_agents.workflow import activity_as_tool
 from temporalio.worker import Worker
@@ -75,9 +75,12 @@ async def main() -> None:
 
     async def run(text: str, max_turns: int) -> object:
         name = f"run-{uuid.uuid4()}"
-        return await client.execute_workflow(
-            RunIt.run, args=[text, max_turns], id=name, task_queue=_QUEUE
-        )
+        try:
+            return await client.execute_workflow(
+                RunIt.run, args=[text, max_turns], id=name, task_queue=_QUEUE
+            )
+        except WorkflowFailureError as error:
+            raise RuntimeError(str(error.cause)) from error
 
     async with Worker(client, task_queue=_QUEUE, workflows=[RunIt], activities=[fetch]):
         await obey(run)

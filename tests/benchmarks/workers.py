@@ -17,6 +17,10 @@ _ROOT = Path(__file__).parents[2]
 _ALWAYS = {"PYTHONPATH": str(_ROOT), "OPENAI_AGENTS_DISABLE_TRACING": "1"}
 
 
+class TaskFailedError(Exception):
+    """Why a contender cannot do what it was told."""
+
+
 class Worker:
     """A process that performs tasks; `wait_until_ready` before the first."""
 
@@ -54,7 +58,15 @@ class Worker:
         self._process.stdin.flush()
 
     def end(self) -> Done:
-        return Done(**self._answer())
+        """What the task took.
+
+        Raises:
+            TaskFailedError: One of its runs failed.
+        """
+        answer = self._answer()
+        if "failed" in answer:
+            raise TaskFailedError(answer["failed"])
+        return Done(**answer)
 
     def perform(self, task: Task) -> Done:
         self.begin(task)
@@ -69,9 +81,8 @@ class Worker:
 
     def stop(self) -> None:
         """Wait for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        with self._process:
+            pass
 
 
 def started(name: str, url: str, executor: str = "1") -> Worker:
