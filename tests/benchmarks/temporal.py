@@ -54,7 +54,7 @@ def running(programs: Path) -> Iterator[tuple[Worker, psutil.Process]]:
         server = subprocess.Popen(
             [
                 str(programs / "temporal"),
-                *("server", "start-dev", "--headless", "--log-level", "error"),
+                *("server", "start-dev", "--headless", "--log-level", "never"),
                 *("--port", address.rpartition(":")[2]),
                 *("--db-filename", str(Path(directory) / "temporal.db")),
             ],
