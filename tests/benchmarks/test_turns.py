@@ -1,0 +1,53 @@
+"""The benchmark of turns still measures: a small matrix, with whom the tests' packages bring."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+
+import psycopg
+from rich.console import Console
+
+from tests.benchmarks import measures, proxy, report
+from tests.benchmarks.measures import Cell
+from tests.benchmarks.server import Server
+from timestep import database
+
+
+def test_a_turn_is_measured_beside_the_plain_runner(server: str) -> None:
+    cell = Cell(turns=2, size=200, concurrency=2)
+    with ExitStack() as stack:
+        postgres = stack.enter_context(closing(Server(database.parse_url(server))))
+        entered = [measures.enter(stack, postgres, name, 1) for name in ("plain", "timestep")]
+        for contender in entered:
+            contender.workers[0].wait_until_ready()
+        results = measures.rounds(postgres, entered, [cell], 1, 1, lambda said: None)
+    (plain,), (timestep,) = results[cell]["plain"], results[cell]["timestep"]
+    assert plain.writes < 1 <= timestep.writes
+    assert plain.wal_bytes < timestep.wal_bytes
+    assert 0 < plain.ms < timestep.ms
+
+    console = Console(width=160, record=True, quiet=True)
+    report.show(results, {}, console)
+    found = report.as_json(results, {})
+    assert [row["contender"] for row in found["measured"]] == ["plain", "timestep"]
+
+
+def test_what_a_client_asks_is_counted(server: str) -> None:
+    with (
+        closing(Server(database.parse_url(server))) as postgres,
+        proxy.running(postgres.socket) as counter,
+        psycopg.connect(postgres.behind(server, counter.directory)) as connection,
+    ):
+        traffic = counter.traffic
+        begun = (traffic.round_trips, traffic.transactions)
+        connection.execute("SELECT 1")  # preceded by BEGIN
+        connection.execute("SELECT repeat('x', 1000000)")
+        connection.commit()
+        assert (traffic.round_trips - begun[0], traffic.transactions - begun[1]) == (4, 1)
+        connection.autocommit = True
+        connection.execute("SELECT 1")
+        with connection.pipeline():
+            connection.execute("SELECT 1")
+            connection.execute("SELECT 1")
+        assert traffic.transactions - begun[1] == 3
+        assert traffic.round_trips - begun[0] == 6
