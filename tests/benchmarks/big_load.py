@@ -103,7 +103,10 @@ def _fill(url: str, runs: int) -> dict[str, int]:
             if constraint:
                 key = "PRIMARY KEY" if kind == "p" else "UNIQUE"
                 name = index.split(".")[-1]
-                _run(connection, f"ALTER TABLE {table} ADD CONSTRAINT {constraint} {key} USING INDEX {name}")
+                _run(
+                    connection,
+                    f"ALTER TABLE {table} ADD CONSTRAINT {constraint} {key} USING INDEX {name}",
+                )
         for table, name, definition in foreign:
             # The rows fit: looking at each of them would take longer than making them.
             _run(connection, f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")

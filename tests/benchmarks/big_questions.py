@@ -135,6 +135,8 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("recovery: everything of a run of 200 turns", reading(lambda c: runs.journal(c, long)))  # noqa: E501  # fmt: skip
     yield Question("live reader: what is new", reading(lambda c: streams.followed(c, "dbos", run_id=long, workflow_id=None, sequence=10**12, limit=100)))  # noqa: E501  # fmt: skip
     yield Question("live reader: from the beginning", reading(lambda c: streams.followed(c, "dbos", run_id=long, workflow_id=None, sequence=0, limit=100)))  # noqa: E501  # fmt: skip
-    yield Question("state store: the active state", reading(lambda c: states.active(c, run, session)))
+    yield Question(
+        "state store: the active state", reading(lambda c: states.active(c, run, session))
+    )
     yield Question("items by words", statement(_WORDS))
     yield Question("items by what they hold", statement(_HOLDS.replace("%", "%%")))

@@ -65,7 +65,9 @@ def look_up(n: int) -> str:
 @DBOS.workflow()
 async def talk(turns: int) -> str:
     calls = [[function_call("look_up", {"n": n}, call_id=f"call_{n}")] for n in range(turns - 1)]
-    agent = Agent("Finder", model=ScriptedModel([*calls, [assistant_message("done")]]), tools=[look_up])
+    agent = Agent(
+        "Finder", model=ScriptedModel([*calls, [assistant_message("done")]]), tools=[look_up]
+    )
     return str((await Runner.run(agent, "find it", max_turns=turns + 1)).final_output)
 
 
