@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from timestep import approvals, queries
+from timestep import approvals, queries, reports
 from timestep.recorder import recorder
 from timestep.store import reads, runs, states, streams, waits
 
@@ -93,6 +94,9 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
             cursor = asyncio.run(queries.list_runs(**filters, cursor=cursor)).next_cursor
         return listed(**filters, cursor=cursor)
 
+    def used(by: reports.UsageBy, **options: Any) -> Callable[[], Any]:
+        return call(lambda: reports.usage_report(by=by, **options))
+
     async def show(id_: str) -> None:
         found = await queries.get_run(id_)
         cursor: str | None = None
@@ -105,6 +109,13 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("example: active runs of an agent", statement(_ACTIVE, agent=common))
     yield Question("example: state for resuming", statement(_STATE, run=run))
     yield Question("example: usage of 7 days by agent", statement(_USAGE, now=now))
+    for by in get_args(reports.UsageBy):
+        yield Question(f"usage of all runs by {by}", used(by))
+    week = now - datetime.timedelta(days=7)
+    yield Question("usage of 7 days by agent", used("agent", since=week))
+    yield Question(
+        "usage of 50 minutes by model", used("model", since=now - datetime.timedelta(minutes=50))
+    )
     yield Question("runs", listed())
     yield Question("runs, 200", listed(limit=200))
     yield Question("runs, page 20", later(20))

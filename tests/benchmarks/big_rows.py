@@ -125,12 +125,12 @@ def fillers(seed: int) -> dict[str, str]:
             JOIN {_TEXT.format("r.i::bigint")} ORDER BY r.i""",
         "workflow_status": """
             INSERT INTO dbos.workflow_status (workflow_uuid, status, name, inputs, output,
-                executor_id, application_version, application_name, owner_xid, created_at,
+                serialization, executor_id, application_version, application_name, owner_xid, created_at,
                 updated_at, completed_at)
             SELECT 'workflow-' || i, CASE status WHEN 'running' THEN 'PENDING'
                     WHEN 'interrupted' THEN 'DELAYED' WHEN 'failed' THEN 'ERROR'
                     WHEN 'cancelled' THEN 'CANCELLED' ELSE 'SUCCESS' END,
-                'answer', '{"args": [], "kwargs": {"question": "..."}}', '"done"', 'local', '1',
+                'answer', '{"positionalArgs": [], "namedArgs": {"question": "..."}}', '"done"', 'portable_json', 'local', '1',
                 'timestep', i::text, extract(epoch FROM started_at) * 1000,
                 extract(epoch FROM started_at) * 1000,
                 CASE WHEN status NOT IN ('running', 'interrupted')

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 import psycopg
-from agents import Agent, Runner, RunConfig, function_tool, set_tracing_disabled
+from agents import Agent, Runner, function_tool, set_tracing_disabled
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
@@ -29,15 +29,7 @@ import timestep
 from tests.benchmarks.big_load import libpq
 from timestep import database, embedded, migrate
 
-_BY_RELATION = """
-    SELECT coalesce(n.nspname || '.' || c.relname, 'no relation') AS relation,
-        sum(block_data_length + octet_length(coalesce(main_data, ''))) AS bytes
-    FROM (SELECT relfilenode, block_data_length, start_lsn FROM pg_get_wal_block_info(%s, %s)) b
-    LEFT JOIN pg_class c ON pg_relation_filenode(c.oid) = b.relfilenode
-    LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-    GROUP BY 1"""
-
-# A record that touches two relations does not exist; one of two blocks is counted once.
+# No record is of two relations; one of two blocks is counted once.
 _BY_RELATION = """
     SELECT coalesce(n.nspname || '.' || c.relname, '(none)') AS relation,
         sum(r.record_length - r.fpi_length) AS bytes, count(*) AS records
