@@ -45,7 +45,8 @@ _FOREIGN_KEYS = """
 _INDEXES = """
     SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid),
         c.conname, c.contype::text
-    FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid AND c.contype IN ('p', 'u')
+    FROM pg_index i LEFT JOIN pg_constraint c
+        ON c.conindid = i.indexrelid AND c.contype IN ('p', 'u')
     WHERE i.indrelid = ANY(%(tables)s::regclass[])
     ORDER BY pg_relation_size(i.indrelid) DESC, i.indexrelid"""
 

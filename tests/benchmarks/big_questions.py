@@ -60,7 +60,10 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
 
     now = value("SELECT max(started_at) FROM runs")
     common = value("SELECT agent_id FROM runs GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")
-    some = f"SELECT {{}} FROM runs WHERE started_at < '{now}'::timestamptz - interval '{{}} days' AND {{}} ORDER BY started_at DESC LIMIT 1"
+    some = (
+        f"SELECT {{}} FROM runs WHERE started_at < '{now}'::timestamptz - interval '{{}} days' "
+        "AND {} ORDER BY started_at DESC LIMIT 1"
+    )
     run = value(some.format("id", 10, "status = 'completed'"))
     workflow = value(some.format("workflow_id", 12, "parent_run_id IS NULL"))
     waiting = value("SELECT workflow_id FROM runs WHERE status = 'interrupted' LIMIT 1")

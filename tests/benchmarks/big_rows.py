@@ -125,14 +125,14 @@ def fillers(seed: int) -> dict[str, str]:
             JOIN {_TEXT.format("r.i::bigint")} ORDER BY r.i""",
         "workflow_status": """
             INSERT INTO dbos.workflow_status (workflow_uuid, status, name, inputs, output,
-                serialization, executor_id, application_version, application_name, owner_xid, created_at,
-                updated_at, completed_at)
+                serialization, executor_id, application_version, application_name, owner_xid,
+                created_at, updated_at, completed_at)
             SELECT 'workflow-' || i, CASE status WHEN 'running' THEN 'PENDING'
                     WHEN 'interrupted' THEN 'DELAYED' WHEN 'failed' THEN 'ERROR'
                     WHEN 'cancelled' THEN 'CANCELLED' ELSE 'SUCCESS' END,
-                'answer', '{"positionalArgs": [], "namedArgs": {"question": "..."}}', '"done"', 'portable_json', 'local', '1',
-                'timestep', i::text, extract(epoch FROM started_at) * 1000,
-                extract(epoch FROM started_at) * 1000,
+                'answer', '{"positionalArgs": [], "namedArgs": {"question": "..."}}', '"done"',
+                'portable_json', 'local', '1', 'timestep', i::text,
+                extract(epoch FROM started_at) * 1000, extract(epoch FROM started_at) * 1000,
                 CASE WHEN status NOT IN ('running', 'interrupted')
                     THEN extract(epoch FROM started_at) * 1000 + 30000 END
             FROM drawn.runs WHERE root = i ORDER BY i""",
@@ -184,7 +184,8 @@ def fillers(seed: int) -> dict[str, str]:
                     'tool_call_output_item', NULL, jsonb_build_object(
                         'type', 'function_call_output', 'call_id', 'call_' || {_CALL_NUMBER},
                         'output', words), t.started_at + interval '1 second'
-                FROM {_CALL}, {_TEXT.format("(t.i::bigint + k * 13 + turn)").replace(" ON ", " WHERE ")}
+                FROM {_CALL}, drawn.texts
+                WHERE texts.n = ((t.i::bigint + k * 13 + turn) * 7919) % 5000
                 UNION ALL
                 SELECT t.i, r.id, a.id, t.id, NULL, turn, place, 'message_output_item',
                     'assistant', jsonb_build_object('type', 'message', 'role', 'assistant',
