@@ -1,4 +1,4 @@
--- The usage report from sums by the hour, and no index without a reader.
+-- The usage report from sums by the day and hour, and no index without a reader.
 --
 --     psql postgresql://user:password@localhost/dbname -f migrations/003_usage_report_and_indexes.sql
 --
@@ -18,23 +18,25 @@ ALTER TABLE request_usage_entries
 DROP INDEX IF EXISTS request_usage_entries_created_at_idx;
 CREATE INDEX IF NOT EXISTS request_usage_entries_sequence_idx ON request_usage_entries (sequence);
 
-CREATE TABLE IF NOT EXISTS timestep.usage_hours (
-    -- Of the run's start, and the agent that it began with, as the schema's example asks.
-    hour timestamptz NOT NULL,
+CREATE TABLE IF NOT EXISTS timestep.usage_sums (
+    -- The `day` or `hour` (UTC) in which runs began, and the agent that they began with, as the
+    -- schema's example asks.
+    unit text NOT NULL,
+    start timestamptz NOT NULL,
     agent_id uuid NOT NULL,
     -- Empty where an entry has none.
     model text NOT NULL,
     entries bigint NOT NULL,
-    requests numeric NOT NULL,
-    input_tokens numeric NOT NULL,
-    cached_input_tokens numeric NOT NULL,
-    output_tokens numeric NOT NULL,
-    reasoning_tokens numeric NOT NULL,
-    total_tokens numeric NOT NULL,
+    requests bigint NOT NULL,
+    input_tokens bigint NOT NULL,
+    cached_input_tokens bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    reasoning_tokens bigint NOT NULL,
+    total_tokens bigint NOT NULL,
     -- How many entries have a cost, and the sum of these.
     priced bigint NOT NULL,
     estimated_cost numeric NOT NULL,
-    CONSTRAINT usage_hours_pkey PRIMARY KEY (hour, agent_id, model)
+    CONSTRAINT usage_sums_pkey PRIMARY KEY (unit, start, agent_id, model)
 );
 
 -- One row. A number may have been drawn by a transaction that has not ended: `candidate` becomes
@@ -49,21 +51,22 @@ CREATE TABLE IF NOT EXISTS timestep.usage_watermark (
 );
 INSERT INTO timestep.usage_watermark DEFAULT VALUES ON CONFLICT DO NOTHING;
 
-CREATE OR REPLACE FUNCTION timestep.usage_hour(started_at timestamptz) RETURNS timestamptz
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$ SELECT date_trunc('hour', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' $$;
+CREATE OR REPLACE FUNCTION timestep.usage_start(unit text, started_at timestamptz)
+    RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT date_trunc(unit, started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' $$;
 
 -- Add an entry to the sums, or with sign -1 take it out of them.
 CREATE OR REPLACE FUNCTION timestep.add_usage(
     started_at timestamptz, agent uuid, e public.request_usage_entries, sign integer
 ) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO timestep.usage_hours AS h VALUES (
-        timestep.usage_hour(started_at), agent, coalesce(e.model, ''), sign, sign * e.requests,
-        sign * e.input_tokens, sign * e.cached_input_tokens, sign * e.output_tokens,
-        sign * e.reasoning_tokens, sign * e.total_tokens,
+    INSERT INTO timestep.usage_sums AS h
+    SELECT unit, timestep.usage_start(unit, started_at), agent, coalesce(e.model, ''), sign,
+        sign * e.requests, sign * e.input_tokens, sign * e.cached_input_tokens,
+        sign * e.output_tokens, sign * e.reasoning_tokens, sign * e.total_tokens,
         CASE WHEN e.estimated_cost IS NULL THEN 0 ELSE sign END,
-        sign * coalesce(e.estimated_cost, 0))
-    ON CONFLICT (hour, agent_id, model) DO UPDATE SET entries = h.entries + excluded.entries,
+        sign * coalesce(e.estimated_cost, 0)
+    FROM (VALUES ('day'), ('hour')) units(unit)
+    ON CONFLICT (unit, start, agent_id, model) DO UPDATE SET entries = h.entries + excluded.entries,
         requests = h.requests + excluded.requests,
         input_tokens = h.input_tokens + excluded.input_tokens,
         cached_input_tokens = h.cached_input_tokens + excluded.cached_input_tokens,
@@ -113,7 +116,7 @@ $$;
 CREATE OR REPLACE FUNCTION timestep.forget_usage() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM timestep.usage_watermark FOR UPDATE;
-    DELETE FROM timestep.usage_hours;
+    DELETE FROM timestep.usage_sums;
     RETURN NULL;
 END
 $$;

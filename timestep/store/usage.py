@@ -1,4 +1,4 @@
-"""The usage report: sums by the hour, kept by those who ask, and what is not in them yet.
+"""The usage report: sums by the day and hour, kept by those who ask, and what is not in them yet.
 
 A run's entries are numbered when they are written. The sums hold all up to one number; it is
 moved on only to where no transaction may still add an entry before it.
@@ -39,11 +39,13 @@ _WRITERS = """
     AND mode <> 'AccessShareLock' AND granted"""
 
 _ADD = f"""
-    INSERT INTO timestep.usage_hours AS h
-    SELECT timestep.usage_hour(r.started_at), r.agent_id, coalesce(e.model, ''), {_OF_ENTRIES}
-    FROM public.request_usage_entries e JOIN public.runs r ON r.id = e.run_id
-    WHERE e.sequence > %(after)s::bigint AND e.sequence <= %(until)s::bigint GROUP BY 1, 2, 3
-    ON CONFLICT (hour, agent_id, model) DO UPDATE SET
+    INSERT INTO timestep.usage_sums AS h
+    SELECT unit, timestep.usage_start(unit, r.started_at), r.agent_id, coalesce(e.model, ''),
+        {_OF_ENTRIES}
+    FROM public.request_usage_entries e JOIN public.runs r ON r.id = e.run_id,
+        (VALUES ('day'), ('hour')) units(unit)
+    WHERE e.sequence > %(after)s::bigint AND e.sequence <= %(until)s::bigint GROUP BY 1, 2, 3, 4
+    ON CONFLICT (unit, start, agent_id, model) DO UPDATE SET
         {", ".join(f"{name} = h.{name} + excluded.{name}" for name in _SUMMED)}"""
 
 _MOVE = """
@@ -53,22 +55,24 @@ _MOVE = """
 _NAMES = {
     "agent": "a.name",
     "model": "nullif(parts.model, '')",
-    "day": "to_char(parts.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    "day": "to_char(parts.start AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
 }
 """What a row of the report stands for."""
 
+_RAW = f"""
+        SELECT timestep.usage_start('hour', r.started_at), r.agent_id, coalesce(e.model, ''),
+            {_OF_ENTRIES}
+        FROM public.runs r JOIN public.request_usage_entries e ON e.run_id = r.id"""
+
 _REPORT = f"""
     WITH parts AS (
-        SELECT hour, agent_id, model, {", ".join(_SUMMED)} FROM timestep.usage_hours
-        WHERE hour >= %(hour)s::timestamptz
-        UNION ALL
-        SELECT timestep.usage_hour(r.started_at), r.agent_id, coalesce(e.model, ''), {_OF_ENTRIES}
-        FROM public.request_usage_entries e JOIN public.runs r ON r.id = e.run_id
+        SELECT start, agent_id, model, {", ".join(_SUMMED)} FROM timestep.usage_sums
+        WHERE unit = 'day' AND start >= %(day)s::timestamptz
+            OR unit = 'hour' AND start >= %(hour)s::timestamptz AND start < %(day)s::timestamptz
+        UNION ALL {_RAW}
         WHERE e.sequence > %(summed)s::bigint AND r.started_at >= %(hour)s::timestamptz
         GROUP BY 1, 2, 3
-        UNION ALL
-        SELECT timestep.usage_hour(r.started_at), r.agent_id, coalesce(e.model, ''), {_OF_ENTRIES}
-        FROM public.runs r JOIN public.request_usage_entries e ON e.run_id = r.id
+        UNION ALL {_RAW}
         WHERE r.started_at >= %(since)s::timestamptz AND r.started_at < %(hour)s::timestamptz
         GROUP BY 1, 2, 3
     )
@@ -116,14 +120,17 @@ def report(
     summed = connection.exec_driver_sql(
         "SELECT sequence FROM timestep.usage_watermark"
     ).scalar_one()
-    values = {"summed": summed, "since": since or "-infinity", "hour": _next_hour(since)}
+    values = {"summed": summed, "since": since or "-infinity", **_whole(since)}
     found = connection.exec_driver_sql(_REPORT.format(name=_NAMES[by]), values)
     return [dict(row) for row in found.mappings()]
 
 
-def _next_hour(since: datetime.datetime | None) -> datetime.datetime | str:
-    """The first hour of which all runs are asked for."""
+def _whole(since: datetime.datetime | None) -> dict[str, datetime.datetime | str]:
+    """The first hour, and the first day, of which all runs are asked for."""
     if since is None:
-        return "-infinity"
-    hour = since.astimezone(datetime.UTC).replace(minute=0, second=0, microsecond=0)
-    return hour if hour == since else hour + datetime.timedelta(hours=1)
+        return {"hour": "-infinity", "day": "-infinity"}
+    utc = since.astimezone(datetime.UTC)
+    hour = utc.replace(minute=0, second=0, microsecond=0)
+    hour = hour if hour == utc else hour + datetime.timedelta(hours=1)
+    day = hour.replace(hour=0)
+    return {"hour": hour, "day": day if day == hour else day + datetime.timedelta(days=1)}
