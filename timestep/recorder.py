@@ -43,6 +43,7 @@ class Recorder:
         self.url = url
         self.engine = engine_for(url) if engine is None else engine
         self.transactions = self.engine.execution_options(isolation_level="READ COMMITTED")
+        self.snapshots = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self.mirror: Mirror | None = None
         """What DBOS says of workflows, where its tables are in another database."""
         if (path := pglite.path_of(url)) is not None:

@@ -251,6 +251,28 @@ def test_other_checks(rows: Rows) -> None:
     assert _violated(caught) == "interruptions_type_check"
 
 
+def test_each_index_has_a_reader(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        unread = connection.exec_driver_sql(
+            """SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+            WHERE c.relnamespace = 'public'::regnamespace
+            AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = c.oid AND contype <> 'f')
+            AND coalesce(obj_description(c.oid), '') NOT LIKE 'Read by: %%'"""
+        ).scalars()
+        assert list(unread) == []
+
+
+def test_each_foreign_key_has_an_index(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        without = connection.exec_driver_sql(
+            """SELECT conname FROM pg_constraint c
+            WHERE contype = 'f' AND connamespace = 'public'::regnamespace AND NOT EXISTS (
+                SELECT FROM pg_index WHERE indrelid = conrelid AND indkey[0] = conkey[1]
+                AND indpred IS NULL)"""
+        ).scalars()
+        assert list(without) == []
+
+
 def test_hand_written_sql_gets_ids_and_times(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         row = connection.exec_driver_sql(

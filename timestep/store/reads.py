@@ -79,7 +79,12 @@ def list_runs(
     if status is not None:
         query = query.where(_RUN.c.status == status)
     if agent is not None:
-        query = query.where(_AGENT.c.name == agent)
+        # Their ids first: how many runs each has decides which index serves the list.
+        named = sa.select(_AGENT.c.id).where(_AGENT.c.name == agent)
+        agents = connection.execute(named).scalars().all()
+        if not agents:
+            return []
+        query = query.where(_RUN.c.agent_id.in_(agents))
     if session_key is not None:
         query = query.where(_SESSION.c.session_key == session_key)
     if workflow_id is not None:
@@ -197,14 +202,22 @@ def unfinished_workflows(
     """
     if not sa.inspect(connection).has_table("workflow_status", schema=schema):
         return []
+    # One part for each of DBOS's partial indexes: with OR, none of them serves.
+    parts = " UNION ALL ".join(
+        f"""SELECT status, application_version, application_name, workflow_uuid
+            FROM "{schema}".workflow_status WHERE {condition}"""
+        for condition in (
+            "status = 'ENQUEUED'",
+            "status = 'DELAYED'",
+            "status = 'PENDING' AND executor_id = :executor_id",
+        )
+    )
     found = connection.execute(
         sa.text(
             f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
                 count(*) AS workflows, min(workflow_uuid) AS example
-            FROM "{schema}".workflow_status
-            WHERE (status IN ('ENQUEUED', 'DELAYED')
-                OR (status = 'PENDING' AND executor_id = :executor_id))
-            AND application_version IS NOT NULL
+            FROM ({parts}) AS unfinished
+            WHERE application_version IS NOT NULL
             AND (application_name = :application OR application_name IS NULL)
             GROUP BY 1, 2"""
         ),

@@ -63,7 +63,7 @@ _END_CANCELLED = """
             WHEN holder.workflow_deadline_epoch_ms <= holder.completed_at THEN 'timeout'
             ELSE 'cancelled' END
     FROM "{schema}".workflow_status holder
-    WHERE runs.completed_at IS NULL"""
+    WHERE runs.completed_at IS NULL AND runs.status IN ('running', 'interrupted')"""
 
 _CANCELLED = (
     _END_CANCELLED

@@ -44,7 +44,7 @@ _FOLLOW = """
 
 _CHAIN = """
     WITH RECURSIVE chosen AS (
-        SELECT s.* FROM public.run_states s JOIN public.runs r ON r.id = s.run_id
+        SELECT s.* FROM public.run_states s
         WHERE {chosen} ORDER BY s.created_at DESC, s.id DESC LIMIT 1
     ), chain AS (
         SELECT chosen.*, 0 AS depth FROM chosen
@@ -54,15 +54,16 @@ _CHAIN = """
     ) SELECT to_jsonb(chain) FROM chain ORDER BY depth"""
 
 _OF_RUN_OR_SESSION = """
-    s.is_active AND (s.run_id = %(run_id)s OR r.session_id IN (
-        SELECT id FROM public.sessions WHERE session_key = %(session_key)s))"""
+    s.is_active AND s.run_id = ANY (ARRAY(
+        SELECT %(run_id)s::uuid UNION ALL
+        SELECT runs.id FROM public.runs JOIN public.sessions ON sessions.id = runs.session_id
+        WHERE session_key = %(session_key)s))"""
 
 _RESUMED = "UPDATE public.run_states SET resumed_at = now() WHERE id = %(id)s AND is_active"
 
 _CLEAR = f"""
     UPDATE public.run_states SET is_active = false WHERE id IN (
-        SELECT s.id FROM public.run_states s JOIN public.runs r ON r.id = s.run_id
-        WHERE {_OF_RUN_OR_SESSION})"""
+        SELECT s.id FROM public.run_states s WHERE {_OF_RUN_OR_SESSION})"""
 
 
 def save(

@@ -29,8 +29,6 @@ from timestep.tables.base import (
     words,
 )
 
-ALIVE = text("deleted_at IS NULL")
-
 
 def _version() -> Column[object]:
     return Column("version", Integer, nullable=False, server_default=text("1"))
@@ -88,10 +86,7 @@ agents = Table(
     CheckConstraint(
         "(instructions_type = 'static') = (instructions IS NOT NULL)", name="instructions"
     ),
-    # Read by: the newest version of a name that was not deleted.
-    Index("agents_alive_idx", "name", "version", postgresql_where=ALIVE),
     Index("agents_model_settings_id_idx", "model_settings_id"),
-    Index("agents_metadata_idx", "metadata", postgresql_using="gin"),
 )
 
 tools = Table(
@@ -113,7 +108,6 @@ tools = Table(
     CheckConstraint("name <> ''", name="name"),
     CheckConstraint("version > 0", name="version"),
     CheckConstraint("needs_approval IN ('never', 'always', 'dynamic')", name="needs_approval"),
-    Index("tools_alive_idx", "name", "version", postgresql_where=ALIVE),
 )
 
 agent_tools = Table(

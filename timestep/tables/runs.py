@@ -108,11 +108,16 @@ runs = Table(
     Index("runs_workflow_id_idx", "workflow_id", "workflow_step"),
     # Read by: an agent's runs, newest first (list_runs by agent).
     Index("runs_agent_id_idx", "agent_id", text("started_at DESC")),
-    # Read by: the newest runs, and runs of a time span.
-    Index("runs_started_at_idx", text("started_at DESC"), text("id DESC")),
+    # Read by: the newest runs; usage by agents over a time, which finds all in it.
+    Index(
+        "runs_newest_idx",
+        text("started_at DESC"),
+        text("id DESC"),
+        postgresql_include=["agent_id"],
+    ),
     # Read by: runs by status, newest first.
     Index("runs_status_idx", "status", text("started_at DESC")),
-    # Read by: what is going on now.
+    # Read by: what is going on now, the sweep for cancelled workflows.
     Index(
         "runs_active_idx",
         "agent_id",
@@ -124,7 +129,13 @@ runs = Table(
     Index("runs_forked_from_run_id_idx", "forked_from_run_id"),
     Index("runs_current_agent_id_idx", "current_agent_id"),
     Index("runs_session_id_idx", "session_id", text("started_at DESC")),
-    Index("runs_metadata_idx", "metadata", postgresql_using="gin"),
+    # Read by: people's questions, such as metadata @> '{"customer": 4}'.
+    Index(
+        "runs_metadata_path_idx",
+        "metadata",
+        postgresql_using="gin",
+        postgresql_ops={"metadata": "jsonb_path_ops"},
+    ),
 )
 
 model_responses = Table(
@@ -150,8 +161,6 @@ model_responses = Table(
     CheckConstraint("(output IS NULL) <> (error IS NULL)", name="outcome"),
     CheckConstraint("ordinal > 0 AND turn > 0", name="ordinal"),
     Index("model_responses_agent_id_idx", "agent_id"),
-    # Read by: finding a run from a provider's id. Not unique: providers repeat them.
-    Index("model_responses_response_id_idx", "response_id"),
 )
 
 tool_calls = Table(
@@ -196,18 +205,12 @@ tool_calls = Table(
     ),
     CheckConstraint("status <> 'executed' OR completed_at IS NOT NULL", name="completed_at"),
     CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
-    # Read by: a call by the provider's id, within its run. Not unique: see above.
+    # Read by: a run's calls. Not unique: see above.
     Index("tool_calls_run_id_idx", "run_id", "call_id"),
     Index("tool_calls_agent_id_idx", "agent_id"),
     Index("tool_calls_tool_id_idx", "tool_id"),
     Index("tool_calls_model_response_id_idx", "model_response_id"),
-    # Read by: what a tool was asked to do lately, and how often it failed.
-    Index("tool_calls_tool_name_idx", "tool_name", text("created_at DESC")),
-    Index(
-        "tool_calls_open_idx",
-        "run_id",
-        postgresql_where=text("status IN ('pending', 'approved', 'started', 'in_doubt')"),
-    ),
+    # No index has what a call's end changes: that is an update in place.
 )
 
 run_items = Table(
@@ -232,12 +235,9 @@ run_items = Table(
     Index("run_items_agent_id_idx", "agent_id"),
     Index("run_items_model_response_id_idx", "model_response_id"),
     Index("run_items_tool_call_id_idx", "tool_call_id"),
-    Index("run_items_created_at_idx", "created_at"),
     # Read by: live readers.
     Index("run_items_sequence_idx", "run_id", "sequence"),
-    # Read by: items by their provider's type, such as every web search.
-    Index("run_items_raw_type_idx", text("(item_data ->> 'type')"), "created_at"),
-    # Read by: containment queries such as item_data @> '{"name": "refund"}'.
+    # Read by: people's questions, such as item_data @> '{"type": "web_search_call"}'.
     Index(
         "run_items_item_data_idx",
         "item_data",
@@ -274,12 +274,6 @@ guardrail_results = Table(
     Index("guardrail_results_run_id_idx", "run_id", "position"),
     Index("guardrail_results_agent_id_idx", "agent_id"),
     Index("guardrail_results_guardrail_id_idx", "guardrail_id"),
-    Index(
-        "guardrail_results_tripped_idx",
-        "guardrail_name",
-        text("created_at DESC"),
-        postgresql_where=text("tripwire_triggered"),
-    ),
 )
 
 tool_guardrail_results = Table(
@@ -341,6 +335,8 @@ interruptions = Table(
     Index("interruptions_run_id_idx", "run_id"),
     Index("interruptions_agent_id_idx", "agent_id"),
     Index("interruptions_tool_call_id_idx", "tool_call_id"),
+    # Read by: what was decided, oldest first.
+    Index("interruptions_created_at_idx", "created_at"),
     # Read by: what waits for a person, oldest first.
     Index(
         "interruptions_unresolved_idx",
@@ -392,13 +388,15 @@ request_usage_entries = Table(
     words("model"),
     *_tokens(),
     created(),
+    # The order in which they are added to the sums of the usage report.
+    sequence(),
     CheckConstraint(_COUNTS_CHECK, name="counts"),
     Index("request_usage_entries_run_id_idx", "run_id"),
     Index("request_usage_entries_agent_id_idx", "agent_id"),
     Index("request_usage_entries_usage_metrics_id_idx", "usage_metrics_id"),
     Index("request_usage_entries_model_response_id_idx", "model_response_id"),
-    # Read by: tokens and cost by model and day.
-    Index("request_usage_entries_created_at_idx", "created_at", "model"),
+    # Read by: the usage report, for what is not in its sums yet.
+    Index("request_usage_entries_sequence_idx", "sequence"),
 )
 
 run_states = Table(
@@ -433,6 +431,10 @@ run_states = Table(
     Index("run_states_active_key", "run_id", unique=True, postgresql_where=text("is_active")),
     Index("run_states_run_id_idx", "run_id", "created_at"),
     Index("run_states_previous_id_idx", "previous_id"),
-    # Read by: states by the agent that was acting.
-    Index("run_states_current_agent_idx", text("(state_data #>> '{current_agent,name}'::text[])")),
+    # Read by: people's questions for states by the agent that was acting.
+    Index(
+        "run_states_agent_name_idx",
+        text("(state_data #>> '{current_agent,name}'::text[])"),
+        postgresql_where=text("encoding = 'whole'"),
+    ),
 )

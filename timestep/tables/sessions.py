@@ -12,7 +12,6 @@ from sqlalchemy import (
     Integer,
     Table,
     UniqueConstraint,
-    text,
 )
 
 from timestep.tables.base import (
@@ -61,17 +60,9 @@ session_items = Table(
     moment("deleted_at"),
     UniqueConstraint("session_id", "position"),
     CheckConstraint("(removed_revision IS NULL) = (deleted_at IS NULL)", name="removed_revision"),
-    # Read by: the history of a session, oldest first.
-    Index(
-        "session_items_alive_idx",
-        "session_id",
-        "position",
-        postgresql_where=text("deleted_at IS NULL"),
-    ),
     Index("session_items_run_id_idx", "run_id"),
     Index("session_items_removed_run_id_idx", "removed_run_id"),
-    Index("session_items_created_at_idx", "created_at"),
-    # Read by: containment queries such as item_data @> '{"role": "user"}'.
+    # Read by: people's questions, such as item_data @> '{"role": "user"}'.
     Index(
         "session_items_item_data_idx",
         "item_data",
