@@ -152,6 +152,9 @@ def _ends(result: Any, turn: int, told: Told, now: Told, known: dict[str, int]) 
     context._tool_invocations = {
         key: call for key, call in now.invocations.items() if calls.get(key) is not call
     }
+    if not _refers_to_all_items(result):
+        # The state is written down at once and thrown away: it needs no copies of its own.
+        vars(context)["_copy_for_run_state"] = lambda: context
     state = ends.to_state()
     # A streamed result counts the turn that begins.
     state._current_turn = turn - 1

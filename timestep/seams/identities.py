@@ -27,5 +27,11 @@ def has_ambiguous_hooks(run: Run, original: Any, initial_agent: Agent[Any]) -> A
     return original(initial_agent)
 
 
+def ambiguous_ids(run: Run, original: Any, initial_agent: Agent[Any]) -> Any:
+    if _have_own_names(list(_iter_agent_graph(initial_agent))):
+        return set()
+    return original(initial_agent)
+
+
 def _have_own_names(agents: list[Agent[Any]]) -> bool:
     return len({agent.name for agent in agents}) == len(agents)
