@@ -6,6 +6,7 @@ only grow. `patched(old, difference(old, new)) == new` for every pair.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -45,11 +46,11 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             if value:
                 delta.setdefault(_EXTEND, {})[key] = value
             continue
-        if type(before) is type(value) and before == value and not _hides_a_type(before, value):
-            continue
         if isinstance(before, dict) and isinstance(value, dict):
             if change := difference(before, value):
                 delta.setdefault(_CHANGE, {})[key] = change
+        elif _is_same(before, value):
+            continue
         elif _begins_with(value, before):
             delta.setdefault(_EXTEND, {})[key] = value[len(before) :]
         elif _begins_with(before, value):
@@ -101,8 +102,7 @@ def _begins_with(longer: object, shorter: object) -> bool:
         isinstance(shorter, list)
         and isinstance(longer, list)
         and len(shorter) < len(longer)
-        and longer[: len(shorter)] == shorter
-        and not _hides_a_type(shorter, longer[: len(shorter)])
+        and _is_same(shorter, longer[: len(shorter)])
     )
 
 
@@ -110,15 +110,13 @@ def _is_repeated(document: dict[str, Any], key: str) -> bool:
     found = document.get(_REPEATED.get(key, ""))
     if not isinstance(found, list) or not found:
         return False
-    return found[-1] == document[key] and not _hides_a_type(found[-1], document[key])
+    return _is_same(found[-1], document[key])
 
 
-def _hides_a_type(before: object, value: object) -> bool:
-    """Whether equal values differ as JSON: Python says 1 == 1.0 == True."""
-    if type(before) is not type(value):
+def _is_same(before: object, value: object) -> bool:
+    """Whether two values are the same JSON: Python says 1 == 1.0 == True."""
+    if before is value:
         return True
-    if isinstance(before, dict) and isinstance(value, dict):
-        return any(_hides_a_type(before[key], value[key]) for key in before)
-    if isinstance(before, list) and isinstance(value, list):
-        return any(_hides_a_type(a, b) for a, b in zip(before, value, strict=True))
-    return False
+    if type(before) is not type(value) or before != value:
+        return False
+    return not isinstance(value, dict | list) or json.dumps(before) == json.dumps(value)
