@@ -25,6 +25,11 @@ _CUT = "cut"
 _CHANGE = "change"
 _REPEAT = "repeat"
 
+_ALIKE = "alike"
+
+_TWINS = {"session_items": "generated_items"}
+"""Lists that mostly grow by the same as another one does."""
+
 _REPEATED = {"last_model_response": "model_responses"}
 """Keys that hold the last element of a list once more."""
 
@@ -46,7 +51,9 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             if value:
                 delta.setdefault(_EXTEND, {})[key] = value
             continue
-        if isinstance(before, dict) and isinstance(value, dict):
+        if _is_repeated(new, key) and not _is_same(before, value):
+            delta.setdefault(_REPEAT, []).append(key)
+        elif isinstance(before, dict) and isinstance(value, dict):
             if change := difference(before, value):
                 delta.setdefault(_CHANGE, {})[key] = change
         elif _is_same(before, value):
@@ -55,10 +62,13 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             delta.setdefault(_EXTEND, {})[key] = value[len(before) :]
         elif _begins_with(before, value):
             delta.setdefault(_CUT, {})[key] = len(value)
-        elif _is_repeated(new, key):
-            delta.setdefault(_REPEAT, []).append(key)
         else:
             delta.setdefault(_SET, {})[key] = value
+    tails = delta.get(_EXTEND, {})
+    for key, twin in _TWINS.items():
+        if key in tails and twin in tails and _is_same([*tails[key]], [*tails[twin]]):
+            del tails[key]
+            delta.setdefault(_ALIKE, []).append(key)
     return delta
 
 
@@ -72,7 +82,7 @@ def inverse(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
             back.setdefault(_REPEAT, []).append(key)
         else:
             back.setdefault(_SET, {})[key] = old[key]
-    for key in delta.get(_EXTEND, ()):
+    for key in (*delta.get(_EXTEND, ()), *delta.get(_ALIKE, ())):
         back.setdefault(_CUT, {})[key] = len(old[key])
     for key, length in delta.get(_CUT, {}).items():
         back.setdefault(_EXTEND, {})[key] = old[key][length:]
@@ -88,6 +98,8 @@ def patched(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     new.update(delta.get(_SET, {}))
     for key, tail in delta.get(_EXTEND, {}).items():
         new[key] = [*old[key], *tail]
+    for key in delta.get(_ALIKE, ()):
+        new[key] = [*old[key], *delta[_EXTEND][_TWINS[key]]]
     for key, length in delta.get(_CUT, {}).items():
         new[key] = old[key][:length]
     for key, change in delta.get(_CHANGE, {}).items():

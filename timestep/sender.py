@@ -18,6 +18,15 @@ from psycopg import errors, pq
 LIMIT = 16
 """Connections of one sender."""
 
+_SETTINGS = (
+    # A statement has many parts and no choice of plans: one plan serves all its values.
+    "SET plan_cache_mode = force_generic_plan",
+    # It is about a few rows, known by their ids, however small the table is when it is planned.
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+)
+
 Values = tuple[str | None, ...]
 
 _GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
@@ -178,8 +187,8 @@ class Sender:
         pooled.detach()
         if not isinstance(connection, psycopg.Connection):
             raise TypeError(f"{type(connection)} is not a connection of psycopg")
-        # A statement has many parts and no choice of plans: one plan serves all its values.
-        connection.execute("SET plan_cache_mode = force_generic_plan")
+        for setting in _SETTINGS:
+            connection.execute(setting)
         return connection
 
     def _leave(self, connection: _Connection) -> None:
