@@ -144,6 +144,8 @@ def body_of(shape: Shape, stream: bool, ends: bool, session: str | None) -> Call
     return body
 
 
+# DBOS's threads do, while a shape is drawn.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @settings(
     max_examples=10,
     deadline=None,
