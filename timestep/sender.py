@@ -23,8 +23,16 @@ Values = tuple[str | None, ...]
 
 _GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
-# One plan serves all values of a statement, which has many parts and no choice of plans.
-_SETTINGS = "SET plan_cache_mode = force_generic_plan; SET client_encoding = 'UTF8'"
+_SETTINGS = (
+    # A statement has many parts and no choice of plans: one plan serves all its values.
+    "SET plan_cache_mode = force_generic_plan",
+    # It is about a few rows, known by their ids, however small the table is when it is planned.
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+    # Whatever the database's own encoding is.
+    "SET client_encoding = 'UTF8'",
+)
 
 
 class _Connection:
@@ -227,7 +235,7 @@ class Sender:
         if not isinstance(driver, psycopg.Connection):
             raise TypeError(f"{type(driver)} is not a connection of psycopg")
         try:
-            driver.execute(_SETTINGS)
+            driver.execute("; ".join(_SETTINGS))
         except BaseException:
             driver.close()
             raise

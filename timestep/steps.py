@@ -11,6 +11,7 @@ import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 from timestep import envelopes, gate, joint, ownership, replays
@@ -226,7 +227,7 @@ async def _perform_joint(
         try:
             if row is not None and is_done:
                 # Killed between our commit and DBOS's record, when they were two.
-                await step.run.commit({}, _output_of(step.record, row))
+                await _landed(step, step.run.keep(_output_of(step.record, row)))
                 return _replay(step, row)
             async with gate.passing():
                 with step.run.line.entered() as place:
@@ -359,9 +360,13 @@ async def _execute(step: Step[T]) -> T:
 
 
 async def _commit(step: Step[T], rows: Rows, output: outputs.Row | None = None) -> None:
+    await _landed(step, step.run.commit(rows, output))
+
+
+async def _landed(step: Step[Any], writing: Coroutine[Any, Any, None]) -> None:
     step.keep()
     try:
-        await step.run.commit(rows, output)
+        await writing
     except DatabaseError as error:
         raise Refused(error) from error
 
