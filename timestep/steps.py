@@ -241,7 +241,11 @@ def _output_of(record: StepRecord, row: dict[str, Any]) -> outputs.Row:
     """DBOS's record of a step that has its rows."""
     if row["error"] is None:
         return record.ended()
-    return record.failed(envelopes.opened(row["error"]))
+    return record.failed(_error_of(row))
+
+
+def _error_of(row: dict[str, Any]) -> BaseException:
+    return envelopes.opened(restored(row["error"]))
 
 
 async def _unless_cancelled(task: asyncio.Task[Any], step: Step[Any]) -> None:
@@ -299,7 +303,7 @@ async def _copied(step: Step[T], reference: Any) -> T:
             known[str(step.id)].update(own)
     await _commit(step, rows)
     if row["error"] is not None:
-        raise envelopes.opened(row["error"])
+        raise _error_of(row)
     return value
 
 
@@ -322,7 +326,7 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
     took(step.run, step.table, from_record=True)
     step.retrace(row)
     if row["error"] is not None:
-        raise envelopes.opened(row["error"])
+        raise _error_of(row)
     return step.replayed(row)
 
 
