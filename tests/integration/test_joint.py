@@ -10,7 +10,7 @@ import contextlib
 import gc
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import psycopg
@@ -36,7 +36,8 @@ from psycopg.rows import dict_row
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, launch, run_it
-from timestep import recorder, watch
+from timestep import patience, recorder, watch
+from timestep.sender import Sender
 
 Way = Literal["joint", "ordinary"]
 WAYS: tuple[Way, Way] = ("joint", "ordinary")
@@ -416,3 +417,85 @@ def test_dbos_may_record_in_portable_json(
         assert recorded(app) == whole
         left.append((whole, made.copy()))
     assert left[0] == left[1]
+
+
+def test_a_statement_whose_answer_is_lost_is_sent_again_and_counts_once(
+    app: App, use: Callable[[Way], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = Sender.execute
+    lost: set[tuple[object, ...]] = set()
+
+    async def losing(sender: Sender, sql: str, parameters: Sequence[bytes | None]) -> Any:
+        answer = await execute(sender, sql, parameters)
+        if (sent := (sql, *parameters)) not in lost:
+            lost.add(sent)
+            raise psycopg.OperationalError("the connection is lost")
+        return answer
+
+    monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.001)
+    left = []
+    for way in WAYS:
+        forget(app)
+        use(way)
+        said = app.run(SCENARIOS["failed tool"](), "w")
+        whole, before = recorded(app), counts(app)
+        forget(app)
+        lost.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(Sender, "execute", losing)
+            assert app.run(SCENARIOS["failed tool"](), "w") == said
+        assert len(lost) == 5
+        assert made == ["a", "b"]
+        assert (recorded(app), counts(app)) == (whole, before)
+        assert [row["requests"] for row in app.rows("usage_metrics")] == [2]
+        left.append(whole)
+    assert left[0] == left[1]
+
+
+def test_a_step_that_dbos_has_another_record_of_is_dbos_own_error(
+    app: App, use: Callable[[Way], None]
+) -> None:
+    @function_tool(name_override="look")
+    async def interfering(name: str) -> str:
+        made.append(name)
+        change(
+            app,
+            "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, "
+            "completed_at_epoch_ms) VALUES ('w', 3, 'tool: look (c-a)', 1)",
+        )
+        return f"saw {name}"
+
+    said = []
+    for way in WAYS:
+        forget(app)
+        use(way)
+        agent = agent_with([("look", "a")], [("look", "b")], tools=[interfering])
+        with pytest.raises(dbos_errors.DBOSStepNondeterminismError) as caught:
+            app.run(body_of(agent), "w")
+        said.append(str(caught.value))
+        assert made == ["a"]
+        assert isinstance(agent.model, AnsweringModel)
+        assert agent.model.asked == 1
+    assert said[0] == said[1]
+
+
+def test_a_commit_is_waited_for_however_often_its_caller_is_cancelled() -> None:
+    async def body() -> None:
+        may_end = asyncio.Event()
+        ended = []
+
+        async def work() -> None:
+            await may_end.wait()
+            ended.append(True)
+
+        task = asyncio.ensure_future(recorder.to_its_end(work()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == [True]
+
+    asyncio.run(body())

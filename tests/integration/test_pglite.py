@@ -284,7 +284,7 @@ def test_what_dbos_cancels_ends(app: App) -> None:
     assert len(actor.acted) == 1
 
 
-def test_a_workflow_replays_from_its_record(app: App) -> None:
+def test_a_workflow_replays_from_its_record(app: App, caplog: pytest.LogCaptureFixture) -> None:
     actor = Actor()
     actor.may_end.set()
 
@@ -296,6 +296,11 @@ def test_a_workflow_replays_from_its_record(app: App) -> None:
     assert app.run(body, workflow_id="w") == "done 6"
     assert testing.assert_replays_sync("w", times=2) == "done 6"
     assert len(actor.acted) == 2
+    reason = "its records are in SQLite, and the rows in PGlite"
+    if os.environ.get("TIMESTEP_ORDINARY_STEPS"):
+        reason = "TIMESTEP_ORDINARY_STEPS is true"
+    said = [line.getMessage() for line in caplog.records if line.name == "timestep"]
+    assert said == [f"DBOS records the steps itself, which costs more: {reason}"]
 
 
 def test_only_the_holder_may_run_agents(
