@@ -22,7 +22,7 @@ from timestep.errors import ReplayError, RunTimeoutError
 from timestep.joint import Records
 from timestep.line import Line
 from timestep.ownership import StepReservation
-from timestep.recorder import Journal, Recorder
+from timestep.recorder import Journal, Recorder, to_its_end
 from timestep.states import SDK_VERSION, Checkpoint, States
 from timestep.store import outputs
 from timestep.watch import Cut
@@ -165,6 +165,8 @@ class Run:
         self._check_numbers: dict[str, int] = {}
         self._ended = asyncio.Event()
         self._writing: set[asyncio.Future[None]] = set()
+        self._calls_written: asyncio.Future[None] | None = None
+        """Done when the rows of calls are there that did not come with an answer."""
 
     # What is recorded
 
@@ -317,6 +319,7 @@ class Run:
         if self.is_cut_off and not is_end:
             # A tool may answer its cancellation, and end well too late.
             raise asyncio.CancelledError
+        has_calls = "tool_calls" in self.waiting
         for name, waiting in self.waiting.items():
             given = rows.setdefault(name, [])
             known = {row["id"] for row in given}
@@ -325,20 +328,35 @@ class Run:
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None
             rows["run_states"] = [self.states.checkpoint_row(state)]
-        await self._write({name: given for name, given in rows.items() if given}, output)
+        rows = {name: given for name, given in rows.items() if given}
+        await self._write(rows, output, has_calls=has_calls)
 
     async def keep(self, output: outputs.Row) -> None:
         """Write DBOS's record of a step whose rows are there."""
         await self._write({}, output)
 
-    async def _write(self, rows: Rows, output: outputs.Row | None) -> None:
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _write(
+        self, rows: Rows, output: outputs.Row | None, *, has_calls: bool = False
+    ) -> None:
+        calls, written = self._calls_written, asyncio.get_running_loop().create_future()
+        if has_calls:
+            # Calls of this turn end at once, and the others' rows refer to what this one writes.
+            self._calls_written = written
         self._writing.add(written)
         try:
-            await self.recorder.commit(self.owner, rows, output)
+            if calls is not None and not calls.done():
+                await to_its_end(self._write_after(calls, rows, output))
+            else:
+                await self.recorder.commit(self.owner, rows, output)
         finally:
             self._writing.discard(written)
             written.set_result(None)
+
+    async def _write_after(
+        self, other: asyncio.Future[None], rows: Rows, output: outputs.Row | None
+    ) -> None:
+        await asyncio.wait([other])
+        await self.recorder.commit(self.owner, rows, output)
 
     @property
     def is_cut_off(self) -> bool:

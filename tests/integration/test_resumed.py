@@ -14,6 +14,7 @@ from agents import (
     GuardrailFunctionOutput,
     HostedMCPTool,
     InputGuardrailTripwireTriggered,
+    Runner,
     RunState,
     ToolGuardrailFunctionOutput,
     function_tool,
@@ -27,6 +28,7 @@ import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
 from timestep import testing
+from timestep.recorder import Recorder
 
 DELAY = 0.005
 
@@ -184,6 +186,33 @@ def test_calls_of_another_workflows_state_replay_the_same(app: App) -> None:
     assert said == "c0=erased e c1=deleted a c2=deleted b c3=deleted c"
     calls = {row["call_id"]: row["status"] for row in app.rows("tool_calls") if row["turn"] == 1}
     assert calls == dict.fromkeys(("c0", "c1", "c2", "c3"), "executed")
+
+
+def test_rows_of_calls_are_there_before_what_refers_to_them(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first check that ends writes the rows of all calls; the others' rows refer to them."""
+    agent = deleter("a", "b", "c")
+    commit = Recorder.commit
+    late: list[float] = []
+
+    async def committed(recorder: Recorder, owner: Any, rows: Any, output: Any = None) -> None:
+        if "tool_calls" in rows and not late:
+            late.append(0.1)
+            await asyncio.sleep(late[0])
+        await commit(recorder, owner, rows, output)
+
+    async def body() -> str:
+        stopped = await Runner.run(agent, "go")
+        state = stopped.to_state()
+        for item in state.get_interruptions():
+            state.approve(item)
+        monkeypatch.setattr(Recorder, "commit", committed)
+        return str((await timestep.run_agent(agent, state)).final_output)
+
+    assert app.run(body) == "c0=deleted a c1=deleted b c2=deleted c"
+    assert len(late) == 1
+    assert len(app.rows("tool_guardrail_results")) == 3
 
 
 def test_a_handoff_that_is_ignored_leaves_its_output(app: App) -> None:
