@@ -67,7 +67,8 @@ PHASES = {
     "the record is read": ("begin", "begun"),
     "replay": ("begun", "effect"),
 }
-_PATIENCE = 120.0
+_PATIENCE = 600.0
+"""Seconds."""
 
 
 class Folder:
