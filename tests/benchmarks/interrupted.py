@@ -61,9 +61,8 @@ def _count_statements() -> None:
 
     def counted(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         name = self.connection.info.parameter_status("application_name")
-        # The looks that come by the clock are no part of a recovery.
-        is_timed = threading.current_thread().name == "timestep-watch"
-        if not is_timed:
+        # Looks that come by the clock have threads of their own, and are no part of a recovery.
+        if threading.current_thread().name.startswith("dbos-executor"):
             _statements["ours" if name == "timestep" else "DBOS's"] += 1
         return execute(self, query, *args, **kwargs)
 
