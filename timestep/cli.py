@@ -17,10 +17,9 @@ from dbos import error as dbos_errors
 from timestep import (
     approvals,
     control,
-    doctor,
     entrypoints,
     forks,
-    host,
+    garbage,
     migrate,
     pages,
     pglite,
@@ -37,7 +36,6 @@ from timestep.database import (
 from timestep.errors import TimestepError
 from timestep.pages import Page
 from timestep.queries import STATUSES, Run, RunItem
-from timestep.web.problems import Answer
 
 T = TypeVar("T")
 
@@ -48,6 +46,11 @@ _PATIENCE = 5.0
 
 class _Group(click.Group):
     """Commands whose errors are one line on standard error, and exit status 1."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        # At the end of the process, too, which else takes a quarter of a short command's time.
+        garbage.keep_all()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         logging.getLogger("dbos").setLevel(logging.ERROR)
@@ -69,6 +72,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON alone on s
 @main.command()
 def serve() -> None:
     """Run the workflows of ./workflows and serve the HTTP API until stopped."""
+    from timestep import host  # with its web framework: no other command needs it
+
     host.serve()
 
 
@@ -333,6 +338,8 @@ def fork(
 @main.command("doctor")
 def doctor_() -> None:
     """Check settings, packages, the database and the entrypoints."""
+    from timestep import doctor
+
     problems = 0
     for found in doctor.examine():
         terminal.finding(found.check, found.is_ok, found.text)
@@ -348,6 +355,8 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _dumps(value: Any) -> str:
+    from timestep.web.problems import Answer
+
     return bytes(Answer(value).body).decode()
 
 

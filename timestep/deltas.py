@@ -131,4 +131,5 @@ def _is_same(before: object, value: object) -> bool:
         return True
     if type(before) is not type(value) or before != value:
         return False
-    return not isinstance(value, dict | list) or json.dumps(before) == json.dumps(value)
+    has_more = isinstance(value, dict | list) and bool(value)
+    return not has_more or json.dumps(before) == json.dumps(value)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, get_args
+from typing import Any
 
 from openai.types.responses import ResponseStreamEvent
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from timestep.rows import encode_item
+from timestep.rows import encode_item, kinds_of, made
 from timestep.values import Json, decode
-
-_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 def encode_event(event: object) -> Json:
@@ -37,11 +35,7 @@ def decode_event(document: Any) -> Any:
     """The event that `encode_event` was given."""
     if not isinstance(document, dict) or "$type" in document:
         return decode(document)
-    try:
-        return _EVENT.validate_python(document)
-    except ValidationError:
-        kind = _classes().get(str(document.get("type")))
-        return document if kind is None else kind.model_construct(**document)
+    return made(document, _classes())
 
 
 def _is_same(decoded: object, event: object) -> bool:
@@ -50,8 +44,4 @@ def _is_same(decoded: object, event: object) -> bool:
 
 @functools.cache
 def _classes() -> dict[str, type[BaseModel]]:
-    return {
-        str(literal): member
-        for member in get_args(get_args(ResponseStreamEvent)[0])
-        for literal in get_args(member.model_fields["type"].annotation)
-    }
+    return kinds_of(ResponseStreamEvent)

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints, gate, migrate, parking, pglite, system
+from timestep import config, entrypoints, garbage, gate, migrate, parking, pglite, system
 from timestep.config import Settings
 from timestep.database import (
     check_server,
@@ -84,7 +84,9 @@ def launch() -> Launched:
         EntrypointError: `workflows/` cannot be used.
         DatabaseError: The database is away, too old, or refused.
     """
-    found = entrypoints.find()
+    with garbage.uncollected():
+        found = entrypoints.find()
+    garbage.keep_all()
     name = system.application_name()
     settings = config.read()
     if settings.use_pglite:

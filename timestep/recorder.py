@@ -30,6 +30,7 @@ from timestep.store import definitions as definitions_store
 from timestep.store import outputs, record
 from timestep.store import runs as runs_store
 from timestep.store.runs import Begun
+from timestep.values import column_of
 
 T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]
@@ -259,7 +260,7 @@ class Recorder:
         """
         sql = record.statement(rows, self.schema, is_joint=output is not None)
         parameters: dict[str, Any] = {} if output is None else {**vars(output)}
-        parameters |= {name: json.dumps(given, default=str) for name, given in rows.items()}
+        parameters |= {name: column_of(given) for name, given in rows.items()}
         parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
         if self.mirror is not None:
             answer = await in_thread(lambda: self._commit_copied(owner, sql, parameters))

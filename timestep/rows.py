@@ -9,17 +9,14 @@ from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, get_args
 
-import genai_prices
 from agents import ModelResponse, Usage
 from agents.usage import deserialize_usage, serialize_usage
 from openai.types.responses import ResponseOutputItem
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from timestep.values import Json, decode, encode, plain_text, restored, storable
 
 Row = dict[str, Any]
-
-_OUTPUT_ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
 
 _ITEM_TYPES = {
     "message": "message_output_item",
@@ -116,22 +113,36 @@ def response_of(row: Row) -> ModelResponse:
 def _output_item(item: Any) -> Any:
     if not isinstance(item, dict) or "$type" in item:
         return decode(item)
+    return made(item, _classes())
+
+
+def made(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
+    """A document of the provider's API as the object it was, if its kind is known."""
+    kind = kinds.get(str(document.get("type")))
+    if kind is None:
+        return document
     try:
-        return _OUTPUT_ITEM.validate_python(item)
+        return kind.model_validate(document)
     except ValidationError:
         # Gateways leave out fields that the type asks for; the SDK built it unchecked, too.
-        kind = _classes().get(str(item.get("type")))
-        return item if kind is None else kind.model_construct(**item)
+        return kind.model_construct(**document)
+
+
+def kinds_of(union: Any) -> dict[str, type[BaseModel]]:
+    """The members of one of the provider's annotated unions, by the `type` that each has alone.
+
+    A validator of the whole union takes long to make, and to ask: it tries every member.
+    """
+    return {
+        str(literal): member
+        for member in get_args(get_args(union)[0])
+        for literal in get_args(member.model_fields["type"].annotation)
+    }
 
 
 @functools.cache
 def _classes() -> dict[str, type[BaseModel]]:
-    members = get_args(get_args(ResponseOutputItem)[0])
-    return {
-        str(literal): member
-        for member in members
-        for literal in get_args(member.model_fields["type"].annotation)
-    }
+    return kinds_of(ResponseOutputItem)
 
 
 def item_type(item: Row, handoff_names: Collection[str]) -> str:
@@ -207,6 +218,8 @@ def usage_columns(usage: Usage, model: str | None) -> Row:
 
 @functools.cache
 def _is_priced(model: str) -> bool:
+    import genai_prices  # by the first answer: a replay needs no prices, and has to be fast
+
     try:
         genai_prices.calc_price(genai_prices.Usage(), model)
     except LookupError:
@@ -217,6 +230,8 @@ def _is_priced(model: str) -> bool:
 def _cost(model: str | None, input_tokens: int, cached: int, output_tokens: int) -> str | None:
     if model is None or not _is_priced(model):
         return None
+    import genai_prices
+
     usage = genai_prices.Usage(
         input_tokens=max(input_tokens, cached),
         cache_read_tokens=cached,

@@ -23,13 +23,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
-
-import httpx
 
 from timestep.config import Settings, key_of
 from timestep.values import restored
+
+if TYPE_CHECKING:
+    # Imported by those who send alone: most processes never do, and it takes long.
+    import httpx
 
 Row = dict[str, Any]
 
@@ -112,6 +114,8 @@ class Webhook:
 
     async def send(self, message_id: str, body: bytes) -> Answer:
         """Send a message once; its id is the same whenever it is sent again."""
+        import httpx
+
         try:
             with _unlogged():
                 async with (
@@ -152,6 +156,8 @@ def _unlogged() -> Iterator[None]:
 @functools.cache
 def _certificates() -> ssl.SSLContext:
     """Made once: it reads every certificate that the machine trusts."""
+    import httpx
+
     return httpx.create_ssl_context()
 
 
