@@ -166,6 +166,11 @@ class StepError(TimestepError):
 
     reference: dict[str, str] | None = None
 
+    @property
+    def data(self) -> dict[str, str] | None:
+        """The reference, under the name that DBOS's portable JSON keeps."""
+        return self.reference
+
 
 class ReplayError(TimestepError):
     """The record of this run and the code that replays it disagree."""

@@ -74,7 +74,7 @@ class Recorded:
         serializer = _dbos._get_dbos_instance()._serializer
         if self.error is not None:
             error = deserialize_exception(self.error, self.serialization, serializer)
-            return getattr(error, "reference", None)
+            return reference_of(error)
         return deserialize_value(self.output, self.serialization, serializer)
 
 
@@ -110,6 +110,11 @@ def failure(error: BaseException, reference: dict[str, str]) -> StepError:
     kept = StepError(f"{type(error).__name__}: {one_line(error)}")
     kept.reference = reference
     return kept
+
+
+def reference_of(error: BaseException) -> Any:
+    """Where the rows of a step are that raised, from what DBOS holds of it."""
+    return getattr(error, "data", None)
 
 
 class StepRecord:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from timestep import envelopes, gate, joint, ownership, replays
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
-from timestep.joint import Records, StepRecord, failure
+from timestep.joint import Records, StepRecord, failure, reference_of
 from timestep.ownership import StepReservation
 from timestep.run import Held, Rows, Run
 from timestep.scopes import inside_step, took
@@ -198,7 +198,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
     except Exception as error:
         if outcome.error is None and not _is_recorded_failure(error):
             raise
-        recorded = getattr(error, "reference", None)
+        recorded = reference_of(error)
     else:
         recorded = step.task.result()
     if outcome.error is not None:

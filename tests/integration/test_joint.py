@@ -415,7 +415,12 @@ def test_dbos_may_record_in_portable_json(
         change(app, "DELETE FROM dbos.operation_outputs WHERE function_id >= 3")
         assert app.recover("w") == said
         assert recorded(app) == whole
-        left.append((whole, made.copy()))
+        effects = made.copy()
+        with SetWorkflowID("fork"):
+            DBOS.fork_workflow("w", whole[-1]["function_id"] + 1)
+        assert outcome("fork") == said
+        assert made == effects
+        left.append((whole, effects))
     assert left[0] == left[1]
 
 
