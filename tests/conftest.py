@@ -21,9 +21,12 @@ _numbers = itertools.count()
 
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No setting of the machine reaches a test, and no engine of a test the next one."""
+    """No setting of the machine reaches a test, and no engine of a test the next one.
+
+    But for how steps are recorded: `TIMESTEP_ORDINARY_STEPS=true pytest` tests the other way.
+    """
     for name in list(os.environ):
-        if name.startswith(("TIMESTEP_", "OPENAI_")):
+        if name.startswith(("TIMESTEP_", "OPENAI_")) and name != "TIMESTEP_ORDINARY_STEPS":
             monkeypatch.delenv(name)
     monkeypatch.setenv("TIMESTEP_HOME", str(tmp_path / "home"))
     yield

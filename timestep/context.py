@@ -134,7 +134,7 @@ class ContextChanges:
             self._base = patched(self._base, delta)
 
 
-_KINDS = ("set", "extend", "cut", "change", "repeat")
+_KINDS = ("set", "extend", "alike", "cut", "change", "repeat")
 
 
 def is_supported(context: object) -> bool:

@@ -6,6 +6,7 @@ only grow. `patched(old, difference(old, new)) == new` for every pair.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -23,6 +24,11 @@ _EXTEND = "extend"
 _CUT = "cut"
 _CHANGE = "change"
 _REPEAT = "repeat"
+
+_ALIKE = "alike"
+
+_TWINS = {"session_items": "generated_items"}
+"""Lists that mostly grow by the same as another one does."""
 
 _REPEATED = {"last_model_response": "model_responses"}
 """Keys that hold the last element of a list once more."""
@@ -45,19 +51,24 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             if value:
                 delta.setdefault(_EXTEND, {})[key] = value
             continue
-        if type(before) is type(value) and before == value and not _hides_a_type(before, value):
-            continue
-        if isinstance(before, dict) and isinstance(value, dict):
+        if _is_repeated(new, key) and not _is_same(before, value):
+            delta.setdefault(_REPEAT, []).append(key)
+        elif isinstance(before, dict) and isinstance(value, dict):
             if change := difference(before, value):
                 delta.setdefault(_CHANGE, {})[key] = change
+        elif _is_same(before, value):
+            continue
         elif _begins_with(value, before):
             delta.setdefault(_EXTEND, {})[key] = value[len(before) :]
         elif _begins_with(before, value):
             delta.setdefault(_CUT, {})[key] = len(value)
-        elif _is_repeated(new, key):
-            delta.setdefault(_REPEAT, []).append(key)
         else:
             delta.setdefault(_SET, {})[key] = value
+    tails = delta.get(_EXTEND, {})
+    for key, twin in _TWINS.items():
+        if key in tails and twin in tails and _is_same([*tails[key]], [*tails[twin]]):
+            del tails[key]
+            delta.setdefault(_ALIKE, []).append(key)
     return delta
 
 
@@ -71,7 +82,7 @@ def inverse(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
             back.setdefault(_REPEAT, []).append(key)
         else:
             back.setdefault(_SET, {})[key] = old[key]
-    for key in delta.get(_EXTEND, ()):
+    for key in (*delta.get(_EXTEND, ()), *delta.get(_ALIKE, ())):
         back.setdefault(_CUT, {})[key] = len(old[key])
     for key, length in delta.get(_CUT, {}).items():
         back.setdefault(_EXTEND, {})[key] = old[key][length:]
@@ -87,6 +98,8 @@ def patched(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     new.update(delta.get(_SET, {}))
     for key, tail in delta.get(_EXTEND, {}).items():
         new[key] = [*old[key], *tail]
+    for key in delta.get(_ALIKE, ()):
+        new[key] = [*old[key], *delta[_EXTEND][_TWINS[key]]]
     for key, length in delta.get(_CUT, {}).items():
         new[key] = old[key][:length]
     for key, change in delta.get(_CHANGE, {}).items():
@@ -101,8 +114,7 @@ def _begins_with(longer: object, shorter: object) -> bool:
         isinstance(shorter, list)
         and isinstance(longer, list)
         and len(shorter) < len(longer)
-        and longer[: len(shorter)] == shorter
-        and not _hides_a_type(shorter, longer[: len(shorter)])
+        and _is_same(shorter, longer[: len(shorter)])
     )
 
 
@@ -110,15 +122,14 @@ def _is_repeated(document: dict[str, Any], key: str) -> bool:
     found = document.get(_REPEATED.get(key, ""))
     if not isinstance(found, list) or not found:
         return False
-    return found[-1] == document[key] and not _hides_a_type(found[-1], document[key])
+    return _is_same(found[-1], document[key])
 
 
-def _hides_a_type(before: object, value: object) -> bool:
-    """Whether equal values differ as JSON: Python says 1 == 1.0 == True."""
-    if type(before) is not type(value):
+def _is_same(before: object, value: object) -> bool:
+    """Whether two values are the same JSON: Python says 1 == 1.0 == True."""
+    if before is value:
         return True
-    if isinstance(before, dict) and isinstance(value, dict):
-        return any(_hides_a_type(before[key], value[key]) for key in before)
-    if isinstance(before, list) and isinstance(value, list):
-        return any(_hides_a_type(a, b) for a, b in zip(before, value, strict=True))
-    return False
+    if type(before) is not type(value) or before != value:
+        return False
+    has_more = isinstance(value, dict | list) and bool(value)
+    return not has_more or json.dumps(before) == json.dumps(value)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import threading
 import time
 import uuid
 import weakref
@@ -29,6 +30,7 @@ from timestep.store import definitions as definitions_store
 from timestep.store import outputs, record
 from timestep.store import runs as runs_store
 from timestep.store.runs import Begun
+from timestep.values import column_of
 
 T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]
@@ -50,6 +52,7 @@ class Recorder:
             self.mirror = Mirror(pglite.system_database(path))
         self._written: set[Any] = set()
         self._was_reached = False
+        self._joint_lock = threading.Lock()
         self._joint: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
         """Whether steps are recorded together with DBOS's own record, for each of its launches."""
 
@@ -82,12 +85,13 @@ class Recorder:
         Looked up once for each launch of DBOS; a fall-back is said in the log then.
         """
         system = joint.system_database()
-        found = self._joint.get(system)
-        if found is None:
-            reason = self._obstacle()
-            if reason is not None:
-                _log.warning("DBOS records the steps itself, which costs more: %s", reason)
-            found = self._joint[system] = reason is None
+        with self._joint_lock:
+            found = self._joint.get(system)
+            if found is None:
+                reason = self._obstacle()
+                if reason is not None:
+                    _log.warning("DBOS records the steps itself, which costs more: %s", reason)
+                found = self._joint[system] = reason is None
         return found
 
     def _obstacle(self) -> str | None:
@@ -256,7 +260,7 @@ class Recorder:
         """
         sql = record.statement(rows, self.schema, is_joint=output is not None)
         parameters: dict[str, Any] = {} if output is None else {**vars(output)}
-        parameters |= {name: json.dumps(given, default=str) for name, given in rows.items()}
+        parameters |= {name: column_of(given) for name, given in rows.items()}
         parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
         if self.mirror is not None:
             answer = await in_thread(lambda: self._commit_copied(owner, sql, parameters))
@@ -431,7 +435,10 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            # Its caller may be cancelled more than once.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         raise
 
 

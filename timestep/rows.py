@@ -67,6 +67,14 @@ def jsonable(value: object) -> Any:
     return str(value)
 
 
+def document_of(value: object) -> Any:
+    """What `jsonable` gives, at once where the value is made of JSON's types already."""
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        return jsonable(value)
+
+
 def response_columns(response: ModelResponse) -> Row:
     """The columns of `model_responses` that hold what the model answered."""
     output: list[Json] = [

@@ -325,12 +325,17 @@ class Run:
         if self.checkpoint is not None and "model_responses" in rows:
             state, self.checkpoint = self.checkpoint, None
             rows["run_states"] = [self.states.checkpoint_row(state)]
+        await self._write({name: given for name, given in rows.items() if given}, output)
+
+    async def keep(self, output: outputs.Row) -> None:
+        """Write DBOS's record of a step whose rows are there."""
+        await self._write({}, output)
+
+    async def _write(self, rows: Rows, output: outputs.Row | None) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writing.add(written)
         try:
-            await self.recorder.commit(
-                self.owner, {name: given for name, given in rows.items() if given}, output
-            )
+            await self.recorder.commit(self.owner, rows, output)
         finally:
             self._writing.discard(written)
             written.set_result(None)

@@ -7,6 +7,7 @@ So the loop watches the socket of libpq, and many statements are on their way at
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -16,11 +17,22 @@ import sqlalchemy as sa
 from psycopg import errors, pq
 
 LIMIT = 16
-"""Connections of one sender."""
+"""Statements of one sender that are on their way at once, each over a connection of its own."""
 
 Values = tuple[str | None, ...]
 
 _GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+
+_SETTINGS = (
+    # A statement has many parts and no choice of plans: one plan serves all its values.
+    "SET plan_cache_mode = force_generic_plan",
+    # It is about a few rows, known by their ids, however small the table is when it is planned.
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+    # Whatever the database's own encoding is.
+    "SET client_encoding = 'UTF8'",
+)
 
 
 class _Connection:
@@ -31,12 +43,16 @@ class _Connection:
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
         self._prepared: dict[str, bytes] = {}
+        self._names = (f"timestep_{number}".encode() for number in itertools.count())
         self._results: list[pq.abc.PGresult] = []
+        self._was_ended = False
         self.age = age
+        self.is_settled = True
+        """Whether everything that was asked is answered, and the answer is read."""
 
     @property
     def is_lost(self) -> bool:
-        return self._pg.status != pq.ConnStatus.OK
+        return self._was_ended or self._pg.status != pq.ConnStatus.OK
 
     def close(self) -> None:
         self._connection.close()
@@ -44,10 +60,12 @@ class _Connection:
     async def execute(self, sql: str, parameters: Sequence[bytes | None]) -> Values | None:
         name = self._prepared.get(sql)
         if name is None:
-            name = f"timestep_{len(self._prepared)}".encode()
+            name = next(self._names)
+            self.is_settled = False
             self._pg.send_prepare(name, sql.encode())
             await self._result()
             self._prepared[sql] = name
+        self.is_settled = False
         self._pg.send_query_prepared(name, parameters)
         result = await self._result()
         if result.ntuples == 0:
@@ -59,19 +77,22 @@ class _Connection:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         socket = self._pg.socket
+        self._results = []
         loop.add_reader(socket, self._read, done)
         try:
             if self._pg.flush():
                 loop.add_writer(socket, self._write, loop, done)
             await done
         finally:
-            loop.remove_reader(socket)
-            loop.remove_writer(socket)
-        results, self._results = self._results, []
-        for result in results:
+            if not loop.is_closed():
+                loop.remove_reader(socket)
+                loop.remove_writer(socket)
+        for result in self._results:
             if result.status not in _GOOD:
+                severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
+                self._was_ended = severity in (b"FATAL", b"PANIC")
                 raise errors.error_from_result(result, encoding="utf-8")
-        return results[-1]
+        return self._results[-1]
 
     def _write(self, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
         try:
@@ -86,11 +107,22 @@ class _Connection:
             while not self._pg.is_busy():
                 result = self._pg.get_result()
                 if result is None:
+                    self.is_settled = True
                     _end(done)
                     return
                 self._results.append(result)
         except psycopg.Error as error:
             _end(done, error)
+
+
+class _Turn:
+    """A statement that waits until there are fewer on their way."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.come: asyncio.Future[None] = loop.create_future()
+        self.is_over = False
+        """Whether nobody waits for it any more."""
 
 
 def _end(done: asyncio.Future[None], error: Exception | None = None) -> None:
@@ -107,12 +139,14 @@ class Sender:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._lock = threading.Lock()
+        # Re-entrant: a coroutine whose loop is gone leaves whenever garbage is collected.
+        self._lock = threading.RLock()
         self._idle: list[_Connection] = []
-        self._count = 0
+        self._free = LIMIT
+        """How many more statements may be on their way. If any may, nobody waits."""
+        self._waiting: deque[_Turn] = deque()
         self._age = 0
         """How often its connections were given up."""
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
     async def execute(self, sql: str, parameters: Sequence[bytes | None]) -> Values | None:
         """Execute a statement, in a transaction of its own; the first row that it answers.
@@ -124,97 +158,94 @@ class Sender:
         Raises:
             psycopg.Error: The server refused, or the connection is lost: whether the statement
                 was executed is not known then.
+            sqlalchemy.exc.SQLAlchemyError: There is no connection to be had.
         """
-        connection = await self._take()
+        await self._enter()
         try:
-            return await connection.execute(sql, parameters)
-        except psycopg.Error:
-            if connection.is_lost:
-                # What is idle was most likely lost with it.
-                self.close()
-            raise
-        except BaseException:
-            # Its answer is still to come.
-            connection.close()
-            raise
-        finally:
-            self._leave(connection)
-
-    async def _take(self) -> _Connection:
-        while True:
-            with self._lock:
-                if self._idle:
-                    return self._idle.pop()
-                is_made = self._count < LIMIT
-                if is_made:
-                    self._count += 1
-                    age = self._age
-                else:
-                    loop = asyncio.get_running_loop()
-                    turn: asyncio.Future[None] = loop.create_future()
-                    self._waiting.append((loop, turn))
-            if not is_made:
-                await self._wait(turn)
-                continue
+            while (connection := self._take()) is None:
+                await asyncio.to_thread(self._connect)
             try:
-                return _Connection(await asyncio.to_thread(self._connect), age)
-            except BaseException:
-                with self._lock:
-                    self._count -= 1
-                self._call_next()
-                raise
+                return await connection.execute(sql, parameters)
+            finally:
+                self._put(connection)
+        finally:
+            self._leave()
 
-    async def _wait(self, turn: asyncio.Future[None]) -> None:
+    async def _enter(self) -> None:
+        """Wait for a turn, in the order of those who ask, whatever loop they are on."""
+        turn = _Turn(asyncio.get_running_loop())
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return
+            self._waiting.append(turn)
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._call_next()
+            await turn.come
+        except BaseException:
+            self._forgo(turn)
             raise
 
-    def _connect(self) -> psycopg.Connection[object]:
-        pooled = self._engine.raw_connection()
-        connection = pooled.driver_connection
-        pooled.detach()
-        if not isinstance(connection, psycopg.Connection):
-            raise TypeError(f"{type(connection)} is not a connection of psycopg")
-        # A statement has many parts and no choice of plans: one plan serves all its values.
-        connection.execute("SET plan_cache_mode = force_generic_plan")
-        return connection
-
-    def _leave(self, connection: _Connection) -> None:
+    def _leave(self) -> None:
         with self._lock:
-            is_kept = not connection.is_lost and connection.age == self._age
+            if not self._waiting:
+                self._free += 1
+                return
+            turn = self._waiting.popleft()
+        try:
+            turn.loop.call_soon_threadsafe(_end, turn.come)
+        except RuntimeError:
+            # Its loop is closed: nobody waits there any more.
+            self._forgo(turn)
+
+    def _forgo(self, turn: _Turn) -> None:
+        with self._lock:
+            if turn.is_over:
+                return
+            turn.is_over = True
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return
+        # It had come: it is the next one's.
+        self._leave()
+
+    def _take(self) -> _Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _put(self, connection: _Connection) -> None:
+        if connection.is_lost:
+            # What is idle was most likely lost with it.
+            self.close()
+        with self._lock:
+            is_kept = (
+                connection.is_settled and connection.age == self._age and len(self._idle) < LIMIT
+            )
             if is_kept:
                 self._idle.append(connection)
-            else:
-                self._count -= 1
         if not is_kept:
+            # Given up, or somebody was cancelled and its answer is still to come.
             connection.close()
-        self._call_next()
 
-    def _call_next(self) -> None:
-        """Let the one that has waited longest have its turn; one whose loop ended has none."""
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    return
-                loop, turn = self._waiting.popleft()
-            if turn.cancelled():
-                continue
-            try:
-                loop.call_soon_threadsafe(_end, turn)
-            except RuntimeError:
-                # Its loop is closed: nobody waits there any more.
-                continue
-            return
+    def _connect(self) -> None:
+        """Have one more connection: idle at first, so that it is nobody's who was cancelled."""
+        age = self._age
+        pooled = self._engine.raw_connection()
+        driver = pooled.driver_connection
+        pooled.detach()
+        if not isinstance(driver, psycopg.Connection):
+            raise TypeError(f"{type(driver)} is not a connection of psycopg")
+        try:
+            driver.execute("; ".join(_SETTINGS))
+        except BaseException:
+            driver.close()
+            raise
+        self._put(_Connection(driver, age))
 
     def close(self) -> None:
         """Close the connections: those that are in use, when they are no more."""
         with self._lock:
             self._age += 1
             idle, self._idle = self._idle, []
-            self._count -= len(idle)
         for connection in idle:
             connection.close()
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 from timestep import envelopes, gate, joint, ownership, replays
@@ -226,7 +227,7 @@ async def _perform_joint(
         try:
             if row is not None and is_done:
                 # Killed between our commit and DBOS's record, when they were two.
-                await step.run.commit({}, _output_of(step.record, row))
+                await _landed(step, step.run.keep(_output_of(step.record, row)))
                 return _replay(step, row)
             async with gate.passing():
                 with step.run.line.entered() as place:
@@ -240,7 +241,11 @@ def _output_of(record: StepRecord, row: dict[str, Any]) -> outputs.Row:
     """DBOS's record of a step that has its rows."""
     if row["error"] is None:
         return record.ended()
-    return record.failed(envelopes.opened(row["error"]))
+    return record.failed(_error_of(row))
+
+
+def _error_of(row: dict[str, Any]) -> BaseException:
+    return envelopes.opened(restored(row["error"]))
 
 
 async def _unless_cancelled(task: asyncio.Task[Any], step: Step[Any]) -> None:
@@ -298,7 +303,7 @@ async def _copied(step: Step[T], reference: Any) -> T:
             known[str(step.id)].update(own)
     await _commit(step, rows)
     if row["error"] is not None:
-        raise envelopes.opened(row["error"])
+        raise _error_of(row)
     return value
 
 
@@ -321,7 +326,7 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
     took(step.run, step.table, from_record=True)
     step.retrace(row)
     if row["error"] is not None:
-        raise envelopes.opened(row["error"])
+        raise _error_of(row)
     return step.replayed(row)
 
 
@@ -359,9 +364,13 @@ async def _execute(step: Step[T]) -> T:
 
 
 async def _commit(step: Step[T], rows: Rows, output: outputs.Row | None = None) -> None:
+    await _landed(step, step.run.commit(rows, output))
+
+
+async def _landed(step: Step[Any], writing: Coroutine[Any, Any, None]) -> None:
     step.keep()
     try:
-        await step.run.commit(rows, output)
+        await writing
     except DatabaseError as error:
         raise Refused(error) from error
 

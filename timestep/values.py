@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -47,10 +47,40 @@ def dumps(value: object) -> str:
 
 
 def storable(value: Any) -> Json:
-    """The value, or what stands for it where JSONB cannot hold it."""
+    """The value, or what stands for it where JSONB cannot hold it.
+
+    Raises:
+        TypeError: The value is not made of JSON's types.
+    """
+    if _is_plain(value):
+        return value  # type: ignore[no-any-return]  # what JSONB holds is JSON
     text = dumps(value)
     stored: Json = json.loads(text) if text.startswith('{"' + _TEXT + '"') else value
     return stored
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSONB surely holds it; looks at the text that is several times as quick to write."""
+    try:
+        text = to_json(value, inf_nan_mode="constants", fallback=_refuse)
+    except (PydanticSerializationError, ValueError):
+        return False
+    return not any(mark in text for mark in _MARKS)
+
+
+_MARKS = (b"\\u0000", b"NaN", b"Infinity")
+
+
+def _refuse(value: object) -> object:
+    raise ValueError(f"{type(value).__name__} is none of JSON's types")
+
+
+def column_of(rows: list[dict[str, Any]]) -> str:
+    """JSON text of rows whose values are storable, or have a text of their own."""
+    try:
+        return to_json(rows, fallback=str).decode()
+    except PydanticSerializationError:  # such as a lone surrogate: PostgreSQL refuses it
+        return json.dumps(rows, default=str)
 
 
 def restored(value: Any) -> Any:

@@ -99,6 +99,9 @@ def measured(home: Path, options: argparse.Namespace) -> dict[str, Any]:
             asyncio.run(_talk(options.runs, options.turns, options.at_once))
             # What waits in a GIN index's list is written once more when it is merged.
             connection.execute(_MERGE.encode())
+            connection.execute(
+                "SELECT pg_logical_emit_message(true, 'index_cost', 'all is written')"
+            )
             cpu = _server_cpu(home) - cpu
             place = {"start": start, "end": _place(connection)}
             count = options.runs * options.turns

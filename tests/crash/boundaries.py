@@ -2,8 +2,9 @@
 
 Loaded in the process under test. A boundary's label says where it lies and of which step:
 `before`, `streamed` (some of what a model said is recorded), `after` (the effect happened),
-`committed` (our transaction), `recorded` (DBOS's). A wait for a person has three: before the
-workflow is parked, when it is, and when a decision has brought it back.
+`committed` (our transaction), `recorded` (DBOS's, where it is not one with ours). A wait for a
+person has three: before the workflow is parked, when it is, and when a decision has brought it
+back.
 """
 
 from __future__ import annotations

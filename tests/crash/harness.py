@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
@@ -21,6 +21,12 @@ from psycopg import sql
 from timestep.tables import metadata
 
 WORKFLOW_ID = "crash"
+
+Way = Literal["joint", "ordinary"]
+"""Whether a step's rows and DBOS's record of it are one statement, or DBOS records it itself."""
+
+Step = tuple[int, str, str | None, str | None, str | None]
+"""DBOS's record of a step: number, name, output, error, serialization."""
 
 _VOLATILE = {"created_at", "updated_at", "started_at", "completed_at", "duration_ms", "deleted_at"}
 _VOLATILE |= {"resolved_at", "sequence"}
@@ -34,7 +40,7 @@ class Outcome:
 
     result: Any
     rows: dict[str, list[dict[str, Any]]]
-    steps: list[tuple[int, str]]
+    steps: list[Step]
     log: list[str]
 
     def doubled(self) -> list[str]:
@@ -71,11 +77,13 @@ class Zygote:
         *,
         workflow_id: str = WORKFLOW_ID,
         fork: tuple[str, int] | None = None,
+        way: Way = "joint",
     ) -> Any:
         """One life of a workflow: its result, or None if it was killed.
 
         `decisions` are the arguments of `resume_workflow` for each call that asks for one;
-        `fork` is the workflow, and the turn, with which it begins.
+        `fork` is the workflow, and the turn, with which it begins; `way` is how its steps are
+        recorded.
         """
         result = self.folder / "result.json"
         result.unlink(missing_ok=True)
@@ -83,6 +91,7 @@ class Zygote:
             "workflow": workflow,
             "id": workflow_id,
             "fork": fork,
+            "way": way,
             "url": url,
             "log": str(log),
             "kill_at": kill_at,
@@ -133,12 +142,13 @@ def observed(url: str, log: Path, result: Any) -> Outcome:
             for table in metadata.sorted_tables
         }
         steps = connection.execute(
-            "SELECT function_id, function_name FROM dbos.operation_outputs "
+            "SELECT function_id, function_name, output, error, serialization "
+            "FROM dbos.operation_outputs "
             "WHERE workflow_uuid = %s ORDER BY function_id",
             (WORKFLOW_ID,),
         ).fetchall()
     lines = log.read_text().splitlines()
-    return Outcome(result=result, rows=rows, steps=[(n, name) for n, name in steps], log=lines)
+    return Outcome(result=result, rows=rows, steps=steps, log=lines)
 
 
 def _dump(table: str) -> sql.Composed:

@@ -2,8 +2,11 @@
 
 Every scenario is run once undisturbed. Then, for each boundary it passed, a process that
 runs it is killed there with SIGKILL and another recovers it: the answer, every row and
-DBOS's steps must be those of the undisturbed run, and an effect whose outcome was committed
-must not have happened again.
+DBOS's records of its steps must be those of the undisturbed run, and an effect whose outcome
+was committed must not have happened again.
+
+Every scenario is killed where steps are recorded jointly with their rows, some where DBOS
+records them itself, too; and a process of either way recovers what one of either way began.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash.harness import Outcome, Zygote, database, labels, observed
+from tests.crash.harness import Outcome, Way, Zygote, database, labels, observed
 
 WORKERS = 2
 
@@ -44,6 +47,9 @@ SCENARIOS = {
     "forked": "Oslo is sunny / Rome is sunny / booked Rome / ",
 }
 
+IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved", "forked")
+"""Scenarios that are killed where DBOS records the steps itself, too."""
+
 FORKED = {"forked": ("trip", 2)}
 """Scenarios that begin with a turn of another one, which has ended."""
 
@@ -68,8 +74,13 @@ class Matrix:
         for zygote in zygotes:
             self.free.put(zygote)
 
-    def lives(self, scenario: str, kill_at: str | None) -> Outcome:
-        """What is left after a life that ends at `kill_at`, if any, and one that recovers."""
+    def lives(
+        self, scenario: str, kill_at: str | None, way: Way, recovered: Way | None = None
+    ) -> Outcome:
+        """What is left after a life that ends at `kill_at`, if any, and one that recovers.
+
+        `way` is that of the first life, and of the other one, if it is not `recovered`.
+        """
         fork = FORKED.get(scenario)
         number = next(self.names)
         log = self.folder / f"{number}.log"
@@ -77,11 +88,13 @@ class Matrix:
         try:
             with database(self.server, f"crash_{number}", self.template) as url:
                 if fork is not None:
-                    zygote.live(fork[0], url, log.with_suffix(".old"), workflow_id=fork[0])
+                    old = log.with_suffix(".old")
+                    zygote.live(fork[0], url, old, workflow_id=fork[0], way=way)
                 if kill_at is not None:
-                    first = zygote.live(scenario, url, log, kill_at, DECISIONS, fork=fork)
+                    first = zygote.live(scenario, url, log, kill_at, DECISIONS, fork=fork, way=way)
                     assert first is None, f"the run never came to {kill_at!r}"
-                result = zygote.live(scenario, url, log, None, DECISIONS, fork=fork)
+                last = recovered or way
+                result = zygote.live(scenario, url, log, None, DECISIONS, fork=fork, way=last)
                 return observed(url, log, result)
         finally:
             self.free.put(zygote)
@@ -92,19 +105,29 @@ def matrix(server: str, crash_template: str, zygotes: list[Zygote], tmp_path: Pa
     return Matrix(server, crash_template, zygotes, tmp_path)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    ("scenario", "way"),
+    [
+        *((scenario, "joint") for scenario in SCENARIOS),
+        *((scenario, "ordinary") for scenario in IN_THE_ORDINARY_WAY),
+    ],
+)
 def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
-    matrix: Matrix, scenario: str, report: Callable[[str], None]
+    matrix: Matrix, scenario: str, way: Way, report: Callable[[str], None]
 ) -> None:
-    whole = matrix.lives(scenario, None)
+    other: Way = "joint" if way == "ordinary" else "ordinary"
+    whole = matrix.lives(scenario, None, way)
     assert whole.result.startswith(SCENARIOS[scenario])
     assert whole.doubled() == []
     points = labels(whole.log)
 
+    def recovered(point: str) -> Outcome:
+        # Every other one in the other way.
+        return matrix.lives(scenario, point, way, (way, other)[points.index(point) % 2])
+
     with ThreadPoolExecutor(WORKERS) as pool:
-        outcomes = dict(
-            zip(points, pool.map(lambda p: matrix.lives(scenario, p), points), strict=True)
-        )
+        outcomes = dict(zip(points, pool.map(recovered, points), strict=True))
+    outcomes["nowhere, in the other way"] = matrix.lives(scenario, None, other)
 
     for point, outcome in outcomes.items():
         assert outcome.doubled() == [], point
@@ -112,7 +135,8 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
         for table, rows in whole.rows.items():
             assert outcome.rows[table] == rows, (point, table)
         assert outcome.steps == whole.steps, point
-    report(f"crash matrix: {scenario}: {len(points)} kill points, 0 effects doubled")
+    line = f"{scenario}, {way} steps: {len(points)} kill points, 0 effects doubled"
+    report(f"crash matrix: {line}")
 
 
 def _refund(matrix: Matrix, kill_at: str, decision: dict[str, Any]) -> Outcome:
@@ -183,11 +207,11 @@ PAY = "after tool: pay (c1)"
         # A person said to call again, and the process died in that call, too.
         ("refunded", [REFUND, REFUND], 3),
         # ... and once more after the outcome was recorded: nothing is asked anew.
-        ("refunded", [REFUND, REFUND, "recorded turn 2: Cashier"], 3),
+        ("refunded", [REFUND, REFUND, "committed turn 2: Cashier"], 3),
         ("refunded", [REFUND, "committed tool: refund (c1)"], 2),
         # A tool that needs an approval, too: the doubt is a question of its own.
         ("paid", [PAY], 2),
-        ("paid", [PAY, "recorded turn 2: Payer"], 2),
+        ("paid", [PAY, "committed turn 2: Payer"], 2),
     ],
 )
 def test_each_doubt_is_asked_about_once(

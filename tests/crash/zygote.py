@@ -3,7 +3,7 @@
     python -m tests.crash.zygote <address of a unix socket to listen on>
 
 A request is one JSON object: `workflow`, `id`, `url`, `log`, `kill_at`, `decisions`, `fork`,
-`result`. The answer is the exit status of the process that was forked for it, as `os.wait`
+`way`, `result`. The answer is the exit status of the process that was forked for it, as `os.wait`
 tells it. One request at a time: forking needs a process of one thread.
 """
 
@@ -32,6 +32,7 @@ from timestep import ownership
 def perform(request: dict[str, Any]) -> None:
     """Start the workflow, or recover it, and write how it ended."""
     os.environ["TIMESTEP_DB_URL"] = request["url"]
+    os.environ["TIMESTEP_ORDINARY_STEPS"] = str(request["way"] == "ordinary").lower()
     set_tracing_disabled(True)
     scenarios.boundaries = Boundaries(Path(request["log"]), request["kill_at"])
     scenarios.boundaries.install()

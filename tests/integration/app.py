@@ -8,12 +8,12 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 from agents import set_tracing_disabled
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos._utils import INTERNAL_QUEUE_NAME
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -133,22 +133,26 @@ class App:
         return answer
 
 
+def launch(url: str, **config: Any) -> None:
+    """Launch DBOS on a database, with other settings than a test's usual ones if they are given."""
+    usual: dict[str, Any] = {
+        "name": "timestep-tests",
+        "system_database_url": url,
+        "application_version": "1",
+        "log_level": "ERROR",
+        "notification_listener_polling_interval_sec": 0.05,
+    }
+    instance = DBOS(config=cast("DBOSConfig", {**usual, **config}))
+    # Where forks wait, and what is resumed; DBOS looks into it once a second.
+    instance._registry._register_internal_queue(INTERNAL_QUEUE_NAME, polling_interval_sec=0.1)
+    DBOS.launch()
+
+
 @pytest.fixture
 def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
     set_tracing_disabled(True)
-    instance = DBOS(
-        config={
-            "name": "timestep-tests",
-            "system_database_url": database_url,
-            "application_version": "1",
-            "log_level": "ERROR",
-            "notification_listener_polling_interval_sec": 0.05,
-        }
-    )
-    # Where forks wait, and what is resumed; DBOS looks into it once a second.
-    instance._registry._register_internal_queue(INTERNAL_QUEUE_NAME, polling_interval_sec=0.1)
-    DBOS.launch()
+    launch(database_url)
     yield App(database_url)
     DBOS.destroy()
     recorder.forget_recorders()

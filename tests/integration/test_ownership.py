@@ -102,6 +102,7 @@ def test_an_application_whose_dbos_is_elsewhere_is_refused(
             "CREATE TABLE dbos.workflow_status (workflow_uuid text, status text, name text, "
             "owner_xid text)"
         )
+        connection.execute("CREATE TABLE dbos.operation_outputs (workflow_uuid text)")
     monkeypatch.setenv("TIMESTEP_DB_URL", empty_database_url)
     recorder.forget_recorders()
     actor = Actor()

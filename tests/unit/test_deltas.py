@@ -15,7 +15,9 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc"), inner),
     max_leaves=12,
 )
-KEYS = st.sampled_from(["a", "b", "model_responses", "last_model_response"])
+KEYS = st.sampled_from(
+    ["a", "model_responses", "last_model_response", "generated_items", "session_items"]
+)
 DOCUMENT = st.dictionaries(KEYS, ANY_JSON)
 
 
@@ -60,3 +62,12 @@ def test_a_list_that_grew_costs_what_was_added() -> None:
     old = {"items": [{"n": n} for n in range(1000)]}
     new = {"items": [*old["items"], {"n": 1000}]}
     assert difference(old, new) == {"extend": {"items": [{"n": 1000}]}}
+
+
+def test_what_two_lists_grow_by_is_written_once() -> None:
+    old = {"generated_items": [1], "session_items": [0, 1]}
+    new = {"generated_items": [1, 2, 3], "session_items": [0, 1, 2, 3]}
+    change = difference(old, new)
+    assert change == {"extend": {"generated_items": [2, 3]}, "alike": ["session_items"]}
+    assert patched(old, change) == new
+    assert inverse(old, change) == {"cut": {"generated_items": 1, "session_items": 2}}

@@ -43,6 +43,9 @@ PARAMETERS: dict[str, list[str]] = {
     "_list_tools_with_span": ["server"],
     "invoke_mcp_tool": ["server"],
     "run": ["data"],
+    "_build_agent_identity_keys_by_id": ["initial_agent"],
+    "_get_ambiguous_agent_ids": ["initial_agent"],
+    "_has_ambiguous_hook_identities": ["initial_agent"],
 }
 
 

@@ -24,13 +24,16 @@ export function folded(rows) {
   return documents.reduceRight((state, change) => patched(state, change));
 }
 
+const TWINS = { session_items: 'generated_items' };
 const REPEATED = { last_model_response: 'model_responses' };
 
 /** The document that a change makes of another; see `timestep/deltas.py`. */
-function patched(old, { set = {}, unset = [], extend = {}, cut = {}, change = {}, repeat = [] }) {
+function patched(old, delta) {
+  const { set = {}, unset = [], extend = {}, alike = [], cut = {}, change = {}, repeat = [] } = delta;
   const changed = { ...old, ...set };
   for (const key of unset) delete changed[key];
   for (const [key, tail] of Object.entries(extend)) changed[key] = [...old[key], ...tail];
+  for (const key of alike) changed[key] = [...old[key], ...extend[TWINS[key]]];
   for (const [key, length] of Object.entries(cut)) changed[key] = old[key].slice(0, length);
   for (const [key, inner] of Object.entries(change)) changed[key] = patched(old[key], inner);
   for (const key of repeat) changed[key] = changed[REPEATED[key]].at(-1);

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import agents.run
-from agents import RunContextWrapper
+from agents import RunContextWrapper, run_state
 from agents.mcp import MCPUtil
 from agents.run import AgentRunner
 from agents.run_internal import guardrails as sdk_guardrails
@@ -22,6 +22,7 @@ from agents.run_internal import (
     tool_actions,
     tool_execution,
     tool_planning,
+    tool_use_tracker,
     turn_resolution,
 )
 from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
@@ -33,6 +34,7 @@ from timestep.scopes import current_run
 from timestep.seams import (
     function_tools,
     guardrails,
+    identities,
     lone_models,
     loop,
     mcp,
@@ -69,6 +71,10 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (MCPUtil, "_list_tools_with_span", mcp.list_tools),
     (MCPUtil, "invoke_mcp_tool", mcp.call_tool),
     (session_persistence, "_call_session_method", sessions.call_session_method),
+    (run_state, "_build_agent_identity_keys_by_id", identities.keys_by_id),
+    (tool_use_tracker, "_build_agent_identity_keys_by_id", identities.keys_by_id),
+    (run_state, "_get_ambiguous_agent_ids", identities.ambiguous_ids),
+    (run_state, "_has_ambiguous_hook_identities", identities.has_ambiguous_hooks),
     (ToolInputGuardrail, "run", guardrails.run_tool_guardrail),
     (ToolOutputGuardrail, "run", guardrails.run_tool_guardrail),
 )

@@ -17,7 +17,7 @@ from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
 from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 
 from timestep.deltas import Some, Tail
-from timestep.rows import jsonable
+from timestep.rows import document_of
 from timestep.seams.ledger import Ledger
 from timestep.states import context_document
 
@@ -152,10 +152,13 @@ def _ends(result: Any, turn: int, told: Told, now: Told, known: dict[str, int]) 
     context._tool_invocations = {
         key: call for key, call in now.invocations.items() if calls.get(key) is not call
     }
+    if not _refers_to_all_items(result):
+        # The state is written down at once and thrown away: it needs no copies of its own.
+        vars(context)["_copy_for_run_state"] = lambda: context
     state = ends.to_state()
     # A streamed result counts the turn that begins.
     state._current_turn = turn - 1
-    document: dict[str, Any] = jsonable(state.to_json(context_serializer=context_document))
+    document: dict[str, Any] = document_of(state.to_json(context_serializer=context_document))
     for name, count in known.items():
         if count:
             key = _LISTS[name]

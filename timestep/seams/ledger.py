@@ -12,7 +12,7 @@ from agents.items import RunItem
 from agents.run_internal.session_persistence import session_items_for_turn
 
 from timestep.calls import output_item
-from timestep.rows import derived, jsonable, raw
+from timestep.rows import derived, document_of, raw
 from timestep.run import Rows, Run
 from timestep.states import Checkpoint, context_document
 from timestep.values import plain_text, storable
@@ -72,7 +72,7 @@ class Ledger:
         """
 
         def tell() -> tuple[dict[str, Any], None]:
-            return jsonable(state().to_json(context_serializer=context_document)), None
+            return document_of(state().to_json(context_serializer=context_document)), None
 
         return self.checkpoint(run, tell)
 
