@@ -247,7 +247,8 @@ def _take_recovered(stopped: threading.Event) -> None:
             _log.debug("recovered workflows are taken up later: %s", error)
 
 
-# DBOS starts it when it is launched, and stops it when it is destroyed.
+# DBOS starts it when it is launched first, and stops it when it is destroyed; after a second
+# launch in one process, recovered workflows wait for DBOS's own look.
 _stopped = threading.Event()
 _get_or_create_dbos_registry().register_poller(_stopped, _take_recovered, _stopped)
 

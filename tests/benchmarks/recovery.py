@@ -220,7 +220,7 @@ def recover_many(place: Folder, runs: int, turns: int, at: int) -> dict[str, Any
         most = max(most, place.query(sessions) - 1)
         return place.query(ended) == runs
 
-    place.until(all_ended, process, 0.1)
+    place.until(all_ended, process, 0.5)
     seconds = time.monotonic() - began
     memory = psutil.Process(process.pid).memory_info().rss
     cpu = kill(process)
