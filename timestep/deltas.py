@@ -132,4 +132,9 @@ def _is_same(before: object, value: object) -> bool:
     if type(before) is not type(value) or before != value:
         return False
     has_more = isinstance(value, dict | list) and bool(value)
-    return not has_more or json.dumps(before) == json.dumps(value)
+    return not has_more or _sorted(before) == _sorted(value)
+
+
+def _sorted(value: object) -> str:
+    """JSON text that is the same whatever the order of keys: JSONB has its own."""
+    return json.dumps(value, sort_keys=True)
