@@ -45,14 +45,13 @@ class _Connection:
         self._prepared: dict[str, bytes] = {}
         self._names = (f"timestep_{number}".encode() for number in itertools.count())
         self._results: list[pq.abc.PGresult] = []
-        self._was_ended = False
         self.age = age
         self.is_settled = True
         """Whether everything that was asked is answered, and the answer is read."""
 
     @property
     def is_lost(self) -> bool:
-        return self._was_ended or self._pg.status != pq.ConnStatus.OK
+        return self._pg.status != pq.ConnStatus.OK
 
     def close(self) -> None:
         self._connection.close()
@@ -89,8 +88,6 @@ class _Connection:
                 loop.remove_writer(socket)
         for result in self._results:
             if result.status not in _GOOD:
-                severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
-                self._was_ended = severity in (b"FATAL", b"PANIC")
                 raise errors.error_from_result(result, encoding="utf-8")
         return self._results[-1]
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tests.waiting import until
 from timestep import sender as sending
-from timestep.sender import LIMIT, Sender, Values, sender_of
+from timestep.sender import LIMIT, Sender, Values, _Connection, sender_of
 
 ECHO = "SELECT $1::text"
 SLEEP = "SELECT pg_sleep($1::float8)::text"
@@ -109,6 +109,31 @@ def test_no_answer_of_a_cancelled_statement_reaches_another(
 
     asyncio.run(body())
     assert _is_at_rest(sender)
+
+
+def test_cancelled_when_a_statement_is_prepared_the_next_one_has_another_name(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = _Connection._result
+    cancelled: list[bool] = []
+
+    async def cancelling(connection: _Connection) -> Any:
+        answer = await result(connection)
+        if not cancelled:
+            cancelled.append(True)
+            raise asyncio.CancelledError
+        return answer
+
+    async def body() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await sender.execute("SELECT 1", [])
+        (connection,) = sender._idle
+        assert await sender.execute(ECHO, [b"mine"]) == ("mine",)
+        assert await sender.execute("SELECT 1", []) == ("1",)
+        assert sender._idle == [connection]
+
+    monkeypatch.setattr(_Connection, "_result", cancelling)
+    asyncio.run(body())
 
 
 def test_cancelled_while_it_connects_it_leaves_no_connection_behind(
