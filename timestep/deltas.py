@@ -40,7 +40,7 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     A `Tail` or `Some` in `new` stands for the whole.
     """
     delta: dict[str, Any] = {}
-    for key in () if isinstance(new, Some) else old.keys() - new.keys():
+    for key in () if isinstance(new, Some) else sorted(old.keys() - new.keys()):
         delta.setdefault(_UNSET, []).append(key)
     for key, value in new.items():
         if key not in old:
@@ -75,7 +75,9 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def inverse(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     """What turns `patched(old, delta)` back into `old`."""
     back: dict[str, Any] = {}
-    for key in (*delta.get(_SET, ()), *delta.get(_REPEAT, ()), *delta.get(_UNSET, ())):
+    # In order: JSONB gives keys in another one than they were written in.
+    changed = (*delta.get(_SET, ()), *delta.get(_REPEAT, ()), *delta.get(_UNSET, ()))
+    for key in sorted(changed):
         if key not in old:
             back.setdefault(_UNSET, []).append(key)
         elif _is_repeated(old, key):
