@@ -22,15 +22,7 @@ _AGENT = definitions.agents.alias("agent")
 _CURRENT = definitions.agents.alias("current_agent")
 _SESSION = sessions.sessions
 
-_USAGE_COLUMNS = (
-    "requests",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-    "estimated_cost",
-)
+_USAGE_COLUMNS = (*runs.USAGE_COUNTS, "estimated_cost")
 
 _RUNS = (
     sa.select(

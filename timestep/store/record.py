@@ -24,15 +24,6 @@ Rows = Mapping[str, list[dict[str, Any]]]
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
 
-_COUNTS = (
-    "requests",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-)
-
 _KEEP = "ON CONFLICT (id) DO NOTHING"
 
 _INSERTS: dict[str, tuple[Table, str]] = {
@@ -173,9 +164,11 @@ def _type(table: Table, name: str) -> str:
 
 def _usage() -> list[str]:
     """Usage is added once for each response that was written, not for each sending."""
-    entries, counts = runs.request_usage_entries, ", ".join(_COUNTS)
-    sums = ", ".join(f"sum({name})" for name in _COUNTS)
-    added = ", ".join(f"{name} = usage_metrics.{name} + excluded.{name}" for name in _COUNTS)
+    entries, counts = runs.request_usage_entries, ", ".join(runs.USAGE_COUNTS)
+    sums = ", ".join(f"sum({name})" for name in runs.USAGE_COUNTS)
+    added = ", ".join(
+        f"{name} = usage_metrics.{name} + excluded.{name}" for name in runs.USAGE_COUNTS
+    )
     return [
         f"""entries AS (INSERT INTO public.request_usage_entries ({_names(entries)})
             SELECT {_values(entries)} FROM {_records("request_usage_entries", entries)}

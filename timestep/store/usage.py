@@ -11,18 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-_COUNTS = (
-    "requests",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-)
-_SUMMED = ("entries", *_COUNTS, "priced", "estimated_cost")
+from timestep.tables.runs import USAGE_COUNTS
+
+_SUMMED = ("entries", *USAGE_COUNTS, "priced", "estimated_cost")
 
 _OF_ENTRIES = f"""
-    count(*) AS entries, {", ".join(f"sum(e.{name}) AS {name}" for name in _COUNTS)},
+    count(*) AS entries, {", ".join(f"sum(e.{name}) AS {name}" for name in USAGE_COUNTS)},
     count(e.estimated_cost) AS priced, coalesce(sum(e.estimated_cost), 0) AS estimated_cost"""
 
 # Who moves the number on already does it for everybody.
@@ -77,7 +71,7 @@ _REPORT = f"""
         GROUP BY 1, 2, 3
     )
     SELECT {{name}} AS name,
-        {", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)},
+        {", ".join(f"sum({name})::bigint AS {name}" for name in USAGE_COUNTS)},
         CASE WHEN sum(priced) > 0 THEN sum(estimated_cost) END AS estimated_cost,
         sum(entries - priced)::bigint AS unpriced_requests
     FROM parts JOIN public.agents a ON a.id = parts.agent_id

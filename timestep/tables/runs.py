@@ -360,10 +360,17 @@ def _tokens() -> list[Column[object]]:
     ]
 
 
-_COUNTS_CHECK = (
-    "requests >= 0 AND input_tokens >= 0 AND cached_input_tokens >= 0 "
-    "AND output_tokens >= 0 AND reasoning_tokens >= 0 AND total_tokens >= 0"
+USAGE_COUNTS = (
+    "requests",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "total_tokens",
 )
+"""What is counted of each request, and summed."""
+
+_COUNTS_CHECK = " AND ".join(f"{name} >= 0" for name in USAGE_COUNTS)
 
 usage_metrics = Table(
     "usage_metrics",
