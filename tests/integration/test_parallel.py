@@ -288,13 +288,14 @@ def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[Any, in
     handle = DBOS.start_workflow(run_it, key)
     workflow_id = handle.get_workflow_id()
     assert deaths.died.wait(20)
-    open_calls = sum(row["completed_at"] is None for row in app.rows("tool_calls"))
     token = f"after {commits} of {workflow_id}"
     with psycopg.connect(app.url) as connection:
         connection.execute(
             "UPDATE dbos.workflow_status SET owner_xid = %s WHERE workflow_uuid = %s",
             (token, workflow_id),
         )
+    # Only now is none opened any more: a commit of another step may have been under way.
+    open_calls = sum(row["completed_at"] is None for row in app.rows("tool_calls"))
     deaths.taken_over.set()
     ownership.execute_again(workflow_id, token)
     return handle, open_calls
