@@ -17,7 +17,8 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.pages import Page, interruption_place, page_of, page_size
-from timestep.recorder import in_thread, recorder
+from timestep.recorder import recorder
+from timestep.shielded import in_thread
 from timestep.store import interruptions as store
 from timestep.store import waits
 from timestep.values import encode, plain_text, restored, storable

@@ -7,6 +7,7 @@ only grow. `patched(old, difference(old, new)) == new` for every pair.
 from __future__ import annotations
 
 import json
+import marshal
 from typing import Any
 
 
@@ -66,7 +67,9 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             delta.setdefault(_SET, {})[key] = value
     tails = delta.get(_EXTEND, {})
     for key, twin in _TWINS.items():
-        if key in tails and twin in tails and _is_same([*tails[key]], [*tails[twin]]):
+        if key not in tails or twin not in tails:
+            continue
+        if tails[key] is tails[twin] or _is_same([*tails[key]], [*tails[twin]]):
             del tails[key]
             delta.setdefault(_ALIKE, []).append(key)
     return delta
@@ -127,14 +130,17 @@ def _is_repeated(document: dict[str, Any], key: str) -> bool:
     return _is_same(found[-1], document[key])
 
 
-def _is_same(before: object, value: object) -> bool:
+def _is_same(before: Any, value: Any) -> bool:
     """Whether two values are the same JSON: Python says 1 == 1.0 == True."""
     if before is value:
         return True
     if type(before) is not type(value) or before != value:
         return False
-    has_more = isinstance(value, dict | list) and bool(value)
-    return not has_more or _sorted(before) == _sorted(value)
+    if not isinstance(value, dict | list) or not value:
+        return True
+    # The bytes of this version tell types, and keys in their order: most often it is the same.
+    is_alike = marshal.dumps(before, 2) == marshal.dumps(value, 2)
+    return is_alike or _sorted(before) == _sorted(value)
 
 
 def _sorted(value: object) -> str:

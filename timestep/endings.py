@@ -11,6 +11,7 @@ from timestep import envelopes, interruptions, ownership
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
 from timestep.rows import jsonable
 from timestep.run import Call, Rows, Run
+from timestep.seams import checkpoints
 from timestep.values import restored, storable
 
 
@@ -25,8 +26,12 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         return
     if run.is_over:
         return
+
+    def tell() -> tuple[dict[str, Any], checkpoints.Told]:
+        return checkpoints.written(result, None, run.states.told or checkpoints.Told())
+
     rows: Rows = {}
-    if (state := run.ledger.whole(run, result.to_state)) is not None:
+    if (state := run.ledger.checkpoint(run, tell)) is not None:
         rows.update(run.states.final_rows(state))
     output = storable(jsonable(result.final_output))
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)

@@ -17,9 +17,10 @@ from typing import Any
 from dbos import DBOS
 
 from timestep import config, gate, ownership
-from timestep.recorder import in_thread, recorder
+from timestep.recorder import recorder
 from timestep.rows import derived
 from timestep.run import Run
+from timestep.shielded import in_thread
 from timestep.store import interruptions as store
 from timestep.webhooks import Answer, Webhook
 

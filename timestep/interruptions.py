@@ -65,7 +65,7 @@ async def record(
     if asked and run.recorded("run_states", state_id) is not None:
         return
     if (state := run.ledger.whole(run, result.to_state)) is not None:
-        rows["run_states"] = [run.states.row("interrupted", state, state_id)]
+        rows["run_states"] = [run.states.interrupted_row(state, state_id)]
     rows["runs"] = [
         {
             "id": str(run.id),

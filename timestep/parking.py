@@ -18,7 +18,8 @@ from collections.abc import Collection
 from timestep import gate, ownership
 from timestep.database import translated
 from timestep.ownership import Owner
-from timestep.recorder import Recorder, in_thread
+from timestep.recorder import Recorder
+from timestep.shielded import in_thread
 from timestep.store import waits
 
 _POLL = 1.0

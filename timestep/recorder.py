@@ -11,12 +11,12 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from timestep import config, joint, mirror, ownership, patience, pglite
 from timestep.database import database_url, engine_for, shown, translated
@@ -24,7 +24,8 @@ from timestep.definitions import Definitions
 from timestep.errors import DatabaseError, NotDurableError
 from timestep.mirror import Mirror
 from timestep.ownership import Owner
-from timestep.sender import Values, sender_of
+from timestep.sender import Answered, Values, sender_of
+from timestep.shielded import in_thread, over, to_its_end
 from timestep.store import continuations as continuations_store
 from timestep.store import definitions as definitions_store
 from timestep.store import outputs, record
@@ -265,10 +266,29 @@ class Recorder:
         if self.mirror is not None:
             answer = await in_thread(lambda: self._commit_copied(owner, sql, parameters))
         else:
-            answer = await to_its_end(self._commit(owner, sql, parameters, output))
+            answer = await self._commit_now(owner, sql, parameters, output)
         status, is_mine = answer if answer is not None else (None, False)
         if is_mine not in (True, "t"):
             raise ownership.lost(owner, status)
+
+    async def _commit_now(
+        self, owner: Owner, sql: str, parameters: dict[str, Any], output: outputs.Row | None
+    ) -> Any:
+        """Commit in the caller's own task, which costs least.
+
+        Whatever comes between is left to `_commit`, which is not cancelled, and sends it again.
+        """
+        try:
+            answer = await sender_of(self.engine).execute(*_numbered(sql, parameters))
+        except Answered:
+            raise
+        except asyncio.CancelledError:
+            await over(asyncio.ensure_future(self._commit(owner, sql, parameters, output)))
+            raise
+        except (psycopg.Error, SQLAlchemyError):
+            return await to_its_end(self._commit(owner, sql, parameters, output))
+        self._was_reached = True
+        return answer
 
     async def _commit(
         self, owner: Owner, sql: str, parameters: dict[str, Any], output: outputs.Row | None
@@ -396,8 +416,7 @@ class Recorder:
 
     async def _sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
         """What a statement answers that is sent from the loop; as `patiently`."""
-        numbered, names = record.numbered(sql)
-        values = [_as_text(parameters[name]) for name in names]
+        numbered, values = _numbered(sql, parameters)
         for pause in patience.pauses():
             try:
                 with translated(self.url):
@@ -416,30 +435,13 @@ class Recorder:
         _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
 
 
+def _numbered(sql: str, parameters: dict[str, Any]) -> tuple[str, list[bytes | None]]:
+    numbered, names = record.numbered(sql)
+    return numbered, [_as_text(parameters[name]) for name in names]
+
+
 def _as_text(value: Any) -> bytes | None:
     return None if value is None else str(value).encode()
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work off the loop; a cancelled caller still waits for its commit."""
-    return await to_its_end(asyncio.to_thread(work))
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; a cancelled caller still waits for it.
-
-    A commit that goes on behind the back of a cancelled step could land after the run's end
-    was recorded.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            # Its caller may be cancelled more than once.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        raise
 
 
 def _constraint(error: DatabaseError) -> str | None:

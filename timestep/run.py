@@ -22,7 +22,8 @@ from timestep.errors import ReplayError, RunTimeoutError
 from timestep.joint import Records
 from timestep.line import Line
 from timestep.ownership import StepReservation
-from timestep.recorder import Journal, Recorder, to_its_end
+from timestep.recorder import Journal, Recorder
+from timestep.shielded import to_its_end
 from timestep.states import SDK_VERSION, Checkpoint, States
 from timestep.store import outputs
 from timestep.watch import Cut

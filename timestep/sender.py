@@ -16,6 +16,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import errors, pq
 
+from timestep.shielded import Steadfast
+
 LIMIT = 16
 """Statements of one sender that are on their way at once, each over a connection of its own."""
 
@@ -35,6 +37,10 @@ _SETTINGS = (
 )
 
 
+class Answered(asyncio.CancelledError):
+    """The caller was cancelled, and the statement was executed."""
+
+
 class _Connection:
     """A connection with the statements it has prepared; one statement at a time."""
 
@@ -44,7 +50,7 @@ class _Connection:
         self._pg.nonblocking = 1
         self._prepared: dict[str, bytes] = {}
         self._names = (f"timestep_{number}".encode() for number in itertools.count())
-        self._results: list[pq.abc.PGresult] = []
+        self._received: list[pq.abc.PGresult] = []
         self.age = age
         self.is_settled = True
         """Whether everything that was asked is answered, and the answer is read."""
@@ -62,34 +68,42 @@ class _Connection:
             name = next(self._names)
             self.is_settled = False
             self._pg.send_prepare(name, sql.encode())
-            await self._result()
+            _good(await self._results())
             self._prepared[sql] = name
         self.is_settled = False
         self._pg.send_query_prepared(name, parameters)
-        result = await self._result()
+        try:
+            result = _good(await self._results())
+        except asyncio.CancelledError:
+            _good(self._received)
+            raise Answered from None
         if result.ntuples == 0:
             return None
         values = [result.get_value(0, column) for column in range(result.nfields)]
         return tuple(value if value is None else value.decode() for value in values)
 
-    async def _result(self) -> pq.abc.PGresult:
+    async def _results(self) -> list[pq.abc.PGresult]:
+        """What the server answers; a cancelled caller hears of that when the answer is there."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        done: Steadfast[None] = Steadfast(loop=loop)
         socket = self._pg.socket
-        self._results = []
+        self._received = []
         loop.add_reader(socket, self._read, done)
+        writes = False
         try:
             if self._pg.flush():
+                writes = True
                 loop.add_writer(socket, self._write, loop, done)
             await done
+        except asyncio.CancelledError:
+            done.result()
+            raise
         finally:
             if not loop.is_closed():
                 loop.remove_reader(socket)
-                loop.remove_writer(socket)
-        for result in self._results:
-            if result.status not in _GOOD:
-                raise errors.error_from_result(result, encoding="utf-8")
-        return self._results[-1]
+                if writes:
+                    loop.remove_writer(socket)
+        return self._received
 
     def _write(self, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
         try:
@@ -107,9 +121,16 @@ class _Connection:
                     self.is_settled = True
                     _end(done)
                     return
-                self._results.append(result)
+                self._received.append(result)
         except psycopg.Error as error:
             _end(done, error)
+
+
+def _good(results: list[pq.abc.PGresult]) -> pq.abc.PGresult:
+    for result in results:
+        if result.status not in _GOOD:
+            raise errors.error_from_result(result, encoding="utf-8")
+    return results[-1]
 
 
 class _Turn:
@@ -153,6 +174,8 @@ class Sender:
             parameters: As text.
 
         Raises:
+            Answered: The caller was cancelled meanwhile; the statement was executed.
+            asyncio.CancelledError: It was cancelled, and the statement was not sent.
             psycopg.Error: The server refused, or the connection is lost: whether the statement
                 was executed is not known then.
             sqlalchemy.exc.SQLAlchemyError: There is no connection to be had.

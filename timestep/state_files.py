@@ -17,8 +17,8 @@ from filelock import FileLock
 
 from timestep import config
 from timestep.errors import CorruptStateError, UnknownStateError
-from timestep.recorder import in_thread
 from timestep.run_states import RunStateStore
+from timestep.shielded import in_thread
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
 from timestep.states import SDK_VERSION
 from timestep.values import dumps, restored

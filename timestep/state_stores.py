@@ -18,9 +18,10 @@ from agents import Agent, RunState
 from timestep import config, pglite
 from timestep.database import parse_url, private_engine, shown
 from timestep.errors import ConfigurationError, CorruptStateError, UnknownStateError
-from timestep.recorder import Recorder, in_thread, recorder
+from timestep.recorder import Recorder, recorder
 from timestep.run_states import RunStateStore
 from timestep.sessions import row_key
+from timestep.shielded import in_thread
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
 from timestep.state_files import FileRunStateStore
 from timestep.states import SDK_VERSION, folded

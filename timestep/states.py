@@ -64,32 +64,42 @@ class States:
     def checkpoint_row(self, checkpoint: Checkpoint) -> Row:
         """The row of the next checkpoint."""
         state_id = self.checkpoint_id(checkpoint.turn)
-        row = self.row("checkpoint", checkpoint, state_id)
-        stored = checkpoint.state
-        if self._base is not None:
-            stored = difference(self._base[1], checkpoint.state)
-            row["encoding"] = "delta"
-            row["previous_id"] = str(self._base[0])
-            row["state_data"] = storable(stored)
+        if self._base is None:
+            stored = checkpoint.state
+            row = self._row("checkpoint", checkpoint, state_id, stored)
+        else:
+            previous_id, before = self._base
+            stored = difference(before, checkpoint.state)
+            row = self._row("checkpoint", checkpoint, state_id, stored)
+            row.update(encoding="delta", previous_id=str(previous_id))
         self._follow(state_id, checkpoint.turn, stored)
         self.told = checkpoint.told
         return row
 
     def final_rows(self, checkpoint: Checkpoint) -> dict[str, list[Row]]:
         """The rows of a run's last state, from which its checkpoints can be made again."""
-        row = self.row("final", checkpoint, derived(self._run_id, "final"))
+        state_id = derived(self._run_id, "final")
         if self._base is None:
-            return {"run_states": [row]}
+            return {"run_states": [self._row("final", checkpoint, state_id, checkpoint.state)]}
+        before = self._base[1]
+        forwards = difference(before, checkpoint.state)
+        row = self._row("final", checkpoint, state_id, patched(before, forwards))
         turns = []
-        change = difference(checkpoint.state, self._base[1])
+        change = inverse(before, forwards)
         for turn, backwards in reversed(self._backwards):
             turns.append([turn, change])
             change = backwards
         row["turns"] = storable(turns)
         return {"run_states": [row], "superseded_states": [{"run_id": str(self._run_id)}]}
 
-    def row(self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID) -> Row:
-        """A row that holds a whole state."""
+    def interrupted_row(self, checkpoint: Checkpoint, state_id: uuid.UUID) -> Row:
+        """The row of a state that waits for people; the whole of it is given."""
+        return self._row("interrupted", checkpoint, state_id, checkpoint.state)
+
+    def _row(
+        self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID, stored: dict[str, Any]
+    ) -> Row:
+        """A row, as of a whole state."""
         return {
             "id": str(state_id),
             "run_id": str(self._run_id),
@@ -100,7 +110,7 @@ class States:
             "turn": checkpoint.turn,
             "encoding": "whole",
             "previous_id": None,
-            "state_data": storable(checkpoint.state),
+            "state_data": storable(stored),
             "is_active": True,
             "progress": checkpoint.progress,
             "turns": None,

@@ -13,9 +13,9 @@ from timestep.approvals import decision
 from timestep.calls import doubted_again
 from timestep.errors import ConfigurationError, UnknownInterruptionError, UnknownRunError
 from timestep.opening import known_runs
-from timestep.recorder import in_thread
 from timestep.run import Call, Run
 from timestep.runner import DurableRunner, cut_by_owner
+from timestep.shielded import in_thread
 from timestep.store import interruptions as store
 from timestep.store import waits
 

@@ -21,6 +21,7 @@ from timestep.rows import jsonable
 from timestep.scopes import current_run
 from timestep.seams import checkpoints
 from timestep.states import Checkpoint, History, States, context_document
+from timestep.values import restored
 
 _numbers = itertools.count()
 
@@ -103,15 +104,16 @@ def same(one: object, other: object) -> bool:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], Any]:
-    """What the SDK writes of each run before each turn."""
-    found: dict[tuple[str, int], Any] = {}
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int | None], Any]:
+    """What the SDK writes of each run before each turn, and (None) at its end."""
+    found: dict[tuple[str, int | None], Any] = {}
     original = checkpoints.written
 
-    def written(result: Any, turn: int, told: checkpoints.Told) -> Any:
+    def written(result: Any, turn: int | None, told: checkpoints.Told) -> Any:
         answer = original(result, turn, told)
         state = result.to_state()
-        state._current_turn = turn - 1
+        if turn is not None:
+            state._current_turn = turn - 1
         run = current_run()
         assert run is not None
         found[str(run.id), turn] = jsonable(state.to_json(context_serializer=context_document))
@@ -159,7 +161,7 @@ def body_of(shape: Shape, stream: bool, ends: bool, session: str | None) -> Call
 @given(shape=SHAPES, stream=st.booleans(), ends=st.booleans(), has_session=st.booleans())
 def test_checkpoints_are_what_the_sdk_writes(
     app: App,
-    told: dict[tuple[str, int], Any],
+    told: dict[tuple[str, int | None], Any],
     shape: Shape,
     stream: bool,
     ends: bool,
@@ -185,7 +187,10 @@ def test_checkpoints_are_what_the_sdk_writes(
     assert history.turns[:turns] == list(range(1, turns + 1))
     for turn in history.turns:
         assert same(history.state(turn), told[str(run["id"]), turn])
-    if not ends:
+    if ends:
+        (final,) = [row for row in states if row["state_type"] == "final"]
+        assert same(restored(final["state_data"]), told[str(run["id"]), None])
+    else:
         again = States(uuid.UUID(str(run["id"])))
         again.resume({row["id"]: row for row in states})
         last = {**told[str(run["id"]), turns], "session_items": []}

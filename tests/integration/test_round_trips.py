@@ -87,7 +87,7 @@ class Trips:
 def trips(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trips]:
     monkeypatch.delenv("TIMESTEP_ORDINARY_STEPS", raising=False)
     found = Trips(app)
-    result = _Connection._result
+    result = _Connection._results
 
     async def sent(connection: _Connection) -> Any:
         found.sent += 1
@@ -97,7 +97,7 @@ def trips(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trips]:
         if not threading.current_thread().name.startswith(POLLERS):
             found.asked.append(statement)
 
-    monkeypatch.setattr(_Connection, "_result", sent)
+    monkeypatch.setattr(_Connection, "_results", sent)
     sa.event.listen(sa.Engine, "before_cursor_execute", asked)
     yield found
     sa.event.remove(sa.Engine, "before_cursor_execute", asked)

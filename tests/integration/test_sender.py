@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tests.waiting import until
 from timestep import sender as sending
-from timestep.sender import LIMIT, Sender, Values, _Connection, sender_of
+from timestep.sender import LIMIT, Answered, Sender, Values, _Connection, sender_of
 
 ECHO = "SELECT $1::text"
 SLEEP = "SELECT pg_sleep($1::float8)::text"
@@ -42,6 +42,14 @@ async def _begun(work: Coroutine[Any, Any, Values | None], engine: sa.Engine) ->
     task = asyncio.ensure_future(work)
     await asyncio.to_thread(until, lambda: _sessions(engine, "active") > 0)
     return task
+
+
+def _kill(engine: sa.Engine, state: str) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE "
+            f"datname = current_database() AND pid <> pg_backend_pid() AND state = '{state}'"
+        )
 
 
 def _is_at_rest(sender: Sender) -> bool:
@@ -93,10 +101,11 @@ def test_no_answer_of_a_cancelled_statement_reaches_another(
 ) -> None:
     async def body() -> None:
         for _ in range(3):
-            task = await _begun(sender.execute(SLEEP, [b"60"]), engine)
+            task = await _begun(sender.execute(SLEEP, [b"0.5"]), engine)
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(Answered):
                 await task
+            assert _sessions(engine, "active") == 0
             assert await sender.execute(ECHO, [b"mine"]) == ("mine",)
         # Cancelled when its answer is there, and it has not heard of it.
         for ticks in range(12):
@@ -109,30 +118,46 @@ def test_no_answer_of_a_cancelled_statement_reaches_another(
 
     asyncio.run(body())
     assert _is_at_rest(sender)
+    assert len(sender._idle) == 1
+
+
+def test_the_cancelled_caller_of_a_lost_statement_hears_that_it_is_lost(
+    sender: Sender, engine: sa.Engine
+) -> None:
+    async def body() -> None:
+        task = await _begun(sender.execute(SLEEP, [b"60"]), engine)
+        task.cancel()
+        await asyncio.to_thread(_kill, engine, "active")
+        with pytest.raises(psycopg.OperationalError):
+            await task
+
+    asyncio.run(body())
+    assert _is_at_rest(sender)
 
 
 def test_cancelled_when_a_statement_is_prepared_the_next_one_has_another_name(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = _Connection._result
+    results = _Connection._results
     cancelled: list[bool] = []
 
     async def cancelling(connection: _Connection) -> Any:
-        answer = await result(connection)
+        answer = await results(connection)
         if not cancelled:
             cancelled.append(True)
             raise asyncio.CancelledError
         return answer
 
     async def body() -> None:
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError) as caught:
             await sender.execute("SELECT 1", [])
+        assert not isinstance(caught.value, Answered)
         (connection,) = sender._idle
         assert await sender.execute(ECHO, [b"mine"]) == ("mine",)
         assert await sender.execute("SELECT 1", []) == ("1",)
         assert sender._idle == [connection]
 
-    monkeypatch.setattr(_Connection, "_result", cancelling)
+    monkeypatch.setattr(_Connection, "_results", cancelling)
     asyncio.run(body())
 
 
@@ -165,23 +190,16 @@ def test_cancelled_while_it_connects_it_leaves_no_connection_behind(
 def test_a_lost_connection_is_an_error_and_the_next_statement_has_a_new_one(
     sender: Sender, engine: sa.Engine
 ) -> None:
-    def kill(state: str) -> None:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE "
-                f"datname = current_database() AND pid <> pg_backend_pid() AND state = '{state}'"
-            )
-
     async def body() -> None:
         # While it waits for the answer.
         task = await _begun(sender.execute(SLEEP, [b"60"]), engine)
-        await asyncio.to_thread(kill, "active")
+        await asyncio.to_thread(_kill, engine, "active")
         with pytest.raises(psycopg.OperationalError):
             await task
         assert await sender.execute(ECHO, [b"1"]) == ("1",)
         # While all of them are idle: one statement is told, and what else is idle is given up.
         await asyncio.gather(*(sender.execute(SLEEP, [b"0.05"]) for _ in range(3)))
-        await asyncio.to_thread(kill, "idle")
+        await asyncio.to_thread(_kill, engine, "idle")
         with pytest.raises(psycopg.OperationalError):
             await sender.execute(ECHO, [b"2"])
         assert await sender.execute(ECHO, [b"3"]) == ("3",)

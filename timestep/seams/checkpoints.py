@@ -87,12 +87,13 @@ def state_before_turn(ledger: Ledger, turn: int, given: Mapping[str, Any]) -> Ru
     return result
 
 
-def written(result: Any, turn: int, told: Told) -> tuple[dict[str, Any], Told]:
+def written(result: Any, turn: int | None, told: Told) -> tuple[dict[str, Any], Told]:
     """The JSON of a result's state, as a change of what was told; and what is told now.
 
     Args:
         result: A result of the SDK's, streamed or not.
-        turn: The turn that begins, counted from 1: the state is of the turns before it.
+        turn: The turn that begins, counted from 1: the state is of the turns before it. None:
+            the run has ended.
         told: What the checkpoint before was made of; an empty one for the whole state.
     """
     now = Told(
@@ -129,7 +130,9 @@ def _known(told: Sequence[Any], now: Sequence[Any]) -> int:
     return count if count <= len(now) and all(map(is_, told, now)) else 0
 
 
-def _ends(result: Any, turn: int, told: Told, now: Told, known: dict[str, int]) -> dict[str, Any]:
+def _ends(
+    result: Any, turn: int | None, told: Told, now: Told, known: dict[str, int]
+) -> dict[str, Any]:
     """The JSON of a result whose lists are what follows their known parts."""
     ends = copy.copy(result)
     # The JSON repeats the newest response.
@@ -152,17 +155,25 @@ def _ends(result: Any, turn: int, told: Told, now: Told, known: dict[str, int]) 
     context._tool_invocations = {
         key: call for key, call in now.invocations.items() if calls.get(key) is not call
     }
+    has_twins = False
     if not _refers_to_all_items(result):
         # The state is written down at once and thrown away: it needs no copies of its own.
         vars(context)["_copy_for_run_state"] = lambda: context
+        if has_twins := _are_twins(ends, now):
+            ends.new_items = []
     state = ends.to_state()
-    # A streamed result counts the turn that begins.
-    state._current_turn = turn - 1
-    document: dict[str, Any] = document_of(state.to_json(context_serializer=context_document))
+    if turn is not None:
+        # A streamed result counts the turn that begins.
+        state._current_turn = turn - 1
+    document = _document(state)
+    if has_twins:
+        document["generated_session_item_indexes"] = list(range(len(document["generated_items"])))
     for name, count in known.items():
         if count:
             key = _LISTS[name]
             document[key] = Tail(document[key][count - starts[name] :])
+    if has_twins:
+        document["session_items"] = document["generated_items"]
     if known["_model_input_items"]:
         before = known["new_items"]
         indexes = document["generated_session_item_indexes"]
@@ -178,6 +189,28 @@ def _ends(result: Any, turn: int, told: Told, now: Told, known: dict[str, int]) 
     for name, count in tools.items():
         if count:
             tracker[name] = Tail(tracker[name])
+    return document
+
+
+def _are_twins(ends: Any, now: Told) -> bool:
+    """Whether a result's two lists of items are the same, and each item is in the session once."""
+    return (
+        len(ends.new_items) == len(ends._model_input_items)
+        and all(map(is_, ends.new_items, ends._model_input_items))
+        and len(set(map(id, now.lists["new_items"]))) == len(now.lists["new_items"])
+    )
+
+
+def _document(state: RunState[Any]) -> dict[str, Any]:
+    """A state's JSON, the values its own; what is in it twice is made once."""
+    told = state.to_json(context_serializer=context_document)
+    responses = told["model_responses"]
+    is_repeated = bool(responses) and told["last_model_response"] is responses[-1]
+    if is_repeated:
+        del told["last_model_response"]
+    document: dict[str, Any] = document_of(told)
+    if is_repeated:
+        document["last_model_response"] = document["model_responses"][-1]
     return document
 
 
