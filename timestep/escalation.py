@@ -74,7 +74,7 @@ async def _workflow(workflow_id: str, run_id: str, message: str, questions: list
 
 async def _told(workflow_id: str, run_id: str, message: str, questions: list[str]) -> str:
     async def send() -> dict[str, Any]:
-        async with gate.passing(), _place():
+        async with gate.Passage(), _place():
             return asdict(await _sent(workflow_id, run_id, message, questions))
 
     attempts = 0

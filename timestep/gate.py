@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator
 
 _changed = threading.Condition()
 _running = 0
 _is_closed = False
 
 
-@contextlib.asynccontextmanager
-async def passing() -> AsyncIterator[None]:
+class Passage:
     """Hold a step back for good where the gate is closed; else count it while it runs."""
-    global _running
-    with _changed:
-        held = _is_closed
-        _running += not held
-    if held:
-        # Cancelled when DBOS is shut down; the next process executes the step.
-        await asyncio.get_running_loop().create_future()
-    try:
-        yield
-    finally:
+
+    async def __aenter__(self) -> None:
+        global _running
+        with _changed:
+            held = _is_closed
+            _running += not held
+        if held:
+            # Cancelled when DBOS is shut down; the next process executes the step.
+            await asyncio.get_running_loop().create_future()
+
+    async def __aexit__(self, *_: object) -> None:
+        global _running
         with _changed:
             _running -= 1
             _changed.notify_all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import threading
@@ -16,21 +15,19 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config, joint, mirror, ownership, patience, pglite
-from timestep.database import database_url, engine_for, shown, translated
+from timestep.database import database_url, engine_for, translated
 from timestep.definitions import Definitions
-from timestep.errors import DatabaseError, NotDurableError
+from timestep.errors import DatabaseError
 from timestep.mirror import Mirror
 from timestep.ownership import Owner
 from timestep.sender import Answered, Values, sender_of
 from timestep.shielded import in_thread, over, to_its_end
-from timestep.store import continuations as continuations_store
 from timestep.store import definitions as definitions_store
 from timestep.store import outputs, record
 from timestep.store import runs as runs_store
-from timestep.store.runs import Begun
 from timestep.values import column_of
 
 T = TypeVar("T")
@@ -51,7 +48,8 @@ class Recorder:
         """What DBOS says of workflows, where its tables are in another database."""
         if (path := pglite.path_of(url)) is not None:
             self.mirror = Mirror(pglite.system_database(path))
-        self._written: set[Any] = set()
+        self.written: set[Any] = set()
+        """The definitions that are there: each is written once."""
         self._was_reached = False
         self._joint_lock = threading.Lock()
         self._joint: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
@@ -79,6 +77,11 @@ class Recorder:
             with self.transactions.begin() as connection:
                 self.mirror.copy(connection, about)
                 yield connection
+
+    def knows_if_joint(self) -> bool:
+        """Whether `is_joint` was answered since DBOS's launch, so that it asks nothing more."""
+        with self._joint_lock:
+            return joint.system_database() in self._joint
 
     def is_joint(self) -> bool:
         """Whether the statement that writes a step's rows writes DBOS's record of it, too.
@@ -116,123 +119,6 @@ class Recorder:
         else:
             with self.mirror.engine.begin() as connection:
                 yield connection, mirror.SYSTEM_SCHEMA
-
-    async def begin(
-        self,
-        owner: Owner,
-        definitions: Definitions,
-        values: dict[str, Any],
-        *,
-        with_outputs: bool = False,
-    ) -> Journal:
-        """Insert a run's row and the definitions it needs.
-
-        Args:
-            owner: Whose run it is.
-            definitions: What it needs.
-            values: Its columns.
-            with_outputs: Whether DBOS's look-ups are to be answered from what is returned.
-
-        Returns:
-            Everything that is recorded of the run; of a new one, its row. With DBOS's records of
-            the workflow's steps, if they were asked for and steps are recorded jointly.
-
-        Raises:
-            NotDurableError: DBOS keeps its workflows in another database.
-            DatabaseError: The schema is missing, or a right.
-        """
-        return await in_thread(lambda: self._begin(owner, definitions, values, with_outputs))
-
-    def _begin(
-        self, owner: Owner, definitions: Definitions, values: dict[str, Any], with_outputs: bool
-    ) -> Journal:
-        needed = {id_ for table in definitions.rows.values() for id_ in table}
-        parameters = {
-            **values,
-            "workflow_id": owner.workflow_id,
-            "token": owner.token,
-            "input": json.dumps(values["input"]),
-            "metadata": json.dumps(values["metadata"]),
-        }
-
-        if self.mirror is not None and not pglite.holds(self.url):
-            raise NotDurableError(
-                f"another process is the holder of {shown(self.url)}, and only that one may run "
-                "agents: stop it, or set TIMESTEP_PGLITE_PATH to another directory"
-            )
-        about = [owner.workflow_id]
-
-        def attempt() -> Begun:
-            is_new = not needed <= self._written
-            with self.connected(about, whole=is_new) as connection:
-                if is_new:
-                    definitions_store.write(connection, definitions.rows)
-                return runs_store.begin(connection, self.schema, parameters)
-
-        try:
-            begun = self.patiently(attempt)
-        except DatabaseError as error:
-            if not isinstance(error.__cause__, IntegrityError):
-                raise
-            # Someone deleted definitions that this process had written: write them again.
-            self._written.clear()
-            begun = self.patiently(attempt)
-        if begun.status is None:
-            raise NotDurableError(_elsewhere(owner, self))
-        if not begun.is_mine:
-            raise ownership.lost(owner, begun.status)
-        self._written |= needed
-        if begun.continuation is not None:
-            found = self._continue(owner, definitions, values, begun.continuation)
-        elif begun.row is not None:
-            found = {"runs": {str(values["id"]): {**begun.row, "completed_at": None}}}
-        else:
-            found = self._recorded(owner, parameters)
-        if with_outputs and self.is_joint():
-            found["operation_outputs"] = self._outputs(owner) if begun.has_outputs else {}
-        return found
-
-    def _recorded(self, owner: Owner, parameters: dict[str, Any]) -> Journal:
-        """What is recorded of a run that is there; it goes on if the workflow let it."""
-        run_id = parameters["id"]
-        with self.connected([owner.workflow_id]) as connection:
-            found = runs_store.journal(connection, run_id)
-            row = found["runs"][str(run_id)]
-            if row["cancel_reason"] == "code":
-                if self.mirror is not None:
-                    self.mirror.copy_steps(connection, owner.workflow_id)
-                given = {**parameters, "block": ownership.BLOCK}
-                if runs_store.revived(connection, self.schema, given):
-                    row.update(status="running", completed_at=None, cancel_reason=None)
-            return found
-
-    def _outputs(self, owner: Owner) -> dict[str, dict[str, Any]]:
-        def work() -> dict[str, dict[str, Any]]:
-            with self.engine.connect() as connection:
-                return outputs.recorded(connection, self.schema, owner.workflow_id)
-
-        return self.patiently(work)
-
-    def _continue(
-        self, owner: Owner, definitions: Definitions, values: dict[str, Any], row: dict[str, Any]
-    ) -> Journal:
-        """Begin as the run that stands in the place of the caller's."""
-        run_id, number = uuid.UUID(row["run_id"]), values["workflow_step"]
-        if row["workflow_step"] != number:
-            with self.transactions.begin() as connection:
-                continuations_store.stand_at(connection, row, number)
-        if row["kind"] == "ended":
-            with self.engine.connect() as connection:
-                found = runs_store.journal(connection, run_id)
-        else:
-            values = {**values, "id": run_id, "root_run_id": run_id, "lane": None, "ordinal": None}
-            if row["kind"] == "forked":
-                values["forked_from_run_id"] = uuid.UUID(row["source_run_id"])
-                values["forked_at_turn"] = row["turn"]
-            if row["input"] is not None and "replace" in row["input"]:
-                values["input"] = row["input"]["replace"]
-            found = self._begin(owner, definitions, values, False)
-        return {**found, "continuations": {str(run_id): row}}
 
     async def write_definitions(self, definitions: Definitions) -> None:
         """Write definitions that came up while a run was going on."""
@@ -294,7 +180,7 @@ class Recorder:
         self, owner: Owner, sql: str, parameters: dict[str, Any], output: outputs.Row | None
     ) -> Any:
         try:
-            return await self._sent(sql, parameters)
+            return await self.sent(sql, parameters)
         except DatabaseError as error:
             if output is None or _constraint(error) != outputs.KEY:
                 raise
@@ -414,7 +300,7 @@ class Recorder:
                 break
         return done
 
-    async def _sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
+    async def sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
         """What a statement answers that is sent from the loop; as `patiently`."""
         numbered, values = _numbered(sql, parameters)
         for pause in patience.pauses():
@@ -447,17 +333,6 @@ def _as_text(value: Any) -> bytes | None:
 def _constraint(error: DatabaseError) -> str | None:
     cause = error.__cause__
     return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
-
-
-def _elsewhere(owner: Owner, found: Recorder) -> str:
-    where = f"workflow {owner.workflow_id!r} is not in {shown(found.url)}"
-    if found.mirror is not None:
-        path = found.mirror.engine.url.render_as_string()
-        return f"{where}'s SQLite file: set DBOS's system_database_url to {path!r}"
-    return (
-        f"{where}, where Timestep keeps its rows: DBOS and Timestep must share one database, so "
-        "set DBOS's system_database_url and TIMESTEP_DB_URL to the same one"
-    )
 
 
 _SETTINGS = (

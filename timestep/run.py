@@ -14,7 +14,7 @@ from typing import Any
 
 from agents import Agent, InputGuardrailTripwireTriggered, Usage
 
-from timestep import envelopes, ownership
+from timestep import beginnings, envelopes, ownership
 from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
 from timestep.deliveries import Deliveries, patiently
@@ -189,7 +189,9 @@ class Run:
         }
         scope = ownership.scope() if self.numbers is not None else None
         asks = scope is not None and scope.records is None
-        journal = await self.recorder.begin(self.owner, self.definitions, values, with_outputs=asks)
+        journal = await beginnings.begin(
+            self.recorder, self.owner, self.definitions, values, with_outputs=asks
+        )
         recorded = journal.pop("operation_outputs", None)
         if scope is not None:
             if recorded is not None and scope.records is None:
@@ -282,7 +284,8 @@ class Run:
 
     def recorded(self, table: str, id_: uuid.UUID) -> dict[str, Any] | None:
         """The row that an earlier execution of this step wrote."""
-        return self.journal.get(table, {}).get(str(id_))
+        rows = self.journal.get(table)
+        return rows.get(str(id_)) if rows else None
 
     def family(self) -> Iterator[Run]:
         """The runs inside it that were started in this execution, at any depth."""

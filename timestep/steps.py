@@ -149,7 +149,7 @@ async def _perform_unnumbered(step: Step[T]) -> T:
     try:
         if ownership.in_step():
             return await _execute(step)
-        async with gate.passing():
+        async with gate.Passage():
             return await _execute(step)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
@@ -174,7 +174,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
                 step.keep()
                 outcome.value = _replay(step, row)
             else:
-                async with gate.passing():
+                async with gate.Passage():
                     await place.first()
                     outcome.value = await _execute(step)
         except ownership.CONTROL_ERRORS:
@@ -229,7 +229,7 @@ async def _perform_joint(
                 # Killed between our commit and DBOS's record, when they were two.
                 await _landed(step, step.run.keep(_output_of(step.record, row)))
                 return _replay(step, row)
-            async with gate.passing():
+            async with gate.Passage():
                 with step.run.line.entered() as place:
                     await place.first()
                     return await _execute(step)

@@ -71,14 +71,19 @@ class Attempts:
     async def _once(self, body: Callable[[], Awaitable[T]]) -> T:
         token = _key.set(self.key)
         try:
-            async with asyncio.timeout(self.options.timeout) as limit:
-                return await body()
-        except TimeoutError:
-            if not limit.expired() or self.options.timeout is None:
-                raise
-            raise ToolTimeoutError(self.tool_name, self.options.timeout) from None
+            return await (body() if self.options.timeout is None else self._in_time(body))
         finally:
             _key.reset(token)
+
+    async def _in_time(self, body: Callable[[], Awaitable[T]]) -> T:
+        seconds = self.options.timeout
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await body()
+        except TimeoutError:
+            if not limit.expired() or seconds is None:
+                raise
+            raise ToolTimeoutError(self.tool_name, seconds) from None
 
     def _may_try_again(self, error: Exception) -> bool:
         if isinstance(error, ToolTimeoutError) and not self.options.safe_to_repeat:

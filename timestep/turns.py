@@ -155,16 +155,16 @@ class _ModelStep(Step[ModelResponse]):
         failed = rows["model_responses"]
         used = usage_columns(value.usage, self.model)
         used["requests"] -= len(failed)
-        one = usage_columns(Usage(requests=1), self.model)
+        entries = [self._usage_row(str(self.id), used)]
+        if failed:
+            one = usage_columns(Usage(requests=1), self.model)
+            entries[:0] = [self._usage_row(row["id"], one) for row in failed]
         return {
             **rows,
             "model_responses": [*failed, {**self._response_row(), **response_columns(value)}],
             "run_items": list(self.items or []),
             "tool_calls": [call.row for call in self.calls],
-            "request_usage_entries": [
-                *(self._usage_row(row["id"], one) for row in failed),
-                self._usage_row(str(self.id), used),
-            ],
+            "request_usage_entries": entries,
             "runs": [self._run_row()],
         }
 

@@ -30,6 +30,10 @@ _TEXT = "$text"
 _AS_TEXT = "text"
 
 
+# Made once: json.dumps makes one for each call that has such options.
+_exact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def dumps(value: object) -> str:
     """JSON text of a value made of JSON's types, with what JSONB cannot hold set aside.
 
@@ -37,7 +41,7 @@ def dumps(value: object) -> str:
         TypeError: The value is not made of JSON's types.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _exact.encode(value)
         if "\\u0000" not in text:
             text.encode()
             return text

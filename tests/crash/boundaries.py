@@ -20,7 +20,7 @@ from typing import Any
 
 from dbos._sys_db import SystemDatabase
 
-from timestep import calls, checks, parking, recorded, steps, turns
+from timestep import beginnings, calls, checks, parking, recorded, steps, turns
 from timestep.recorder import Recorder
 
 
@@ -93,7 +93,7 @@ class Boundaries:
         return bounded
 
     def _after_commits(self) -> None:
-        commit, begin = Recorder.commit, Recorder.begin
+        commit, begin = Recorder.commit, beginnings.begin
 
         async def committed(recorder: Recorder, owner: Any, rows: Any, output: Any = None) -> None:
             await commit(recorder, owner, rows, output)
@@ -109,13 +109,13 @@ class Boundaries:
                 os.write(self._file, f"kept {name}\n".encode())
             self.reach(f"committed {current.name}")
 
-        async def begun(recorder: Recorder, owner: Any, *args: Any, **options: Any) -> Any:
-            journal = await begin(recorder, owner, *args, **options)
+        async def begun(*args: Any, **options: Any) -> Any:
+            journal = await begin(*args, **options)
             self.reach("committed start of run")
             return journal
 
         _replace(Recorder, "commit", committed)
-        _replace(Recorder, "begin", begun)
+        _replace(beginnings, "begin", begun)
 
     def _after_records(self) -> None:
         record = SystemDatabase.record_operation_result

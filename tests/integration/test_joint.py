@@ -449,7 +449,7 @@ def test_a_statement_whose_answer_is_lost_is_sent_again_and_counts_once(
         with monkeypatch.context() as patched:
             patched.setattr(Sender, "execute", losing)
             assert app.run(SCENARIOS["failed tool"](), "w") == said
-        assert len(lost) == 5
+        assert len(lost) == 6, "four steps, the run's beginning, its end"
         assert made == ["a", "b"]
         assert (recorded(app), counts(app)) == (whole, before)
         assert [row["requests"] for row in app.rows("usage_metrics")] == [2]

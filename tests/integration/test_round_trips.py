@@ -113,6 +113,6 @@ def test_a_step_is_one_round_trip_and_one_transaction(
         # A turn is an answer and its calls; the last one has a check and no calls.
         steps = turns + (turns - 1) * calls + 1
         sent, asked, written = trips.of(turns, calls, stream=stream)
-        assert sent == steps + 1, "a statement each, and one for the run's end"
-        assert asked == 4, trips.asked  # DBOS's three for a workflow, and one to begin the run.
-        assert written == sent + 3
+        assert sent == steps + 2, "a statement each, and for the run's beginning and its end"
+        assert asked == 3, trips.asked  # DBOS's, for a workflow.
+        assert written == sent + 2

@@ -22,7 +22,7 @@ def test_a_step_that_runs_is_waited_for_and_no_other_begins() -> None:
         begun: list[str] = []
 
         async def step(name: str) -> None:
-            async with gate.passing():
+            async with gate.Passage():
                 begun.append(name)
                 entered.set()
                 await leave.wait()
@@ -47,7 +47,7 @@ def test_a_step_that_runs_is_waited_for_and_no_other_begins() -> None:
 
 def test_a_step_that_raises_is_not_waited_for() -> None:
     async def main() -> None:
-        async with gate.passing():
+        async with gate.Passage():
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):

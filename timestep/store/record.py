@@ -115,7 +115,7 @@ def _statement(tables: frozenset[str], schema: str, is_joint: bool) -> str:
     if "request_usage_entries" in tables:
         parts.extend(_usage())
     if "runs" in tables:
-        parts.append(_run_update())
+        parts.extend(_run_update())
     if "run_states" in tables:
         parts.extend(_state(is_last="superseded_states" in tables))
     if is_joint:
@@ -184,7 +184,7 @@ def _usage() -> list[str]:
     ]
 
 
-def _run_update() -> str:
+def _run_update() -> list[str]:
     columns = ("id", *_RUN_COLUMNS)
     changes = ", ".join(
         f"{name} = CASE WHEN r.{name} THEN now() END"
@@ -192,11 +192,21 @@ def _run_update() -> str:
         else f"{name} = r.{name}"
         for name in _RUN_COLUMNS
     )
-    return (
-        f"run AS (UPDATE public.runs SET {changes}, updated_at = now() "
-        f"FROM mine, {_records('runs', runs.runs, columns)} "
-        "WHERE runs.id = r.id AND runs.completed_at IS NULL)"
-    )
+    return [
+        f"given_runs AS MATERIALIZED (SELECT r.* FROM {_records('runs', runs.runs, columns)})",
+        f"""run AS (UPDATE public.runs SET {changes}, updated_at = now()
+            FROM mine, given_runs r
+            WHERE runs.id = r.id AND {_is_one_of("runs.id", "given_runs", "id")}
+            AND runs.completed_at IS NULL)""",
+    ]
+
+
+def _is_one_of(column: str, given: str, name: str) -> str:
+    """The same as a join says, and never without an index.
+
+    A plan is made once, when tables may be small: a join would be planned as a scan of all rows.
+    """
+    return f"{column} = ANY (ARRAY(SELECT {name} FROM {given}))"
 
 
 def _state(*, is_last: bool) -> list[str]:
@@ -206,22 +216,28 @@ def _state(*, is_last: bool) -> list[str]:
     loaded, whose record may name them.
     """
     states = runs.run_states
-    removed = f"""removed AS (DELETE FROM public.run_states s
-            USING mine, {_records("superseded_states", states, ("run_id",))}
-            WHERE s.run_id = r.run_id AND s.state_type = 'checkpoint' AND NOT EXISTS (
-                SELECT FROM public.run_states loaded
-                WHERE loaded.run_id = s.run_id AND loaded.state_type = 'checkpoint'
-                AND loaded.turn >= s.turn AND loaded.resumed_at IS NOT NULL)
+    ended = _records("superseded_states", states, ("run_id",))
+    removed = f"""given_ended AS MATERIALIZED (
+            SELECT r.run_id, (
+                SELECT max(loaded.turn) FROM public.run_states loaded
+                WHERE loaded.run_id = r.run_id AND loaded.state_type = 'checkpoint'
+                AND loaded.resumed_at IS NOT NULL) AS loaded_turn
+            FROM {ended}),
+        removed AS (DELETE FROM public.run_states s USING mine, given_ended r
+            WHERE s.run_id = r.run_id AND {_is_one_of("s.run_id", "given_ended", "run_id")}
+            AND s.state_type = 'checkpoint' AND s.turn > coalesce(r.loaded_turn, -1)
             RETURNING s.id)"""
     others = "AND run_states.id NOT IN (SELECT id FROM removed)" if is_last else ""
     emptied = "(SELECT count(*) FROM removed) AS emptied," if is_last else ""
     return [
         *([removed] if is_last else []),
+        f"given_states AS MATERIALIZED (SELECT r.* FROM {_records('run_states', states)})",
         f"""superseded AS (UPDATE public.run_states SET is_active = false
-            FROM mine, {_records("run_states", states, ("id", "run_id"))}
-            WHERE run_states.run_id = r.run_id AND run_states.is_active
-            AND run_states.id <> r.id {others} RETURNING run_states.id)""",
+            FROM mine, given_states r
+            WHERE run_states.run_id = r.run_id
+            AND {_is_one_of("run_states.run_id", "given_states", "run_id")}
+            AND run_states.is_active AND run_states.id <> r.id {others} RETURNING run_states.id)""",
         f"""state AS (INSERT INTO public.run_states ({_names(states)})
             SELECT {_values(states)} FROM mine, (SELECT count(*) FROM superseded) AS waited,
-            {emptied} {_records("run_states", states)} {_KEEP})""",
+            {emptied} given_states r {_KEEP})""",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,12 @@ _BEGIN = """
             id, workflow_id, workflow_name, workflow_step, parent_run_id, root_run_id, agent_id,
             current_agent_id, session_id, session_revision, status, input, max_turns,
             sdk_version, metadata, forked_from_run_id, forked_at_turn)
-        SELECT %(id)s, %(workflow_id)s, holder.name, %(workflow_step)s, %(parent_run_id)s,
-            %(root_run_id)s, %(agent_id)s, %(agent_id)s, %(session_id)s,
-            (SELECT revision FROM public.sessions WHERE sessions.id = %(session_id)s), 'running',
-            %(input)s::text::jsonb, %(max_turns)s, %(sdk_version)s, %(metadata)s::text::jsonb,
-            %(forked_from_run_id)s, %(forked_at_turn)s::int
+        SELECT %(id)s::uuid, %(workflow_id)s, holder.name, %(workflow_step)s::int,
+            %(parent_run_id)s::uuid, %(root_run_id)s::uuid, %(agent_id)s::uuid, %(agent_id)s::uuid,
+            %(session_id)s::uuid,
+            (SELECT revision FROM public.sessions WHERE sessions.id = %(session_id)s::uuid),
+            'running', %(input)s::text::jsonb, %(max_turns)s::int, %(sdk_version)s,
+            %(metadata)s::text::jsonb, %(forked_from_run_id)s::uuid, %(forked_at_turn)s::int
         FROM holder WHERE owner_xid = %(token)s AND status = 'PENDING'
             AND NOT EXISTS (SELECT FROM continued)
         ON CONFLICT (id) DO UPDATE SET
@@ -138,8 +139,27 @@ def begin(connection: sa.Connection, schema: str, values: dict[str, Any]) -> Beg
     A run whose workflow was cancelled, and is executed again, goes on. Nothing is inserted where
     another run stands in its place.
     """
-    row = connection.exec_driver_sql(_BEGIN.replace("{schema}", schema), values).one_or_none()
+    row = connection.exec_driver_sql(begin_statement(schema), values).one_or_none()
     return Begun() if row is None else Begun(row[0], bool(row[1]), *row[2:])
+
+
+def begin_statement(schema: str) -> str:
+    """What `begin` executes; `begun` reads its answer."""
+    return _BEGIN.replace("{schema}", schema)
+
+
+def begun(answer: Sequence[str | None] | None) -> Begun:
+    """What became of a run's beginning whose answer came as text."""
+    if answer is None:
+        return Begun()
+    status, is_mine, row, continuation, has_outputs = answer
+    return Begun(
+        status,
+        is_mine == "t",
+        None if row is None else json.loads(row),
+        None if continuation is None else json.loads(continuation),
+        has_outputs == "t",
+    )
 
 
 def revived(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
