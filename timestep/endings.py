@@ -17,6 +17,7 @@ from timestep.values import restored, storable
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
     """Record how a run ended: with an answer, or with questions."""
+    await run.landed()
     if run.control_error is not None:
         # The SDK answered it, and came to an end without another step that would raise it.
         raise run.control_error

@@ -23,10 +23,22 @@ class Passage:
             await asyncio.get_running_loop().create_future()
 
     async def __aexit__(self, *_: object) -> None:
-        global _running
-        with _changed:
-            _running -= 1
-            _changed.notify_all()
+        leave()
+
+
+def stay() -> None:
+    """Count a step for longer: `leave` says that it has ended."""
+    global _running
+    with _changed:
+        _running += 1
+
+
+def leave() -> None:
+    """A step that stayed has ended."""
+    global _running
+    with _changed:
+        _running -= 1
+        _changed.notify_all()
 
 
 def close() -> None:

@@ -8,13 +8,13 @@ import datetime
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from agents import Agent, InputGuardrailTripwireTriggered, Usage
 
-from timestep import beginnings, envelopes, ownership
+from timestep import beginnings, envelopes, gate, ownership
 from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
 from timestep.deliveries import Deliveries, patiently
@@ -129,6 +129,8 @@ class Run:
         self.ledger: Any = None
         self.context = ContextChanges()
         self.is_begun = False
+        self.has_hooks = True
+        """Whether code of the user's hears of each step as it ends."""
         self.stream: Any = None
         """Drives the streamed loop, where the run is streamed."""
         self.stop_stream: Callable[[], None] | None = None
@@ -147,6 +149,8 @@ class Run:
         self.interrupted_result: Any = None
         self.kept: set[asyncio.Task[Any]] = set()
         """DBOS steps whose rows are there, or on their way; their callers may be cancelled."""
+        self.landing: asyncio.Future[None] | None = None
+        """A step whose outcome is used, and whose rows are on their way: see `landed`."""
         self.control_error: BaseException | None = None
         self.is_replaying = False
         """Whether its record holds something, and it has executed no step so far."""
@@ -318,6 +322,9 @@ class Run:
             output: DBOS's record of the step, where it is written with them.
             is_end: Whether they are the run's end, and not a step's.
         """
+        await self.landed()
+        if self.control_error is not None and not is_end:
+            raise self.control_error
         if self.is_of_the_past:
             raise self.refusal("its end" if is_end else "a step")
         if self.is_cut_off and not is_end:
@@ -465,8 +472,29 @@ class Run:
             # The SDK's tasks that carry the result on have their turns.
             await asyncio.sleep(0)
 
+    def land(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Let a step's rows land while the SDK goes on; `control_error` tells if they do not.
+
+        No effect begins, and nothing else is written, before they have: `landed` is awaited.
+        """
+        gate.stay()
+        self.landing = asyncio.ensure_future(writing)
+        self.landing.add_done_callback(self._has_landed)
+
+    def _has_landed(self, landing: asyncio.Future[None]) -> None:
+        gate.leave()
+        self.landing = None
+        if not landing.cancelled() and (error := landing.exception()) is not None:
+            self.control_error = error
+
+    async def landed(self) -> None:
+        """Wait until the rows of the step before have landed, or failed to."""
+        if self.landing is not None and self.landing is not asyncio.current_task():
+            await asyncio.wait([self.landing])
+
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""
+        await self.landed()
         if waiting := {*self.kept, *self._writing}:
             await asyncio.wait(waiting)
 

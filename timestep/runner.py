@@ -143,6 +143,7 @@ def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     state = given if isinstance(given, RunState) else None
     run = open_run(recorder(), _task_of(agent, given), state)
     run.timeout = timeout
+    run.has_hooks = options.get("hooks") is not None
     if approval_timeout is not None:
         run.approval_timeout = approval_timeout
     if run.interrupted_calls:

@@ -80,6 +80,14 @@ class Step(ABC, Generic[T]):
         """Whether the row tells an outcome."""
         return True
 
+    def may_land_later(self, value: T) -> bool:
+        """Whether the outcome may be used while its rows are on their way.
+
+        Only where no effect and no code of the user's comes before the next step of the run:
+        that one waits until they have landed.
+        """
+        return False
+
     def is_paused(self, value: T) -> bool:
         """Whether the effect stopped to wait for a person, and will be asked again."""
         return False
@@ -123,6 +131,7 @@ async def perform(step: Step[T]) -> T:
         Exception: What the effect raised, as the class it was, when replayed too.
         ReplayError: DBOS recorded the step and the run's rows do not hold it.
     """
+    await step.run.landed()
     if step.run.control_error is not None:
         # The SDK answered it, as it answers any Exception of a tool, and went on.
         raise step.run.control_error
@@ -359,8 +368,21 @@ async def _execute(step: Step[T]) -> T:
         await step.pause()
         raise NotEnded(value)
     rows = step.rows(value, _since(started))
-    await _commit(step, rows, None if step.record is None else step.record.ended())
+    writing = _commit(step, rows, None if step.record is None else step.record.ended())
+    if step.record is not None and step.may_land_later(value):
+        step.run.land(_landing(writing))
+        # It is sent before the SDK goes on.
+        await asyncio.sleep(0)
+    else:
+        await writing
     return value
+
+
+async def _landing(writing: Coroutine[Any, Any, None]) -> None:
+    try:
+        await writing
+    except Refused as refused:
+        raise refused.error from None
 
 
 async def _commit(step: Step[T], rows: Rows, output: outputs.Row | None = None) -> None:

@@ -66,6 +66,9 @@ async def call_model(
     return response
 
 
+_WITHOUT_EFFECT = ("message_output_item", "reasoning_item")
+
+
 class _ModelStep(Step[ModelResponse]):
     table = "model_responses"
     agent_id: uuid.UUID
@@ -86,6 +89,7 @@ class _ModelStep(Step[ModelResponse]):
         self.turn = run.turn
         self.id = derived(run.id, f"response:{ordinal}")
         self.name = f"turn {run.turn}: {agent.name}"
+        self.agent = agent
         self.number = run.draw()
         self.model = model_name(model, agent.model)
         self.attempts = attempts
@@ -99,6 +103,21 @@ class _ModelStep(Step[ModelResponse]):
             return await self.attempts.answer()
         async with self.stream.being_recorded():
             return await self.attempts.answer()
+
+    def may_land_later(self, value: ModelResponse) -> bool:
+        """Where it calls tools: those calls are steps, and the SDK alone reads it before them."""
+        if self.stream is not None or self.run.has_hooks or self.agent.hooks is not None:
+            return False
+        return bool(self.calls) and all(
+            item["item_type"] in _WITHOUT_EFFECT or self._calls_at_once(item)
+            for item in self.items or ()
+        )
+
+    def _calls_at_once(self, item: dict[str, Any]) -> bool:
+        tool = self.tools.get(item["item_data"].get("name"))
+        if item["item_type"] != "tool_call_item" or not isinstance(tool, FunctionTool):
+            return False
+        return tool.needs_approval is False
 
     def replayed(self, row: dict[str, Any]) -> ModelResponse:
         return response_of(row)
