@@ -48,11 +48,13 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             delta.setdefault(_SET, {})[key] = value
             continue
         before = old[key]
+        if before is value:
+            continue
         if isinstance(value, Tail):
             if value:
                 delta.setdefault(_EXTEND, {})[key] = value
             continue
-        if _is_repeated(new, key) and not _is_same(before, value):
+        if key in _REPEATED and _is_repeated(new, key) and not _is_same(before, value):
             delta.setdefault(_REPEAT, []).append(key)
         elif isinstance(before, dict) and isinstance(value, dict):
             if change := difference(before, value):
@@ -83,7 +85,7 @@ def inverse(old: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     for key in sorted(changed):
         if key not in old:
             back.setdefault(_UNSET, []).append(key)
-        elif _is_repeated(old, key):
+        elif key in _REPEATED and _is_repeated(old, key):
             back.setdefault(_REPEAT, []).append(key)
         else:
             back.setdefault(_SET, {})[key] = old[key]
@@ -124,7 +126,7 @@ def _begins_with(longer: object, shorter: object) -> bool:
 
 
 def _is_repeated(document: dict[str, Any], key: str) -> bool:
-    found = document.get(_REPEATED.get(key, ""))
+    found = document.get(_REPEATED[key])
     if not isinstance(found, list) or not found:
         return False
     return _is_same(found[-1], document[key])

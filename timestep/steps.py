@@ -11,7 +11,7 @@ import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from timestep import envelopes, gate, joint, ownership, replays
@@ -44,12 +44,18 @@ class Step(ABC, Generic[T]):
     """Whether it paused here in an earlier execution: it pauses again, and has no effect."""
     task: asyncio.Task[Any] | None = None
     """What performs it as a DBOS step."""
+    told: asyncio.Future[tuple[Any] | None] | None = None
+    """Done with that, or with an outcome that may be used before."""
     record: StepRecord | None = None
     """What DBOS is to hold of it, where that is written with its rows."""
     is_kept = False
     """Whether its rows are there, or on their way: DBOS must record it, too."""
     is_executed = False
     """Whether this execution does what it is for, and does not take its outcome."""
+
+    def tell(self, outcome: tuple[Any] | None) -> None:
+        if self.told is not None and not self.told.done():
+            self.told.set_result(outcome)
 
     def keep(self) -> None:
         self.is_kept = True
@@ -131,7 +137,6 @@ async def perform(step: Step[T]) -> T:
         Exception: What the effect raised, as the class it was, when replayed too.
         ReplayError: DBOS recorded the step and the run's rows do not hold it.
     """
-    await step.run.landed()
     if step.run.control_error is not None:
         # The SDK answered it, as it answers any Exception of a tool, and went on.
         raise step.run.control_error
@@ -197,9 +202,11 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
     # DBOS's log names the function of a step that is cancelled.
     body.__qualname__ = step.name
     step.task = asyncio.ensure_future(number.run_async({"name": step.name}, body))
+    step.told = told = asyncio.get_running_loop().create_future()
+    step.task.add_done_callback(lambda _: step.tell(None))
     try:
         with step.run.line.entered() as place:
-            await _unless_cancelled(step.task, step)
+            early = await _unless_cancelled(step.task, told, step)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
     except ownership.CONTROL_ERRORS:
@@ -209,6 +216,9 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
             raise
         recorded = reference_of(error)
     else:
+        if early is not None:
+            step.run.land(_landing(step.task))
+            return early[0]  # type: ignore[no-any-return]  # what this step's effect gave
         recorded = step.task.result()
     if outcome.error is not None:
         raise outcome.error
@@ -257,13 +267,18 @@ def _error_of(row: dict[str, Any]) -> BaseException:
     return envelopes.opened(restored(row["error"]))
 
 
-async def _unless_cancelled(task: asyncio.Task[Any], step: Step[Any]) -> None:
+async def _unless_cancelled(
+    task: asyncio.Task[Any], told: asyncio.Future[tuple[Any] | None], step: Step[Any]
+) -> tuple[Any] | None:
     """Wait for a step; a cancelled caller lets it end once its rows are being written.
 
     Cancelled between the two records, it would be in one of them only.
     """
     try:
-        await asyncio.shield(task)
+        early = await told
+        if early is None:
+            task.result()
+        return early
     except asyncio.CancelledError:
         if not step.is_kept:
             task.cancel()
@@ -340,6 +355,9 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
+    await step.run.landed()
+    if (control := step.run.control_error) is not None:
+        raise Refused(control) if isinstance(control, TimestepError) else control
     if not step.pauses_again:
         if step.may_follow_end:
             await step.run.hold_if_cut(step.name)
@@ -369,16 +387,19 @@ async def _execute(step: Step[T]) -> T:
         raise NotEnded(value)
     rows = step.rows(value, _since(started))
     writing = _commit(step, rows, None if step.record is None else step.record.ended())
-    if step.record is not None and step.may_land_later(value):
+    if not step.may_land_later(value):
+        await writing
+    elif step.record is not None:
         step.run.land(_landing(writing))
         # It is sent before the SDK goes on.
         await asyncio.sleep(0)
     else:
+        step.tell((value,))
         await writing
     return value
 
 
-async def _landing(writing: Coroutine[Any, Any, None]) -> None:
+async def _landing(writing: Awaitable[Any]) -> None:
     try:
         await writing
     except Refused as refused:

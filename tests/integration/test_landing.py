@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,8 +20,6 @@ from tests.integration.app import BODIES, App
 from timestep import gate, recorder
 from timestep.errors import RunTimeoutError
 from timestep.run import Run
-
-Way = Literal["joint", "ordinary"]
 
 made: list[str] = []
 
@@ -79,9 +77,9 @@ class Held:
         assert self.app.rows("tool_calls") == []
 
 
-@pytest.fixture
-def held(app: App, monkeypatch: pytest.MonkeyPatch) -> Held:
-    monkeypatch.setenv("TIMESTEP_ORDINARY_STEPS", "false")
+@pytest.fixture(params=["joint", "ordinary"])
+def held(app: App, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Held:
+    monkeypatch.setenv("TIMESTEP_ORDINARY_STEPS", str(request.param == "ordinary").lower())
     recorder.forget_recorders()
     made.clear()
     return Held(app, monkeypatch)
