@@ -47,7 +47,7 @@ SCENARIOS = {
     "forked": "Oslo is sunny / Rome is sunny / booked Rome / ",
 }
 
-IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved", "forked")
+IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
 """Scenarios that are killed where DBOS records the steps itself, too."""
 
 FORKED = {"forked": ("trip", 2)}
