@@ -106,6 +106,8 @@ def is_in_doubt(run: Run, call: Call) -> bool:
 
 def pauses_again(run: Run, call: Call) -> bool:
     """Whether the record says that a call stopped for a question inside it, at this point."""
+    if "step_values" not in run.journal:
+        return False
     return run.recorded("step_values", _pause_id(call)) is not None
 
 

@@ -40,7 +40,6 @@ _RUN_HERE = {
 """Calls that the run makes itself, or answers; the provider has made the others already."""
 
 
-@functools.lru_cache(maxsize=4096)
 def derived(parent: uuid.UUID, key: str) -> uuid.UUID:
     """The id of a row, from its owner's id and its own key: the same in every execution."""
     return uuid.uuid5(parent, key)

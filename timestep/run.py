@@ -382,6 +382,8 @@ class Run:
             await asyncio.wait(writing)
 
     def has_checkpoint(self, turn: int) -> bool:
+        if "run_states" not in self.journal:
+            return False
         return self.recorded("run_states", self.states.checkpoint_id(turn)) is not None
 
     # Numbers and places
