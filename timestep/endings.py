@@ -55,6 +55,7 @@ async def ask_again(run: Run, call: Call) -> RunResult:
 
 async def end(run: Run, error: BaseException) -> NoReturn:
     """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
+    await run.landed()
     if run.control_error is not None:
         error, hidden = run.control_error, error
         error.__context__ = hidden if hidden is not error else None
