@@ -26,6 +26,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         await interruptions.record(run, result)
         return
     if run.is_over:
+        _raise_recorded(run)
         return
 
     def tell() -> tuple[dict[str, Any], checkpoints.Told]:
@@ -36,6 +37,13 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         rows.update(run.states.final_rows(state))
     output = storable(jsonable(result.final_output))
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
+
+
+def _raise_recorded(run: Run) -> None:
+    """Fail as the first execution did: a model's time was over when its answer was recorded."""
+    row = run.own_row
+    if row is not None and row["error"] is not None:
+        raise envelopes.opened(restored(row["error"]))
 
 
 def in_doubt(run: Run, call: Call) -> ReplayError:
@@ -55,6 +63,7 @@ async def ask_again(run: Run, call: Call) -> RunResult:
 
 async def end(run: Run, error: BaseException) -> NoReturn:
     """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
+    await run.landed()
     if run.control_error is not None:
         error, hidden = run.control_error, error
         error.__context__ = hidden if hidden is not error else None

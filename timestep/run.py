@@ -151,6 +151,8 @@ class Run:
         """DBOS steps whose rows are there, or on their way; their callers may be cancelled."""
         self.landing: asyncio.Future[None] | None = None
         """A step whose outcome is used, and whose rows are on their way: see `landed`."""
+        self.may_skip: Callable[[str], bool] = lambda _: False
+        """Whether the SDK may not make a call, by its id: it was made before, or is rejected."""
         self.control_error: BaseException | None = None
         self.is_replaying = False
         """Whether its record holds something, and it has executed no step so far."""
@@ -322,7 +324,19 @@ class Run:
             output: DBOS's record of the step, where it is written with them.
             is_end: Whether they are the run's end, and not a step's.
         """
+        if self._is_behind_a_landing:
+            # What they tell of has been: a caller who is cancelled meanwhile lets it be written.
+            await to_its_end(self._commit_once_landed(rows, output, is_end=is_end))
+        else:
+            await self._commit(rows, output, is_end=is_end)
+
+    async def _commit_once_landed(
+        self, rows: Rows, output: outputs.Row | None, *, is_end: bool
+    ) -> None:
         await self.landed()
+        await self._commit(rows, output, is_end=is_end)
+
+    async def _commit(self, rows: Rows, output: outputs.Row | None, *, is_end: bool) -> None:
         if self.control_error is not None and not is_end:
             raise self.control_error
         if self.is_of_the_past:
@@ -491,8 +505,12 @@ class Run:
 
     async def landed(self) -> None:
         """Wait until the rows of the step before have landed, or failed to."""
-        if self.landing is not None and self.landing is not asyncio.current_task():
+        if self._is_behind_a_landing and self.landing is not None:
             await asyncio.wait([self.landing])
+
+    @property
+    def _is_behind_a_landing(self) -> bool:
+        return self.landing is not None and self.landing is not asyncio.current_task()
 
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""

@@ -77,8 +77,9 @@ class _Connection:
         try:
             result = _good(await self._results())
         except asyncio.CancelledError:
-            _good(self._received)
-            raise Answered from None
+            if self.is_settled and all(result.status in _GOOD for result in self._received):
+                raise Answered from None
+            raise
         if result.ntuples == 0:
             return None
         values = [result.get_value(0, column) for column in range(result.nfields)]
@@ -98,7 +99,7 @@ class _Connection:
                 loop.add_writer(socket, self._write, loop, done)
             await done
         except asyncio.CancelledError:
-            done.result()
+            done.exception()
             raise
         finally:
             if not loop.is_closed():
@@ -177,7 +178,8 @@ class Sender:
 
         Raises:
             Answered: The caller was cancelled meanwhile; the statement was executed.
-            asyncio.CancelledError: It was cancelled, and the statement was not sent.
+            asyncio.CancelledError: It was cancelled, and the statement was not sent, or refused,
+                or the connection is lost.
             psycopg.Error: The server refused, or the connection is lost: whether the statement
                 was executed is not known then.
             sqlalchemy.exc.SQLAlchemyError: There is no connection to be had.

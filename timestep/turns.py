@@ -57,6 +57,7 @@ async def call_model(
     step = _ModelStep(run, run.responses, agent, model, attempts, stream, names)
     agent_id = await run.agent_id(agent)
     step.agent_id = agent_id
+    step.given = tools
     step.tools = {tool.name: tool for tool in tools}
     if stream is not None:
         await stream.open(step.id, step.turn)
@@ -72,6 +73,7 @@ _WITHOUT_EFFECT = ("message_output_item", "reasoning_item")
 class _ModelStep(Step[ModelResponse]):
     table = "model_responses"
     agent_id: uuid.UUID
+    given: Sequence[Tool]
     tools: dict[str, Tool]
 
     def __init__(
@@ -108,16 +110,27 @@ class _ModelStep(Step[ModelResponse]):
         """Where it calls tools: those calls are steps, and the SDK alone reads it before them."""
         if self.stream is not None or self.run.has_hooks or self.agent.hooks is not None:
             return False
+        tools = (*self.agent.tools, *self.given)
+        if any(callable(getattr(tool, "is_enabled", None)) for tool in tools):
+            # Asked once more before the calls, of every tool.
+            return False
+        if any(self.run.may_skip(call.row["call_id"]) for call in self.calls):
+            # No step may follow in this turn, and an error handler or a formatter may be asked.
+            return False
         return bool(self.calls) and all(
             item["item_type"] in _WITHOUT_EFFECT or self._calls_at_once(item)
             for item in self.items or ()
         )
 
     def _calls_at_once(self, item: dict[str, Any]) -> bool:
-        tool = self.tools.get(item["item_data"].get("name"))
-        if item["item_type"] != "tool_call_item" or not isinstance(tool, FunctionTool):
+        if item["item_type"] != "tool_call_item":
             return False
-        return tool.needs_approval is False
+        # Tools of two namespaces may have one name.
+        name = item["item_data"].get("name")
+        named = [tool for tool in self.given if tool.name == name]
+        return bool(named) and all(
+            isinstance(tool, FunctionTool) and tool.needs_approval is False for tool in named
+        )
 
     def replayed(self, row: dict[str, Any]) -> ModelResponse:
         return response_of(row)

@@ -121,15 +121,33 @@ def test_no_answer_of_a_cancelled_statement_reaches_another(
     assert len(sender._idle) == 1
 
 
-def test_the_cancelled_caller_of_a_lost_statement_hears_that_it_is_lost(
+def test_the_cancelled_caller_of_a_lost_statement_hears_that_it_is_cancelled(
     sender: Sender, engine: sa.Engine
 ) -> None:
     async def body() -> None:
         task = await _begun(sender.execute(SLEEP, [b"60"]), engine)
         task.cancel()
         await asyncio.to_thread(_kill, engine, "active")
-        with pytest.raises(psycopg.OperationalError):
+        with pytest.raises(asyncio.CancelledError) as caught:
             await task
+        assert not isinstance(caught.value, Answered), "it was not executed"
+
+    asyncio.run(body())
+    assert _is_at_rest(sender)
+
+
+def test_the_cancelled_caller_of_a_refused_statement_hears_that_it_is_cancelled(
+    sender: Sender, engine: sa.Engine
+) -> None:
+    async def body() -> None:
+        task = await _begun(
+            sender.execute("SELECT 1 / (pg_sleep($1::float8)::text = 'x')::int", [b"0.5"]), engine
+        )
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert not isinstance(caught.value, Answered), "it was not executed"
+        assert await sender.execute(ECHO, [b"mine"]) == ("mine",)
 
     asyncio.run(body())
     assert _is_at_rest(sender)

@@ -1,0 +1,141 @@
+"""What a cancelled caller leaves, where a commit is on its way or waits for one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import psycopg
+import pytest
+from agents import Agent, GuardrailFunctionOutput, ModelSettings, function_tool, input_guardrail
+from agents.exceptions import ModelTimeoutError
+from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
+
+import timestep
+from tests.integration.app import BODIES, App
+from tests.integration.test_landing import body_of
+from timestep import recorder
+from timestep.run import Run
+
+
+@pytest.fixture(autouse=True)
+def joint(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_ORDINARY_STEPS", "false")
+    recorder.forget_recorders()
+
+
+@function_tool
+async def look(name: str) -> str:
+    return name
+
+
+def test_a_check_that_ended_is_recorded_whatever_cancels_it(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = asyncio.Event()
+    waits = threading.Event()
+    cancelled = threading.Event()
+    ended: list[str] = []
+    land, landed = Run.land, Run.landed
+
+    def landing_now(run: Run, writing: Any) -> None:
+        land(run, writing)
+        landing.set()
+
+    async def awaited(run: Run) -> None:
+        if run.landing is not None and ended:
+            waits.set()
+        await landed(run)
+
+    monkeypatch.setattr(Run, "land", landing_now)
+    monkeypatch.setattr(Run, "landed", awaited)
+
+    @input_guardrail
+    async def slow(*_: Any) -> GuardrailFunctionOutput:
+        await landing.wait()
+        ended.append("slow")
+        return GuardrailFunctionOutput(None, tripwire_triggered=False)
+
+    model = ScriptedModel(
+        [[function_call("look", {"name": "a"}, call_id="1")], [assistant_message("done")]]
+    )
+    agent = Agent("A", model=model, tools=[look], input_guardrails=[slow])
+
+    async def body() -> str:
+        task = asyncio.ensure_future(timestep.run_agent(agent, "go"))
+        await asyncio.to_thread(waits.wait, 20)
+        task.cancel()
+        cancelled.set()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "not"
+
+    BODIES["hunt-check"] = body
+    with psycopg.connect(app.url) as connection:
+        connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
+        workflow_id = app.started("hunt-check")
+        assert cancelled.wait(20)
+        connection.rollback()
+    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
+    assert ended == ["slow"]
+    assert len(app.rows("model_responses")) == 1
+    assert len(app.rows("guardrail_results")) == 1
+
+
+def test_an_answer_that_is_recorded_when_the_models_time_is_over_fails_again(app: App) -> None:
+    """The SDK counts the time that the commit takes, and gives the answer up."""
+    model = ScriptedModel([[assistant_message("done")]])
+    key = body_of(Agent("A", model=model, model_settings=ModelSettings(timeout=1.0)))
+    with psycopg.connect(app.url) as connection:
+        connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
+        workflow_id = app.started(key)
+        time.sleep(2.5)
+        connection.rollback()
+    with pytest.raises(ModelTimeoutError):
+        DBOS.retrieve_workflow(workflow_id).get_result()
+    assert [row["status"] for row in app.rows("runs")] == ["failed"]
+    assert len(app.rows("model_responses")) == 1
+    with pytest.raises(ModelTimeoutError):
+        app.recover(workflow_id)
+
+
+def test_a_cancelled_caller_whose_connection_is_lost_hears_that_it_is_cancelled(app: App) -> None:
+
+    began = threading.Event()
+    lost = threading.Event()
+    model = ScriptedModel([[assistant_message("done")]])
+
+    async def body() -> str:
+        task = asyncio.ensure_future(timestep.run_agent(Agent("A", model=model), "go"))
+        await asyncio.to_thread(began.wait, 20)
+        task.cancel()
+        await asyncio.to_thread(lost.wait, 20)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "not cancelled"
+
+    BODIES["hunt-lost"] = body
+    with psycopg.connect(app.url) as connection, psycopg.connect(app.url, autocommit=True) as other:
+        connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
+        workflow_id = app.started("hunt-lost")
+        waiting = (
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        app.until(lambda: other.execute(waiting).fetchall())
+        began.set()
+        time.sleep(0.5)
+        ((pid,),) = other.execute(waiting).fetchall()
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        connection.rollback()
+        lost.set()
+    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
+    assert len(app.rows("model_responses")) == 1
+    assert [row["requests"] for row in app.rows("usage_metrics")] == [1]
