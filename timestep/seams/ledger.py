@@ -29,6 +29,8 @@ class Ledger:
         self.input_results: list[InputGuardrailResult] = []
         self.tool_input_results: list[Any] = []
         self.tool_output_results: list[Any] = []
+        self.answered: set[str] = set()
+        """The calls of such a state that have an output."""
         self.left: list[tuple[Any, Tool]] = []
         """Calls of a state that another run left, with their tools: not made yet."""
 
@@ -44,16 +46,16 @@ class Ledger:
         self.input_results = list(state._input_guardrail_results)
         self.tool_input_results = list(state._tool_input_guardrail_results)
         self.tool_output_results = list(state._tool_output_guardrail_results)
+        self.answered = {
+            str(raw(item.raw_item).get("call_id"))
+            for item in (*state._generated_items, *state._session_items)
+            if item.type == "tool_call_output_item"
+        }
         if (answer := state._last_processed_response) is not None:
-            made = {
-                raw(item.raw_item).get("call_id")
-                for item in (*state._generated_items, *state._session_items)
-                if item.type == "tool_call_output_item"
-            }
             self.left = [
                 (found.tool_call, found.function_tool)
                 for found in getattr(answer, "functions", ())
-                if found.tool_call.call_id not in made
+                if found.tool_call.call_id not in self.answered
             ]
 
     def add_turn(self, result: Any) -> None:

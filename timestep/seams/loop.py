@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 from agents import Agent, RunResultStreaming
 from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
-from agents.run_internal.tool_execution import extract_tool_call_id
 
 from timestep.definitions import describe
 from timestep.durability import check_agents
@@ -36,9 +35,7 @@ async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:
     ledger = ledger_of(run)
     _start_turn(run, kwargs["bindings"].public_agent)
     _checkpoint(run, lambda: checkpoints.state_before_turn(ledger, run.turn, kwargs))
-    run.may_skip = functools.partial(
-        _may_skip, kwargs["context_wrapper"], kwargs["generated_items"]
-    )
+    run.may_skip = functools.partial(_may_skip, kwargs["context_wrapper"], ledger.answered)
     try:
         result = await original(**kwargs)
     finally:
@@ -49,16 +46,9 @@ async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:
     return _end_turn(run, result, kwargs["run_config"])
 
 
-def _may_skip(wrapper: Any, items: Sequence[Any], call_id: str) -> bool:
-    if call_id in wrapper._tool_invocations:
-        return True
-    if any(record.rejected for record in wrapper._approvals.values()):
-        return True
-    return any(
-        extract_tool_call_id(item.raw_item) == call_id
-        for item in items
-        if item.type == "tool_call_output_item"
-    )
+def _may_skip(wrapper: Any, answered: Collection[str], call_id: str) -> bool:
+    is_known = call_id in wrapper._tool_invocations or call_id in answered
+    return is_known or any(record.rejected for record in wrapper._approvals.values())
 
 
 async def run_single_turn_streamed(run: Run, original: Any, *args: Any, **kwargs: Any) -> Any:
