@@ -110,6 +110,11 @@ class Recorder:
 
         return joint.obstacle(self.patiently(work))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether steps of other runs are being committed: this process has work meanwhile."""
+        return sender_of(self.engine).is_busy
+
     @contextlib.contextmanager
     def system(self) -> Iterator[tuple[sa.Connection, str]]:
         """A transaction on DBOS's own tables, and their schema."""

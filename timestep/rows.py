@@ -14,7 +14,7 @@ from agents.usage import deserialize_usage, serialize_usage
 from openai.types.responses import ResponseOutputItem
 from pydantic import BaseModel, ValidationError
 
-from timestep.values import Json, decode, encode, plain_text, restored, storable
+from timestep.values import Json, decode, encode, is_plain, plain_text, restored, storable
 
 Row = dict[str, Any]
 
@@ -67,12 +67,16 @@ def jsonable(value: object) -> Any:
     return str(value)
 
 
-def document_of(value: object) -> Any:
-    """What `jsonable` gives, at once where the value is made of JSON's types already."""
+def document_of(value: object) -> tuple[Any, bool]:
+    """What `jsonable` gives, at once where the value is made of JSON's types already.
+
+    And whether JSONB can hold it, and each part of it, as it is.
+    """
     try:
-        return json.loads(json.dumps(value))
+        text = json.dumps(value)
     except TypeError:
-        return jsonable(value)
+        return jsonable(value), False
+    return json.loads(text), is_plain(text)
 
 
 def response_columns(response: ModelResponse) -> Row:

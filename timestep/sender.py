@@ -195,6 +195,11 @@ class Sender:
         finally:
             self._leave()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether statements are on their way."""
+        return self._free < LIMIT
+
     async def _enter(self) -> None:
         """Wait for a turn, in the order of those who ask, whatever loop they are on."""
         turn = _Turn(asyncio.get_running_loop())

@@ -29,6 +29,8 @@ class Checkpoint:
     """How far the run's numbers had come."""
     told: Any = None
     """What the state was made of; see seams/checkpoints.py."""
+    is_plain: bool = False
+    """Whether JSONB can hold each part of `state` as it is."""
 
 
 class States:
@@ -66,11 +68,11 @@ class States:
         state_id = self.checkpoint_id(checkpoint.turn)
         if self._base is None:
             stored = checkpoint.state
-            row = self._row("checkpoint", checkpoint, state_id, stored)
+            row = self._row("checkpoint", checkpoint, state_id, _held(stored, checkpoint))
         else:
             previous_id, before = self._base
             stored = difference(before, checkpoint.state)
-            row = self._row("checkpoint", checkpoint, state_id, stored)
+            row = self._row("checkpoint", checkpoint, state_id, _held(stored, checkpoint))
             row.update(encoding="delta", previous_id=str(previous_id))
         self._follow(state_id, checkpoint.turn, stored)
         self.told = checkpoint.told
@@ -80,10 +82,12 @@ class States:
         """The rows of a run's last state, from which its checkpoints can be made again."""
         state_id = derived(self._run_id, "final")
         if self._base is None:
-            return {"run_states": [self._row("final", checkpoint, state_id, checkpoint.state)]}
+            whole = storable(checkpoint.state)
+            return {"run_states": [self._row("final", checkpoint, state_id, whole)]}
         before = self._base[1]
         forwards = difference(before, checkpoint.state)
-        row = self._row("final", checkpoint, state_id, patched(before, forwards))
+        whole = storable(patched(before, forwards))
+        row = self._row("final", checkpoint, state_id, whole)
         turns = []
         change = inverse(before, forwards)
         for turn, backwards in reversed(self._backwards):
@@ -94,10 +98,10 @@ class States:
 
     def interrupted_row(self, checkpoint: Checkpoint, state_id: uuid.UUID) -> Row:
         """The row of a state that waits for people; the whole of it is given."""
-        return self._row("interrupted", checkpoint, state_id, checkpoint.state)
+        return self._row("interrupted", checkpoint, state_id, storable(checkpoint.state))
 
     def _row(
-        self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID, stored: dict[str, Any]
+        self, state_type: str, checkpoint: Checkpoint, state_id: uuid.UUID, stored: Any
     ) -> Row:
         """A row, as of a whole state."""
         return {
@@ -110,11 +114,15 @@ class States:
             "turn": checkpoint.turn,
             "encoding": "whole",
             "previous_id": None,
-            "state_data": storable(stored),
+            "state_data": stored,
             "is_active": True,
             "progress": checkpoint.progress,
             "turns": None,
         }
+
+
+def _held(stored: dict[str, Any], checkpoint: Checkpoint) -> Any:
+    return stored if checkpoint.is_plain else storable(stored)
 
 
 def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:

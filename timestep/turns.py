@@ -108,6 +108,9 @@ class _ModelStep(Step[ModelResponse]):
 
     def may_land_later(self, value: ModelResponse) -> bool:
         """Where it calls tools: those calls are steps, and the SDK alone reads it before them."""
+        if self.run.recorder.is_busy:
+            # It would gain nothing, and costs a task.
+            return False
         if self.stream is not None or self.run.has_hooks or self.agent.hooks is not None:
             return False
         tools = (*self.agent.tools, *self.given)

@@ -50,6 +50,11 @@ def dumps(value: object) -> str:
     return json.dumps({_TEXT: json.dumps(value)})
 
 
+def is_plain(text: str) -> bool:
+    """Whether JSONB can hold what JSON text in ASCII says, as it is; False where it may not."""
+    return not ("\\u0000" in text or "\\ud" in text or "NaN" in text or "Infinity" in text)
+
+
 def storable(value: Any) -> Json:
     """The value, or what stands for it where JSONB cannot hold it.
 

@@ -43,6 +43,8 @@ class Told:
     invocations: dict[str, Any] = field(default_factory=dict)
     """Calls that are over, which stay as they are."""
     tools: dict[str, list[str]] = field(default_factory=dict)
+    is_plain: bool = False
+    """Whether JSONB can hold each part of what was told last, as it is."""
 
 
 def state_before_turn(ledger: Ledger, turn: int, given: Mapping[str, Any]) -> RunResult:
@@ -165,7 +167,7 @@ def _ends(
     if turn is not None:
         # A streamed result counts the turn that begins.
         state._current_turn = turn - 1
-    document = _document(state)
+    document, now.is_plain = _document(state)
     if has_twins:
         document["generated_session_item_indexes"] = list(range(len(document["generated_items"])))
     for name, count in known.items():
@@ -201,17 +203,20 @@ def _are_twins(ends: Any, now: Told) -> bool:
     )
 
 
-def _document(state: RunState[Any]) -> dict[str, Any]:
-    """A state's JSON, the values its own; what is in it twice is made once."""
+def _document(state: RunState[Any]) -> tuple[dict[str, Any], bool]:
+    """A state's JSON, the values its own; what is in it twice is made once.
+
+    And whether JSONB can hold each part of it.
+    """
     told = state.to_json(context_serializer=context_document)
     responses = told["model_responses"]
     is_repeated = bool(responses) and told["last_model_response"] is responses[-1]
     if is_repeated:
         del told["last_model_response"]
-    document: dict[str, Any] = document_of(told)
+    document, is_plain = document_of(told)
     if is_repeated:
         document["last_model_response"] = document["model_responses"][-1]
-    return document
+    return document, is_plain
 
 
 def _before_last(now: Told) -> int:

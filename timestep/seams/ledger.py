@@ -74,7 +74,7 @@ class Ledger:
         """
 
         def tell() -> tuple[dict[str, Any], None]:
-            return document_of(state().to_json(context_serializer=context_document)), None
+            return document_of(state().to_json(context_serializer=context_document))[0], None
 
         return self.checkpoint(run, tell)
 
@@ -108,6 +108,7 @@ class Ledger:
             schema_version=document["$schemaVersion"],
             progress=run.progress(),
             told=told,
+            is_plain=told is not None and told.is_plain,
         )
 
     def rows_of_turn(self, run: Run, result: Any) -> Rows:
