@@ -17,7 +17,7 @@ from timestep.values import restored, storable
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
     """Record how a run ended: with an answer, or with questions."""
-    await run.landed()
+    await run.landing.over()
     if run.control_error is not None:
         # The SDK answered it, and came to an end without another step that would raise it.
         raise run.control_error
@@ -63,7 +63,7 @@ async def ask_again(run: Run, call: Call) -> RunResult:
 
 async def end(run: Run, error: BaseException) -> NoReturn:
     """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
-    await run.landed()
+    await run.landing.over()
     if run.control_error is not None:
         error, hidden = run.control_error, error
         error.__context__ = hidden if hidden is not error else None

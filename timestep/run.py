@@ -8,18 +8,19 @@ import datetime
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from agents import Agent, InputGuardrailTripwireTriggered, Usage
 
-from timestep import beginnings, envelopes, gate, ownership
+from timestep import beginnings, envelopes, ownership
 from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
 from timestep.deliveries import Deliveries, patiently
 from timestep.errors import ReplayError, RunTimeoutError
 from timestep.joint import Records
+from timestep.landing import Landing
 from timestep.line import Line
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
@@ -149,8 +150,7 @@ class Run:
         self.interrupted_result: Any = None
         self.kept: set[asyncio.Task[Any]] = set()
         """DBOS steps whose rows are there, or on their way; their callers may be cancelled."""
-        self.landing: asyncio.Future[None] | None = None
-        """A step whose outcome is used, and whose rows are on their way: see `landed`."""
+        self.landing = Landing(self.fail)
         self.may_skip: Callable[[str], bool] = lambda _: False
         """Whether the SDK may not make a call, by its id: it was made before, or is rejected."""
         self.control_error: BaseException | None = None
@@ -324,7 +324,7 @@ class Run:
             output: DBOS's record of the step, where it is written with them.
             is_end: Whether they are the run's end, and not a step's.
         """
-        if self._is_behind_a_landing:
+        if self.landing.is_ahead:
             # What they tell of has been: a caller who is cancelled meanwhile lets it be written.
             await to_its_end(self._commit_once_landed(rows, output, is_end=is_end))
         else:
@@ -333,7 +333,7 @@ class Run:
     async def _commit_once_landed(
         self, rows: Rows, output: outputs.Row | None, *, is_end: bool
     ) -> None:
-        await self.landed()
+        await self.landing.over()
         await self._commit(rows, output, is_end=is_end)
 
     async def _commit(self, rows: Rows, output: outputs.Row | None, *, is_end: bool) -> None:
@@ -488,33 +488,13 @@ class Run:
             # The SDK's tasks that carry the result on have their turns.
             await asyncio.sleep(0)
 
-    def land(self, writing: Coroutine[Any, Any, None]) -> None:
-        """Let a step's rows land while the SDK goes on; `control_error` tells if they do not.
-
-        No effect begins, and nothing else is written, before they have: `landed` is awaited.
-        """
-        gate.stay()
-        self.landing = asyncio.ensure_future(writing)
-        self.landing.add_done_callback(self._has_landed)
-
-    def _has_landed(self, landing: asyncio.Future[None]) -> None:
-        gate.leave()
-        self.landing = None
-        if not landing.cancelled() and (error := landing.exception()) is not None:
-            self.control_error = error
-
-    async def landed(self) -> None:
-        """Wait until the rows of the step before have landed, or failed to."""
-        if self._is_behind_a_landing and self.landing is not None:
-            await asyncio.wait([self.landing])
-
-    @property
-    def _is_behind_a_landing(self) -> bool:
-        return self.landing is not None and self.landing is not asyncio.current_task()
+    def fail(self, error: BaseException) -> None:
+        """Let an error end the run that the SDK must not answer."""
+        self.control_error = error
 
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""
-        await self.landed()
+        await self.landing.over()
         if waiting := {*self.kept, *self._writing}:
             await asyncio.wait(waiting)
 

@@ -148,11 +148,11 @@ async def perform(step: Step[T]) -> T:
     except Held as held:
         raise held.error from None
     except Refused as refused:
-        step.run.control_error = refused.error
+        step.run.fail(refused.error)
         raise refused.error from None
     except ownership.CONTROL_ERRORS as error:
         # Kept, because the SDK answers an Exception that comes out of a tool.
-        step.run.control_error = error
+        step.run.fail(error)
         raise
 
 
@@ -217,7 +217,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
         recorded = reference_of(error)
     else:
         if early is not None:
-            step.run.land(_landing(step.task))
+            step.run.landing.begin(_landing(step.task))
             return early[0]  # type: ignore[no-any-return]  # what this step's effect gave
         recorded = step.task.result()
     if outcome.error is not None:
@@ -355,7 +355,7 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    await step.run.landed()
+    await step.run.landing.over()
     if (control := step.run.control_error) is not None:
         raise Refused(control) if isinstance(control, TimestepError) else control
     if not step.pauses_again:
@@ -390,7 +390,7 @@ async def _execute(step: Step[T]) -> T:
     if not step.may_land_later(value):
         await writing
     elif step.record is not None:
-        step.run.land(_landing(writing))
+        step.run.landing.begin(_landing(writing))
         # It is sent before the SDK goes on.
         await asyncio.sleep(0)
     else:

@@ -19,7 +19,7 @@ import timestep
 from tests.integration.app import BODIES, App
 from timestep import gate, recorder
 from timestep.errors import RunTimeoutError
-from timestep.run import Run
+from timestep.landing import Landing
 
 made: list[str] = []
 
@@ -54,14 +54,14 @@ class Held:
     def __init__(self, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
         self.app = app
         self.is_waited_for = threading.Event()
-        landed = Run.landed
+        over = Landing.over
 
-        async def awaited(run: Run) -> None:
-            if run.landing is not None and run.turn == 1:
+        async def awaited(landing: Landing) -> None:
+            if landing.is_ahead:
                 self.is_waited_for.set()
-            await landed(run)
+            await over(landing)
 
-        monkeypatch.setattr(Run, "landed", awaited)
+        monkeypatch.setattr(Landing, "over", awaited)
 
     @contextlib.contextmanager
     def while_it_is(self) -> Iterator[None]:

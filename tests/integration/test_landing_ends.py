@@ -18,7 +18,7 @@ import timestep
 from tests.integration.app import BODIES, App
 from tests.integration.test_landing import body_of
 from timestep import recorder
-from timestep.run import Run
+from timestep.landing import Landing
 
 
 @pytest.fixture(autouse=True)
@@ -39,19 +39,19 @@ def test_a_check_that_ended_is_recorded_whatever_cancels_it(
     waits = threading.Event()
     cancelled = threading.Event()
     ended: list[str] = []
-    land, landed = Run.land, Run.landed
+    begin, over = Landing.begin, Landing.over
 
-    def landing_now(run: Run, writing: Any) -> None:
-        land(run, writing)
+    def begun(one: Landing, writing: Any) -> None:
+        begin(one, writing)
         landing.set()
 
-    async def awaited(run: Run) -> None:
-        if run.landing is not None and ended:
+    async def awaited(one: Landing) -> None:
+        if one.is_ahead and ended:
             waits.set()
-        await landed(run)
+        await over(one)
 
-    monkeypatch.setattr(Run, "land", landing_now)
-    monkeypatch.setattr(Run, "landed", awaited)
+    monkeypatch.setattr(Landing, "begin", begun)
+    monkeypatch.setattr(Landing, "over", awaited)
 
     @input_guardrail
     async def slow(*_: Any) -> GuardrailFunctionOutput:
@@ -75,10 +75,10 @@ def test_a_check_that_ended_is_recorded_whatever_cancels_it(
             return "cancelled"
         return "not"
 
-    BODIES["hunt-check"] = body
+    BODIES["check"] = body
     with psycopg.connect(app.url) as connection:
         connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
-        workflow_id = app.started("hunt-check")
+        workflow_id = app.started("check")
         assert cancelled.wait(20)
         connection.rollback()
     assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
@@ -121,10 +121,10 @@ def test_a_cancelled_caller_whose_connection_is_lost_hears_that_it_is_cancelled(
             return "cancelled"
         return "not cancelled"
 
-    BODIES["hunt-lost"] = body
+    BODIES["lost"] = body
     with psycopg.connect(app.url) as connection, psycopg.connect(app.url, autocommit=True) as other:
         connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
-        workflow_id = app.started("hunt-lost")
+        workflow_id = app.started("lost")
         waiting = (
             "SELECT pid FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -40,7 +40,7 @@ async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:
         result = await original(**kwargs)
     finally:
         # Not every turn comes to a step after its answer, and what follows is not only steps.
-        await run.landed()
+        await run.landing.over()
     if run.control_error is not None:
         raise run.control_error
     return _end_turn(run, result, kwargs["run_config"])
