@@ -195,9 +195,14 @@ class Run:
         }
         scope = ownership.scope() if self.numbers is not None else None
         asks = scope is not None and scope.records is None
-        journal = await beginnings.begin(
-            self.recorder, self.owner, self.definitions, values, with_outputs=asks
-        )
+        try:
+            journal = await beginnings.begin(
+                self.recorder, self.owner, self.definitions, values, with_outputs=asks
+            )
+        except asyncio.CancelledError:
+            # Its row may be there by now, and has to end.
+            self.is_begun = True
+            raise
         recorded = journal.pop("operation_outputs", None)
         if scope is not None:
             if recorded is not None and scope.records is None:

@@ -139,3 +139,44 @@ def test_a_cancelled_caller_whose_connection_is_lost_hears_that_it_is_cancelled(
     assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
     assert len(app.rows("model_responses")) == 1
     assert [row["requests"] for row in app.rows("usage_metrics")] == [1]
+
+
+def test_a_run_that_is_cut_off_while_it_is_written_down_ends(app: App) -> None:
+    agent = Agent("A", model=ScriptedModel([[assistant_message("done")]]))
+    may_cancel, cancelled = threading.Event(), threading.Event()
+
+    async def body() -> str:
+        task = asyncio.ensure_future(timestep.run_agent(agent, "go"))
+        await asyncio.to_thread(may_cancel.wait, 20)
+        task.cancel()
+        cancelled.set()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return "cut off"
+        return "not"
+
+    BODIES["begins"] = body
+    with psycopg.connect(app.url) as connection:
+        connection.execute("LOCK TABLE runs IN EXCLUSIVE MODE")
+        workflow_id = app.started("begins")
+        app.until(lambda: _waiting(app) == 1)
+        may_cancel.set()
+        assert cancelled.wait(20)
+        connection.rollback()
+    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cut off"
+    (run,) = app.rows("runs")
+    assert (run["status"], run["cancel_reason"]) == ("cancelled", "code")
+    assert app.recover(workflow_id) == "cut off"
+    (run,) = app.rows("runs")
+    assert (run["status"], run["cancel_reason"]) == ("cancelled", "code")
+    assert app.rows("model_responses") == []
+
+
+def _waiting(app: App) -> int:
+    with psycopg.connect(app.url) as connection:
+        (row,) = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    return int(row[0])
