@@ -50,6 +50,9 @@ SCENARIOS = {
 IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
 """Scenarios that are killed where DBOS records the steps itself, too."""
 
+MANY = 20
+"""Boundaries of which some are left out there: the same code came to them in the joint way."""
+
 FORKED = {"forked": ("trip", 2)}
 """Scenarios that begin with a turn of another one, which has ended."""
 
@@ -120,6 +123,9 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
     assert whole.result.startswith(SCENARIOS[scenario])
     assert whole.doubled() == []
     points = labels(whole.log)
+    if way == "ordinary" and len(points) > MANY:
+        # Each step has four of them: every third one comes to each kind of them in turn.
+        points = points[::3]
 
     def recovered(point: str) -> Outcome:
         # Every other one in the other way.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ from agents.testing import assistant_message, function_call
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import App
-from timestep.sender import _Connection
+from timestep.sender import Sender
 
 TURNS = 5
 """Turns that the longer of two runs has more."""
@@ -87,17 +87,18 @@ class Trips:
 def trips(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trips]:
     monkeypatch.delenv("TIMESTEP_ORDINARY_STEPS", raising=False)
     found = Trips(app)
-    result = _Connection._results
+    execute = Sender.execute
 
-    async def sent(connection: _Connection) -> Any:
+    async def sent(sender: Sender, sql: str, parameters: Sequence[bytes | None]) -> Any:
+        # A connection prepares each statement once, with a round trip of its own.
         found.sent += 1
-        return await result(connection)
+        return await execute(sender, sql, parameters)
 
     def asked(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if not threading.current_thread().name.startswith(POLLERS):
             found.asked.append(statement)
 
-    monkeypatch.setattr(_Connection, "_results", sent)
+    monkeypatch.setattr(Sender, "execute", sent)
     sa.event.listen(sa.Engine, "before_cursor_execute", asked)
     yield found
     sa.event.remove(sa.Engine, "before_cursor_execute", asked)
