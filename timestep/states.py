@@ -39,6 +39,8 @@ class States:
     def __init__(self, run_id: uuid.UUID) -> None:
         self._run_id = run_id
         self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
+        self._is_plain = False
+        """Whether JSONB can hold each part of all its checkpoints as it is, as far as is known."""
         self.told: Any = None
         """What the newest checkpoint was made of, if this execution made it."""
         self._backwards: list[tuple[int, dict[str, Any]]] = []
@@ -68,15 +70,20 @@ class States:
         state_id = self.checkpoint_id(checkpoint.turn)
         if self._base is None:
             stored = checkpoint.state
-            row = self._row("checkpoint", checkpoint, state_id, _held(stored, checkpoint))
+            row = self._row("checkpoint", checkpoint, state_id, self._held(stored, checkpoint))
         else:
             previous_id, before = self._base
             stored = difference(before, checkpoint.state)
-            row = self._row("checkpoint", checkpoint, state_id, _held(stored, checkpoint))
+            row = self._row("checkpoint", checkpoint, state_id, self._held(stored, checkpoint))
             row.update(encoding="delta", previous_id=str(previous_id))
         self._follow(state_id, checkpoint.turn, stored)
         self.told = checkpoint.told
         return row
+
+    def _held(self, stored: dict[str, Any], checkpoint: Checkpoint) -> Any:
+        # A change names what it unsets, which only an earlier state holds.
+        self._is_plain = checkpoint.is_plain and (self._is_plain or self._base is None)
+        return stored if self._is_plain else storable(stored)
 
     def final_rows(self, checkpoint: Checkpoint) -> dict[str, list[Row]]:
         """The rows of a run's last state, from which its checkpoints can be made again."""
@@ -119,10 +126,6 @@ class States:
             "progress": checkpoint.progress,
             "turns": None,
         }
-
-
-def _held(stored: dict[str, Any], checkpoint: Checkpoint) -> Any:
-    return stored if checkpoint.is_plain else storable(stored)
 
 
 def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:

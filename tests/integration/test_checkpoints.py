@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from agents import Agent, HandoffInputData, RunContextWrapper, function_tool, handoff
-from agents.testing import assistant_message, function_call
+from agents.testing import ScriptedModel, assistant_message, function_call
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -199,3 +199,22 @@ def test_checkpoints_are_what_the_sdk_writes(
         assert recovered.turns == history.turns
         for turn in recovered.turns:
             assert same(recovered.state(turn), told[str(run["id"]), turn])
+
+
+def test_a_change_may_name_what_jsonb_cannot_hold_and_is_gone(app: App) -> None:
+    @function_tool
+    async def forget(context: RunContextWrapper[Any]) -> str:
+        del context.context["a\x00"]
+        return "forgotten"
+
+    said = [[function_call("forget", {}, call_id="c")], [assistant_message("done")]]
+    agent = Agent[Any]("A", model=ScriptedModel(said), tools=[forget])
+
+    async def body() -> str:
+        run = await timestep.run_agent(agent, "go", context={"a\x00": 1, "b": 2})
+        return str(run.final_output)
+
+    assert app.run(body, "w") == "done"
+    history = History(app.rows("run_states"))
+    contexts = [history.state(turn)["context"]["context"] for turn in history.turns]
+    assert contexts == [{"a\x00": 1, "b": 2}, {"b": 2}]
