@@ -100,6 +100,8 @@ def test_no_answer_of_a_cancelled_statement_reaches_another(
     sender: Sender, engine: sa.Engine
 ) -> None:
     async def body() -> None:
+        # Prepared by now: what is active below is the statement itself.
+        await sender.execute(SLEEP, [b"0"])
         for _ in range(3):
             task = await _begun(sender.execute(SLEEP, [b"0.5"]), engine)
             task.cancel()
