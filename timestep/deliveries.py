@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any
 
 from timestep.errors import ReplayError
 
@@ -14,16 +14,17 @@ _LOST_PATIENCE = 30.0
 """Seconds that a replayed step waits for what its record says must come first."""
 
 
-class _Recorded(Protocol):
-    id: uuid.UUID
-    journal: dict[str, dict[str, dict[str, Any]]]
-
-
 class Deliveries:
-    """Which checks of a run were handed over. A check's position is its place among those ended."""
+    """Which checks of a run were handed over. A check's position is its place among those ended.
 
-    def __init__(self, run: _Recorded) -> None:
-        self._run = run
+    Args:
+        run_id: The run's.
+        journal: The rows that are recorded of the run.
+    """
+
+    def __init__(self, run_id: uuid.UUID, journal: dict[str, dict[str, dict[str, Any]]]) -> None:
+        self._run_id = run_id
+        self._journal = journal
         self._newest = 0
         self._delivered: dict[int, asyncio.Event] = {}
 
@@ -55,7 +56,7 @@ class Deliveries:
             ReplayError: It was not in time.
         """
         await patiently(
-            self._of(row["position"]), self._run.id, f"guardrail {row['guardrail_name']!r}"
+            self._of(row["position"]), self._run_id, f"guardrail {row['guardrail_name']!r}"
         )
 
     def skip(self, position: int) -> None:
@@ -70,7 +71,7 @@ class Deliveries:
                 self._of(row["position"]).set()
 
     def _recorded(self) -> list[dict[str, Any]]:
-        return list(self._run.journal.get("guardrail_results", {}).values())
+        return list(self._journal.get("guardrail_results", {}).values())
 
     def _of(self, position: int) -> asyncio.Event:
         return self._delivered.setdefault(position, asyncio.Event())

@@ -70,7 +70,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
     is_timeout = error is run.cut.cause and isinstance(error, RunTimeoutError)
     if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
-        run.parent.control_error = error
+        run.parent.fail(error)
     if isinstance(error, ownership.LOST):
         await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
     elif isinstance(error, asyncio.CancelledError):

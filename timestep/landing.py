@@ -6,22 +6,19 @@ No effect of its run begins, and nothing else of it is written, before they have
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from timestep import gate
 
 
 class Landing:
-    """Of one run, at most one step at a time.
+    """Of one run, at most one step at a time."""
 
-    Args:
-        failed: Told what was raised instead of landing.
-    """
-
-    def __init__(self, failed: Callable[[BaseException], None]) -> None:
-        self._failed = failed
+    def __init__(self) -> None:
         self._writing: asyncio.Future[None] | None = None
+        self.failure: BaseException | None = None
+        """What was raised instead of landing."""
 
     @property
     def is_ahead(self) -> bool:
@@ -38,7 +35,7 @@ class Landing:
         gate.leave()
         self._writing = None
         if not writing.cancelled() and (error := writing.exception()) is not None:
-            self._failed(error)
+            self.failure = error
 
     async def over(self) -> None:
         """Wait until the step has landed, or failed to."""

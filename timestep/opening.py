@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,14 +24,17 @@ from timestep.scopes import StepScope, current_step
 class Lane:
     """Where a task draws the numbers of its runs from; tasks beside it draw elsewhere."""
 
-    task: object
-    """None: each that comes, one after the other."""
+    task: weakref.ref[asyncio.Task[Any]] | None
+    """None: each that comes, one after the other. Weakly: the task's context has the lane."""
     owner: ownership.Owner
     numbers: ownership.StepNumbers
     number: int
     """Which of the workflow's tasks that run agents it is."""
     runs: int = 0
     """How many runs it began."""
+
+    def is_of(self, task: asyncio.Task[Any] | None) -> bool:
+        return self.task is None or self.task() is task
 
 
 _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
@@ -108,16 +112,17 @@ def _lane(scope: ownership.WorkflowScope) -> Lane:
     """
     task = _current_task()
     lane = _lanes.get()
-    if lane is None or lane.owner != scope.owner or lane.task not in (None, task):
+    if lane is None or lane.owner != scope.owner or not lane.is_of(task):
         lane = _new_lane(scope, task)
         _lanes.set(lane)
     return lane
 
 
-def _new_lane(scope: ownership.WorkflowScope, task: object) -> Lane:
+def _new_lane(scope: ownership.WorkflowScope, task: asyncio.Task[Any] | None) -> Lane:
     scope.lanes += 1
     number = scope.lanes - 1
-    return Lane(task, scope.owner, ownership.StepNumbers(block=number), number)
+    drawn_by = None if task is None else weakref.ref(task)
+    return Lane(drawn_by, scope.owner, ownership.StepNumbers(block=number), number)
 
 
 @contextlib.contextmanager
@@ -136,7 +141,7 @@ def one_lane() -> Iterator[None]:
         _lanes.reset(token)
 
 
-def _current_task() -> object:
+def _current_task() -> asyncio.Task[Any] | None:
     try:
         return asyncio.current_task()
     except RuntimeError:

@@ -150,10 +150,9 @@ class Run:
         self.interrupted_result: Any = None
         self.kept: set[asyncio.Task[Any]] = set()
         """DBOS steps whose rows are there, or on their way; their callers may be cancelled."""
-        self.landing = Landing(self.fail)
+        self.landing = Landing()
         self.may_skip: Callable[[str], bool] = lambda _: False
         """Whether the SDK may not make a call, by its id: it was made before, or is rejected."""
-        self.control_error: BaseException | None = None
         self.is_replaying = False
         """Whether its record holds something, and it has executed no step so far."""
         self.answer_usage: Usage | None = None
@@ -168,7 +167,8 @@ class Run:
         self.session_changes = 0
         self.line = Line()
         self._positions = 0
-        self.deliveries = Deliveries(self)
+        self.deliveries = Deliveries(self.id, self.journal)
+        self._failure: BaseException | None = None
         self._check_numbers: dict[str, int] = {}
         self._ended = asyncio.Event()
         self._writing: set[asyncio.Future[None]] = set()
@@ -213,7 +213,7 @@ class Run:
             self._check_same(journal["runs"][str(self.id)], values)
         self.is_begun = True
         self.is_new = "input" not in journal["runs"][str(self.id)]
-        self.journal = journal
+        self.journal.update(journal)
         self.is_replaying = not journal.keys().isdisjoint(_STEPS)
         self.session_revision = journal["runs"][str(self.id)]["session_revision"]
         self.states.resume(journal.get("run_states", {}))
@@ -224,6 +224,7 @@ class Run:
             self.continuation = row
             self.id = self.root_id = uuid.UUID(row["run_id"])
             self.states = States(self.id)
+            self.deliveries = Deliveries(self.id, self.journal)
 
     @property
     def is_of_the_past(self) -> bool:
@@ -493,9 +494,14 @@ class Run:
             # The SDK's tasks that carry the result on have their turns.
             await asyncio.sleep(0)
 
+    @property
+    def control_error(self) -> BaseException | None:
+        """What ends the run, and the SDK must not answer."""
+        return self.landing.failure if self._failure is None else self._failure
+
     def fail(self, error: BaseException) -> None:
         """Let an error end the run that the SDK must not answer."""
-        self.control_error = error
+        self._failure = error
 
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""
@@ -504,7 +510,16 @@ class Run:
             await asyncio.wait(waiting)
 
     def close(self) -> None:
+        """End the waits for its end; one that has ended goes as soon as nobody has it.
+
+        Else it would be in circles, with all its items, and only a whole collection of
+        garbage, which looks at everything there is, would free it.
+        """
         self._ended.set()
+        if not self.interrupted_calls:
+            self.models.clear()
+            self.children.clear()
+            self.stream = None
 
     # Definitions
 

@@ -164,6 +164,7 @@ def _ends(
         if has_twins := _are_twins(ends, now):
             ends.new_items = []
     state = ends.to_state()
+    vars(context).pop("_copy_for_run_state", None)  # It refers to itself.
     if turn is not None:
         # A streamed result counts the turn that begins.
         state._current_turn = turn - 1
