@@ -40,7 +40,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
 
 
 def _raise_recorded(run: Run) -> None:
-    """Fail as the first execution did: a model's time was over when its answer was recorded."""
+    """Fail as the first execution did, where code that is not recorded fails no more."""
     row = run.own_row
     if row is not None and row["error"] is not None:
         raise envelopes.opened(restored(row["error"]))

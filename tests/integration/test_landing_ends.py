@@ -9,8 +9,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from agents import Agent, GuardrailFunctionOutput, ModelSettings, function_tool, input_guardrail
-from agents.exceptions import ModelTimeoutError
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    ModelRetrySettings,
+    ModelSettings,
+    function_tool,
+    input_guardrail,
+)
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
@@ -87,21 +93,25 @@ def test_a_check_that_ended_is_recorded_whatever_cancels_it(
     assert len(app.rows("guardrail_results")) == 1
 
 
-def test_an_answer_that_is_recorded_when_the_models_time_is_over_fails_again(app: App) -> None:
-    """The SDK counts the time that the commit takes, and gives the answer up."""
-    model = ScriptedModel([[assistant_message("done")]])
-    key = body_of(Agent("A", model=model, model_settings=ModelSettings(timeout=1.0)))
+@pytest.mark.parametrize("has_policy", [False, True])
+def test_a_models_time_ends_with_its_answer_and_not_with_the_commit(
+    app: App, has_policy: bool
+) -> None:
+    """The SDK would count the commit, too, and ask again: two answers to one question."""
+    model = ScriptedModel([[assistant_message("first")], [assistant_message("second")]])
+    policy = ModelRetrySettings(max_retries=2, policy=lambda _: True)
+    settings = ModelSettings(timeout=1.0, retry=policy if has_policy else None)
+    key = body_of(Agent("A", model=model, model_settings=settings))
     with psycopg.connect(app.url) as connection:
         connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
         workflow_id = app.started(key)
+        # Longer than the model has; its time is no condition that could be waited for.
         time.sleep(2.5)
         connection.rollback()
-    with pytest.raises(ModelTimeoutError):
-        DBOS.retrieve_workflow(workflow_id).get_result()
-    assert [row["status"] for row in app.rows("runs")] == ["failed"]
+    assert DBOS.retrieve_workflow(workflow_id).get_result() == "first"
+    assert [row["error"] for row in app.rows("model_responses")] == [None]
+    assert app.recover(workflow_id) == "first"
     assert len(app.rows("model_responses")) == 1
-    with pytest.raises(ModelTimeoutError):
-        app.recover(workflow_id)
 
 
 def test_a_cancelled_caller_whose_connection_is_lost_hears_that_it_is_cancelled(app: App) -> None:

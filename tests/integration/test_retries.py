@@ -17,6 +17,7 @@ from agents import (
     OpenAIResponsesModel,
     retry_policies,
 )
+from agents.exceptions import ModelTimeoutError
 from agents.models.chatcmpl_helpers import ChatCmplHelpers
 from agents.testing import ScriptedModel, assistant_message
 from openai import AsyncOpenAI
@@ -107,7 +108,7 @@ class Trial:
                 model = KINDS[kind](model="m", openai_client=client)
                 try:
                     answer, one = await ask(model, streamed, settings, **options)
-                except openai.APIError as error:
+                except (openai.APIError, ModelTimeoutError) as error:
                     return type(error).__name__
                 self.seen.append(one)
                 return answer
@@ -291,3 +292,39 @@ def test_an_error_of_a_models_own_is_raised_at_once(app: App, slept: list[float]
 
             assert app.run(body) == type(error).__name__
     assert slept == []
+
+
+@pytest.mark.parametrize(("kind", "streamed"), WAYS)
+def test_a_model_that_takes_too_long_took_too_long_in_a_replay_too(
+    app: App, provider: Provider, kind: str, streamed: bool
+) -> None:
+    release = threading.Event()
+    try:
+        settings = ModelSettings(timeout=0.3)
+        trial = Trial(app, provider, kind, streamed, hangs_until(release), settings=settings)
+    finally:
+        release.set()
+    assert trial.answer == "ModelTimeoutError"
+    assert trial.attempts == [(1, "ModelTimeoutError")]
+    assert [row["status"] for row in app.rows("runs")] == ["failed"]
+
+
+@pytest.mark.parametrize(("kind", "streamed"), [("responses", False), ("chat", True)])
+def test_a_model_that_takes_too_long_is_asked_again_where_the_settings_say_so(
+    app: App, provider: Provider, kind: str, streamed: bool
+) -> None:
+    release = threading.Event()
+    retry = ModelRetrySettings(
+        max_retries=1, policy=lambda given: isinstance(given.error, ModelTimeoutError)
+    )
+    settings = ModelSettings(timeout=2.0, retry=retry)
+    try:
+        trial = Trial(
+            app, provider, kind, streamed, hangs_until(release), answers, settings=settings
+        )
+    finally:
+        release.set()
+    assert trial.answer == "Hello"
+    assert trial.requests == 2
+    assert trial.attempts == [(1, "ModelTimeoutError"), (1, None)]
+    assert trial.seen[0].requests == 2

@@ -45,6 +45,8 @@ from timestep.seams import (
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_model", models.get_model),
+    (run_loop, "get_response_with_retry", models.without_timeout),
+    (run_loop, "stream_response_with_retry", models.without_timeout),
     (run_loop, "apply_retry_attempt_usage", models.apply_retry_attempt_usage),
     (run_loop, "run_single_turn_streamed", loop.run_single_turn_streamed),
     (run_loop, "resolve_interrupted_turn", loop.resolve_interrupted_turn),

@@ -14,6 +14,7 @@ from agents.models._response_terminal import (
     response_error_event_failure_error,
     response_terminal_failure_error,
 )
+from agents.run_internal.model_retry import _await_model_attempt
 from agents.run_internal.model_retry import apply_retry_attempt_usage as apply_retry_attempts
 from agents.usage import (
     Usage,
@@ -146,10 +147,45 @@ class DurableModel(Model):
             conversation_id=kwargs.get("conversation_id"),
             tools=tools,
         )
-        attempts = Attempts(ask, request.pause_after)
+        attempts = _TimedAttempts(ask, request.pause_after, settings.timeout)
         response = await turns.call_model(self.run, self.inner, tools, handoffs, attempts, stream)
         self.run.answer_usage = response.usage
         return response
+
+
+class _TimedAttempts(Attempts):
+    """Attempts for which `ModelSettings.timeout` is there, as for those of the provider's client.
+
+    The SDK would count the time in which the answer is recorded, too, and give it up after.
+
+    Args:
+        ask: As for `Attempts`.
+        pause_after: As for `Attempts`.
+        timeout: Seconds, or none.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[int], Awaitable[ModelResponse]],
+        pause_after: Callable[[Exception, int], Awaitable[float | None]],
+        timeout: float | None,
+    ) -> None:
+        super().__init__(ask, pause_after)
+        self._timeout = timeout
+
+    async def answer(self) -> ModelResponse:
+        """The model's answer.
+
+        Raises:
+            ModelTimeoutError: It did not come in time.
+            Exception: What the last attempt raised.
+        """
+        return await _await_model_attempt(super().answer(), self._timeout)
+
+
+def without_timeout(run: Run, original: Any, **kwargs: Any) -> Any:
+    """Ask the model as the SDK does, where its step counts the time it has."""
+    return original(**{**kwargs, "timeout": None})
 
 
 def apply_retry_attempt_usage(run: Run, original: Any, usage: Usage, failed: int) -> Any:
