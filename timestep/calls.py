@@ -15,9 +15,11 @@ from agents.usage import deserialize_usage
 
 from timestep.context import Use
 from timestep.rows import call_columns, derived, raw
-from timestep.run import Call, Rows, Run
-from timestep.steps import Step, perform
+from timestep.run import Rows, Run
+from timestep.step import Step
+from timestep.steps import perform
 from timestep.tool_attempts import Attempts
+from timestep.tool_call import Call
 from timestep.tool_options import options_of
 from timestep.values import decode, encode, exact_text, plain_text, restored, storable, survives
 

@@ -16,8 +16,10 @@ from agents.tool_guardrails import (
 
 from timestep.ownership import StepReservation
 from timestep.rows import derived
-from timestep.run import OF_CALLS, Call, Rows, Run
-from timestep.steps import Step, perform
+from timestep.run import OF_CALLS, Rows, Run
+from timestep.step import Step
+from timestep.steps import perform
+from timestep.tool_call import Call
 from timestep.values import decode, encode, plain_text, restored, storable
 
 Kind = Literal["input", "output"]

@@ -10,8 +10,9 @@ from agents import Agent, RunResult, RunResultStreaming
 from timestep import envelopes, interruptions, ownership
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
 from timestep.rows import jsonable
-from timestep.run import Call, Rows, Run
+from timestep.run import Rows, Run
 from timestep.seams import checkpoints
+from timestep.tool_call import Call
 from timestep.values import restored, storable
 
 

@@ -10,8 +10,9 @@ from agents.items import ToolApprovalItem
 
 from timestep.calls import doubt_id, is_in_doubt, next_question
 from timestep.rows import arguments_of, derived, raw
-from timestep.run import Call, Rows, Run
+from timestep.run import Rows, Run
 from timestep.store import interruptions as store
+from timestep.tool_call import Call
 from timestep.values import storable
 
 

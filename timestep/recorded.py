@@ -14,7 +14,8 @@ from typing import Any
 from timestep.ownership import StepReservation
 from timestep.rows import derived
 from timestep.run import Rows, Run
-from timestep.steps import Step, perform
+from timestep.step import Step
+from timestep.steps import perform
 from timestep.values import decode, encode, exact_text, plain_text, restored, storable, survives
 
 

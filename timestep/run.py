@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from agents import Agent, InputGuardrailTripwireTriggered, Usage
+from agents import Agent, Usage
 
-from timestep import beginnings, envelopes, ownership
+from timestep import beginnings, ownership
 from timestep.context import ContextChanges
 from timestep.definitions import Definitions, describe
-from timestep.deliveries import Deliveries, patiently
+from timestep.deliveries import Deliveries
 from timestep.errors import ReplayError, RunTimeoutError
 from timestep.joint import Records
 from timestep.landing import Landing
@@ -27,13 +25,10 @@ from timestep.recorder import Journal, Recorder
 from timestep.shielded import to_its_end
 from timestep.states import SDK_VERSION, Checkpoint, States
 from timestep.store import outputs
+from timestep.tool_call import Call
 from timestep.watch import Cut
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
-_MARGIN = 5.0
-"""Seconds that code gets, beyond those it first took, to cut a replayed run off once more."""
-
-_TICKS = 20
 
 OF_CALLS = "call:"
 """Keys of checks that begin with this are of one tool call: no later turn counts them on."""
@@ -41,45 +36,6 @@ OF_CALLS = "call:"
 _STEPS = ("model_responses", "tool_calls", "guardrail_results", "step_values")
 
 Rows = dict[str, list[dict[str, Any]]]
-
-
-class Held(BaseException):
-    """A step that must not begin: what ends the run is decided. `error` says what.
-
-    Not an Exception: DBOS would record the step as one that failed.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-
-@dataclass
-class Call:
-    """A tool call that the model asked for, and the numbers drawn for it when it did.
-
-    Numbers are drawn in the order of the response, so they do not depend on which call ends
-    first; a call that is never made leaves a gap and holds up nobody.
-    """
-
-    id: uuid.UUID
-    row: dict[str, Any]
-    """What the row of `tool_calls` was made of."""
-    position: int
-    """Where the output stands among the run's items."""
-    number: StepReservation | None
-    checks: dict[tuple[str, int], StepReservation | None] = field(default_factory=dict)
-    numbered_checks: tuple[tuple[str, int], ...] = ()
-    asked: int = 0
-    """How many questions about it were asked in this execution."""
-    pauses: int = 0
-    """How often it paused in this execution, because a run inside it asked a question."""
-    paused_intents: int = 0
-    """How many intents were noted of it when it last did: what they were for is known."""
-    question: str | None = None
-    """The newest of them."""
-    output: dict[str, Any] | None = None
-    """The output as it was recorded for the model."""
 
 
 class Run:
@@ -170,7 +126,8 @@ class Run:
         self.deliveries = Deliveries(self.id, self.journal)
         self._failure: BaseException | None = None
         self._check_numbers: dict[str, int] = {}
-        self._ended = asyncio.Event()
+        self.ended = asyncio.Event()
+        """Set when this execution of it is over."""
         self._writing: set[asyncio.Future[None]] = set()
         self._calls_written: asyncio.Future[None] | None = None
         """Done when the rows of calls are there that did not come with an answer."""
@@ -280,7 +237,7 @@ class Run:
     def resume(self) -> None:
         """Go on after an interruption, with numbers that follow those drawn before it."""
         self.interrupted_calls = frozenset()
-        self._ended = asyncio.Event()
+        self.ended = asyncio.Event()
         self.cut = Cut()
         self.draw_again()
 
@@ -314,11 +271,6 @@ class Run:
         """Whether the record says that the run has ended."""
         row = self.own_row
         return row is not None and row["completed_at"] is not None
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether the record holds what ends the run: no further effect may start."""
-        return self.is_over or self.trip is not None
 
     async def commit(
         self, rows: Rows, output: outputs.Row | None = None, *, is_end: bool = False
@@ -422,43 +374,6 @@ class Run:
         self._check_numbers[key] = count + 1
         return count
 
-    async def hold_if_decided(self, name: str) -> None:
-        """Start no effect that the first execution did not record, once its end is recorded.
-
-        What ended the run (a tripwire, another call's failure) comes from the record and
-        cancels this step, as it did then.
-
-        Raises:
-            Held: The tripwire was heard, and the caller is not cancelled by it.
-        """
-        self.start_timer()
-        if not self.is_decided:
-            return
-        await self.hold_if_cut(name)
-        if not self.is_over or self.trip is not None:
-            await self.wait_for_trip()
-            if self.ledger is not None and self.ledger.tripped is not None:
-                raise Held(InputGuardrailTripwireTriggered(self.ledger.tripped))
-        await patiently(self._ended, self.id, f"the end that the record holds, before {name!r}")
-
-    async def hold_if_cut(self, name: str) -> None:
-        """End as the first execution did: cut off by its timeout, or the workflow's own code."""
-        row = self.own_row or {}
-        if row.get("error_type") == RunTimeoutError.__name__:
-            self.cut.now(envelopes.opened(row["error"]))
-            await self._ended.wait()
-        if row.get("cancel_reason") != "code":
-            return
-        first = [datetime.datetime.fromisoformat(row[at]) for at in ("completed_at", "started_at")]
-        patience = (first[0] - first[1]).total_seconds() + _MARGIN
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), patience)
-        if self.stop_stream is not None:
-            # Its reader stopped it at an event that is not replayed.
-            self.stop_stream()
-            await self._ended.wait()
-        await patiently(self._ended, self.id, f"its code to cut it off, before {name!r}")
-
     def start_timer(self) -> None:
         """Count the run's timeout, from the run's beginning or the decisions it waited for."""
         if self.timeout is None or self.is_over:
@@ -470,29 +385,6 @@ class Run:
         elapsed = time.time() - max(moments).timestamp() if moments else 0.0
         error = RunTimeoutError(f"run {self.id} did not end within {self.timeout:g} s")
         self.cut.after(self.timeout - elapsed, error)
-
-    @property
-    def trip(self) -> dict[str, Any] | None:
-        """The recorded check of the first turn's input that tripped first.
-
-        The checks of a later turn's end before it begins.
-        """
-        rows = self.journal.get("guardrail_results", {}).values()
-        tripped = [
-            row
-            for row in rows
-            if row["tripwire_triggered"] and row["type"] == "input" and row["turn"] == 1
-        ]
-        return min(tripped, key=lambda row: row["position"], default=None)
-
-    async def wait_for_trip(self) -> None:
-        """Let the check that ended the run be heard before anything else of its turn is."""
-        if (row := self.trip) is None:
-            return
-        await self.deliveries.wait_for(row)
-        for _ in range(_TICKS):
-            # The SDK's tasks that carry the result on have their turns.
-            await asyncio.sleep(0)
 
     @property
     def control_error(self) -> BaseException | None:
@@ -515,7 +407,7 @@ class Run:
         Else it would be in circles, with all its items, and only a whole collection of
         garbage, which looks at everything there is, would free it.
         """
-        self._ended.set()
+        self.ended.set()
         if not self.interrupted_calls:
             self.models.clear()
             self.children.clear()

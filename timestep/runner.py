@@ -20,7 +20,7 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import connections, endings, interruptions, ownership, seams, turns, watch
+from timestep import connections, endings, holds, interruptions, ownership, seams, turns, watch
 from timestep.calls import InDoubtError
 from timestep.context import warn_of_losses
 from timestep.definitions import RunGuardrail, describe
@@ -52,7 +52,7 @@ class _DurableAgentRunner(AgentRunner):
                     given = await _begin(run, starting_agent, input, options)
                     result = await super().run(starting_agent, given, **options)
                     if not result.interruptions:
-                        await run.hold_if_cut("its end")
+                        await holds.hold_if_cut(run, "its end")
                 await endings.finish(run, result)
             except InDoubtError as doubt:
                 if run.interrupted_result is None:
@@ -101,7 +101,7 @@ async def _stream(
         async with _cuttable(run):
             await original(**await begin(kwargs))
             if not _stopped(streamed) and not streamed.interruptions:
-                await run.hold_if_cut("its end")
+                await holds.hold_if_cut(run, "its end")
         if (error := _stream_error(streamed)) is not None:
             await endings.record_failure(run, error)
         elif streamed.final_output is None and not streamed.interruptions and _stopped(streamed):

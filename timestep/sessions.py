@@ -23,7 +23,7 @@ from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 from dbos import DBOS
 
-from timestep import ownership
+from timestep import holds, ownership
 from timestep.errors import NotDurableError
 from timestep.recorder import recorder
 from timestep.rows import derived, jsonable
@@ -149,7 +149,7 @@ class DatabaseSession:
                 lambda c: store.is_made(c, session_id, run_id, number)
             ):
                 # The first execution was cut off before it.
-                await run.hold_if_cut("a change of its session")
+                await holds.hold_if_cut(run, "a change of its session")
             key = derived(run_id, f"session:{session_id}:{number}")
             return _Change(key, run.owner, run_id, number)
         if (step := current_step()) is not None and ownership.in_step():

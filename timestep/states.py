@@ -93,14 +93,14 @@ class States:
             return {"run_states": [self._row("final", checkpoint, state_id, whole)]}
         before = self._base[1]
         forwards = difference(before, checkpoint.state)
-        whole = storable(patched(before, forwards))
+        whole = self._held(patched(before, forwards), checkpoint)
         row = self._row("final", checkpoint, state_id, whole)
         turns = []
         change = inverse(before, forwards)
         for turn, backwards in reversed(self._backwards):
             turns.append([turn, change])
             change = backwards
-        row["turns"] = storable(turns)
+        row["turns"] = turns if self._is_plain else storable(turns)
         return {"run_states": [row], "superseded_states": [{"run_id": str(self._run_id)}]}
 
     def interrupted_row(self, checkpoint: Checkpoint, state_id: uuid.UUID) -> Row:

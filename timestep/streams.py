@@ -18,7 +18,7 @@ from timestep.errors import DatabaseError
 from timestep.events import decode_event, encode_event
 from timestep.rows import derived
 from timestep.run import Run
-from timestep.steps import Refused
+from timestep.step import Refused
 from timestep.store import streams as streams_store
 from timestep.values import restored, storable
 

@@ -10,6 +10,7 @@ from typing import Any
 from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
+from timestep import holds
 from timestep.attempts import Attempts
 from timestep.calls import left_call
 from timestep.rows import (
@@ -24,9 +25,11 @@ from timestep.rows import (
     response_of,
     usage_columns,
 )
-from timestep.run import Call, Rows, Run
-from timestep.steps import Step, perform
+from timestep.run import Rows, Run
+from timestep.step import Step
+from timestep.steps import perform
 from timestep.streams import Stream
+from timestep.tool_call import Call
 from timestep.tool_options import options_of
 from timestep.values import plain_text, storable
 
@@ -62,7 +65,7 @@ async def call_model(
     if stream is not None:
         await stream.open(step.id, step.turn)
     response = await perform(step)
-    await run.wait_for_trip()
+    await holds.wait_for_trip(run)
     _expect_calls(run, step, response)
     return response
 

@@ -13,11 +13,12 @@ from timestep.approvals import decision
 from timestep.calls import doubted_again
 from timestep.errors import ConfigurationError, UnknownInterruptionError, UnknownRunError
 from timestep.opening import known_runs
-from timestep.run import Call, Run
+from timestep.run import Run
 from timestep.runner import DurableRunner, cut_by_owner
 from timestep.shielded import in_thread
 from timestep.store import interruptions as store
 from timestep.store import waits
+from timestep.tool_call import Call
 
 _DOUBT_REJECTED = (
     "The process that made this call died before its outcome was known, and a person decided "

@@ -17,8 +17,7 @@ from dbos import error as dbos_errors
 
 import timestep
 from tests.integration.app import BODIES, App, run_it
-from timestep import run as runs
-from timestep import watch
+from timestep import holds, watch
 from timestep.errors import ConfigurationError, RunTimeoutError
 
 RUNNER = timestep.DurableRunner
@@ -457,7 +456,7 @@ def test_a_reader_stops_its_stream(app: App, mode: Any) -> None:
 def test_a_stream_stopped_at_an_event_that_is_not_replayed_ends_quietly(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_MARGIN", 0.1)
+    monkeypatch.setattr(holds, "_MARGIN", 0.1)
     stuck = Stuck()
     agent = agent_with(stuck, "model")
 

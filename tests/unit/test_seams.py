@@ -36,6 +36,8 @@ PARAMETERS: dict[str, list[str]] = {
     "_execute_action_and_capture": ["computer", "tool_call"],
     "_call_session_method": ["method"],
     "apply_retry_attempt_usage": ["usage", "failed_attempts"],
+    "get_response_with_retry": ["get_response", "timeout"],
+    "stream_response_with_retry": ["get_stream", "timeout"],
     "resolve_approval_status": ["on_approval"],
     "initialize_computer_tools": ["tools"],
     "execute_computer_actions": ["actions"],

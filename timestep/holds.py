@@ -1,0 +1,94 @@
+"""Steps of a replayed run that must not begin: the record tells that the run ended before them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+from typing import Any
+
+from agents import InputGuardrailTripwireTriggered
+
+from timestep import envelopes
+from timestep.deliveries import patiently
+from timestep.errors import RunTimeoutError
+from timestep.run import Run
+
+_MARGIN = 5.0
+"""Seconds that code gets, beyond those it first took, to cut a replayed run off once more."""
+
+_TICKS = 20
+
+
+class Held(BaseException):
+    """A step that must not begin: what ends the run is decided. `error` says what.
+
+    Not an Exception: DBOS would record the step as one that failed.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+async def hold_if_decided(run: Run, name: str) -> None:
+    """Start no effect that the first execution did not record, once its end is recorded.
+
+    What ended the run (a tripwire, another call's failure) comes from the record and
+    cancels this step, as it did then.
+
+    Raises:
+        Held: The tripwire was heard, and the caller is not cancelled by it.
+    """
+    run.start_timer()
+    if not run.is_over and _trip(run) is None:
+        return
+    await hold_if_cut(run, name)
+    if not run.is_over or _trip(run) is not None:
+        await wait_for_trip(run)
+        if run.ledger is not None and run.ledger.tripped is not None:
+            raise Held(InputGuardrailTripwireTriggered(run.ledger.tripped))
+    await patiently(run.ended, run.id, f"the end that the record holds, before {name!r}")
+
+
+async def hold_if_cut(run: Run, name: str) -> None:
+    """End as the first execution did: cut off by its timeout, or the workflow's own code."""
+    row = run.own_row or {}
+    if row.get("error_type") == RunTimeoutError.__name__:
+        run.cut.now(envelopes.opened(row["error"]))
+        await run.ended.wait()
+    if row.get("cancel_reason") != "code":
+        return
+    first = [datetime.datetime.fromisoformat(row[at]) for at in ("completed_at", "started_at")]
+    patience = (first[0] - first[1]).total_seconds() + _MARGIN
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(run.ended.wait(), patience)
+    if run.stop_stream is not None:
+        # Its reader stopped it at an event that is not replayed.
+        run.stop_stream()
+        await run.ended.wait()
+    await patiently(run.ended, run.id, f"its code to cut it off, before {name!r}")
+
+
+async def wait_for_trip(run: Run) -> None:
+    """Let the check that ended the run be heard before anything else of its turn is."""
+    if (row := _trip(run)) is None:
+        return
+    await run.deliveries.wait_for(row)
+    for _ in range(_TICKS):
+        # The SDK's tasks that carry the result on have their turns.
+        await asyncio.sleep(0)
+
+
+def _trip(run: Run) -> dict[str, Any] | None:
+    """The recorded check of the first turn's input that tripped first.
+
+    The checks of a later turn's end before it begins.
+    """
+    rows = run.journal.get("guardrail_results", {}).values()
+    tripped = [
+        row
+        for row in rows
+        if row["tripwire_triggered"] and row["type"] == "input" and row["turn"] == 1
+    ]
+    return min(tripped, key=lambda row: row["position"], default=None)

@@ -1,0 +1,110 @@
+"""A step of a run: its effect, the rows it writes, and how its record is read."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+from timestep.errors import TimestepError
+from timestep.joint import StepRecord
+from timestep.ownership import StepReservation
+from timestep.run import Rows, Run
+
+T = TypeVar("T")
+
+
+class Step(ABC, Generic[T]):
+    """One step; `timestep.steps.perform` does it, or takes its recorded outcome."""
+
+    run: Run
+    name: str
+    """What `dbos workflow steps` shows. Recorded runs depend on it."""
+    table: str
+    id: uuid.UUID
+    """The row that tells that the step was done, and how it ended."""
+    number: StepReservation | None
+    usage: object | None = None
+    """Where the SDK counts what the step uses, if runs inside it add to that."""
+    may_follow_end: bool = False
+    """Whether it is still to be done when a tripwire ended the run."""
+    pauses_again: bool = False
+    """Whether it paused here in an earlier execution: it pauses again, and has no effect."""
+    task: asyncio.Task[Any] | None = None
+    """What performs it as a DBOS step."""
+    told: asyncio.Future[tuple[Any] | None] | None = None
+    """Done with that, or with an outcome that may be used before."""
+    record: StepRecord | None = None
+    """What DBOS is to hold of it, where that is written with its rows."""
+    is_kept = False
+    """Whether its rows are there, or on their way: DBOS must record it, too."""
+    is_executed = False
+    """Whether this execution does what it is for, and does not take its outcome."""
+
+    def tell(self, outcome: tuple[Any] | None) -> None:
+        if self.told is not None and not self.told.done():
+            self.told.set_result(outcome)
+
+    def keep(self) -> None:
+        self.is_kept = True
+        if self.task is not None:
+            self.run.kept.add(self.task)
+            self.task.add_done_callback(self.run.kept.discard)
+
+    @abstractmethod
+    async def effect(self) -> T:
+        """Do what the step is for: call the model, the tool, the guardrail."""
+
+    @abstractmethod
+    def rows(self, value: T, duration_ms: int) -> Rows:
+        """What a step that ended well writes."""
+
+    @abstractmethod
+    def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
+        """What a step that raised writes."""
+
+    @abstractmethod
+    def replayed(self, row: dict[str, Any]) -> T:
+        """What the step ended with, from its row; the row has no error."""
+
+    def retrace(self, row: dict[str, Any]) -> None:
+        """Do again what the step did in this process's memory, whether it ended well or not."""
+
+    def is_done(self, row: dict[str, Any]) -> bool:
+        """Whether the row tells an outcome."""
+        return True
+
+    def may_land_later(self, value: T) -> bool:
+        """Whether the outcome may be used while its rows are on their way.
+
+        Only where no effect and no code of the user's comes before the next step of the run:
+        that one waits until they have landed.
+        """
+        return False
+
+    def is_paused(self, value: T) -> bool:
+        """Whether the effect stopped to wait for a person, and will be asked again."""
+        return False
+
+    async def pause(self) -> None:
+        """Record that the effect paused."""
+
+
+class Refused(BaseException):
+    """A step that must not be recorded: its rows were refused, or its effect.
+
+    Not an Exception: DBOS would record the step as one that failed.
+    """
+
+    def __init__(self, error: TimestepError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class NotEnded(BaseException):
+    """A step paused. Its outcome is not recorded, so it is executed again."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
