@@ -10,7 +10,6 @@ import asyncio
 import contextvars
 import logging
 import threading
-import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +63,9 @@ class WorkflowScope:
         return count
 
 
-_scopes: weakref.WeakKeyDictionary[DBOSContext, WorkflowScope] = weakref.WeakKeyDictionary()
+_SCOPE = "timestep_scope"
+"""Where a context of DBOS has its scope. In a dictionary of ours it would never be freed: what the
+scope holds may hold the context."""
 
 
 def in_workflow() -> bool:
@@ -89,12 +90,12 @@ def step_key() -> tuple[str, int, int]:
 def scope() -> WorkflowScope:
     """The scope of the execution that the caller runs in."""
     context = _context()
-    found = _scopes.get(context)
+    found: WorkflowScope | None = vars(context).get(_SCOPE)
     if found is None:
         if context.owner_xid is None:
             raise DBOSException(f"workflow {context.workflow_id!r} runs without an owner")
         found = WorkflowScope(Owner(context.workflow_id, context.owner_xid))
-        _scopes[context] = found
+        vars(context)[_SCOPE] = found
     return found
 
 

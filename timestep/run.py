@@ -411,7 +411,7 @@ class Run:
         if not self.interrupted_calls:
             self.models.clear()
             self.children.clear()
-            self.stream = None
+            self.stream = self.stop_stream = None
 
     # Definitions
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from agents import Agent, Runner, Tool, function_tool, set_tracing_disabled
 
@@ -97,14 +97,22 @@ def _peak() -> int:
 
 async def obey(run: Run) -> None:
     """Perform the tasks of standard input until it ends."""
+    answers = _standard_output()
     await perform(Task(runs=12, turns=4, size=200, concurrency=2), run)
-    print(json.dumps("ready"), flush=True)  # noqa: T201  # the protocol
+    print(json.dumps("ready"), file=answers, flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         try:
             answer = asdict(await perform(Task(**json.loads(line)), run))
         except RuntimeError as error:
             answer = {"failed": str(error)}
-        print(json.dumps(answer), flush=True)  # noqa: T201
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _standard_output() -> TextIO:
+    """It, for the answers alone: what a library says goes to standard error from now on."""
+    kept = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return kept
 
 
 def _agent(tool: Tool) -> Agent[None]:

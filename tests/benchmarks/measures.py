@@ -138,7 +138,7 @@ def rounds(
     found: Results = {cell: {each.name: [] for each in entered} for cell in cells}
     began = time.monotonic()
     for number in range(repeats):
-        for cell in chance.sample(cells, len(cells)):
+        for place, cell in enumerate(chance.sample(cells, len(cells)), 1):
             for contender in chance.sample(entered, len(entered)):
                 if not contender.takes(cell, number):
                     continue
@@ -146,7 +146,8 @@ def rounds(
                     found[cell][contender.name].append(measure(server, contender, cell))
                 except TaskFailedError as error:
                     say(f"{contender.name} failed at {cell}: {error}")
-        say(f"round {number + 1} of {repeats} after {time.monotonic() - began:.0f} s")
+            after = time.monotonic() - began
+            say(f"round {number + 1} of {repeats}, {place} of {len(cells)}, after {after:.0f} s")
     return found
 
 
