@@ -14,6 +14,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.openai_agents import ModelActivityParameters, OpenAIAgentsPlugin
 from temporalio.openai_agents.workflow import activity_as_tool
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 with workflow.unsafe.imports_passed_through():
@@ -71,6 +72,8 @@ async def connected(address: str) -> Client:
 
 async def main() -> None:
     set_tracing_disabled(True)
+    # It warns of each payload over half a MiB, which those of a long run are.
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter="ERROR"))))
     client = await connected(sys.argv[1])
 
     async def run(text: str, max_turns: int) -> object:

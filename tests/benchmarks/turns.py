@@ -12,10 +12,9 @@ turns has n model calls and n - 1 tool calls. Round trips and transactions are c
 in front of the server, after the rounds, so that counting takes no time from them.
 
 It writes `turns.json` and `turns.png`, and prints the tables. `--quick` is over in half a
-minute; 10 and 50 turns of 200 bytes, 1 and 50 at once, in two rounds take four on two cores, and
-the whole much longer. Temporal's plugin wants another version of the SDK,
-so it gets a virtual environment (`--temporal DIR`), made when it is missing; where it does not
-install, a line says why and the others go on.
+minute; the whole takes a quarter of an hour on two cores in three rounds. Temporal's plugin
+wants another version of the SDK, so it gets a virtual environment (`--temporal DIR`), made when
+it is missing; where it does not install, a line says why and the others go on.
 """
 
 from __future__ import annotations
