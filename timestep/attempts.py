@@ -62,15 +62,26 @@ class Attempts:
         Raises:
             Exception: What the last attempt raised.
         """
+        cancels = _cancels()
         while True:
             self._began = time.monotonic()
             try:
                 return await self._ask(self.number)
             except Exception as error:
                 duration_ms = self.duration_ms
+                if _cancels() > cancels:
+                    # It is what a cancelled attempt ended with: nobody wants another.
+                    raise
                 pause = await self._pause_after(error, self.number)
                 if pause is None:
                     raise
                 failure = Failure(self.number, envelopes.seal(error), duration_ms)
-            await sleep(pause)
             self.failures.append(failure)
+            self._began = time.monotonic()
+            await sleep(pause)
+
+
+def _cancels() -> int:
+    """How often the caller's task was cancelled; its end need not have come of it."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

@@ -34,7 +34,7 @@ class Lane:
     """How many runs it began."""
 
     def is_of(self, task: asyncio.Task[Any] | None) -> bool:
-        return self.task is None or self.task() is task
+        return self.task is None or (task is not None and self.task() is task)
 
 
 _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)

@@ -410,8 +410,11 @@ class Run:
         self.ended.set()
         if not self.interrupted_calls:
             self.models.clear()
-            self.children.clear()
             self.stream = self.stop_stream = None
+        if self.parent is None and not self.interrupted_calls:
+            # Not sooner: those inside an ended run may go on, and its parent may have to end them.
+            for run in (self, *self.family()):
+                run.children = {}
 
     # Definitions
 

@@ -233,7 +233,9 @@ def _replayed(stream: Stream, step: asyncio.Future[ModelResponse]) -> list[Any]:
     """The events that the consumer saw when the answer, or the failure, was recorded."""
     events = stream.events()
     if step.cancelled() or step.exception() is not None:
-        return events
+        # An answer that came while it was given up was not heard.
+        is_late = bool(events) and isinstance(events[-1], ResponseCompletedEvent)
+        return events[:-1] if is_late else events
     response = step.result()
     if not events:
         return _events_of(response)
