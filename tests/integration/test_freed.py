@@ -137,7 +137,8 @@ async def interrupted() -> str:
 def test_an_ended_run_is_freed_without_a_collection(app: App, body: Body) -> None:
     before = there()
     assert app.run(body, workflow_id="w") == "done"
-    assert there() == before
+    # What ends besides the run, a thread's work, may hold it a moment longer.
+    app.until(lambda: not there() - before)
 
 
 @pytest.mark.parametrize("body", [streamed, failed, timed_out, cut_off, stopped, interrupted])
@@ -145,5 +146,9 @@ def test_an_ended_run_is_freed_without_a_collection(app: App, body: Body) -> Non
 def test_nothing_keeps_a_run_however_it_ended(app: App, body: Body) -> None:
     before = there()
     assert app.run(body, workflow_id="w") == "done"
-    gc.collect()  # The SDK has its streamed results in circles.
-    assert there() == before
+
+    def is_freed() -> bool:
+        gc.collect()  # The SDK has its streamed results in circles.
+        return not there() - before
+
+    app.until(is_freed)

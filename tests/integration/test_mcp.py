@@ -466,7 +466,8 @@ def test_parallel_runs_share_a_connection_that_closes_after_the_last(
     async def body() -> str:
         runs = (items(caller([("add", {"n": 1})], mcp_servers=[server])) for _ in range(5))
         await asyncio.gather(*runs)
-        assert [what for what, _ in server.tasks] == ["connect"]
+        # It may be closed by now: the last of them has ended.
+        assert [what for what, _ in server.tasks].count("connect") == 1
         await server.is_clean.wait()
         await items(caller(mcp_servers=[server]))
         return "done"
