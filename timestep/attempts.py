@@ -11,6 +11,7 @@ from typing import Any
 from agents import ModelResponse
 
 from timestep import envelopes
+from timestep.shielded import cancels
 
 sleep = asyncio.sleep
 
@@ -62,14 +63,14 @@ class Attempts:
         Raises:
             Exception: What the last attempt raised.
         """
-        cancels = _cancels()
+        before = cancels()
         while True:
             self._began = time.monotonic()
             try:
                 return await self._ask(self.number)
             except Exception as error:
                 duration_ms = self.duration_ms
-                if _cancels() > cancels:
+                if cancels() > before:
                     # It is what a cancelled attempt ended with: nobody wants another.
                     raise
                 pause = await self._pause_after(error, self.number)
@@ -79,9 +80,3 @@ class Attempts:
             self.failures.append(failure)
             self._began = time.monotonic()
             await sleep(pause)
-
-
-def _cancels() -> int:
-    """How often the caller's task was cancelled; its end need not have come of it."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()

@@ -408,10 +408,11 @@ class Run:
         garbage, which looks at everything there is, would free it.
         """
         self.ended.set()
-        if not self.interrupted_calls:
-            self.models.clear()
-            self.stream = self.stop_stream = None
-        if self.parent is None and not self.interrupted_calls:
+        if self.interrupted_calls:
+            return
+        self.models.clear()
+        self.stream = self.stop_stream = None
+        if self.parent is None:
             # Not sooner: those inside an ended run may go on, and its parent may have to end them.
             for run in (self, *self.family()):
                 run.children = {}

@@ -36,6 +36,12 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def cancels() -> int:
+    """How often the caller's task was cancelled, whatever it has answered to that."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 async def over(task: asyncio.Future[Any]) -> None:
     """Wait until a task is done, however often the caller is cancelled."""
     while not task.done():

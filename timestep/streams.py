@@ -54,6 +54,7 @@ class Stream:
         self._has_pending = asyncio.Event()
         self._is_full = asyncio.Event()
         self._is_closed = False
+        self._last: Any = None
 
     async def open(self, response_id: uuid.UUID, turn: int) -> None:
         """Say which answer it is, and find what is recorded of it."""
@@ -83,8 +84,15 @@ class Stream:
         self._emit(event)
         self.keep(event)
 
+    def end_with(self, event: Any) -> None:
+        """Keep an answer's last event, which the consumer gets once the step is recorded.
+
+        An answer that comes while it is given up is none, and the event is not heard.
+        """
+        self._last = event
+
     def keep(self, event: Any) -> None:
-        """Keep an event that the consumer gets only once the step is recorded."""
+        """Keep an event for the record."""
         self._pending.append((self._attempt, event))
         self._has_pending.set()
         if len(self._pending) >= FLUSH_AT:
@@ -113,6 +121,8 @@ class Stream:
         try:
             try:
                 yield
+                if self._last is not None:
+                    self.keep(self._last)
             finally:
                 self._close()
                 await asyncio.wait([flushing])

@@ -11,6 +11,7 @@ from agents.exceptions import ModelBehaviorError, ToolTimeoutError
 
 from timestep import ownership
 from timestep.errors import NotInToolCallError, TimestepError
+from timestep.shielded import cancels
 from timestep.tool_options import ToolOptions
 
 T = TypeVar("T")
@@ -58,11 +59,15 @@ class Attempts:
         """
         delay = self.options.retry_delay
         last = self.made + self.options.retries
+        before = cancels()
         while True:
             self.made += 1
             try:
                 return await self._once(body)
             except Exception as error:
+                if cancels() > before:
+                    # It is what a cancelled attempt ended with: nobody wants another.
+                    raise
                 if self.made > last or not self._may_try_again(error):
                     raise
             await asyncio.sleep(delay)
@@ -80,10 +85,12 @@ class Attempts:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await body()
-        except TimeoutError:
+        except Exception as error:
             if not limit.expired() or seconds is None:
                 raise
-            raise ToolTimeoutError(self.tool_name, seconds) from None
+            # Whatever its cancellation made of it.
+            cause = None if isinstance(error, TimeoutError) else error
+            raise ToolTimeoutError(self.tool_name, seconds) from cause
 
     def _may_try_again(self, error: Exception) -> bool:
         if isinstance(error, ToolTimeoutError) and not self.options.safe_to_repeat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from typing import Any
@@ -38,6 +39,19 @@ async def look(name: str) -> str:
     return name
 
 
+async def cut_off(agent: Agent[Any], when: threading.Event, cancelled: threading.Event) -> str:
+    """What comes of a run that its workflow's code cancels."""
+    task = asyncio.ensure_future(timestep.run_agent(agent, "go"))
+    await asyncio.to_thread(when.wait, 20)
+    task.cancel()
+    cancelled.set()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return "cancelled"
+    return "not"
+
+
 def test_a_check_that_ended_is_recorded_whatever_cancels_it(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,18 +84,7 @@ def test_a_check_that_ended_is_recorded_whatever_cancels_it(
     )
     agent = Agent("A", model=model, tools=[look], input_guardrails=[slow])
 
-    async def body() -> str:
-        task = asyncio.ensure_future(timestep.run_agent(agent, "go"))
-        await asyncio.to_thread(waits.wait, 20)
-        task.cancel()
-        cancelled.set()
-        try:
-            await task
-        except asyncio.CancelledError:
-            return "cancelled"
-        return "not"
-
-    BODIES["check"] = body
+    BODIES["check"] = functools.partial(cut_off, agent, waits, cancelled)
     with psycopg.connect(app.url) as connection:
         connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
         workflow_id = app.started("check")
@@ -132,18 +135,15 @@ def test_a_cancelled_caller_whose_connection_is_lost_hears_that_it_is_cancelled(
         return "not cancelled"
 
     BODIES["lost"] = body
-    with psycopg.connect(app.url) as connection, psycopg.connect(app.url, autocommit=True) as other:
+    with psycopg.connect(app.url) as connection:
         connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
         workflow_id = app.started("lost")
-        waiting = (
-            "SELECT pid FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        app.until(lambda: other.execute(waiting).fetchall())
+        app.until(lambda: _waiting(app))
         began.set()
         time.sleep(0.5)
-        ((pid,),) = other.execute(waiting).fetchall()
-        other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        (pid,) = _waiting(app)
+        with psycopg.connect(app.url) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
         connection.rollback()
         lost.set()
     assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
@@ -155,38 +155,28 @@ def test_a_run_that_is_cut_off_while_it_is_written_down_ends(app: App) -> None:
     agent = Agent("A", model=ScriptedModel([[assistant_message("done")]]))
     may_cancel, cancelled = threading.Event(), threading.Event()
 
-    async def body() -> str:
-        task = asyncio.ensure_future(timestep.run_agent(agent, "go"))
-        await asyncio.to_thread(may_cancel.wait, 20)
-        task.cancel()
-        cancelled.set()
-        try:
-            await task
-        except asyncio.CancelledError:
-            return "cut off"
-        return "not"
-
-    BODIES["begins"] = body
+    BODIES["begins"] = functools.partial(cut_off, agent, may_cancel, cancelled)
     with psycopg.connect(app.url) as connection:
         connection.execute("LOCK TABLE runs IN EXCLUSIVE MODE")
         workflow_id = app.started("begins")
-        app.until(lambda: _waiting(app) == 1)
+        app.until(lambda: len(_waiting(app)) == 1)
         may_cancel.set()
         assert cancelled.wait(20)
         connection.rollback()
-    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cut off"
+    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
     (run,) = app.rows("runs")
     assert (run["status"], run["cancel_reason"]) == ("cancelled", "code")
-    assert app.recover(workflow_id) == "cut off"
+    assert app.recover(workflow_id) == "cancelled"
     (run,) = app.rows("runs")
     assert (run["status"], run["cancel_reason"]) == ("cancelled", "code")
     assert app.rows("model_responses") == []
 
 
-def _waiting(app: App) -> int:
+def _waiting(app: App) -> list[int]:
+    """Which backends wait for a lock."""
     with psycopg.connect(app.url) as connection:
-        (row,) = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity "
+        found = connection.execute(
+            "SELECT pid FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-    return int(row[0])
+        return [pid for (pid,) in found]

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from agents import Agent, function_tool
+from agents import Agent, RunHooks, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from tests.integration.app import App
@@ -59,3 +59,26 @@ def test_the_statements_of_a_recovery_do_not_grow_with_the_run(
         counts[workflow_id] = len(ours)
 
     assert counts[short] == counts[long] > 0, ours
+
+
+def test_a_run_that_is_recorded_as_failed_fails_again_though_its_code_does_not(app: App) -> None:
+    executions: list[int] = []
+
+    class Once(RunHooks[Any]):
+        async def on_agent_end(self, *_: Any) -> None:
+            executions.append(1)
+            if len(executions) == 1:
+                raise ValueError("only once")
+
+    agent = Agent("A", model=ScriptedModel([[assistant_message("done")]]))
+
+    async def body() -> str:
+        try:
+            return str((await DurableRunner.run(agent, "hi", hooks=Once())).final_output)
+        except ValueError as error:
+            return f"failed: {error}"
+
+    assert app.run(body, workflow_id="w") == "failed: only once"
+    assert app.recover("w") == "failed: only once"
+    assert len(executions) == 2
+    assert [row["status"] for row in app.rows("runs")] == ["failed"]

@@ -190,6 +190,39 @@ def test_a_tool_that_must_not_be_repeated_is_not_after_a_timeout(app: App) -> No
     assert made == [1]
 
 
+async def interrupted_badly(made: list[int]) -> None:
+    """A body that hangs, and raises something of its own when it is cancelled."""
+    made.append(1)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise ConnectionResetError("closing failed")
+
+
+def test_nor_is_it_where_its_timeout_made_it_raise_something_else(app: App) -> None:
+    made: list[int] = []
+
+    @timestep.tool_options(safe_to_repeat=False, retries=3, retry_delay=0, timeout=0.05)
+    @function_tool(failure_error_function=None)
+    async def send() -> None:
+        await interrupted_badly(made)
+
+    assert "timed out" in twice(app, run_of(calling(send)))
+    assert len(made) == 1
+
+
+def test_what_a_cancelled_call_raises_is_no_reason_for_another_attempt(app: App) -> None:
+    made: list[int] = []
+
+    @timestep.tool_options(retries=3, retry_delay=0)
+    @function_tool
+    async def send() -> None:
+        await interrupted_badly(made)
+
+    assert twice(app, run_of(calling(send), timeout=0.5)).startswith("RunTimeoutError")
+    assert len(made) == 1
+
+
 def test_a_tool_made_by_hand_is_tried_again_and_keeps_its_context(app: App) -> None:
     seen: list[str] = []
 

@@ -99,9 +99,11 @@ class DurableModel(Model):
                             done.append(event.item)
             try:
                 response = _answer(last[0] if last else None, done)
-            finally:
+            except Exception:
                 if last:
                     stream.keep(last[0])
+                raise
+            stream.end_with(last[0])
             response.usage = apply_retry_attempts(response.usage, attempt - 1)
             return response
 
@@ -233,9 +235,7 @@ def _replayed(stream: Stream, step: asyncio.Future[ModelResponse]) -> list[Any]:
     """The events that the consumer saw when the answer, or the failure, was recorded."""
     events = stream.events()
     if step.cancelled() or step.exception() is not None:
-        # An answer that came while it was given up was not heard.
-        is_late = bool(events) and isinstance(events[-1], ResponseCompletedEvent)
-        return events[:-1] if is_late else events
+        return events
     response = step.result()
     if not events:
         return _events_of(response)
