@@ -1,6 +1,6 @@
 """Durable, queryable OpenAI Agents SDK runs on DBOS and PostgreSQL."""
 
-from timestep.garbage import uncollected
+from timestep.runtime.garbage_collection import uncollected
 
 with uncollected():
     from timestep import errors, offline, testing

@@ -18,10 +18,10 @@ from timestep.errors import (
 )
 from timestep.pages import Page, interruption_place, page_of, page_size
 from timestep.recorder import recorder
-from timestep.shielded import in_thread
+from timestep.runtime.cancellation import in_thread
+from timestep.serialization.values import encode, plain_text, restored, storable
 from timestep.store import interruptions as store
 from timestep.store import waits
-from timestep.values import encode, plain_text, restored, storable
 
 _UNSET: Any = object()
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from agents import ModelResponse
 
-from timestep import envelopes
-from timestep.shielded import cancels
+from timestep.runtime.cancellation import cancels
+from timestep.serialization import exceptions
 
 sleep = asyncio.sleep
 
@@ -76,7 +76,7 @@ class Attempts:
                 pause = await self._pause_after(error, self.number)
                 if pause is None:
                     raise
-                failure = Failure(self.number, envelopes.seal(error), duration_ms)
+                failure = Failure(self.number, exceptions.seal(error), duration_ms)
             self.failures.append(failure)
             self._began = time.monotonic()
             await sleep(pause)

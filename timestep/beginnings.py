@@ -12,11 +12,11 @@ from sqlalchemy.exc import IntegrityError
 
 from timestep import ownership, pglite
 from timestep.database import shown
-from timestep.definitions import Definitions
 from timestep.errors import DatabaseError, NotDurableError
 from timestep.ownership import Owner
 from timestep.recorder import Journal, Recorder
-from timestep.shielded import in_thread, to_its_end
+from timestep.runtime.cancellation import in_thread, to_its_end
+from timestep.serialization.agent_definitions import Definitions
 from timestep.store import continuations, outputs, runs
 from timestep.store import definitions as definitions_store
 from timestep.store.runs import Begun

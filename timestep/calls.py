@@ -14,14 +14,23 @@ from agents.tool import FunctionTool, Tool
 from agents.usage import deserialize_usage
 
 from timestep.context import Use
-from timestep.rows import call_columns, derived, raw
 from timestep.run import Rows, Run
+from timestep.serialization.ids import derived
+from timestep.serialization.sdk_objects import call_columns, raw
+from timestep.serialization.values import (
+    decode,
+    encode,
+    exact_text,
+    plain_text,
+    restored,
+    storable,
+    survives,
+)
 from timestep.step import Step
 from timestep.steps import perform
 from timestep.tool_attempts import Attempts
 from timestep.tool_call import Call
 from timestep.tool_options import options_of
-from timestep.values import decode, encode, exact_text, plain_text, restored, storable, survives
 
 
 class ToolResult(NamedTuple):

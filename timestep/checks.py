@@ -15,12 +15,12 @@ from agents.tool_guardrails import (
 )
 
 from timestep.ownership import StepReservation
-from timestep.rows import derived
 from timestep.run import OF_CALLS, Rows, Run
+from timestep.serialization.ids import derived
+from timestep.serialization.values import decode, encode, plain_text, restored, storable
 from timestep.step import Step
 from timestep.steps import perform
 from timestep.tool_call import Call
-from timestep.values import decode, encode, plain_text, restored, storable
 
 Kind = Literal["input", "output"]
 

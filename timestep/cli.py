@@ -19,7 +19,6 @@ from timestep import (
     control,
     entrypoints,
     forks,
-    garbage,
     migrate,
     pages,
     pglite,
@@ -36,6 +35,7 @@ from timestep.database import (
 from timestep.errors import TimestepError
 from timestep.pages import Page
 from timestep.queries import STATUSES, Run, RunItem
+from timestep.runtime import garbage_collection
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class _Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         # At the end of the process, too, which else takes a quarter of a short command's time.
-        garbage.keep_all()
+        garbage_collection.keep_all()
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from timestep.deltas import difference, patched
 from timestep.errors import ReplayError
-from timestep.values import Json, decode, encode, has_text, kept_exactly, restored
+from timestep.serialization.json_delta import difference, patched
+from timestep.serialization.values import Json, decode, encode, has_text, kept_exactly, restored
 
 _log = logging.getLogger("timestep")
 

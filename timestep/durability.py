@@ -9,8 +9,8 @@ from agents import Agent, RunConfig, RunState
 from agents.sandbox import SandboxAgent
 
 from timestep.errors import NotDurableError
-from timestep.rows import jsonable
-from timestep.values import Json, storable
+from timestep.serialization.sdk_objects import jsonable
+from timestep.serialization.values import Json, storable
 
 
 def check_agents(agents: Iterable[Agent[Any]]) -> None:

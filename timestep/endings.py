@@ -7,13 +7,14 @@ from typing import Any, NoReturn, cast
 
 from agents import Agent, RunResult, RunResultStreaming
 
-from timestep import envelopes, interruptions, ownership
+from timestep import interruptions, ownership
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
-from timestep.rows import jsonable
 from timestep.run import Rows, Run
 from timestep.seams import checkpoints
+from timestep.serialization import exceptions
+from timestep.serialization.sdk_objects import jsonable
+from timestep.serialization.values import restored, storable
 from timestep.tool_call import Call
-from timestep.values import restored, storable
 
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
@@ -44,7 +45,7 @@ def _raise_recorded(run: Run) -> None:
     """Fail as the first execution did, where code that is not recorded fails no more."""
     row = run.own_row
     if row is not None and row["error"] is not None:
-        raise envelopes.opened(restored(row["error"]))
+        raise exceptions.opened(restored(row["error"]))
 
 
 def in_doubt(run: Run, call: Call) -> ReplayError:
@@ -98,7 +99,7 @@ def _as_recorded(run: Run, error: Exception) -> BaseException:
     if row is None or row["error"] is None:
         return error
     recorded = restored(row["error"])
-    return error if recorded == envelopes.seal(error) else envelopes.opened(recorded)
+    return error if recorded == exceptions.seal(error) else exceptions.opened(recorded)
 
 
 async def record_failure(
@@ -110,10 +111,10 @@ async def record_failure(
     await run.settle()
     if not run.is_begun or run.is_over:
         return
-    envelope = envelopes.seal(error)
+    envelope = exceptions.seal(error)
     columns = {
         **(columns or {}),
-        "error_type": envelopes.short_type(str(envelope["type"])),
+        "error_type": exceptions.short_type(str(envelope["type"])),
         "error_message": envelope["message"],
         "error_turn": run.turn,
         "error": storable(dict(envelope)),

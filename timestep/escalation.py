@@ -16,11 +16,12 @@ from typing import Any
 
 from dbos import DBOS
 
-from timestep import config, gate, ownership
+from timestep import config, ownership
 from timestep.recorder import recorder
-from timestep.rows import derived
 from timestep.run import Run
-from timestep.shielded import in_thread
+from timestep.runtime import draining
+from timestep.runtime.cancellation import in_thread
+from timestep.serialization.ids import derived
 from timestep.store import interruptions as store
 from timestep.webhooks import Answer, Webhook
 
@@ -74,7 +75,7 @@ async def _workflow(workflow_id: str, run_id: str, message: str, questions: list
 
 async def _told(workflow_id: str, run_id: str, message: str, questions: list[str]) -> str:
     async def send() -> dict[str, Any]:
-        async with gate.Passage(), _place():
+        async with draining.Passage(), _place():
             return asdict(await _sent(workflow_id, run_id, message, questions))
 
     attempts = 0

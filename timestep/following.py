@@ -11,8 +11,8 @@ from typing import Any, Literal
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.queries import reading
 from timestep.recorder import recorder
+from timestep.serialization.values import restored
 from timestep.store import reads, streams
-from timestep.values import restored
 
 POLL_EVERY = 0.2
 """Seconds between two looks at a run that has nothing new."""

@@ -19,9 +19,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from timestep.recorded import recorded
-from timestep.rows import jsonable
 from timestep.run import Run
 from timestep.scopes import current_step
+from timestep.serialization.sdk_objects import jsonable
 
 _ADD = "add_items"
 _POP = "pop_item"

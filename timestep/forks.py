@@ -24,12 +24,12 @@ from timestep.errors import (
 )
 from timestep.queries import workflow_status
 from timestep.recorder import recorder
-from timestep.rows import derived
 from timestep.seams.continuations import model_settings
+from timestep.serialization.ids import derived
+from timestep.serialization.values import restored, storable
 from timestep.states import History
 from timestep.store import continuations as store
 from timestep.store import reads
-from timestep.values import restored, storable
 
 Input = str | list[Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from agents import InputGuardrailTripwireTriggered
 
-from timestep import envelopes
 from timestep.deliveries import patiently
 from timestep.errors import RunTimeoutError
 from timestep.run import Run
+from timestep.serialization import exceptions
 
 _MARGIN = 5.0
 """Seconds that code gets, beyond those it first took, to cut a replayed run off once more."""
@@ -55,7 +55,7 @@ async def hold_if_cut(run: Run, name: str) -> None:
     """End as the first execution did: cut off by its timeout, or the workflow's own code."""
     row = run.own_row or {}
     if row.get("error_type") == RunTimeoutError.__name__:
-        run.cut.now(envelopes.opened(row["error"]))
+        run.cut.now(exceptions.opened(row["error"]))
         await run.ended.wait()
     if row.get("cancel_reason") != "code":
         return

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints, garbage, gate, migrate, parking, pglite, system
+from timestep import config, entrypoints, migrate, parking, pglite, system
 from timestep.config import Settings
 from timestep.database import (
     check_server,
@@ -39,6 +39,7 @@ from timestep.errors import ConfigurationError
 from timestep.queries import reading
 from timestep.recorder import recorder
 from timestep.runner import install
+from timestep.runtime import draining, garbage_collection
 from timestep.store import hosts, reads, waits
 from timestep.web.app import create_app
 
@@ -84,9 +85,9 @@ def launch() -> Launched:
         EntrypointError: `workflows/` cannot be used.
         DatabaseError: The database is away, too old, or refused.
     """
-    with garbage.uncollected():
+    with garbage_collection.uncollected():
         found = entrypoints.find()
-    garbage.keep_all()
+    garbage_collection.keep_all()
     name = system.application_name()
     settings = config.read()
     if settings.use_pglite:
@@ -102,7 +103,7 @@ def launch() -> Launched:
         _claim(engine, name, executor)
     with translated(url), recorder().system() as (connection, schema):
         left = reads.unfinished_workflows(connection, schema, name, executor)
-    gate.reopen()
+    draining.reopen()
     DBOS(
         config={
             "name": name,
@@ -173,10 +174,10 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
         grace: Seconds.
         is_urgent: Asked again and again; True ends the wait.
     """
-    gate.close()
+    draining.close()
     system.stop_dequeuing()
     waited = 0.0
-    while waited < grace and not is_urgent() and not gate.wait(_POLL):
+    while waited < grace and not is_urgent() and not draining.wait(_POLL):
         waited += _POLL
     DBOS.destroy()
     while _claims:

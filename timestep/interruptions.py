@@ -9,11 +9,12 @@ from agents import RunResult, RunResultStreaming, RunState
 from agents.items import ToolApprovalItem
 
 from timestep.calls import doubt_id, is_in_doubt, next_question
-from timestep.rows import arguments_of, derived, raw
 from timestep.run import Rows, Run
+from timestep.serialization.ids import derived
+from timestep.serialization.sdk_objects import arguments_of, raw
+from timestep.serialization.values import storable
 from timestep.store import interruptions as store
 from timestep.tool_call import Call
-from timestep.values import storable
 
 
 def call_id(item: ToolApprovalItem) -> str:

@@ -27,9 +27,9 @@ from dbos._serialization import (
 )
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
-from timestep.envelopes import one_line
 from timestep.errors import StepError
 from timestep.ownership import Owner, StepReservation
+from timestep.serialization.exceptions import one_line
 from timestep.store import outputs
 
 SCHEMA_VERSIONS = frozenset({125})

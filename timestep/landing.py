@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from timestep import gate
+from timestep.runtime import draining
 
 
 class Landing:
@@ -27,12 +27,12 @@ class Landing:
 
     def begin(self, writing: Coroutine[Any, Any, None]) -> None:
         """Let a step's rows land while the SDK goes on; a host that stops waits for them."""
-        gate.stay()
+        draining.stay()
         self._writing = asyncio.ensure_future(writing)
         self._writing.add_done_callback(self._ended)
 
     def _ended(self, writing: asyncio.Future[None]) -> None:
-        gate.leave()
+        draining.leave()
         self._writing = None
         if not writing.cancelled() and (error := writing.exception()) is not None:
             self.failure = error

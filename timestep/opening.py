@@ -15,9 +15,9 @@ from agents import RunState
 from timestep import ownership
 from timestep.errors import ReplayError
 from timestep.recorder import Recorder
-from timestep.rows import raw
 from timestep.run import Run
 from timestep.scopes import StepScope, current_step
+from timestep.serialization.sdk_objects import raw
 
 
 @dataclass

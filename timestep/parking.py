@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Collection
 
-from timestep import gate, ownership
+from timestep import ownership
 from timestep.database import translated
 from timestep.ownership import Owner
 from timestep.recorder import Recorder
-from timestep.shielded import in_thread
+from timestep.runtime import draining
+from timestep.runtime.cancellation import in_thread
 from timestep.store import waits
 
 _POLL = 1.0
@@ -117,7 +118,7 @@ def tell(workflow_id: str, queue: str | None) -> None:
             if waited_for == workflow_id and not loop.is_closed():
                 loop.call_soon_threadsafe(told.set)
     # What a process that ends takes would stay with it until its next start.
-    if queue is not None and ownership.is_launched() and not gate.is_closed():
+    if queue is not None and ownership.is_launched() and not draining.is_closed():
         try:
             ownership.take_enqueued(queue)
         except Exception as error:  # noqa: BLE001  # DBOS looks into the queue again

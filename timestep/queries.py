@@ -19,9 +19,9 @@ from timestep.database import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError, UnknownRunError
 from timestep.pages import Page, item_place, page_of, page_size, run_place
 from timestep.recorder import recorder
+from timestep.serialization.values import restored
 from timestep.store import reads
 from timestep.system import client
-from timestep.values import restored
 
 T = TypeVar("T")
 

@@ -12,11 +12,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from timestep.ownership import StepReservation
-from timestep.rows import derived
 from timestep.run import Rows, Run
+from timestep.serialization.ids import derived
+from timestep.serialization.values import (
+    decode,
+    encode,
+    exact_text,
+    plain_text,
+    restored,
+    storable,
+    survives,
+)
 from timestep.step import Step
 from timestep.steps import perform
-from timestep.values import decode, encode, exact_text, plain_text, restored, storable, survives
 
 
 async def recorded(

@@ -19,16 +19,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config, joint, mirror, ownership, patience, pglite
 from timestep.database import database_url, engine_for, translated
-from timestep.definitions import Definitions
 from timestep.errors import DatabaseError
 from timestep.mirror import Mirror
 from timestep.ownership import Owner
+from timestep.runtime.cancellation import in_thread, over, to_its_end
 from timestep.sender import Answered, Values, sender_of
-from timestep.shielded import in_thread, over, to_its_end
+from timestep.serialization.agent_definitions import Definitions
+from timestep.serialization.values import column_of
 from timestep.store import definitions as definitions_store
 from timestep.store import outputs, record
 from timestep.store import runs as runs_store
-from timestep.values import column_of
 
 T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]

@@ -14,7 +14,6 @@ from agents import Agent, Usage
 
 from timestep import beginnings, ownership
 from timestep.context import ContextChanges
-from timestep.definitions import Definitions, describe
 from timestep.deliveries import Deliveries
 from timestep.errors import ReplayError, RunTimeoutError
 from timestep.joint import Records
@@ -22,11 +21,11 @@ from timestep.landing import Landing
 from timestep.line import Line
 from timestep.ownership import StepReservation
 from timestep.recorder import Journal, Recorder
-from timestep.shielded import to_its_end
+from timestep.runtime.cancellation import Cut, to_its_end
+from timestep.serialization.agent_definitions import Definitions, describe
 from timestep.states import SDK_VERSION, Checkpoint, States
 from timestep.store import outputs
 from timestep.tool_call import Call
-from timestep.watch import Cut
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 

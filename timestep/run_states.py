@@ -18,10 +18,10 @@ from dbos import DBOS
 from timestep import ownership, seams, state_documents
 from timestep.errors import ConfigurationError, StateError
 from timestep.listings import listed
-from timestep.rows import derived
 from timestep.scopes import current_step
+from timestep.serialization.ids import derived
+from timestep.serialization.values import plain_text
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
-from timestep.values import plain_text
 
 T = TypeVar("T")
 

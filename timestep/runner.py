@@ -23,20 +23,20 @@ from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 from timestep import connections, endings, holds, interruptions, ownership, seams, turns, watch
 from timestep.calls import InDoubtError
 from timestep.context import warn_of_losses
-from timestep.definitions import RunGuardrail, describe
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError
 from timestep.opening import one_lane, open_run
 from timestep.recorder import recorder
-from timestep.rows import jsonable
 from timestep.run import Run
+from timestep.runtime.cancellation import Cut
 from timestep.scopes import StepScope, current_run, current_step, entered
 from timestep.seams import DispatchingRunner, continuations
 from timestep.seams.ledger import Ledger
 from timestep.seams.loop import end_events
+from timestep.serialization.agent_definitions import RunGuardrail, describe
+from timestep.serialization.sdk_objects import jsonable
+from timestep.serialization.values import dumps, encode
 from timestep.sessions import row_of
-from timestep.values import dumps, encode
-from timestep.watch import Cut
 
 Input = str | list[TResponseInputItem] | RunState[Any]
 

@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import errors, pq
 
-from timestep.shielded import Steadfast
+from timestep.runtime.cancellation import Steadfast
 
 LIMIT = 16
 """Statements of one sender that are on their way at once, each over a connection of its own."""

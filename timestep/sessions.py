@@ -26,11 +26,12 @@ from dbos import DBOS
 from timestep import holds, ownership
 from timestep.errors import NotDurableError
 from timestep.recorder import recorder
-from timestep.rows import derived, jsonable
 from timestep.run import Run
 from timestep.scopes import current_run, current_step
+from timestep.serialization.ids import derived
+from timestep.serialization.sdk_objects import jsonable
+from timestep.serialization.values import plain_text, restored, storable
 from timestep.store import sessions as store
-from timestep.values import plain_text, restored, storable
 
 T = TypeVar("T")
 

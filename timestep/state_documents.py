@@ -20,16 +20,16 @@ from agents import Agent, RunState
 from agents.exceptions import AgentsException
 from agents.run_state import CURRENT_SCHEMA_VERSION, SUPPORTED_SCHEMA_VERSIONS
 
-from timestep.definitions import Definitions, describe
 from timestep.errors import (
     CorruptStateError,
     ForeignStateError,
     StateError,
     StateTooNewError,
 )
+from timestep.serialization.agent_definitions import Definitions, describe
+from timestep.serialization.values import dumps, has_text
 from timestep.state_conversion import python_state_from_javascript
 from timestep.states import SDK_VERSION, context_document, context_of, is_context_document
-from timestep.values import dumps, has_text
 
 _log = logging.getLogger("timestep")
 

@@ -18,10 +18,10 @@ from filelock import FileLock
 from timestep import config
 from timestep.errors import CorruptStateError, UnknownStateError
 from timestep.run_states import RunStateStore
-from timestep.shielded import in_thread
+from timestep.runtime.cancellation import in_thread
+from timestep.serialization.values import dumps, restored
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
 from timestep.states import SDK_VERSION
-from timestep.values import dumps, restored
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from timestep.deltas import difference, inverse, patched
-from timestep.rows import derived
-from timestep.values import decode, encode, restored, storable
+from timestep.serialization.ids import derived
+from timestep.serialization.json_delta import difference, inverse, patched
+from timestep.serialization.values import decode, encode, restored, storable
 
 SDK_VERSION = importlib.metadata.version("openai-agents")
 

@@ -13,15 +13,17 @@ import uuid
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from timestep import envelopes, gate, holds, joint, ownership, replays
+from timestep import holds, joint, ownership, replays
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
 from timestep.joint import Records, StepRecord, failure, reference_of
 from timestep.ownership import StepReservation
 from timestep.run import Rows
+from timestep.runtime import draining
 from timestep.scopes import inside_step, took
+from timestep.serialization import exceptions
+from timestep.serialization.values import restored
 from timestep.step import NotEnded, Refused, Step
 from timestep.store import outputs, runs
-from timestep.values import restored
 
 T = TypeVar("T")
 
@@ -68,7 +70,7 @@ async def _perform_unnumbered(step: Step[T]) -> T:
     try:
         if ownership.in_step():
             return await _execute(step)
-        async with gate.Passage():
+        async with draining.Passage():
             return await _execute(step)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
@@ -93,7 +95,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
                 step.keep()
                 outcome.value = _replay(step, row)
             else:
-                async with gate.Passage():
+                async with draining.Passage():
                     await place.first()
                     outcome.value = await _execute(step)
         except ownership.CONTROL_ERRORS:
@@ -153,7 +155,7 @@ async def _perform_joint(
                 # Killed between our commit and DBOS's record, when they were two.
                 await _landed(step, step.run.keep(_output_of(step.record, row)))
                 return _replay(step, row)
-            async with gate.Passage():
+            async with draining.Passage():
                 with step.run.line.entered() as place:
                     await place.first()
                     return await _execute(step)
@@ -169,7 +171,7 @@ def _output_of(record: StepRecord, row: dict[str, Any]) -> outputs.Row:
 
 
 def _error_of(row: dict[str, Any]) -> BaseException:
-    return envelopes.opened(restored(row["error"]))
+    return exceptions.opened(restored(row["error"]))
 
 
 async def _unless_cancelled(
@@ -283,7 +285,7 @@ async def _execute(step: Step[T]) -> T:
     except ownership.CONTROL_ERRORS:
         raise
     except Exception as error:
-        envelope = envelopes.seal(error)
+        envelope = exceptions.seal(error)
         rows = step.failed_rows(envelope, _since(started))
         await _commit(step, rows, None if step.record is None else step.record.failed(error))
         raise

@@ -15,12 +15,12 @@ from itertools import groupby
 from typing import Any
 
 from timestep.errors import DatabaseError
-from timestep.events import decode_event, encode_event
-from timestep.rows import derived
 from timestep.run import Run
+from timestep.serialization.ids import derived
+from timestep.serialization.stream_events import decode_event, encode_event
+from timestep.serialization.values import restored, storable
 from timestep.step import Refused
 from timestep.store import streams as streams_store
-from timestep.values import restored, storable
 
 FLUSH_AFTER = 0.1
 """Seconds that an event waits for others before it is written."""

@@ -11,10 +11,10 @@ from timestep import ownership, system
 from timestep.database import translated
 from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
 from timestep.recorder import recorder
+from timestep.serialization.values import storable
 from timestep.states import History
 from timestep.store import continuations as store
 from timestep.store import hosts
-from timestep.values import storable
 
 _REFERENCE = {"run_id", "table", "id"}
 

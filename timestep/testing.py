@@ -24,12 +24,13 @@ from typing import Any
 
 from dbos import DBOS
 
-from timestep import envelopes, ownership
+from timestep import ownership
 from timestep.errors import UnknownRunError
 from timestep.recorder import recorder
 from timestep.replays import Replay, watched
+from timestep.serialization import exceptions
+from timestep.serialization.values import encode
 from timestep.store import snapshots
-from timestep.values import encode
 
 _POLL = 0.01
 
@@ -170,7 +171,7 @@ def _new(of: _Left, other: _Left) -> list[tuple[int, str]]:
 
 def _is_same_end(first: _Left, second: _Left) -> bool:
     if first.error is not None and second.error is not None:
-        return envelopes.seal(first.error) == envelopes.seal(second.error)
+        return exceptions.seal(first.error) == exceptions.seal(second.error)
     if first.error is not None or second.error is not None:
         return False
     return bool(first.value == second.value) or encode(first.value) == encode(second.value)
@@ -179,7 +180,7 @@ def _is_same_end(first: _Left, second: _Left) -> bool:
 def _end(left: _Left) -> str:
     if left.error is None:
         return repr(left.value)
-    return f"{type(left.error).__name__}: {envelopes.one_line(left.error)}"
+    return f"{type(left.error).__name__}: {exceptions.one_line(left.error)}"
 
 
 def _row_differences(

@@ -11,7 +11,7 @@ from agents.exceptions import ModelBehaviorError, ToolTimeoutError
 
 from timestep import ownership
 from timestep.errors import NotInToolCallError, TimestepError
-from timestep.shielded import cancels
+from timestep.runtime.cancellation import cancels
 from timestep.tool_options import ToolOptions
 
 T = TypeVar("T")

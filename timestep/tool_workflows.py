@@ -20,13 +20,14 @@ from agents import RunContextWrapper
 from agents.usage import deserialize_usage
 from dbos import DBOS, SetWorkflowID
 
-from timestep import context, envelopes, ownership
+from timestep import context, ownership
 from timestep.calls import Invoke, ToolResult, nested_usage
 from timestep.errors import NotDurableError
 from timestep.run import Run
 from timestep.scopes import entered, inside_step
+from timestep.serialization import exceptions
+from timestep.serialization.values import decode, encode
 from timestep.tool_attempts import Attempts
-from timestep.values import decode, encode
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ async def make_call(
     if not live.was_made:
         _catch_up(live, outcome)
     if outcome["error"] is not None:
-        raise envelopes.opened(outcome["error"])
+        raise exceptions.opened(outcome["error"])
     return ToolResult(decode(outcome["output"]), outcome["is_error"])
 
 
@@ -134,7 +135,7 @@ async def _made(call_id: str, caller: str) -> str:
     except ownership.CONTROL_ERRORS:
         raise
     except Exception as error:  # noqa: BLE001  # the call's step raises it
-        outcome["error"] = dict(envelopes.seal(error))
+        outcome["error"] = dict(exceptions.seal(error))
     else:
         outcome |= {"output": encode(result.output), "is_error": result.is_error}
     if before is not None:

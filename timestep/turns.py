@@ -13,9 +13,10 @@ from agents.tool import FunctionTool
 from timestep import holds
 from timestep.attempts import Attempts
 from timestep.calls import left_call
-from timestep.rows import (
+from timestep.run import Rows, Run
+from timestep.serialization.ids import derived
+from timestep.serialization.sdk_objects import (
     call_columns,
-    derived,
     is_call,
     is_made_here,
     item_type,
@@ -25,13 +26,12 @@ from timestep.rows import (
     response_of,
     usage_columns,
 )
-from timestep.run import Rows, Run
+from timestep.serialization.values import plain_text, storable
 from timestep.step import Step
 from timestep.steps import perform
 from timestep.streams import Stream
 from timestep.tool_call import Call
 from timestep.tool_options import options_of
-from timestep.values import plain_text, storable
 
 
 async def call_model(

@@ -15,7 +15,7 @@ from timestep.errors import ConfigurationError, UnknownInterruptionError, Unknow
 from timestep.opening import known_runs
 from timestep.run import Run
 from timestep.runner import DurableRunner, cut_by_owner
-from timestep.shielded import in_thread
+from timestep.runtime.cancellation import in_thread
 from timestep.store import interruptions as store
 from timestep.store import waits
 from timestep.tool_call import Call

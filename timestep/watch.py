@@ -13,7 +13,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from timestep.ownership import Owner, lost
 from timestep.recorder import Recorder
@@ -22,48 +21,6 @@ _INTERVAL = 1.0
 """Seconds between two looks; what this process cancels is looked for at once."""
 
 _log = logging.getLogger("timestep")
-
-
-class Cut:
-    """Ends what its task does with a given error, as `asyncio.timeout` does with its own."""
-
-    def __init__(self) -> None:
-        self.cause: BaseException | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._before = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Cut:
-        self._task = asyncio.current_task()
-        self._before = self._task.cancelling() if self._task is not None else 0
-        return self
-
-    def now(self, cause: BaseException) -> None:
-        """End it: the task is cancelled, and whoever entered is raised `cause`."""
-        if self._task is not None and self.cause is None:
-            self.cause = cause
-            self._task.cancel()
-
-    def after(self, seconds: float, cause: BaseException) -> None:
-        """`now`, that many seconds from now. The first call counts."""
-        if self._timer is None and self._task is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(seconds, 0), self.now, cause)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        task, self._task = self._task, None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.cause is None or task is None:
-            return
-        is_ours_alone = task.uncancel() <= self._before
-        if is_ours_alone or not isinstance(error, asyncio.CancelledError):
-            raise self.cause from error
 
 
 @dataclass(eq=False)

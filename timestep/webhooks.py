@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from timestep.config import Settings, key_of
-from timestep.values import restored
+from timestep.serialization.values import restored
 
 if TYPE_CHECKING:
     # Imported by those who send alone: most processes never do, and it takes long.

@@ -36,7 +36,8 @@ from psycopg.rows import dict_row
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, launch, run_it
-from timestep import patience, recorder, shielded, watch
+from timestep import patience, recorder, watch
+from timestep.runtime import cancellation
 from timestep.sender import Sender
 
 Way = Literal["joint", "ordinary"]
@@ -493,7 +494,7 @@ def test_a_commit_is_waited_for_however_often_its_caller_is_cancelled() -> None:
             await may_end.wait()
             ended.append(True)
 
-        task = asyncio.ensure_future(shielded.to_its_end(work()))
+        task = asyncio.ensure_future(cancellation.to_its_end(work()))
         for _ in range(3):
             await asyncio.sleep(0)
             await asyncio.sleep(0)

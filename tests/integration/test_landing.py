@@ -17,9 +17,10 @@ from dbos import error as dbos_errors
 
 import timestep
 from tests.integration.app import BODIES, App
-from timestep import gate, recorder
+from timestep import recorder
 from timestep.errors import RunTimeoutError
 from timestep.landing import Landing
+from timestep.runtime import draining
 
 made: list[str] = []
 
@@ -103,7 +104,7 @@ def test_a_call_is_made_once_the_answer_that_asks_for_it_is_recorded(
     with held.while_it_is():
         workflow_id = app.started(body_of(agent_of(*tools)))
         held.come_to_the_call()
-        assert not gate.wait(0), "a host that stops waits for the answer"
+        assert not draining.wait(0), "a host that stops waits for the answer"
     assert DBOS.retrieve_workflow(workflow_id).get_result() == "done"
     assert len(made) == sum(1 if tool is look else 2 for tool in tools)
     assert app.replay(workflow_id) == "done"
@@ -118,7 +119,7 @@ def test_a_workflow_that_is_cancelled_meanwhile_makes_no_call(app: App, held: He
     with pytest.raises(dbos_errors.DBOSAwaitedWorkflowCancelledError):
         DBOS.retrieve_workflow(workflow_id).get_result()
     app.until(lambda: app.rows("runs")[0]["status"] == "cancelled")
-    assert gate.wait(20)
+    assert draining.wait(20)
     assert app.rows("model_responses") == []
     assert made == []
 

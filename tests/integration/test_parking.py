@@ -18,9 +18,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
-from timestep import gate, ownership, parking, system
+from timestep import ownership, parking, system
 from timestep.errors import UnknownInterruptionError
 from timestep.recorder import Recorder
+from timestep.runtime import draining
 
 made: list[int] = []
 left: list[str] = []
@@ -284,13 +285,13 @@ def test_a_workflow_that_cannot_be_executed_keeps_no_other_one(app: App) -> None
 def test_a_process_that_ends_takes_nothing(app: App) -> None:
     begun("w")
     parked(app, "w")
-    gate.close()
+    draining.close()
     try:
         system.stop_dequeuing()
         timestep.resume_workflow_sync("w", approve="all")
         assert status("w") == "ENQUEUED"
     finally:
-        gate.reopen()
+        draining.reopen()
 
 
 def test_who_hears_of_decisions_outlives_a_pool_without_connections(

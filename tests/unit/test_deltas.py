@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timestep.deltas import difference, inverse, patched
+from timestep.serialization.json_delta import difference, inverse, patched
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3) | st.sampled_from("abc"),

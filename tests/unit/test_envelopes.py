@@ -33,15 +33,15 @@ from agents.exceptions import (
     ToolTimeoutError,
 )
 
-from timestep import envelopes
 from timestep.errors import RecordedError, RunTimeoutError
+from timestep.serialization import exceptions
 
 REQUEST = httpx2.Request("POST", "https://x", headers={"authorization": "Bearer sk-secret"})
 
 
 def reopened(error: BaseException) -> tuple[BaseException, str]:
-    text = json.dumps(envelopes.seal(error))
-    return envelopes.opened(json.loads(text)), text
+    text = json.dumps(exceptions.seal(error))
+    return exceptions.opened(json.loads(text)), text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from timestep.events import decode_event, encode_event
+from timestep.serialization.stream_events import decode_event, encode_event
 
 
 class MyDelta(ResponseTextDeltaEvent):

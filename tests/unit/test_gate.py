@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from timestep import gate
+from timestep.runtime import draining
 
 
 @pytest.fixture(autouse=True)
 def open_gate() -> Iterator[None]:
     yield
-    gate.reopen()
+    draining.reopen()
 
 
 def test_a_step_that_runs_is_waited_for_and_no_other_begins() -> None:
@@ -22,35 +22,35 @@ def test_a_step_that_runs_is_waited_for_and_no_other_begins() -> None:
         begun: list[str] = []
 
         async def step(name: str) -> None:
-            async with gate.Passage():
+            async with draining.Passage():
                 begun.append(name)
                 entered.set()
                 await leave.wait()
 
         first = asyncio.create_task(step("first"))
         await entered.wait()
-        gate.close()
+        draining.close()
         second = asyncio.create_task(step("second"))
         await asyncio.sleep(0)
-        assert not gate.wait(0)
+        assert not draining.wait(0)
         leave.set()
         await first
-        assert gate.wait(0)
+        assert draining.wait(0)
         assert begun == ["first"]
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        assert gate.wait(0)
+        assert draining.wait(0)
 
     asyncio.run(main())
 
 
 def test_a_step_that_raises_is_not_waited_for() -> None:
     async def main() -> None:
-        async with gate.Passage():
+        async with draining.Passage():
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         asyncio.run(main())
-    gate.close()
-    assert gate.wait(0)
+    draining.close()
+    assert draining.wait(0)

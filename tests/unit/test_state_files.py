@@ -35,7 +35,7 @@ from timestep.errors import (
     StateTooNewError,
     UnknownStateError,
 )
-from timestep.values import restored, storable
+from timestep.serialization.values import restored, storable
 
 set_tracing_disabled(True)
 

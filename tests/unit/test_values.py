@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from timestep.values import (
+from timestep.serialization.values import (
     decode,
     dumps,
     encode,

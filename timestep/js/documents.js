@@ -1,6 +1,6 @@
 /** A state as JSONB holds it: whole, or what changed since the checkpoint before. */
 
-/** The document, or what stands for it where JSONB cannot hold it; see `timestep/values.py`. */
+/** The document, or what stands for it where JSONB cannot hold it; see `timestep/serialization/values.py`. */
 export function storable(document) {
   const text = JSON.stringify(document);
   return /\\u0000|\\ud[89a-f]/.test(text) ? JSON.stringify({ $text: text }) : text;
@@ -27,7 +27,7 @@ export function folded(rows) {
 const TWINS = { session_items: 'generated_items' };
 const REPEATED = { last_model_response: 'model_responses' };
 
-/** The document that a change makes of another; see `timestep/deltas.py`. */
+/** The document that a change makes of another; see `timestep/serialization/json_delta.py`. */
 function patched(old, delta) {
   const { set = {}, unset = [], extend = {}, alike = [], cut = {}, change = {}, repeat = [] } = delta;
   const changed = { ...old, ...set };

@@ -27,7 +27,6 @@ from agents.run_internal import (
 )
 from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
 
-from timestep.envelopes import make_picklable
 from timestep.errors import ConfigurationError
 from timestep.listings import current_listing
 from timestep.scopes import current_run
@@ -42,6 +41,7 @@ from timestep.seams import (
     native_tools,
     sessions,
 )
+from timestep.serialization.exceptions import make_picklable
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_model", models.get_model),

@@ -13,9 +13,10 @@ from agents.run import AgentRunner
 from agents.run_config import CallModelData, ModelInputData
 from pydantic import TypeAdapter
 
-from timestep import context, values
+from timestep import context
 from timestep.errors import ReplayError
 from timestep.run import Run
+from timestep.serialization import values
 
 
 async def continued(run: Run, agent: Agent[Any], given: Any, options: dict[str, Any]) -> Any:

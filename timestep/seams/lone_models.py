@@ -13,7 +13,7 @@ from dbos import DBOS
 
 from timestep import ownership
 from timestep.errors import NotDurableError
-from timestep.rows import model_name, response_columns, response_of
+from timestep.serialization.sdk_objects import model_name, response_columns, response_of
 
 
 def get_model(original: Any, *args: Any, **kwargs: Any) -> Model:

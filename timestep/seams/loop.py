@@ -9,11 +9,11 @@ from typing import Any
 from agents import Agent, RunResultStreaming
 from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
 
-from timestep.definitions import describe
 from timestep.durability import check_agents
 from timestep.run import Run
 from timestep.seams import checkpoints
 from timestep.seams.ledger import Ledger
+from timestep.serialization.agent_definitions import describe
 
 
 def ledger_of(run: Run) -> Ledger:

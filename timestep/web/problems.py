@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import json
-import math
 import re
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +25,7 @@ from timestep.errors import (
     UnknownInterruptionError,
     UnknownRunError,
 )
+from timestep.serialization.json_output import plain, without_nan
 
 _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
@@ -48,27 +46,10 @@ class Answer(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         try:
-            text = json.dumps(content, default=_plain, allow_nan=False)
+            text = json.dumps(content, default=plain, allow_nan=False)
         except ValueError:
-            text = json.dumps(_without_nan(json.loads(json.dumps(content, default=_plain))))
+            text = json.dumps(without_nan(json.loads(json.dumps(content, default=plain))))
         return text.encode("ascii")
-
-
-def _plain(value: object) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # Not asdict: it would copy what may be large.
-        return {spec.name: getattr(value, spec.name) for spec in dataclasses.fields(value)}
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    return str(value)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def problem(

@@ -23,8 +23,8 @@ from agents.handoffs import handoff
 from agents.tool import FunctionTool
 from pydantic import TypeAdapter
 
+from timestep.serialization.values import Json, plain_text, storable
 from timestep.tool_options import options_of
-from timestep.values import Json, plain_text, storable
 
 _NAMESPACE = uuid.UUID("6f2d7d55-6b0e-5f0a-9a53-2f6f6a1c7d10")
 

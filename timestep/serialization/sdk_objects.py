@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import uuid
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, get_args
@@ -14,7 +13,15 @@ from agents.usage import deserialize_usage, serialize_usage
 from openai.types.responses import ResponseOutputItem
 from pydantic import BaseModel, ValidationError
 
-from timestep.values import Json, decode, encode, is_plain, plain_text, restored, storable
+from timestep.serialization.values import (
+    Json,
+    decode,
+    encode,
+    is_plain,
+    plain_text,
+    restored,
+    storable,
+)
 
 Row = dict[str, Any]
 
@@ -38,11 +45,6 @@ _RUN_HERE = {
     "mcp_approval_request",
 }
 """Calls that the run makes itself, or answers; the provider has made the others already."""
-
-
-def derived(parent: uuid.UUID, key: str) -> uuid.UUID:
-    """The id of a row, from its owner's id and its own key: the same in every execution."""
-    return uuid.uuid5(parent, key)
 
 
 def raw(item: object) -> dict[str, Any]:

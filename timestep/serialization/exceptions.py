@@ -35,7 +35,15 @@ from agents.exceptions import (
 from pydantic import BaseModel
 
 from timestep.errors import RecordedError
-from timestep.values import Json, decode, encode, import_type, plain_text, survives, type_path
+from timestep.serialization.values import (
+    Json,
+    decode,
+    encode,
+    import_type,
+    plain_text,
+    survives,
+    type_path,
+)
 
 _BUILT_IN = {BaseException.__new__, OSError.__new__}
 _TOOL_TRIPWIRES: dict[type[Any], type[Any]] = {

@@ -10,8 +10,8 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from timestep.rows import encode_item, kinds_of, made
-from timestep.values import Json, decode
+from timestep.serialization.sdk_objects import encode_item, kinds_of, made
+from timestep.serialization.values import Json, decode
 
 
 def encode_event(event: object) -> Json:
