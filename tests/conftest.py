@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
-from timestep import database, embedded, migrate
+from timestep.database import engines, migrations, urls
+from timestep.database.servers import embedded_postgres
 
 _numbers = itertools.count()
 
@@ -30,7 +31,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             monkeypatch.delenv(name)
     monkeypatch.setenv("TIMESTEP_HOME", str(tmp_path / "home"))
     yield
-    database.dispose_all()
+    engines.dispose_all()
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +47,8 @@ def public_directory() -> Iterator[Path]:
 def server(public_directory: Path) -> Iterator[str]:
     """The URL, as libpq spells it, of a superuser on the session's PostgreSQL."""
     home = public_directory / "server"
-    yield _libpq(embedded.start(home).set(database="postgres"))
-    embedded.stop(home)
+    yield _libpq(embedded_postgres.start(home).set(database="postgres"))
+    embedded_postgres.stop(home)
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +56,8 @@ def template(server: str) -> str:
     """The name of a migrated database, to clone."""
     name = "migrated"
     _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrate.apply(database.engine_for(database.parse_url(server).set(database=name)))
-    database.dispose_all()
+    migrations.apply(engines.engine_for(urls.parse_url(server).set(database=name)))
+    engines.dispose_all()
     return name
 
 
@@ -75,15 +76,15 @@ def empty_database_url(server: str) -> Iterator[str]:
 @pytest.fixture
 def engine(database_url: str) -> sa.Engine:
     """The engine of `database_url`."""
-    return database.engine_for(database.parse_url(database_url))
+    return engines.engine_for(urls.parse_url(database_url))
 
 
 def _made(server: str, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     made, source = sql.Identifier(name), sql.Identifier(template)
     _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
-    yield _libpq(database.parse_url(server).set(database=name))
-    database.dispose_all()
+    yield _libpq(urls.parse_url(server).set(database=name))
+    engines.dispose_all()
     _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
 
 

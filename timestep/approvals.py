@@ -21,7 +21,7 @@ from timestep.recorder import recorder
 from timestep.runtime.cancellation import in_thread
 from timestep.serialization.values import encode, plain_text, restored, storable
 from timestep.store import interruptions as store
-from timestep.store import waits
+from timestep.store import parked_workflows
 
 _UNSET: Any = object()
 
@@ -186,7 +186,7 @@ async def resume_workflow(
         nonlocal queue
         found = recorder()
         with found.transactions.begin() as connection:
-            waits.lock(connection, workflow_id)
+            parked_workflows.lock(connection, workflow_id)
             rows = store.select(connection, workflow_id=workflow_id)
             chosen = _choose(workflow_id, rows, approve, reject, supply or {})
             decisions = []
@@ -209,7 +209,7 @@ async def resume_workflow(
                     )
             store.resolve(connection, decisions)
             if found.mirror is None:
-                queue = waits.wake(connection, found.schema, workflow_id)
+                queue = parked_workflows.wake(connection, found.schema, workflow_id)
         done = {row["id"] for row, _, _ in chosen}
         pending = [
             row

@@ -10,16 +10,17 @@ from typing import Any
 import psycopg
 from sqlalchemy.exc import IntegrityError
 
-from timestep import ownership, pglite
-from timestep.database import shown
+from timestep import ownership
+from timestep.database.servers import pglite
+from timestep.database.urls import shown
 from timestep.errors import DatabaseError, NotDurableError
 from timestep.ownership import Owner
 from timestep.recorder import Journal, Recorder
 from timestep.runtime.cancellation import in_thread, to_its_end
 from timestep.serialization.agent_definitions import Definitions
-from timestep.store import continuations, outputs, runs
+from timestep.store import dbos_step_outputs, run_continuations, run_journal
 from timestep.store import definitions as definitions_store
-from timestep.store.runs import Begun
+from timestep.store.run_journal import Begun
 
 
 async def begin(
@@ -94,9 +95,9 @@ class _Beginning:
 
     async def sent(self) -> Begun | None:
         """What became of it, sent from the loop; None where its definitions are gone."""
-        sql = runs.begin_statement(self.recorder.schema)
+        sql = run_journal.begin_statement(self.recorder.schema)
         try:
-            return runs.begun(await self.recorder.sent(sql, self._parameters))
+            return run_journal.begun(await self.recorder.sent(sql, self._parameters))
         except DatabaseError as error:
             if not isinstance(error.__cause__, psycopg.IntegrityError):
                 raise
@@ -122,7 +123,7 @@ class _Beginning:
             with recorder.connected([self.owner.workflow_id], whole=is_new) as connection:
                 if is_new:
                     definitions_store.write(connection, self.definitions.rows)
-                return runs.begin(connection, recorder.schema, self._parameters)
+                return run_journal.begin(connection, recorder.schema, self._parameters)
 
         begun = recorder.patiently(attempt)
         recorder.written |= needed
@@ -149,13 +150,13 @@ class _Beginning:
         """What is recorded of a run that is there; it goes on if the workflow let it."""
         recorder, workflow_id, run_id = self.recorder, self.owner.workflow_id, self.values["id"]
         with recorder.connected([workflow_id]) as connection:
-            found = runs.journal(connection, run_id)
+            found = run_journal.journal(connection, run_id)
             row = found["runs"][str(run_id)]
             if row["cancel_reason"] == "code":
                 if recorder.mirror is not None:
                     recorder.mirror.copy_steps(connection, workflow_id)
                 given = {**self._parameters, "block": ownership.BLOCK}
-                if runs.revived(connection, recorder.schema, given):
+                if run_journal.revived(connection, recorder.schema, given):
                     row.update(status="running", completed_at=None, cancel_reason=None)
             return found
 
@@ -164,7 +165,9 @@ class _Beginning:
 
         def work() -> dict[str, dict[str, Any]]:
             with recorder.engine.connect() as connection:
-                return outputs.recorded(connection, recorder.schema, self.owner.workflow_id)
+                return dbos_step_outputs.recorded(
+                    connection, recorder.schema, self.owner.workflow_id
+                )
 
         return recorder.patiently(work)
 
@@ -174,10 +177,10 @@ class _Beginning:
         run_id, number = uuid.UUID(row["run_id"]), self.values["workflow_step"]
         if row["workflow_step"] != number:
             with recorder.transactions.begin() as connection:
-                continuations.stand_at(connection, row, number)
+                run_continuations.stand_at(connection, row, number)
         if row["kind"] == "ended":
             with recorder.engine.connect() as connection:
-                found = runs.journal(connection, run_id)
+                found = run_journal.journal(connection, run_id)
         else:
             own = {"id": run_id, "root_run_id": run_id, "lane": None, "ordinal": None}
             values = {**self.values, **own}

@@ -14,24 +14,11 @@ import click
 from dbos import DBOS
 from dbos import error as dbos_errors
 
-from timestep import (
-    approvals,
-    control,
-    entrypoints,
-    forks,
-    migrate,
-    pages,
-    pglite,
-    queries,
-    terminal,
-)
-from timestep.database import (
-    check_server,
-    database_url,
-    engine_for,
-    shown,
-    system_database_url,
-)
+from timestep import approvals, control, entrypoints, forks, pages, queries, terminal
+from timestep.database import migrations
+from timestep.database.engines import check_server, database_url, engine_for, system_database_url
+from timestep.database.servers import pglite
+from timestep.database.urls import shown
 from timestep.errors import TimestepError
 from timestep.pages import Page
 from timestep.queries import STATUSES, Run, RunItem
@@ -82,7 +69,7 @@ def serve() -> None:
 def migrate_(dry_run: bool) -> None:
     """Bring the database to this version's schema."""
     url = database_url()
-    applied = migrate.apply(engine_for(url), dry_run=dry_run)
+    applied = migrations.apply(engine_for(url), dry_run=dry_run)
     for migration in applied:
         click.echo(f"{'would apply' if dry_run else 'applied'} {migration.name}")
     if not applied:

@@ -20,7 +20,7 @@ from dbos import (
 from dbos import error as dbos_errors
 
 from timestep import ownership, system, watch
-from timestep.database import translated
+from timestep.database.error_translation import translated
 from timestep.entrypoints import Entrypoint, lookup
 from timestep.errors import AlreadyStartedError, InvalidInputError, UnknownRunError
 from timestep.queries import workflow_status

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep import config, entrypoints, migrate, node, queries, seams, system
-from timestep.database import check_server, engine_for, shown
+from timestep import config, entrypoints, queries, seams, system
+from timestep.database import migrations
+from timestep.database.engines import check_server, engine_for
+from timestep.database.servers import nodejs
+from timestep.database.urls import shown
 from timestep.errors import TimestepError
 from timestep.recorder import recorder
-from timestep.store import reads
+from timestep.store.reads import server
 from timestep.webhooks import Webhook
 
 _PACKAGES = ("dbos", "openai-agents", "psycopg", "sqlalchemy")
@@ -66,26 +69,26 @@ def _agents_sdk() -> str:
 def _database() -> str:
     engine = _engine()
     check_server(engine)
-    version = queries.reading(reads.server_version)
+    version = queries.reading(server.server_version)
     mirror = recorder().mirror
     if mirror is None:
         return f"PostgreSQL {version} at {shown(engine.url)}"
     return (
-        f"PostgreSQL {version}, {shown(engine.url)}, run by Node.js {node.find().version}; DBOS's "
-        f"tables in {mirror.engine.url.database}"
+        f"PostgreSQL {version}, {shown(engine.url)}, run by Node.js {nodejs.find().version}; "
+        f"DBOS's tables in {mirror.engine.url.database}"
     )
 
 
 def _schema() -> str:
-    waiting = migrate.pending(_engine())
+    waiting = migrations.pending(_engine())
     if waiting:
         names = ", ".join(migration.name for migration in waiting)
         raise TimestepError(f"{names} not applied: run `timestep migrate`")
-    return f"up to date ({migrate.available()[-1].name})"
+    return f"up to date ({migrations.available()[-1].name})"
 
 
 def _rights() -> str:
-    missing = queries.reading(lambda connection: reads.missing_rights(connection, "dbos"))
+    missing = queries.reading(lambda connection: server.missing_rights(connection, "dbos"))
     if missing:
         raise TimestepError(
             f"the database's user may not write {', '.join(missing)}: grant SELECT, INSERT, "

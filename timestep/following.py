@@ -12,7 +12,8 @@ from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.queries import reading
 from timestep.recorder import recorder
 from timestep.serialization.values import restored
-from timestep.store import reads, streams
+from timestep.store import streams
+from timestep.store.reads import runs
 
 POLL_EVERY = 0.2
 """Seconds between two looks at a run that has nothing new."""
@@ -69,7 +70,7 @@ async def follow(
     """
     sequence, seen = _place(after)
     asked = str(run_id_or_workflow_id)
-    id_ = reads.as_uuid(asked)
+    id_ = runs.as_uuid(asked)
     workflow_id = None
     if id_ is not None:
         workflow_id = await asyncio.to_thread(

@@ -12,7 +12,7 @@ from dbos import error as dbos_errors
 from pydantic import ValidationError
 
 from timestep import ownership, system
-from timestep.database import translated
+from timestep.database.error_translation import translated
 from timestep.durability import recorded_input
 from timestep.errors import (
     AlreadyStartedError,
@@ -28,8 +28,8 @@ from timestep.seams.continuations import model_settings
 from timestep.serialization.ids import derived
 from timestep.serialization.values import restored, storable
 from timestep.states import History
-from timestep.store import continuations as store
-from timestep.store import reads
+from timestep.store import run_continuations as store
+from timestep.store.reads import runs
 
 Input = str | list[Any]
 
@@ -239,7 +239,7 @@ def _source(
     connection: Any, name: str
 ) -> tuple[store.Row, store.Place, dict[store.Place, store.Row]]:
     """The run that is meant, where it stands, and the other runs of its workflow."""
-    run = reads.find_run(connection, name)
+    run = runs.find_run(connection, name)
     if run is None:
         raise UnknownRunError(f"there is no run, and no workflow that began one, {name!r}")
     if run["parent_run_id"] is not None:

@@ -24,23 +24,21 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints, migrate, parking, pglite, system
+from timestep import config, entrypoints, parking, system
 from timestep.config import Settings
-from timestep.database import (
-    check_server,
-    database_url,
-    engine_for,
-    shown,
-    system_database_url,
-    translated,
-)
+from timestep.database import migrations
+from timestep.database.engines import check_server, database_url, engine_for, system_database_url
+from timestep.database.error_translation import translated
+from timestep.database.servers import pglite
+from timestep.database.urls import shown
 from timestep.entrypoints import Entrypoint
 from timestep.errors import ConfigurationError
 from timestep.queries import reading
 from timestep.recorder import recorder
 from timestep.runner import install
 from timestep.runtime import draining, garbage_collection
-from timestep.store import hosts, reads, waits
+from timestep.store import parked_workflows
+from timestep.store.fleet import hosts
 from timestep.web.app import create_app
 
 GRACE = "TIMESTEP_GRACE"
@@ -95,14 +93,14 @@ def launch() -> Launched:
     url = database_url()
     engine = engine_for(url)
     check_server(engine)
-    migrate.apply(engine)
+    migrations.apply(engine)
     install()
     _quiet_trace_export()
     executor = system.executor_id()
     if not settings.use_pglite:
         _claim(engine, name, executor)
     with translated(url), recorder().system() as (connection, schema):
-        left = reads.unfinished_workflows(connection, schema, name, executor)
+        left = hosts.unfinished_workflows(connection, schema, name, executor)
     draining.reopen()
     DBOS(
         config={
@@ -129,7 +127,7 @@ def launch() -> Launched:
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
         stranded=_count(left, lambda row: row["version"] != version),
         stranded_id=next((row["example"] for row in left if row["version"] != version), None),
-        undecided=reading(waits.count),
+        undecided=reading(parked_workflows.count),
     )
 
 

@@ -30,7 +30,7 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from timestep.errors import StepError
 from timestep.ownership import Owner, StepReservation
 from timestep.serialization.exceptions import one_line
-from timestep.store import outputs
+from timestep.store import dbos_step_outputs
 
 SCHEMA_VERSIONS = frozenset({125})
 """Versions of DBOS's tables, by its own count, whose records of steps are known here."""
@@ -41,7 +41,7 @@ def system_database() -> object:
     return _dbos._get_dbos_instance()._sys_db
 
 
-def obstacle(shape: outputs.Shape) -> str | None:
+def obstacle(shape: dbos_step_outputs.Shape) -> str | None:
     """Why DBOS must record its steps itself, or None.
 
     Args:
@@ -53,8 +53,8 @@ def obstacle(shape: outputs.Shape) -> str | None:
     if shape.version not in SCHEMA_VERSIONS:
         known = ", ".join(map(str, sorted(SCHEMA_VERSIONS)))
         return f"DBOS's tables have version {shape.version}, and known here is {known}"
-    if shape.columns != outputs.COLUMNS:
-        changed = ", ".join(sorted(shape.columns ^ outputs.COLUMNS))
+    if shape.columns != dbos_step_outputs.COLUMNS:
+        changed = ", ".join(sorted(shape.columns ^ dbos_step_outputs.COLUMNS))
         return f"DBOS's table operation_outputs has other columns than known here: {changed}"
     return None
 
@@ -126,21 +126,23 @@ class StepRecord:
         self._reference = reference
         self._started = _now()
 
-    def ended(self) -> outputs.Row:
+    def ended(self) -> dbos_step_outputs.Row:
         """The record of the step that ended well."""
         dbos = _dbos._get_dbos_instance()
         output, serialization = serialize_value(self._reference, None, dbos._serializer)
         return self._row(output, None, serialization)
 
-    def failed(self, error: BaseException) -> outputs.Row:
+    def failed(self, error: BaseException) -> dbos_step_outputs.Row:
         """The record of the step that raised `error`."""
         dbos = _dbos._get_dbos_instance()
         kept = failure(error, self._reference)
         text, serialization = serialize_exception(kept, None, dbos._serializer)
         return self._row(None, text, serialization)
 
-    def _row(self, output: str | None, error: str | None, serialization: str) -> outputs.Row:
-        return outputs.Row(
+    def _row(
+        self, output: str | None, error: str | None, serialization: str
+    ) -> dbos_step_outputs.Row:
+        return dbos_step_outputs.Row(
             number=self._number,
             name=self._name,
             output=output,

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.store import mirror as store
+from timestep.store import dbos_mirror as store
 
 SCHEMA = store.SCHEMA
 """The schema of the copy, for statements that name DBOS's tables."""

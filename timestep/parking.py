@@ -16,12 +16,12 @@ import time
 from collections.abc import Collection
 
 from timestep import ownership
-from timestep.database import translated
+from timestep.database.error_translation import translated
 from timestep.ownership import Owner
 from timestep.recorder import Recorder
 from timestep.runtime import draining
 from timestep.runtime.cancellation import in_thread
-from timestep.store import waits
+from timestep.store import parked_workflows
 
 _POLL = 1.0
 """Seconds between two looks for a decision that was not heard of."""
@@ -64,7 +64,7 @@ async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> 
 
     def attempt() -> bool | None:
         with recorder.transactions.begin() as connection:
-            return waits.park(connection, recorder.schema, values)
+            return parked_workflows.park(connection, recorder.schema, values)
 
     listen(recorder)
     if await in_thread(lambda: recorder.patiently(attempt)):
@@ -137,7 +137,10 @@ def _listen(recorder: Recorder) -> None:
                 del _listeners[recorder]
                 return
         try:
-            with translated(recorder.url), recorder.listening(waits.CHANNEL) as connection:
+            with (
+                translated(recorder.url),
+                recorder.listening(parked_workflows.CHANNEL) as connection,
+            ):
                 while _is_wanted():
                     for notice in connection.notifies(timeout=_POLL):
                         tell(**json.loads(notice.payload))

@@ -15,12 +15,12 @@ from dbos import WorkflowStatus
 from pydantic_core import to_jsonable_python
 
 from timestep.approvals import Interruption
-from timestep.database import translated
+from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError, UnknownRunError
 from timestep.pages import Page, item_place, page_of, page_size, run_place
 from timestep.recorder import recorder
 from timestep.serialization.values import restored
-from timestep.store import reads
+from timestep.store.reads import runs, server
 from timestep.system import client
 
 T = TypeVar("T")
@@ -172,11 +172,11 @@ async def get_run(run_or_workflow_id: str) -> Run:
 
 
 def _get_run(name: str) -> Run:
-    found = reading(lambda connection: reads.find_run(connection, name))
+    found = reading(lambda connection: runs.find_run(connection, name))
     workflow = workflow_status(str(found["workflow_id"]) if found else name)
     if found is not None:
         run = _with_interruptions([found])[0]
-        total = reading(lambda connection: reads.total_usage(connection, found["id"]))
+        total = reading(lambda connection: runs.total_usage(connection, found["id"]))
         return dataclasses.replace(
             run,
             workflow=_workflow(workflow) if workflow else None,
@@ -217,7 +217,7 @@ async def list_runs(
 
     def work() -> list[Run]:
         rows = reading(
-            lambda connection: reads.list_runs(
+            lambda connection: runs.list_runs(
                 connection,
                 status=status,
                 agent=agent,
@@ -258,7 +258,7 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
             return []
         id_ = uuid.UUID(run.id)
         rows = reading(
-            lambda connection: reads.list_items(connection, id_, after=after, limit=size + 1)
+            lambda connection: runs.list_items(connection, id_, after=after, limit=size + 1)
         )
         return [_of_row(RunItem, row) for row in rows]
 
@@ -272,11 +272,11 @@ async def list_tool_calls(run_id: str) -> list[ToolCall]:
         UnknownRunError: `run_id` is not the id of a run.
         DatabaseError: The database refused, or is away.
     """
-    id_ = reads.as_uuid(run_id)
+    id_ = runs.as_uuid(run_id)
     if id_ is None:
         raise UnknownRunError(f"{run_id!r} is not the id of a run")
     rows = await asyncio.to_thread(
-        lambda: reading(lambda connection: reads.list_tool_calls(connection, id_))
+        lambda: reading(lambda connection: runs.list_tool_calls(connection, id_))
     )
     return [_of_row(ToolCall, row) for row in rows]
 
@@ -310,7 +310,7 @@ def check_database() -> None:
     Raises:
         DatabaseError: It does not.
     """
-    reading(reads.ping)
+    reading(server.ping)
 
 
 def workflow_status(workflow_id: str) -> WorkflowStatus | None:
@@ -367,7 +367,7 @@ def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:
     if not rows:
         return []
     ids = [row["id"] for row in rows]
-    asked = reading(lambda connection: reads.interruptions(connection, ids))
+    asked = reading(lambda connection: runs.interruptions(connection, ids))
     return [
         _run(row, [one for one in asked if row["id"] in (one["run_id"], one["root_run_id"])])
         for row in rows

@@ -17,18 +17,21 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from timestep import config, joint, mirror, ownership, patience, pglite
-from timestep.database import database_url, engine_for, translated
+from timestep import config, joint, mirror, ownership
+from timestep.database import reconnect
+from timestep.database.async_pool import Answered, Values, sender_of
+from timestep.database.engines import database_url, engine_for
+from timestep.database.error_translation import translated
+from timestep.database.servers import pglite
 from timestep.errors import DatabaseError
 from timestep.mirror import Mirror
 from timestep.ownership import Owner
 from timestep.runtime.cancellation import in_thread, over, to_its_end
-from timestep.sender import Answered, Values, sender_of
 from timestep.serialization.agent_definitions import Definitions
 from timestep.serialization.values import column_of
+from timestep.store import dbos_step_outputs, step_commit
 from timestep.store import definitions as definitions_store
-from timestep.store import outputs, record
-from timestep.store import runs as runs_store
+from timestep.store import run_journal as runs_store
 
 T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]
@@ -104,9 +107,9 @@ class Recorder:
         if self.mirror is not None:
             return "its records are in SQLite, and the rows in PGlite"
 
-        def work() -> outputs.Shape:
+        def work() -> dbos_step_outputs.Shape:
             with self.engine.connect() as connection:
-                return outputs.shape(connection, self.schema)
+                return dbos_step_outputs.shape(connection, self.schema)
 
         return joint.obstacle(self.patiently(work))
 
@@ -133,7 +136,7 @@ class Recorder:
         self,
         owner: Owner,
         rows: dict[str, list[dict[str, Any]]],
-        output: outputs.Row | None = None,
+        output: dbos_step_outputs.Row | None = None,
     ) -> None:
         """Write a step's rows in one transaction.
 
@@ -150,7 +153,7 @@ class Recorder:
                 does not own the workflow any more; nothing was written.
             DBOSStepNondeterminismError: DBOS has another record of the step's number.
         """
-        sql = record.statement(rows, self.schema, is_joint=output is not None)
+        sql = step_commit.statement(rows, self.schema, is_joint=output is not None)
         parameters: dict[str, Any] = {} if output is None else {**vars(output)}
         parameters |= {name: column_of(given) for name, given in rows.items()}
         parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
@@ -163,7 +166,11 @@ class Recorder:
             raise ownership.lost(owner, status)
 
     async def _commit_now(
-        self, owner: Owner, sql: str, parameters: dict[str, Any], output: outputs.Row | None
+        self,
+        owner: Owner,
+        sql: str,
+        parameters: dict[str, Any],
+        output: dbos_step_outputs.Row | None,
     ) -> Any:
         """Commit in the caller's own task, which costs least.
 
@@ -182,12 +189,16 @@ class Recorder:
         return answer
 
     async def _commit(
-        self, owner: Owner, sql: str, parameters: dict[str, Any], output: outputs.Row | None
+        self,
+        owner: Owner,
+        sql: str,
+        parameters: dict[str, Any],
+        output: dbos_step_outputs.Row | None,
     ) -> Any:
         try:
             return await self.sent(sql, parameters)
         except DatabaseError as error:
-            if output is None or _constraint(error) != outputs.KEY:
+            if output is None or _constraint(error) != dbos_step_outputs.KEY:
                 raise
             written = await asyncio.to_thread(self._completed_at, owner, output.number)
             if written != output.completed_at:
@@ -198,7 +209,9 @@ class Recorder:
     def _completed_at(self, owner: Owner, number: int) -> int | None:
         def work() -> int | None:
             with self.engine.connect() as connection:
-                return outputs.completed_at(connection, self.schema, owner.workflow_id, number)
+                return dbos_step_outputs.completed_at(
+                    connection, self.schema, owner.workflow_id, number
+                )
 
         return self.patiently(work)
 
@@ -293,11 +306,11 @@ class Recorder:
         Raises:
             DatabaseError: The database refused, or could never be reached from here.
         """
-        for pause in patience.pauses():
+        for pause in reconnect.pauses():
             try:
                 with translated(self.url):
                     done = work()
-            except patience.FAILURES as error:
+            except reconnect.FAILURES as error:
                 self._bear(error, pause)
                 time.sleep(pause)
             else:
@@ -308,11 +321,11 @@ class Recorder:
     async def sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
         """What a statement answers that is sent from the loop; as `patiently`."""
         numbered, values = _numbered(sql, parameters)
-        for pause in patience.pauses():
+        for pause in reconnect.pauses():
             try:
                 with translated(self.url):
                     answer = await sender_of(self.engine).execute(numbered, values)
-            except patience.FAILURES as error:
+            except reconnect.FAILURES as error:
                 self._bear(error, pause)
                 await asyncio.sleep(pause)
             else:
@@ -321,13 +334,13 @@ class Recorder:
         return answer
 
     def _bear(self, error: Exception, pause: float) -> None:
-        if not self._was_reached or not patience.is_lost_connection(error):
+        if not self._was_reached or not reconnect.is_lost_connection(error):
             raise error
         _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
 
 
 def _numbered(sql: str, parameters: dict[str, Any]) -> tuple[str, list[bytes | None]]:
-    numbered, names = record.numbered(sql)
+    numbered, names = step_commit.numbered(sql)
     return numbered, [_as_text(parameters[name]) for name in names]
 
 

@@ -8,10 +8,10 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from timestep.database import translated
+from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
 from timestep.recorder import recorder
-from timestep.store import usage
+from timestep.store.reads import usage
 
 UsageBy = Literal["agent", "model", "day"]
 

@@ -24,7 +24,7 @@ from timestep.recorder import Journal, Recorder
 from timestep.runtime.cancellation import Cut, to_its_end
 from timestep.serialization.agent_definitions import Definitions, describe
 from timestep.states import SDK_VERSION, Checkpoint, States
-from timestep.store import outputs
+from timestep.store import dbos_step_outputs
 from timestep.tool_call import Call
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
@@ -272,7 +272,7 @@ class Run:
         return row is not None and row["completed_at"] is not None
 
     async def commit(
-        self, rows: Rows, output: outputs.Row | None = None, *, is_end: bool = False
+        self, rows: Rows, output: dbos_step_outputs.Row | None = None, *, is_end: bool = False
     ) -> None:
         """Write a step's rows, together with the items and the checkpoint that wait.
 
@@ -288,12 +288,14 @@ class Run:
             await self._commit(rows, output, is_end=is_end)
 
     async def _commit_once_landed(
-        self, rows: Rows, output: outputs.Row | None, *, is_end: bool
+        self, rows: Rows, output: dbos_step_outputs.Row | None, *, is_end: bool
     ) -> None:
         await self.landing.over()
         await self._commit(rows, output, is_end=is_end)
 
-    async def _commit(self, rows: Rows, output: outputs.Row | None, *, is_end: bool) -> None:
+    async def _commit(
+        self, rows: Rows, output: dbos_step_outputs.Row | None, *, is_end: bool
+    ) -> None:
         if self.control_error is not None and not is_end:
             raise self.control_error
         if self.is_of_the_past:
@@ -313,12 +315,12 @@ class Run:
         rows = {name: given for name, given in rows.items() if given}
         await self._write(rows, output, has_calls=has_calls)
 
-    async def keep(self, output: outputs.Row) -> None:
+    async def keep(self, output: dbos_step_outputs.Row) -> None:
         """Write DBOS's record of a step whose rows are there."""
         await self._write({}, output)
 
     async def _write(
-        self, rows: Rows, output: outputs.Row | None, *, has_calls: bool = False
+        self, rows: Rows, output: dbos_step_outputs.Row | None, *, has_calls: bool = False
     ) -> None:
         calls, written = self._calls_written, asyncio.get_running_loop().create_future()
         if has_calls:
@@ -335,7 +337,7 @@ class Run:
             written.set_result(None)
 
     async def _write_after(
-        self, other: asyncio.Future[None], rows: Rows, output: outputs.Row | None
+        self, other: asyncio.Future[None], rows: Rows, output: dbos_step_outputs.Row | None
     ) -> None:
         await asyncio.wait([other])
         await self.recorder.commit(self.owner, rows, output)

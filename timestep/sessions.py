@@ -31,7 +31,7 @@ from timestep.scopes import current_run, current_step
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import plain_text, restored, storable
-from timestep.store import sessions as store
+from timestep.store import session_items as store
 
 T = TypeVar("T")
 

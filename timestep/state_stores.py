@@ -15,8 +15,10 @@ from typing import Any
 
 from agents import Agent, RunState
 
-from timestep import config, pglite
-from timestep.database import parse_url, private_engine, shown
+from timestep import config
+from timestep.database.engines import private_engine
+from timestep.database.servers import pglite
+from timestep.database.urls import parse_url, shown
 from timestep.errors import ConfigurationError, CorruptStateError, UnknownStateError
 from timestep.recorder import Recorder, recorder
 from timestep.run_states import RunStateStore
@@ -27,7 +29,7 @@ from timestep.state_documents import ContextDeserializer, ContextSerializer, Doc
 from timestep.state_files import FileRunStateStore
 from timestep.states import SDK_VERSION, folded
 from timestep.store import definitions as definitions_store
-from timestep.store import states as store
+from timestep.store import run_states as store
 
 
 class DatabaseRunStateStore(RunStateStore):

@@ -23,7 +23,7 @@ from timestep.scopes import inside_step, took
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
 from timestep.step import NotEnded, Refused, Step
-from timestep.store import outputs, runs
+from timestep.store import dbos_step_outputs, run_journal
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ async def _perform_joint(
             return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
 
 
-def _output_of(record: StepRecord, row: dict[str, Any]) -> outputs.Row:
+def _output_of(record: StepRecord, row: dict[str, Any]) -> dbos_step_outputs.Row:
     """DBOS's record of a step that has its rows."""
     if row["error"] is None:
         return record.ended()
@@ -247,7 +247,7 @@ async def _referred_to(step: Step[Any], reference: Any) -> dict[str, Any] | None
     source, sources = reference["run_id"], step.run.sources
     if source not in sources:
         sources[source] = await step.run.recorder.read(
-            lambda connection: runs.journal(connection, uuid.UUID(source))
+            lambda connection: run_journal.journal(connection, uuid.UUID(source))
         )
     row = sources[source].get(step.table, {}).get(reference["id"])
     return row if row is not None and step.is_done(row) else None
@@ -313,7 +313,7 @@ async def _landing(writing: Awaitable[Any]) -> None:
         raise refused.error from None
 
 
-async def _commit(step: Step[T], rows: Rows, output: outputs.Row | None = None) -> None:
+async def _commit(step: Step[T], rows: Rows, output: dbos_step_outputs.Row | None = None) -> None:
     await _landed(step, step.run.commit(rows, output))
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from dbos import DBOS
 
 from timestep import ownership, system
-from timestep.database import translated
+from timestep.database.error_translation import translated
 from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
 from timestep.recorder import recorder
 from timestep.serialization.values import storable
 from timestep.states import History
-from timestep.store import continuations as store
-from timestep.store import hosts
+from timestep.store import run_continuations as store
+from timestep.store.fleet import hosts
 
 _REFERENCE = {"run_id", "table", "id"}
 

@@ -30,7 +30,7 @@ from timestep.recorder import recorder
 from timestep.replays import Replay, watched
 from timestep.serialization import exceptions
 from timestep.serialization.values import encode
-from timestep.store import snapshots
+from timestep.store.reads import snapshots
 
 _POLL = 0.01
 

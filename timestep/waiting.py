@@ -17,7 +17,7 @@ from timestep.run import Run
 from timestep.runner import DurableRunner, cut_by_owner
 from timestep.runtime.cancellation import in_thread
 from timestep.store import interruptions as store
-from timestep.store import waits
+from timestep.store import parked_workflows
 from timestep.tool_call import Call
 
 _DOUBT_REJECTED = (
@@ -169,14 +169,14 @@ async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]
 def _look(run: Run, questions: list[str]) -> list[dict[str, Any]]:
     """The questions as they are now; those whose time is over are rejected first."""
     with run.recorder.engine.connect() as connection:
-        rows = waits.decisions(connection, questions)
+        rows = parked_workflows.decisions(connection, questions)
     late = [row for row in rows if row["resolved_at"] is None and row["is_expired"]]
     if not late:
         return rows
     with run.recorder.transactions.begin() as connection:
         message = "Nobody decided in time."
         store.resolve(connection, [decision(row, "reject", message, by="timeout") for row in late])
-        return waits.decisions(connection, questions)
+        return parked_workflows.decisions(connection, questions)
 
 
 def _until_expiry(rows: list[dict[str, Any]]) -> float:

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 from tests.benchmarks import big_load, big_questions
 from tests.benchmarks.big_questions import Question
-from timestep import database
+from timestep.database import engines
 
 BAR = 50.0
 """Milliseconds in the database that a question may take at the median."""
@@ -100,7 +100,7 @@ def main() -> None:
     logging.getLogger("big_data").setLevel(logging.INFO)
     url = big_load.made(options.home, options.runs)
     os.environ["TIMESTEP_DB_URL"] = big_load.libpq(url)
-    engine = database.engine_for(database.database_url())
+    engine = engines.engine_for(engines.database_url())
     results: dict[str, dict[str, float]] = {}
     with options.plans.open("w") as file:
         for question in big_questions.questions(engine):

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from tests.benchmarks import big_rows
-from timestep import database, embedded, migrate
+from timestep.database import engines, migrations
+from timestep.database.servers import embedded_postgres
 
 _log = logging.getLogger("big_data")
 
@@ -57,15 +58,15 @@ def made(home: Path, runs: int) -> sa.URL:
     if not done.exists():
         began = time.monotonic()
         url = _configured(home, _LOADING)
-        migrate.apply(database.engine_for(url))
+        migrations.apply(engines.engine_for(url))
         DBOS.migrate(url.render_as_string(hide_password=False))
         counts = _fill(libpq(url), runs)
         url = _configured(home, _SERVING)
         with psycopg.connect(libpq(url), autocommit=True) as connection:
             connection.execute("CHECKPOINT")
         done.write_text(json.dumps({"runs": runs, "seconds": time.monotonic() - began, **counts}))
-    url = embedded.start(home)
-    migrate.apply(database.engine_for(url))
+    url = embedded_postgres.start(home)
+    migrations.apply(engines.engine_for(url))
     return url
 
 
@@ -74,13 +75,13 @@ def libpq(url: sa.URL) -> str:
 
 
 def _configured(home: Path, settings: dict[str, str]) -> sa.URL:
-    with psycopg.connect(libpq(embedded.start(home)), autocommit=True) as connection:
+    with psycopg.connect(libpq(embedded_postgres.start(home)), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM RESET ALL")
         for name, value in settings.items():
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
-    database.dispose_all()
-    embedded.stop(home)
-    return embedded.start(home)
+    engines.dispose_all()
+    embedded_postgres.stop(home)
+    return embedded_postgres.start(home)
 
 
 def _fill(url: str, runs: int) -> dict[str, int]:

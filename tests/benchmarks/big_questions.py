@@ -12,7 +12,10 @@ import sqlalchemy as sa
 
 from timestep import approvals, queries, reports
 from timestep.recorder import recorder
-from timestep.store import reads, runs, states, streams, waits
+from timestep.store import parked_workflows, run_journal, run_states, streams
+from timestep.store.fleet import hosts
+from timestep.store.reads import server
+from timestep.store.reads.runs import list_items
 
 _ACTIVE = """
     SELECT r.*, a.name as agent_name
@@ -136,21 +139,21 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("show a run", call(lambda: show(str(run))))
     yield Question("show a workflow", call(lambda: show(workflow)))
     yield Question("show a run of 200 turns", call(lambda: show(str(long))))
-    yield Question("items of a run, page 2", reading(lambda c: reads.list_items(c, long, after=200, limit=201)))  # noqa: E501  # fmt: skip
+    yield Question("items of a run, page 2", reading(lambda c: list_items(c, long, after=200, limit=201)))  # noqa: E501  # fmt: skip
     yield Question("approvals", call(approvals.list_interruptions))
     yield Question("approvals, 50", call(lambda: approvals.page_of_interruptions(workflow_id=None, resolved=False, limit=50, cursor=None)))  # noqa: E501  # fmt: skip
     yield Question("approvals, decided", call(lambda: approvals.page_of_interruptions(workflow_id=None, resolved=True, limit=50, cursor=None)))  # noqa: E501  # fmt: skip
     yield Question("approvals of a workflow", call(lambda: approvals.list_interruptions(workflow_id=waiting)))  # noqa: E501  # fmt: skip
     yield Question("approvals of a run", call(lambda: approvals.list_interruptions(run_id=run)))
-    yield Question("host: undecided workflows", reading(waits.count))
-    yield Question("host: unfinished workflows", reading(lambda c: reads.unfinished_workflows(c, "dbos", "timestep", "local")))  # noqa: E501  # fmt: skip
+    yield Question("host: undecided workflows", reading(parked_workflows.count))
+    yield Question("host: unfinished workflows", reading(lambda c: hosts.unfinished_workflows(c, "dbos", "timestep", "local")))  # noqa: E501  # fmt: skip
     yield Question("host: sweep of cancelled workflows", lambda: recorder().end_cancelled())
-    yield Question("doctor: rights", reading(lambda c: reads.missing_rights(c, "dbos")))
-    yield Question("recovery: everything of a run of 200 turns", reading(lambda c: runs.journal(c, long)))  # noqa: E501  # fmt: skip
+    yield Question("doctor: rights", reading(lambda c: server.missing_rights(c, "dbos")))
+    yield Question("recovery: everything of a run of 200 turns", reading(lambda c: run_journal.journal(c, long)))  # noqa: E501  # fmt: skip
     yield Question("live reader: what is new", reading(lambda c: streams.followed(c, "dbos", run_id=long, workflow_id=None, sequence=10**12, limit=100)))  # noqa: E501  # fmt: skip
     yield Question("live reader: from the beginning", reading(lambda c: streams.followed(c, "dbos", run_id=long, workflow_id=None, sequence=0, limit=100)))  # noqa: E501  # fmt: skip
     yield Question(
-        "state store: the active state", reading(lambda c: states.active(c, run, session))
+        "state store: the active state", reading(lambda c: run_states.active(c, run, session))
     )
     yield Question("items by words", statement(_WORDS))
     yield Question("items by what they hold", statement(_HOLDS.replace("%", "%%")))

@@ -35,7 +35,8 @@ from openai.types.responses import (
 )
 
 import timestep
-from timestep import database, embedded, migrate
+from timestep.database import engines, migrations, urls
+from timestep.database.servers import embedded_postgres
 
 TURNS = (10, 50, 100, 150, 200)
 WINDOW = 10
@@ -197,10 +198,10 @@ def in_process(rounds: int, profile: cProfile.Profile | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="timestep-growth-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        started = embedded.start(folder / "postgres")
+        started = embedded_postgres.start(folder / "postgres")
         url = started.set(drivername="postgresql").render_as_string(hide_password=False)
         os.environ["TIMESTEP_DB_URL"] = url
-        migrate.apply(database.engine_for(database.parse_url(url)))
+        migrations.apply(engines.engine_for(urls.parse_url(url)))
         with psycopg.connect(url, autocommit=True) as connection:
             for setting in (
                 "max_wal_size = '4GB'",
@@ -215,8 +216,8 @@ def in_process(rounds: int, profile: cProfile.Profile | None) -> dict[str, Any]:
             return asyncio.run(measure(url, rounds, profile))
         finally:
             DBOS.destroy()
-            database.dispose_all()
-            embedded.stop(folder / "postgres")
+            engines.dispose_all()
+            embedded_postgres.stop(folder / "postgres")
 
 
 def shown(found: dict[str, Any], say: Callable[[str], None]) -> None:

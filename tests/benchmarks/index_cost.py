@@ -27,7 +27,8 @@ from dbos import DBOS
 
 import timestep
 from tests.benchmarks.big_load import libpq
-from timestep import database, embedded, migrate
+from timestep.database import engines, migrations
+from timestep.database.servers import embedded_postgres
 
 # No record is of two relations; one of two blocks is counted once.
 _BY_RELATION = """
@@ -78,10 +79,10 @@ async def _talk(runs: int, turns: int, at_once: int) -> None:
 
 
 def measured(home: Path, options: argparse.Namespace) -> dict[str, Any]:
-    url = embedded.start(home)
+    url = embedded_postgres.start(home)
     text = libpq(url)
     os.environ["TIMESTEP_DB_URL"] = text
-    migrate.apply(database.engine_for(url))
+    migrations.apply(engines.engine_for(url))
     set_tracing_disabled(True)
     timestep.install()
     DBOS(config={"name": "index-cost", "system_database_url": text, "log_level": "ERROR"})
@@ -118,7 +119,7 @@ def measured(home: Path, options: argparse.Namespace) -> dict[str, Any]:
             }
     finally:
         DBOS.destroy()
-        embedded.stop(home)
+        embedded_postgres.stop(home)
 
 
 def _place(connection: psycopg.Connection) -> str:

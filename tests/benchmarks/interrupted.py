@@ -22,7 +22,7 @@ from agents.testing import assistant_message, function_call
 from dbos import DBOS
 
 from timestep import DurableRunner, beginnings
-from timestep.sender import Sender
+from timestep.database.async_pool import Sender
 
 EFFECTS, MARKS = Path("effects"), Path("marks")
 HOLD_AT = int(os.environ.get("HOLD_AT", "0"))

@@ -29,7 +29,8 @@ from typing import Any
 import psutil
 import psycopg
 
-from timestep import database, embedded, migrate
+from timestep.database import engines, migrations
+from timestep.database.servers import embedded_postgres
 
 APPLICATION = Path(__file__).with_name("interrupted.py")
 WORKER = """\
@@ -84,8 +85,8 @@ class Folder:
             "name: timestep\nlanguage: python\nruntimeConfig:\n  start:\n"
             f"    - {sys.executable} -m timestep serve\n"
         )
-        url = embedded.start(path / ".timestep")
-        migrate.apply(database.engine_for(url))
+        url = embedded_postgres.start(path / ".timestep")
+        migrations.apply(engines.engine_for(url))
         self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     def start(self, way: str, **settings: object) -> tuple[subprocess.Popen[bytes], float]:
@@ -151,7 +152,7 @@ def folder() -> Iterator[Folder]:
     try:
         yield Folder(path)
     finally:
-        embedded.stop(path / ".timestep")
+        embedded_postgres.stop(path / ".timestep")
         shutil.rmtree(path)
 
 

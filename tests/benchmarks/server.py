@@ -15,7 +15,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from timestep import database, embedded, migrate
+from timestep.database import engines, migrations
+from timestep.database.servers import embedded_postgres
 
 _SETTINGS = {
     "max_connections": "400",
@@ -58,8 +59,8 @@ class Server:
         self._connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         url = self.url.set(database=name)
         if contender.startswith("timestep"):
-            migrate.apply(database.engine_for(url))
-            database.dispose_all()
+            migrations.apply(engines.engine_for(url))
+            engines.dispose_all()
         return libpq(url)
 
     def url_of(self, contender: str) -> str:
@@ -96,18 +97,18 @@ def running() -> Iterator[Server]:
     home = Path(tempfile.mkdtemp(prefix="timestep-benchmark-", dir="/var/tmp"))
     home.chmod(0o755)
     try:
-        url = embedded.start(home).set(database="postgres")
+        url = embedded_postgres.start(home).set(database="postgres")
         with psycopg.connect(libpq(url), autocommit=True) as connection:
             for name, value in _SETTINGS.items():
                 connection.execute(
                     sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
                 )
-        embedded.stop(home)
-        server = Server(embedded.start(home).set(database="postgres"))
+        embedded_postgres.stop(home)
+        server = Server(embedded_postgres.start(home).set(database="postgres"))
         yield server
         server.close()
     finally:
-        embedded.stop(home)
+        embedded_postgres.stop(home)
         shutil.rmtree(home)
 
 

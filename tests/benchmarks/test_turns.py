@@ -10,13 +10,13 @@ from rich.console import Console
 from tests.benchmarks import measures, proxy, report
 from tests.benchmarks.measures import Cell
 from tests.benchmarks.server import Server
-from timestep import database
+from timestep.database import urls
 
 
 def test_a_turn_is_measured_beside_the_plain_runner(server: str) -> None:
     cell = Cell(turns=2, size=200, concurrency=2)
     with ExitStack() as stack:
-        postgres = stack.enter_context(closing(Server(database.parse_url(server))))
+        postgres = stack.enter_context(closing(Server(urls.parse_url(server))))
         entered = [measures.enter(stack, postgres, name, 1) for name in ("plain", "timestep")]
         for contender in entered:
             contender.workers[0].wait_until_ready()
@@ -34,7 +34,7 @@ def test_a_turn_is_measured_beside_the_plain_runner(server: str) -> None:
 
 def test_what_a_client_asks_is_counted(server: str) -> None:
     with (
-        closing(Server(database.parse_url(server))) as postgres,
+        closing(Server(urls.parse_url(server))) as postgres,
         proxy.running(postgres.socket) as counter,
         psycopg.connect(postgres.behind(server, counter.directory)) as connection,
     ):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
-from timestep.tables import metadata
+from timestep.store.tables import metadata
 
 WORKFLOW_ID = "crash"
 

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 import timestep
-from timestep import migrate
+from timestep.database import migrations
 
 _PROJECT = Path(__file__).parent / "project"
 _STORE = Path(timestep.__file__).parent / "js"
@@ -76,7 +76,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
             # As npm would install it: its dependencies are found beside it.
             store = new / "node_modules" / "@timestep-ai" / "timestep"
             shutil.copytree(_STORE, store)
-            shutil.copytree(migrate.directory(), store / "migrations", dirs_exist_ok=True)
+            shutil.copytree(migrations.directory(), store / "migrations", dirs_exist_ok=True)
             new.rename(project)
     return project
 

@@ -17,7 +17,8 @@ import pytest
 
 from tests.cross_language.javascript import JavaScript
 from tests.cross_language.scenario import BOTH, agents, finish, interrupted, load, start
-from timestep import DatabaseRunStateStore, migrate
+from timestep import DatabaseRunStateStore
+from timestep.database import migrations
 from timestep.errors import CorruptStateError, ForeignStateError, StateTooNewError
 from timestep.states import Checkpoint, States
 
@@ -212,7 +213,7 @@ def test_pglite_is_made_and_found_again(
     lock = tmp_path / "pglite" / "timestep.lock"
     assert lock.read_text() == ""
     # As `timestep migrate` leaves it.
-    files = [[file.version, file.name, file.checksum] for file in migrate.available()]
+    files = [[file.version, file.name, file.checksum] for file in migrations.available()]
     assert told["migrations"] == files
     assert effects.read_text().splitlines() == ["javascript note ada", "javascript deploy ada"]
 

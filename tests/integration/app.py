@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from timestep import recorder, testing
 from timestep.replays import Replay, watched
-from timestep.tables import metadata
+from timestep.store.tables import metadata
 
 _keys = itertools.count()
 

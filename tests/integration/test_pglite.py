@@ -32,9 +32,11 @@ from tests.integration.hosting import Host, lines, project
 from tests.integration.test_ownership import Actor, in_the_middle
 from tests.stopping import deleter, stopped
 from tests.waiting import until
-from timestep import approvals, cli, database, entrypoints, migrate, pglite, recorder, testing
+from timestep import approvals, cli, entrypoints, recorder, testing
+from timestep.database import engines, migrations
+from timestep.database.servers import pglite
+from timestep.database.servers.socket_directory import socket_in
 from timestep.errors import NotDurableError, PGliteError
-from timestep.sockets import socket_in
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +59,8 @@ def made(shared: Path, home: Path) -> Path:
     with FileLock(shared / "pglite-made.lock"):
         if not made.exists():
             making = shared / "pglite-making"
-            migrate.apply(database.engine_for(pglite.start(making, home)))
-            database.dispose_all()
+            migrations.apply(engines.engine_for(pglite.start(making, home)))
+            engines.dispose_all()
             pglite.stop_all()
             making.rename(made)
     return made
@@ -73,7 +75,7 @@ def new_path(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("TIMESTEP_HOME", str(home))
     yield path
     recorder.forget_recorders()
-    database.dispose_all()
+    engines.dispose_all()
     pglite.stop_all()
 
 
@@ -102,11 +104,11 @@ def host(path: Path, tmp_path: Path, home: Path) -> Iterator[Host]:
 def app(path: Path) -> Iterator[App]:
     """DBOS in this process, which is the directory's holder."""
     set_tracing_disabled(True)
-    url = database.database_url()
+    url = engines.database_url()
     DBOS(
         config={
             "name": "timestep-tests",
-            "system_database_url": database.system_database_url(),
+            "system_database_url": engines.system_database_url(),
             "application_version": "1",
             "log_level": "CRITICAL",
             "notification_listener_polling_interval_sec": 0.05,
@@ -119,7 +121,7 @@ def app(path: Path) -> Iterator[App]:
 
 def rows(query: str) -> list[dict[str, Any]]:
     """What is in the database, over the holder's socket."""
-    url = database.database_url().set(drivername="postgresql").render_as_string()
+    url = engines.database_url().set(drivername="postgresql").render_as_string()
     with psycopg.connect(url, row_factory=dict_row, prepare_threshold=None) as connection:
         return connection.execute(query.encode()).fetchall()
 
@@ -167,7 +169,7 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     host.ended()
     # While the host is down.
     approvals.resume_workflow_sync(decided, approve="all")
-    database.dispose_all()
+    engines.dispose_all()
     recorder.forget_recorders()
     pglite.stop_all()
     until(lambda: not node.is_running() or node.status() == psutil.STATUS_ZOMBIE)
@@ -349,7 +351,7 @@ def test_a_store_may_be_in_a_directory_of_its_own(
 
 
 def test_a_fork_of_the_holder_is_not_the_holder(path: Path) -> None:
-    url = database.database_url()
+    url = engines.database_url()
     assert pglite.holds(url)
     pid = os.fork()
     if pid == 0:
@@ -365,7 +367,7 @@ def test_a_directory_whose_making_was_cut_off_is_made(new_path: Path) -> None:
     made.mkdir(parents=True)
     (made / "PG_VERSION").write_text("18\n")
 
-    migrate.apply(database.engine_for(database.database_url()))
+    migrations.apply(engines.engine_for(engines.database_url()))
 
     assert not made.exists()
     assert rows("SELECT count(*) FROM runs") == [{"count": 0}]
@@ -376,7 +378,7 @@ def test_a_directory_that_cannot_be_started_says_why(new_path: Path) -> None:
     (new_path / "PG_VERSION").write_text("12\n")
 
     with pytest.raises(PGliteError, match=f"PGlite does not start in {new_path}: .*see {new_path}"):
-        database.database_url()
+        engines.database_url()
 
 
 def test_without_node_one_line_says_what_to_install(

@@ -15,7 +15,7 @@ from agents.testing import assistant_message, function_call
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import App
-from timestep.sender import Sender
+from timestep.database.async_pool import Sender
 
 TURNS = 5
 """Turns that the longer of two runs has more."""

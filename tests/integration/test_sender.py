@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.waiting import until
-from timestep import sender as sending
-from timestep.sender import LIMIT, Answered, Sender, Values, _Connection, sender_of
+from timestep.database import async_pool as sending
+from timestep.database.async_pool import LIMIT, Answered, Sender, Values, _Connection, sender_of
 
 ECHO = "SELECT $1::text"
 SLEEP = "SELECT pg_sleep($1::float8)::text"

@@ -25,7 +25,7 @@ from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App
 from timestep.errors import ReplayError, TakeoverError, UnknownRunError
 from timestep.recorder import recorder
-from timestep.store import hosts
+from timestep.store.fleet import hosts
 
 Body = Callable[[], Awaitable[Any]]
 

@@ -21,7 +21,7 @@ import timestep
 from tests.integration.app import App
 from timestep import reports
 from timestep.errors import InvalidQueryError
-from timestep.store import usage
+from timestep.store.reads import usage
 
 NOW = datetime.datetime(2026, 3, 1, 12, 20, tzinfo=datetime.UTC)
 

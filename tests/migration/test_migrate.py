@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tests.waiting import until
-from timestep import database, migrate, programs
+from timestep.database import engines, migrations, urls
+from timestep.database.servers import postgres_programs
 from timestep.errors import DatabaseError, DatabaseRightsError, MigrationError
-from timestep.tables import metadata
+from timestep.store.tables import metadata
 
 TABLES = [
     "agent_guardrails",
@@ -64,15 +65,15 @@ CATALOGS = {
 @pytest.fixture
 def empty(empty_database_url: str) -> sa.Engine:
     """An engine on an empty database."""
-    return database.engine_for(database.parse_url(empty_database_url))
+    return engines.engine_for(urls.parse_url(empty_database_url))
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the migrations that a test may change."""
     copy = tmp_path / "migrations"
-    shutil.copytree(migrate.directory(), copy)
-    monkeypatch.setattr(migrate, "directory", lambda: copy)
+    shutil.copytree(migrations.directory(), copy)
+    monkeypatch.setattr(migrations, "directory", lambda: copy)
     return copy
 
 
@@ -103,12 +104,12 @@ def _log(engine: sa.Engine) -> list[str]:
 
 
 def test_from_nothing_to_the_newest(empty: sa.Engine) -> None:
-    everything = migrate.available()
-    assert migrate.pending(empty) == everything
+    everything = migrations.available()
+    assert migrations.pending(empty) == everything
 
-    assert migrate.apply(empty) == everything
+    assert migrations.apply(empty) == everything
 
-    assert migrate.pending(empty) == []
+    assert migrations.pending(empty) == []
     assert _log(empty) == [migration.name for migration in everything]
     assert (
         _names(empty, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
@@ -117,10 +118,10 @@ def test_from_nothing_to_the_newest(empty: sa.Engine) -> None:
 
 
 def test_a_second_time_changes_nothing(empty: sa.Engine) -> None:
-    migrate.apply(empty)
+    migrations.apply(empty)
     before = _schema(empty), _log(empty)
 
-    assert migrate.apply(empty) == []
+    assert migrations.apply(empty) == []
 
     assert (_schema(empty), _log(empty)) == before
 
@@ -131,13 +132,13 @@ def test_two_migrators_at_once(empty: sa.Engine) -> None:
         "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     with ThreadPoolExecutor(2) as threads, empty.connect() as holder:
-        holder.execute(sa.select(sa.func.pg_advisory_lock(migrate.LOCK)))
-        migrators = [threads.submit(migrate.apply, empty) for _ in range(2)]
+        holder.execute(sa.select(sa.func.pg_advisory_lock(migrations.LOCK)))
+        migrators = [threads.submit(migrations.apply, empty) for _ in range(2)]
         until(lambda: holder.execute(waiting).scalar_one() == 2)
-        holder.execute(sa.select(sa.func.pg_advisory_unlock(migrate.LOCK)))
+        holder.execute(sa.select(sa.func.pg_advisory_unlock(migrations.LOCK)))
         applied = [migrator.result(timeout=30) for migrator in migrators]
 
-    assert sorted(applied, key=len) == [[], migrate.available()]
+    assert sorted(applied, key=len) == [[], migrations.available()]
 
 
 def test_the_lock_is_given_back_by_one_that_fails(
@@ -145,33 +146,33 @@ def test_the_lock_is_given_back_by_one_that_fails(
 ) -> None:
     (files / "900_broken.sql").write_text("BEGIN; CREATE TABLE half (); SELECT 1 / 0; COMMIT;")
     with pytest.raises(DatabaseError, match="division by zero"):
-        migrate.apply(empty)
+        migrations.apply(empty)
 
-    assert _log(empty) == [migration.name for migration in migrate.available()[:-1]]
+    assert _log(empty) == [migration.name for migration in migrations.available()[:-1]]
     assert "half" not in _schema(empty)
     with psycopg.connect(empty_database_url) as connection:
-        lock = connection.execute("SELECT pg_try_advisory_lock(%s)", [migrate.LOCK]).fetchone()
+        lock = connection.execute("SELECT pg_try_advisory_lock(%s)", [migrations.LOCK]).fetchone()
         assert lock == (True,)
 
     (files / "900_broken.sql").write_text("BEGIN; CREATE TABLE whole (); COMMIT;")
-    assert [migration.name for migration in migrate.apply(empty)] == ["900_broken"]
+    assert [migration.name for migration in migrations.apply(empty)] == ["900_broken"]
     assert "whole" in _schema(empty)
 
 
 def test_a_dry_run_changes_nothing(empty: sa.Engine) -> None:
     before = _schema(empty)
 
-    assert migrate.apply(empty, dry_run=True) == migrate.available()
+    assert migrations.apply(empty, dry_run=True) == migrations.available()
 
     assert _schema(empty) == before
-    assert migrate.pending(empty) == migrate.available()
+    assert migrations.pending(empty) == migrations.available()
 
 
 def test_plain_psql_twice_and_then_migrate(
     empty: sa.Engine, empty_database_url: str, database_url: str
 ) -> None:
-    psql = programs.directory_for(programs.account_for(None)) / "psql"
-    for path in sorted(migrate.directory().glob("*.sql")) * 2:
+    psql = postgres_programs.directory_for(postgres_programs.account_for(None)) / "psql"
+    for path in sorted(migrations.directory().glob("*.sql")) * 2:
         done = subprocess.run(
             [psql, "-v", "ON_ERROR_STOP=1", "-q", empty_database_url, "-f", path],
             check=False,
@@ -181,9 +182,9 @@ def test_plain_psql_twice_and_then_migrate(
         assert done.returncode == 0, done.stderr
         assert "ERROR" not in done.stderr
 
-    assert migrate.apply(empty) == migrate.available()
+    assert migrations.apply(empty) == migrations.available()
 
-    migrated = database.engine_for(database.parse_url(database_url))
+    migrated = engines.engine_for(urls.parse_url(database_url))
     assert _schema(empty) == _schema(migrated)
 
 
@@ -193,19 +194,19 @@ def test_a_newer_database_is_refused(engine: sa.Engine) -> None:
             "INSERT INTO timestep.migrations VALUES (999, '999_future', 'abc')"
         )
 
-    for attempt in (migrate.pending, migrate.apply):
+    for attempt in (migrations.pending, migrations.apply):
         with pytest.raises(MigrationError, match=r"999 \(999_future\) .* up to \d+ \(\d+_\w+\)"):
             attempt(engine)
 
 
 def test_a_changed_file_is_refused(engine: sa.Engine, files: Path) -> None:
     file = files / "001_initial_schema.sql"
-    recorded = migrate.available()[0].checksum
+    recorded = migrations.available()[0].checksum
     file.write_text(file.read_text() + "\n-- changed\n")
-    changed = migrate.available()[0].checksum
+    changed = migrations.available()[0].checksum
 
     with pytest.raises(MigrationError, match=r"001_initial_schema\.sql is not") as caught:
-        migrate.apply(engine)
+        migrations.apply(engine)
 
     assert changed[:12] in caught.value.message
     assert recorded[:12] in caught.value.message
@@ -213,20 +214,20 @@ def test_a_changed_file_is_refused(engine: sa.Engine, files: Path) -> None:
 
 def test_a_missing_file_is_refused(engine: sa.Engine, files: Path) -> None:
     (files / "900_more.sql").write_text("SELECT 1")
-    migrate.apply(engine)
+    migrations.apply(engine)
     (files / "001_initial_schema.sql").unlink()
 
     with pytest.raises(MigrationError, match=r"001_initial_schema\.sql, which is missing"):
-        migrate.apply(engine)
+        migrations.apply(engine)
 
 
 def test_line_endings_do_not_change_a_checksum(files: Path) -> None:
     file = files / "001_initial_schema.sql"
-    before = migrate.available()
+    before = migrations.available()
 
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
 
-    assert migrate.available() == before
+    assert migrations.available() == before
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_files_are_numbered(name: str, reason: str, files: Path) -> None:
     (files / name).write_text("SELECT 1")
 
     with pytest.raises(MigrationError, match=reason):
-        migrate.available()
+        migrations.available()
 
 
 @pytest.fixture
@@ -252,47 +253,47 @@ def limited(server: str) -> Iterator[str]:
 def test_missing_rights_are_named_with_what_gives_them(
     limited: str, empty: sa.Engine, empty_database_url: str
 ) -> None:
-    url = database.parse_url(empty_database_url).set(username=limited)
+    url = urls.parse_url(empty_database_url).set(username=limited)
 
     with pytest.raises(DatabaseRightsError) as caught:
-        migrate.apply(database.engine_for(url))
+        migrations.apply(engines.engine_for(url))
 
     assert f"CREATE on database {url.database!r} and CREATE on schema 'public'" in str(caught.value)
     assert _schema(empty).count("timestep") == 0
 
     with empty.connect() as connection:
         connection.exec_driver_sql(caught.value.message.partition("a user who may, ")[2])
-    assert migrate.apply(database.engine_for(url)) == migrate.available()
+    assert migrations.apply(engines.engine_for(url)) == migrations.available()
 
 
 def test_somebody_elses_schema_is_told(
     limited: str, empty: sa.Engine, empty_database_url: str
 ) -> None:
-    url = database.parse_url(empty_database_url).set(username=limited)
+    url = urls.parse_url(empty_database_url).set(username=limited)
     with empty.connect() as connection:
         connection.exec_driver_sql(f'GRANT CREATE ON DATABASE {url.database} TO "{limited}"')
         connection.exec_driver_sql(f'GRANT CREATE ON SCHEMA public TO "{limited}"')
         connection.exec_driver_sql("CREATE SCHEMA timestep")
 
     with pytest.raises(DatabaseRightsError, match="schema timestep"):
-        migrate.apply(database.engine_for(url))
+        migrations.apply(engines.engine_for(url))
 
 
 def test_a_migrated_database_asks_for_no_rights(limited: str, database_url: str) -> None:
-    url = database.parse_url(database_url).set(username=limited)
+    url = urls.parse_url(database_url).set(username=limited)
     with psycopg.connect(database_url) as connection:
         name = sql.Identifier(limited)
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA timestep TO {}").format(name))
         connection.execute(sql.SQL("GRANT SELECT ON timestep.migrations TO {}").format(name))
 
-    assert migrate.apply(database.engine_for(url)) == []
+    assert migrations.apply(engines.engine_for(url)) == []
 
 
 @pytest.mark.parametrize("catalog", CATALOGS)
 def test_the_migrated_database_equals_the_metadata(
     catalog: str, engine: sa.Engine, empty: sa.Engine
 ) -> None:
-    migrate.apply(empty)
+    migrations.apply(empty)
     with empty.connect() as connection:
         # What is left are the functions, which the metadata has no words for.
         connection.exec_driver_sql(f"DROP TABLE {', '.join(TABLES)} CASCADE")

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from timestep.tables import metadata
+from timestep.store.tables import metadata
 
 
 class Rows:

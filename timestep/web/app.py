@@ -6,8 +6,9 @@ import asyncio
 
 from fastapi import FastAPI
 
-from timestep import migrate, queries, system
+from timestep import queries, system
 from timestep.config import Settings
+from timestep.database import migrations
 from timestep.entrypoints import Entrypoint
 from timestep.errors import TimestepError
 from timestep.recorder import recorder
@@ -56,7 +57,7 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
 
 def _missing() -> str | None:
     queries.check_database()
-    waiting = migrate.pending(recorder().engine)
+    waiting = migrations.pending(recorder().engine)
     if waiting:
         names = ", ".join(migration.name for migration in waiting)
         return f"the database lacks {names}: run `timestep migrate`"

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from timestep.database.servers.postgres_programs import Account, give
 from timestep.errors import EmbeddedDatabaseError
-from timestep.programs import Account, give
 
 PORT = 5432
 """Part of the socket's name; no TCP port is opened."""

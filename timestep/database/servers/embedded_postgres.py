@@ -29,9 +29,9 @@ import psycopg
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
-from timestep import programs
+from timestep.database.servers import postgres_programs
+from timestep.database.servers.socket_directory import PORT, directory_for
 from timestep.errors import EmbeddedDatabaseError
-from timestep.sockets import PORT, directory_for
 
 DATABASE = "timestep"
 USER = "postgres"
@@ -108,10 +108,10 @@ def stop(home: Path) -> None:
             return
         with _lock(home / "postgres.lock"):
             if _settled(data) is not None:
-                account = programs.account_for(data)
-                pg_ctl = str(programs.directory_for(account) / "pg_ctl")
+                account = postgres_programs.account_for(data)
+                pg_ctl = str(postgres_programs.directory_for(account) / "pg_ctl")
                 options = ["--silent", "--wait", "--mode=fast", f"--pgdata={data}"]
-                programs.run([pg_ctl, "stop", *options], account)
+                postgres_programs.run([pg_ctl, "stop", *options], account)
 
 
 def running(home: Path) -> bool:
@@ -216,8 +216,8 @@ def _settled(data: Path) -> _Server | None:
 
 
 def _start(data: Path) -> None:
-    account = programs.account_for(data)
-    binaries = programs.directory_for(account)
+    account = postgres_programs.account_for(data)
+    binaries = postgres_programs.directory_for(account)
     _check_version(data, account, binaries)
     sockets = directory_for(data, account)
     log = data / "server.log"
@@ -230,7 +230,7 @@ def _start(data: Path) -> None:
     options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
     command = [str(binaries / "pg_ctl"), "start", "--silent", "--wait", f"--pgdata={data}"]
     try:
-        programs.run(
+        postgres_programs.run(
             [*command, f"--timeout={START_SECONDS}", f"--log={log}", f"-o{options}"], account
         )
     except EmbeddedDatabaseError as exc:
@@ -243,19 +243,19 @@ def _start(data: Path) -> None:
 
 def _initialize(home: Path) -> Path:
     """Make the data directory under another name first: it is there whole or not at all."""
-    account = programs.account_for(None)
+    account = postgres_programs.account_for(None)
     data = home / "postgres"
     elsewhere = not account.reaches(home)
     if elsewhere:
         name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-        data = programs.SYSTEM_STATE / name
-        programs.SYSTEM_STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        data = postgres_programs.SYSTEM_STATE / name
+        postgres_programs.SYSTEM_STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not data.exists() or not any(data.iterdir()):
         new = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
-        programs.give(new, account)
-        initdb = str(programs.directory_for(account) / "initdb")
+        postgres_programs.give(new, account)
+        initdb = str(postgres_programs.directory_for(account) / "initdb")
         try:
-            programs.run([initdb, f"--pgdata={new}", *INITDB_OPTIONS], account)
+            postgres_programs.run([initdb, f"--pgdata={new}", *INITDB_OPTIONS], account)
             new.rename(data)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
@@ -265,7 +265,7 @@ def _initialize(home: Path) -> Path:
     return data
 
 
-def _check_version(data: Path, account: programs.Account, binaries: Path) -> None:
+def _check_version(data: Path, account: postgres_programs.Account, binaries: Path) -> None:
     try:
         made_by = (data / "PG_VERSION").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -273,9 +273,9 @@ def _check_version(data: Path, account: programs.Account, binaries: Path) -> Non
             f"{data} has files but no PG_VERSION, so it is not a PostgreSQL data directory: move "
             "it away, or set TIMESTEP_HOME to another directory"
         ) from None
-    version = programs.run([str(binaries / "postgres"), "--version"], account).split()[-1]
+    version = postgres_programs.run([str(binaries / "postgres"), "--version"], account).split()[-1]
     if made_by != version.partition(".")[0]:
-        package = programs.PACKAGE
+        package = postgres_programs.PACKAGE
         raise EmbeddedDatabaseError(
             f"the data in {data} was made by PostgreSQL {made_by} and {package} is PostgreSQL "
             f"{version}: install {package}=={made_by}.*, or move the data over with pg_dump or "

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.tables import definitions, metadata, runs, sessions
+from timestep.store.tables import definitions, runs, sessions
 
 Row = dict[str, Any]
 
@@ -181,65 +181,6 @@ def interruptions(connection: sa.Connection, run_ids: Collection[uuid.UUID]) -> 
         .order_by(_ASKED.c.created_at, _ASKED.c.id)
     )
     return _rows(connection, query)
-
-
-def unfinished_workflows(
-    connection: sa.Connection, schema: str, application: str, executor_id: str
-) -> list[Row]:
-    """How many workflows wait for an executor to go on, by version and whether they had begun.
-
-    Each with the id of one of them, as `example`.
-
-    Those that had begun are counted for this executor only. Empty where DBOS has no tables yet.
-    """
-    if not sa.inspect(connection).has_table("workflow_status", schema=schema):
-        return []
-    # One part for each of DBOS's partial indexes: with OR, none of them serves.
-    parts = " UNION ALL ".join(
-        f"""SELECT status, application_version, application_name, workflow_uuid
-            FROM "{schema}".workflow_status WHERE {condition}"""
-        for condition in (
-            "status = 'ENQUEUED'",
-            "status = 'DELAYED'",
-            "status = 'PENDING' AND executor_id = :executor_id",
-        )
-    )
-    found = connection.execute(
-        sa.text(
-            f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
-                count(*) AS workflows, min(workflow_uuid) AS example
-            FROM ({parts}) AS unfinished
-            WHERE application_version IS NOT NULL
-            AND (application_name = :application OR application_name IS NULL)
-            GROUP BY 1, 2"""
-        ),
-        {"executor_id": executor_id, "application": application},
-    )
-    return [dict(row) for row in found.mappings()]
-
-
-def server_version(connection: sa.Connection) -> str:
-    version = connection.exec_driver_sql("SELECT current_setting('server_version')").scalar_one()
-    return str(version).partition(" ")[0]
-
-
-def missing_rights(connection: sa.Connection, schema: str) -> list[str]:
-    """The tables of Timestep's and DBOS's that the user may not read and write."""
-    found = connection.exec_driver_sql(
-        """SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c
-            JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.relkind IN ('r', 'p')
-            AND (n.nspname = %(schema)s OR (n.nspname = 'public' AND c.relname = ANY(%(ours)s)))
-            AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-                AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
-            ORDER BY 1""",
-        {"schema": schema, "ours": [table.name for table in metadata.sorted_tables]},
-    )
-    return list(found.scalars())
-
-
-def ping(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("SELECT 1")
 
 
 def as_uuid(text: str) -> uuid.UUID | None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from timestep.tables.base import (
+from timestep.store.tables.base import (
     count,
     created,
     identifier,

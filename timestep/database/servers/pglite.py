@@ -27,9 +27,9 @@ from pathlib import Path
 import psutil
 import sqlalchemy as sa
 
-from timestep import node, programs
+from timestep.database.servers import nodejs, postgres_programs
+from timestep.database.servers.socket_directory import PORT, directory_for, socket_in
 from timestep.errors import PGliteError
-from timestep.sockets import PORT, directory_for, socket_in
 
 START_SECONDS = 120
 HANDOVER_SECONDS = 15.0
@@ -139,7 +139,7 @@ def _enter(path: Path, home: Path, alone: bool) -> _Server:
     path.mkdir(parents=True, exist_ok=True)
     # As PostgreSQL has it: PGlite makes its files for everyone.
     path.chmod(0o700)
-    account = programs.current_account()
+    account = postgres_programs.current_account()
     file = path / "timestep.lock"
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -207,8 +207,8 @@ def _listens(sockets: Path) -> bool:
 
 def _spawn(server: _Server, home: Path) -> None:
     """Start the child, and wait until it listens."""
-    found = node.find()
-    program = node.installed(_SOURCE, home, found)
+    found = nodejs.find()
+    program = nodejs.installed(_SOURCE, home, found)
     address = socket_in(server.sockets)
     address.unlink(missing_ok=True)
     assert server.lock is not None  # Only a holder starts one.

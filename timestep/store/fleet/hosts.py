@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from timestep.store.reads.runs import Row
+
 # A host whose machine is gone is noticed within half a minute, not after the hours that
 # operating systems take.
 _KEEPALIVES = (
@@ -46,3 +48,38 @@ def is_live(
 
 def _version_name(application: str, executor_id: str, version: str | None) -> str:
     return f"timestep host {application} {executor_id} of version {version}"
+
+
+def unfinished_workflows(
+    connection: sa.Connection, schema: str, application: str, executor_id: str
+) -> list[Row]:
+    """How many workflows wait for an executor to go on, by version and whether they had begun.
+
+    Each with the id of one of them, as `example`.
+
+    Those that had begun are counted for this executor only. Empty where DBOS has no tables yet.
+    """
+    if not sa.inspect(connection).has_table("workflow_status", schema=schema):
+        return []
+    # One part for each of DBOS's partial indexes: with OR, none of them serves.
+    parts = " UNION ALL ".join(
+        f"""SELECT status, application_version, application_name, workflow_uuid
+            FROM "{schema}".workflow_status WHERE {condition}"""
+        for condition in (
+            "status = 'ENQUEUED'",
+            "status = 'DELAYED'",
+            "status = 'PENDING' AND executor_id = :executor_id",
+        )
+    )
+    found = connection.execute(
+        sa.text(
+            f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
+                count(*) AS workflows, min(workflow_uuid) AS example
+            FROM ({parts}) AS unfinished
+            WHERE application_version IS NOT NULL
+            AND (application_name = :application OR application_name IS NULL)
+            GROUP BY 1, 2"""
+        ),
+        {"executor_id": executor_id, "application": application},
+    )
+    return [dict(row) for row in found.mappings()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.store import sessions
+from timestep.store import session_items
 
 _RUN = """
     INSERT INTO public.runs (
@@ -79,7 +79,7 @@ def save(
             `max_turns`.
     """
     if session is not None:
-        sessions.ensure(connection, *session)
+        session_items.ensure(connection, *session)
     parameters = {
         **values,
         "session_key": None if session is None else session[1],

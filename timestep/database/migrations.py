@@ -16,9 +16,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from timestep import database, pglite
+from timestep.database import engines, error_translation
+from timestep.database.servers import pglite
 from timestep.errors import DatabaseRightsError, MigrationError
-from timestep.store import mirror
+from timestep.store import dbos_mirror
 
 LOCK = 7470263211650385
 """Advisory lock, held by the one migrator of a database. The files take another one."""
@@ -52,7 +53,7 @@ def directory() -> Path:
     Raises:
         MigrationError: they are in neither place.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for candidate in (package / "migrations", package.parent / "migrations"):
         if candidate.is_dir():
             return candidate
@@ -123,14 +124,14 @@ def apply(engine: sa.Engine, *, dry_run: bool = False) -> list[Migration]:
         for migration in waiting:
             _run(connection, migration)
         if pglite.path_of(engine.url) is not None:
-            mirror.create(connection)
+            dbos_mirror.create(connection)
         return waiting
 
 
 @contextmanager
 def _connected(engine: sa.Engine) -> Iterator[sa.Connection]:
-    database.check_server(engine)
-    with database.translated(engine.url), engine.connect() as connection:
+    engines.check_server(engine)
+    with error_translation.translated(engine.url), engine.connect() as connection:
         # Not back to the pool: closing it is what gives the lock back in every case.
         connection.detach()
         yield connection

@@ -5,7 +5,7 @@ Both go with their run. They are not in `metadata`, which is the schema that peo
 
 from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid
 
-from timestep.tables.base import created, json_value, sequence, words
+from timestep.store.tables.base import created, json_value, sequence, words
 
 _metadata = MetaData(schema="timestep")
 

@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import Column, DateTime, DefaultClause, Table
 from sqlalchemy.dialects import postgresql
 
-from timestep.store import outputs
-from timestep.tables import journal, runs
+from timestep.store import dbos_step_outputs
+from timestep.store.tables import journal, runs
 
 Rows = Mapping[str, list[dict[str, Any]]]
 
@@ -119,7 +119,7 @@ def _statement(tables: frozenset[str], schema: str, is_joint: bool) -> str:
     if "run_states" in tables:
         parts.extend(_state(is_last="superseded_states" in tables))
     if is_joint:
-        parts.append(outputs.INSERT.replace("{schema}", schema))
+        parts.append(dbos_step_outputs.INSERT.replace("{schema}", schema))
     # The answer comes from `holder`: a workflow that is not there gives no row at all.
     return f"WITH {', '.join(parts)} SELECT status, EXISTS (SELECT FROM mine) FROM holder"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.tables import journal, metadata
+from timestep.store.tables import journal, metadata
 
 Row = dict[str, Any]
 

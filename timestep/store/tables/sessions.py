@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from timestep.tables.base import (
+from timestep.store.tables.base import (
     count,
     created,
     identifier,

@@ -1,0 +1,132 @@
+"""Databases: their URLs, the engines of this process, and their errors in our words."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import sqlalchemy as sa
+
+from timestep import config
+from timestep.database.error_translation import translated
+from timestep.database.servers import embedded_postgres, pglite
+from timestep.database.urls import parse_url, shown
+from timestep.errors import (
+    ConfigurationError,
+    DatabaseTooOldError,
+)
+
+OLDEST = 120000
+"""The oldest supported server, as PostgreSQL numbers versions."""
+
+POOL_SIZE = 10
+MAX_OVERFLOW = 10
+CONNECT_TIMEOUT = 10
+"""Seconds until an address that does not answer counts as unreachable."""
+
+
+_engines: dict[str, sa.Engine] = {}
+_engines_lock = threading.Lock()
+
+
+def database_url() -> sa.URL:
+    """The database that the environment names; the embedded one is started if needed.
+
+    Raises:
+        ConfigurationError: the environment cannot be used.
+        EmbeddedDatabaseError: the embedded PostgreSQL cannot start.
+        PGliteError: PGlite cannot start.
+    """
+    settings = config.read()
+    if settings.use_pglite:
+        if settings.db_url is not None:
+            raise ConfigurationError(
+                "TIMESTEP_USE_PGLITE=true and TIMESTEP_DB_URL is set, too: unset one of them"
+            )
+        return pglite.start(settings.pglite_path, settings.home)
+    if settings.db_url is not None:
+        return parse_url(settings.db_url)
+    return embedded_postgres.start(settings.home)
+
+
+def system_database_url() -> str:
+    """What DBOS's `system_database_url` is with the database that the environment names.
+
+    With PGlite it is a SQLite file beside PGlite's directory, and else the same database.
+
+    Raises:
+        ConfigurationError, EmbeddedDatabaseError: As `database_url` raises them.
+    """
+    settings = config.read()
+    if settings.use_pglite:
+        return pglite.system_database(settings.pglite_path).render_as_string()
+    return database_url().render_as_string(hide_password=False)
+
+
+def engine_for(url: sa.URL) -> sa.Engine:
+    """The engine of this process for `url`: the same one each time, from any thread.
+
+    Every statement commits by itself unless it is inside an explicit BEGIN. Connecting
+    happens at first use. A lost connection shows as an error of the statement; there is no
+    ping before it.
+    """
+    key = url.render_as_string(hide_password=False)
+    with _engines_lock:
+        engine = _engines.get(key)
+        if engine is None:
+            engine = _engines[key] = _new_engine(url, POOL_SIZE, MAX_OVERFLOW)
+        return engine
+
+
+def private_engine(url: sa.URL) -> sa.Engine:
+    """An engine of the caller's own with one connection, like `engine_for`'s otherwise.
+
+    Whoever asks for it disposes of it.
+    """
+    return _new_engine(url, 1, 0)
+
+
+def _new_engine(url: sa.URL, size: int, overflow: int) -> sa.Engine:
+    defaults: dict[str, Any] = {
+        "application_name": "timestep",
+        "connect_timeout": CONNECT_TIMEOUT,
+    }
+    is_one = pglite.path_of(url) is not None
+    if is_one:
+        # All connections of PGlite are one session, with one set of prepared statements.
+        defaults["prepare_threshold"] = None
+    return sa.create_engine(
+        url,
+        pool_size=1 if is_one else size,
+        max_overflow=0 if is_one else overflow,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+        connect_args={k: v for k, v in defaults.items() if k not in url.query},
+    )
+
+
+def dispose_all() -> None:
+    """Close the idle connections of every engine, and forget the engines."""
+    with _engines_lock:
+        engines = list(_engines.values())
+        _engines.clear()
+    for engine in engines:
+        engine.dispose()
+
+
+def check_server(engine: sa.Engine) -> None:
+    """Connect, and see that the server is recent enough.
+
+    Raises:
+        DatabaseTooOldError: the server is older than PostgreSQL 12.
+        DatabaseUnreachableError: there is no connection to be had.
+    """
+    with translated(engine.url), engine.connect() as connection:
+        row = connection.exec_driver_sql(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version')"
+        ).one()
+    if row[0] < OLDEST:
+        raise DatabaseTooOldError(
+            f"the server at {shown(engine.url)} is PostgreSQL {row[1]}: Timestep needs "
+            f"{OLDEST // 10000} or newer"
+        )

@@ -1,0 +1,1 @@
+"""SQL about the processes that execute workflows. Begin with `hosts`."""
