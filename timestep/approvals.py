@@ -16,8 +16,8 @@ from timestep.errors import (
     UnknownInterruptionError,
     UnknownRunError,
 )
+from timestep.journal.recorder import recorder
 from timestep.pages import Page, interruption_place, page_of, page_size
-from timestep.recorder import recorder
 from timestep.runtime.cancellation import in_thread
 from timestep.serialization.values import encode, plain_text, restored, storable
 from timestep.store import interruptions as store

@@ -14,7 +14,7 @@ from agents.tool_guardrails import (
     ToolOutputGuardrail,
 )
 
-from timestep.ownership import StepReservation
+from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.run import OF_CALLS, Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.values import decode, encode, plain_text, restored, storable

@@ -19,12 +19,13 @@ from dbos import (
 )
 from dbos import error as dbos_errors
 
-from timestep import ownership, system, watch
 from timestep.database.error_translation import translated
+from timestep.dbos_internals import process, workflow_scope
 from timestep.entrypoints import Entrypoint, lookup
 from timestep.errors import AlreadyStartedError, InvalidInputError, UnknownRunError
-from timestep.queries import workflow_status
-from timestep.recorder import recorder
+from timestep.journal import dbos_client, ownership_watch
+from timestep.journal.dbos_client import workflow_status
+from timestep.journal.recorder import recorder
 
 _HIGHEST = 2**31 - 1
 
@@ -68,9 +69,9 @@ async def start_run(
     found = lookup(entrypoint)
     arguments = found.validate(input)
     _check_options(workflow_id, queue, priority, delay, timeout)
-    is_here = system.is_launched()
+    is_here = process.is_launched()
     needs_queue = not is_here or (priority, deduplication_id, delay) != (None, None, None)
-    own_queue = system.application_name() if queue is None and needs_queue else None
+    own_queue = process.application_name() if queue is None and needs_queue else None
     queue = queue or own_queue
     options: EnqueueOptions = {"workflow_name": found.workflow_name, "queue_name": queue or ""}
     if workflow_id is not None:
@@ -91,7 +92,7 @@ async def start_run(
             if not is_here:
                 started = await _enqueue(found, arguments, options)
             else:
-                started = await system.on_workflow_loop(
+                started = await process.on_workflow_loop(
                     lambda: _start(found, arguments, options, queue)
                 )
     except dbos_errors.DBOSConflictingWorkflowError as error:
@@ -127,19 +128,19 @@ def _check_options(
 
 def _check_queue(queue: str) -> None:
     """Raise for a queue that nobody would ever take the workflow from."""
-    if system.client().retrieve_queue(queue) is None:
+    if dbos_client.client().retrieve_queue(queue) is None:
         raise InvalidInputError(
             f"there is no queue {queue!r}: register it with DBOS.register_queue({queue!r})"
         )
 
 
 async def _enqueue(found: Entrypoint, arguments: dict[str, Any], options: EnqueueOptions) -> str:
-    serialization = system.serialization_of(found.function)
+    serialization = process.serialization_of(found.function)
     if serialization is not None:
         options["serialization_type"] = serialization
 
     def enqueue() -> str:
-        handle: Any = system.client().enqueue(options, **arguments)
+        handle: Any = dbos_client.client().enqueue(options, **arguments)
         return str(handle.get_workflow_id())
 
     return await asyncio.to_thread(enqueue)
@@ -165,7 +166,7 @@ async def _start(
             handle = await DBOS.enqueue_workflow_async(queue, found.function, **arguments)
         elif inspect.iscoroutinefunction(inspect.unwrap(found.function)):
             handle = await DBOS.start_workflow_async(found.function, **arguments)
-            ownership.leave_unattended(handle)
+            workflow_scope.leave_unattended(handle)
         else:
             handle = await asyncio.to_thread(
                 lambda: DBOS.start_workflow(found.function, **arguments)
@@ -210,6 +211,6 @@ def _cancel(workflow_id: str) -> None:
     if workflow_status(workflow_id) is None:
         raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
     with translated(recorder().url):
-        system.client().cancel_workflow(workflow_id)
-        watch.look_now()
+        dbos_client.client().cancel_workflow(workflow_id)
+        ownership_watch.look_now()
         recorder().mark_cancelled(workflow_id, None)

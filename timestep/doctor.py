@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep import config, entrypoints, queries, seams, system
+from timestep import config, entrypoints, seams
 from timestep.database import migrations
 from timestep.database.engines import check_server, engine_for
 from timestep.database.servers import nodejs
 from timestep.database.urls import shown
+from timestep.dbos_internals import process
 from timestep.errors import TimestepError
-from timestep.recorder import recorder
+from timestep.journal import fail_fast_read
+from timestep.journal.recorder import recorder
 from timestep.store.reads import server
 from timestep.webhooks import Webhook
 
@@ -69,7 +71,7 @@ def _agents_sdk() -> str:
 def _database() -> str:
     engine = _engine()
     check_server(engine)
-    version = queries.reading(server.server_version)
+    version = fail_fast_read.reading(server.server_version)
     mirror = recorder().mirror
     if mirror is None:
         return f"PostgreSQL {version} at {shown(engine.url)}"
@@ -88,7 +90,7 @@ def _schema() -> str:
 
 
 def _rights() -> str:
-    missing = queries.reading(lambda connection: server.missing_rights(connection, "dbos"))
+    missing = fail_fast_read.reading(lambda connection: server.missing_rights(connection, "dbos"))
     if missing:
         raise TimestepError(
             f"the database's user may not write {', '.join(missing)}: grant SELECT, INSERT, "
@@ -100,7 +102,7 @@ def _rights() -> str:
 def _workflows() -> str:
     found = entrypoints.find()
     names = ", ".join(sorted(found)) or "none"
-    return f"{names} (application {system.application_name()!r})"
+    return f"{names} (application {process.application_name()!r})"
 
 
 def _engine() -> sa.Engine:

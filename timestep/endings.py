@@ -7,7 +7,8 @@ from typing import Any, NoReturn, cast
 
 from agents import Agent, RunResult, RunResultStreaming
 
-from timestep import interruptions, ownership
+from timestep import interruptions
+from timestep.dbos_internals import control_errors, process
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
 from timestep.run import Rows, Run
 from timestep.seams import checkpoints
@@ -73,13 +74,13 @@ async def end(run: Run, error: BaseException) -> NoReturn:
     if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
         run.parent.fail(error)
-    if isinstance(error, ownership.LOST):
+    if isinstance(error, control_errors.LOST):
         await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
     elif isinstance(error, asyncio.CancelledError):
         # A process that stops cancels its tasks; their runs go on in the next one. And a run
         # that is cut off ends those inside it.
         is_inside = run.parent is not None and run.parent.is_cut_off
-        if not ownership.is_stopping() and not is_inside:
+        if not process.is_stopping() and not is_inside:
             await run.cut_off()
             await record_cut(run)
     elif is_timeout:
@@ -87,7 +88,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
         timeout = {"cancel_reason": "timeout"}
         inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
         await record_failure(run, error, {"runs": inside}, {"cancel_steps": _numbers_at_cut(run)})
-    elif isinstance(error, Exception) and not isinstance(error, ownership.CONTROL_ERRORS):
+    elif isinstance(error, Exception) and not isinstance(error, control_errors.CONTROL_ERRORS):
         await record_failure(run, error)
         error = _as_recorded(run, error)
     raise error

@@ -16,8 +16,9 @@ from typing import Any
 
 from dbos import DBOS
 
-from timestep import config, ownership
-from timestep.recorder import recorder
+from timestep import config
+from timestep.dbos_internals import executions
+from timestep.journal.recorder import recorder
 from timestep.run import Run
 from timestep.runtime import draining
 from timestep.runtime.cancellation import in_thread
@@ -64,7 +65,7 @@ async def announce(run: Run) -> None:
         "message": str(message),
         "questions": waiting,
     }
-    await in_thread(lambda: ownership.enqueue_apart(_NAME, f"{_NAME}:{message}", arguments))
+    await in_thread(lambda: executions.enqueue_apart(_NAME, f"{_NAME}:{message}", arguments))
 
 
 @DBOS.workflow(name=_NAME)

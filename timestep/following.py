@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from timestep.errors import InvalidQueryError, UnknownRunError
-from timestep.queries import reading
-from timestep.recorder import recorder
+from timestep.journal.fail_fast_read import reading
+from timestep.journal.recorder import recorder
 from timestep.serialization.values import restored
 from timestep.store import streams
 from timestep.store.reads import runs

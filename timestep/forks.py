@@ -11,8 +11,8 @@ from dbos import DBOS, SetWorkflowID
 from dbos import error as dbos_errors
 from pydantic import ValidationError
 
-from timestep import ownership, system
 from timestep.database.error_translation import translated
+from timestep.dbos_internals import process, step_numbers
 from timestep.durability import recorded_input
 from timestep.errors import (
     AlreadyStartedError,
@@ -22,12 +22,13 @@ from timestep.errors import (
     UnknownCheckpointError,
     UnknownRunError,
 )
-from timestep.queries import workflow_status
-from timestep.recorder import recorder
+from timestep.journal import dbos_client
+from timestep.journal.checkpoints import History
+from timestep.journal.dbos_client import workflow_status
+from timestep.journal.recorder import recorder
 from timestep.seams.continuations import model_settings
 from timestep.serialization.ids import derived
 from timestep.serialization.values import restored, storable
-from timestep.states import History
 from timestep.store import run_continuations as store
 from timestep.store.reads import runs
 
@@ -143,10 +144,10 @@ def _fork(
                 raise AlreadyStartedError(f"the workflow {new_id!r} is being started already")
         try:
             with SetWorkflowID(new_id):
-                system.client().fork_workflow(
+                dbos_client.client().fork_workflow(
                     source["workflow_id"],
                     source["workflow_step"],
-                    application_version=DBOS.application_version if system.is_launched() else None,
+                    application_version=DBOS.application_version if process.is_launched() else None,
                 )
         except BaseException as error:
             with found.transactions.begin() as connection:
@@ -246,7 +247,7 @@ def _source(
         raise InvalidInputError(
             f"run {run['id']} is inside run {run['parent_run_id']}: fork the outermost one"
         )
-    others = store.placed(store.top_runs(connection, str(run["workflow_id"])), ownership.BLOCK)
+    others = store.placed(store.top_runs(connection, str(run["workflow_id"])), step_numbers.BLOCK)
     for place, row in others.items():
         if row["id"] == run["id"]:
             return others.pop(place), place, others

@@ -24,17 +24,18 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints, parking, system
+from timestep import config, entrypoints, parking
 from timestep.config import Settings
 from timestep.database import migrations
 from timestep.database.engines import check_server, database_url, engine_for, system_database_url
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
+from timestep.dbos_internals import process
 from timestep.entrypoints import Entrypoint
 from timestep.errors import ConfigurationError
-from timestep.queries import reading
-from timestep.recorder import recorder
+from timestep.journal.fail_fast_read import reading
+from timestep.journal.recorder import recorder
 from timestep.runner import install
 from timestep.runtime import draining, garbage_collection
 from timestep.store import parked_workflows
@@ -86,7 +87,7 @@ def launch() -> Launched:
     with garbage_collection.uncollected():
         found = entrypoints.find()
     garbage_collection.keep_all()
-    name = system.application_name()
+    name = process.application_name()
     settings = config.read()
     if settings.use_pglite:
         pglite.hold(settings.pglite_path, settings.home)
@@ -96,7 +97,7 @@ def launch() -> Launched:
     migrations.apply(engine)
     install()
     _quiet_trace_export()
-    executor = system.executor_id()
+    executor = process.executor_id()
     if not settings.use_pglite:
         _claim(engine, name, executor)
     with translated(url), recorder().system() as (connection, schema):
@@ -173,7 +174,7 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
         is_urgent: Asked again and again; True ends the wait.
     """
     draining.close()
-    system.stop_dequeuing()
+    process.stop_dequeuing()
     waited = 0.0
     while waited < grace and not is_urgent() and not draining.wait(_POLL):
         waited += _POLL

@@ -12,9 +12,9 @@ from typing import Any
 
 from agents import RunState
 
-from timestep import ownership
+from timestep.dbos_internals import step_numbers, workflow_scope
 from timestep.errors import ReplayError
-from timestep.recorder import Recorder
+from timestep.journal.recorder import Recorder
 from timestep.run import Run
 from timestep.scopes import StepScope, current_step
 from timestep.serialization.sdk_objects import raw
@@ -26,8 +26,8 @@ class Lane:
 
     task: weakref.ref[asyncio.Task[Any]] | None
     """None: each that comes, one after the other. Weakly: the task's context has the lane."""
-    owner: ownership.Owner
-    numbers: ownership.StepNumbers
+    owner: workflow_scope.Owner
+    numbers: step_numbers.StepNumbers
     number: int
     """Which of the workflow's tasks that run agents it is."""
     runs: int = 0
@@ -51,16 +51,16 @@ def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = No
         task: What it is to do: the same for a run and its replay.
         continued: A state to go on with: the run that stopped with it goes on.
     """
-    scope = ownership.scope()
+    scope = workflow_scope.scope()
     workflow_id = scope.owner.workflow_id
     if continued is not None and (run := _continued(scope, continued)) is not None:
         return run
-    if ownership.in_step():
+    if workflow_scope.in_step():
         enclosing = current_step()
         if enclosing is not None and enclosing.run.owner == scope.owner:
             key, parent = _nested_key(enclosing, task), enclosing.run
         else:
-            step = ":".join(map(str, ownership.step_key()))
+            step = ":".join(map(str, workflow_scope.step_key()))
             key, parent = f"{step}:{task}:{scope.next_nested((step, task))}", None
         nested = Run(
             recorder=recorder,
@@ -104,7 +104,7 @@ def _nested_key(step: StepScope, task: str) -> str:
     return f"{step.id}:{task}:{count}"
 
 
-def _lane(scope: ownership.WorkflowScope) -> Lane:
+def _lane(scope: workflow_scope.WorkflowScope) -> Lane:
     """The lane of the caller's task.
 
     The first task that runs agents draws from the workflow's own counter. Every other one has
@@ -118,18 +118,18 @@ def _lane(scope: ownership.WorkflowScope) -> Lane:
     return lane
 
 
-def _new_lane(scope: ownership.WorkflowScope, task: asyncio.Task[Any] | None) -> Lane:
+def _new_lane(scope: workflow_scope.WorkflowScope, task: asyncio.Task[Any] | None) -> Lane:
     scope.lanes += 1
     number = scope.lanes - 1
     drawn_by = None if task is None else weakref.ref(task)
-    return Lane(drawn_by, scope.owner, ownership.StepNumbers(block=number), number)
+    return Lane(drawn_by, scope.owner, step_numbers.StepNumbers(block=number), number)
 
 
 @contextlib.contextmanager
 def one_lane() -> Iterator[None]:
     """Let the tasks that go on in here, one after the other, draw from one lane."""
-    scope = ownership.scope()
-    if ownership.in_step():
+    scope = workflow_scope.scope()
+    if workflow_scope.in_step():
         yield
         return
     if scope.thread_lane is None:
@@ -148,7 +148,7 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def _continued(scope: ownership.WorkflowScope, state: RunState[Any]) -> Run | None:
+def _continued(scope: workflow_scope.WorkflowScope, state: RunState[Any]) -> Run | None:
     """The run that stopped with this state: by its last answer, or by the calls it waits for."""
     wanted = frozenset(waiting_call_ids(state))
     same = [run for run in known_runs() if wanted and run.interrupted_calls == wanted]
@@ -175,4 +175,4 @@ def known_runs() -> list[Run]:
     """The runs that the caller may have started."""
     enclosing = current_step()
     children = [] if enclosing is None else enclosing.run.children.values()
-    return [*ownership.scope().runs, *children]
+    return [*workflow_scope.scope().runs, *children]

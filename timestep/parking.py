@@ -15,10 +15,10 @@ import threading
 import time
 from collections.abc import Collection
 
-from timestep import ownership
 from timestep.database.error_translation import translated
-from timestep.ownership import Owner
-from timestep.recorder import Recorder
+from timestep.dbos_internals import executions, process, workflow_scope
+from timestep.dbos_internals.workflow_scope import Owner
+from timestep.journal.recorder import Recorder
 from timestep.runtime import draining
 from timestep.runtime.cancellation import in_thread
 from timestep.store import parked_workflows
@@ -50,16 +50,16 @@ async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> 
     if recorder.mirror is not None:
         # DBOS's tables are in another database: no transaction of both could park it.
         return
-    if ownership.scope().lanes > 1 or not ownership.is_own_task():
+    if workflow_scope.scope().lanes > 1 or not workflow_scope.is_own_task():
         # What other tasks of the workflow do would be cut off.
         return
     values = {
         "workflow_id": owner.workflow_id,
         "token": owner.token,
         "questions": list(questions),
-        "internal_queue": ownership.INTERNAL_QUEUE_NAME,
-        "numbers": ownership.numbers_of_code(),
-        "is_unattended": ownership.is_unattended(owner.workflow_id),
+        "internal_queue": executions.INTERNAL_QUEUE_NAME,
+        "numbers": workflow_scope.numbers_of_code(),
+        "is_unattended": workflow_scope.is_unattended(owner.workflow_id),
     }
 
     def attempt() -> bool | None:
@@ -118,15 +118,15 @@ def tell(workflow_id: str, queue: str | None) -> None:
             if waited_for == workflow_id and not loop.is_closed():
                 loop.call_soon_threadsafe(told.set)
     # What a process that ends takes would stay with it until its next start.
-    if queue is not None and ownership.is_launched() and not draining.is_closed():
+    if queue is not None and process.is_launched() and not draining.is_closed():
         try:
-            ownership.take_enqueued(queue)
+            executions.take_enqueued(queue)
         except Exception as error:  # noqa: BLE001  # DBOS looks into the queue again
             _log.warning("workflow %r is taken up later: %s", workflow_id, error)
 
 
 def _is_wanted() -> bool:
-    return bool(_waiting) or ownership.is_launched()
+    return bool(_waiting) or process.is_launched()
 
 
 def _listen(recorder: Recorder) -> None:

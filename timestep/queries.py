@@ -6,24 +6,20 @@ import asyncio
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
-import sqlalchemy as sa
 from dbos import WorkflowStatus
 from pydantic_core import to_jsonable_python
 
 from timestep.approvals import Interruption
-from timestep.database.error_translation import translated
-from timestep.errors import DatabaseUnreachableError, InvalidQueryError, UnknownRunError
+from timestep.errors import InvalidQueryError, UnknownRunError
+from timestep.journal.dbos_client import workflow_status
+from timestep.journal.fail_fast_read import T, reading
 from timestep.pages import Page, item_place, page_of, page_size, run_place
-from timestep.recorder import recorder
 from timestep.serialization.values import restored
-from timestep.store.reads import runs, server
-from timestep.system import client
-
-T = TypeVar("T")
+from timestep.store.reads import runs
 
 Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -279,49 +275,6 @@ async def list_tool_calls(run_id: str) -> list[ToolCall]:
         lambda: reading(lambda connection: runs.list_tool_calls(connection, id_))
     )
     return [_of_row(ToolCall, row) for row in rows]
-
-
-def reading(work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> T:
-    """What `work` reads. A database that is away is an error, not waited for.
-
-    Args:
-        work: Reads over a connection.
-        about: The workflows that it asks DBOS's tables about.
-
-    Raises:
-        DatabaseError: The database refused, or is away.
-    """
-    found = recorder()
-
-    def attempt() -> T:
-        with translated(found.url), found.connected(about) as connection:
-            return work(connection)
-
-    try:
-        return attempt()
-    except DatabaseUnreachableError:
-        # A pooled connection that was lost while nobody looked: a new one tells.
-        return attempt()
-
-
-def check_database() -> None:
-    """See that the database answers.
-
-    Raises:
-        DatabaseError: It does not.
-    """
-    reading(server.ping)
-
-
-def workflow_status(workflow_id: str) -> WorkflowStatus | None:
-    """What DBOS knows of a workflow; None: nothing.
-
-    Raises:
-        DatabaseError: The database refused, or is away.
-    """
-    with translated(recorder().url):
-        found = client().list_workflows(workflow_ids=[workflow_id])
-    return found[0] if found else None
 
 
 def _workflow(found: WorkflowStatus) -> Workflow:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from timestep.ownership import StepReservation
+from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.values import (

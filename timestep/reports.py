@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
-from timestep.recorder import recorder
+from timestep.journal.recorder import recorder
 from timestep.store.reads import usage
 
 UsageBy = Literal["agent", "model", "day"]

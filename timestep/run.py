@@ -12,18 +12,19 @@ from typing import Any
 
 from agents import Agent, Usage
 
-from timestep import beginnings, ownership
 from timestep.context import ContextChanges
+from timestep.dbos_internals import step_numbers, workflow_scope
+from timestep.dbos_internals.step_numbers import StepReservation
+from timestep.dbos_internals.step_records import Records
 from timestep.deliveries import Deliveries
 from timestep.errors import ReplayError, RunTimeoutError
-from timestep.joint import Records
+from timestep.journal import begin_or_recover
+from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
+from timestep.journal.recorder import Journal, Recorder
 from timestep.landing import Landing
 from timestep.line import Line
-from timestep.ownership import StepReservation
-from timestep.recorder import Journal, Recorder
 from timestep.runtime.cancellation import Cut, to_its_end
 from timestep.serialization.agent_definitions import Definitions, describe
-from timestep.states import SDK_VERSION, Checkpoint, States
 from timestep.store import dbos_step_outputs
 from timestep.tool_call import Call
 
@@ -44,11 +45,11 @@ class Run:
         self,
         *,
         recorder: Recorder,
-        owner: ownership.Owner,
+        owner: workflow_scope.Owner,
         key: str,
         workflow_step: int | None,
         parent: Run | None,
-        numbers: ownership.StepNumbers | None,
+        numbers: step_numbers.StepNumbers | None,
     ) -> None:
         self.recorder = recorder
         self.owner = owner
@@ -149,10 +150,10 @@ class Run:
             "forked_from_run_id": None,
             "forked_at_turn": None,
         }
-        scope = ownership.scope() if self.numbers is not None else None
+        scope = workflow_scope.scope() if self.numbers is not None else None
         asks = scope is not None and scope.records is None
         try:
-            journal = await beginnings.begin(
+            journal = await begin_or_recover.begin(
                 self.recorder, self.owner, self.definitions, values, with_outputs=asks
             )
         except asyncio.CancelledError:

@@ -15,7 +15,8 @@ from typing import Any, Self, TypeVar
 from agents import Agent, RunState
 from dbos import DBOS
 
-from timestep import ownership, seams, state_documents
+from timestep import seams, state_documents
+from timestep.dbos_internals import workflow_scope
 from timestep.errors import ConfigurationError, StateError
 from timestep.listings import listed
 from timestep.scopes import current_step
@@ -181,7 +182,7 @@ def _text(name: str, value: str) -> str:
 
 async def _durably(name: str, work: Callable[[], Awaitable[T]]) -> T:
     """In workflow code the work is a step."""
-    if not ownership.in_workflow() or ownership.in_step():
+    if not workflow_scope.in_workflow() or workflow_scope.in_step():
         return await work()
 
     async def step() -> T:
@@ -192,10 +193,10 @@ async def _durably(name: str, work: Callable[[], Awaitable[T]]) -> T:
 
 def _key_of_change() -> uuid.UUID:
     """What tells a change from others: the same when the step around it is executed again."""
-    if not ownership.in_step():
+    if not workflow_scope.in_step():
         return uuid.uuid4()
     if (step := current_step()) is not None:
         step.changes += 1
         return derived(step.id, f"run state:{step.changes}")
-    name = f"{ownership.step_key()}:run state"
-    return derived(_NAMESPACE, f"{name}:{ownership.scope().next_nested(name)}")
+    name = f"{workflow_scope.step_key()}:run state"
+    return derived(_NAMESPACE, f"{name}:{workflow_scope.scope().next_nested(name)}")

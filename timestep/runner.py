@@ -20,13 +20,15 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import connections, endings, holds, interruptions, ownership, seams, turns, watch
+from timestep import connections, endings, holds, interruptions, seams, turns
 from timestep.calls import InDoubtError
 from timestep.context import warn_of_losses
+from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError
+from timestep.journal import ownership_watch
+from timestep.journal.recorder import recorder
 from timestep.opening import one_lane, open_run
-from timestep.recorder import recorder
 from timestep.run import Run
 from timestep.runtime.cancellation import Cut
 from timestep.scopes import StepScope, current_run, current_step, entered
@@ -134,7 +136,7 @@ def _stream_error(streamed: RunResultStreaming) -> BaseException | None:
 
 def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     """Draw what must not depend on timing: the run's number and those of its first checks."""
-    if not ownership.in_workflow():
+    if not workflow_scope.in_workflow():
         raise NotInWorkflowError
     seams.connect()
     timeout = options.pop("timeout", None)
@@ -226,7 +228,7 @@ async def _cuttable(run: Run) -> AsyncIterator[None]:
     async with run.cut as cut:
         with contextlib.ExitStack() as stack:
             if run.parent is None:
-                stack.enter_context(watch.watching(run.recorder, run.owner, cut.now))
+                stack.enter_context(ownership_watch.watching(run.recorder, run.owner, cut.now))
             yield
 
 
@@ -235,9 +237,9 @@ async def cut_by_owner(run: Run) -> AsyncIterator[None]:
     """End a wait of the workflow for a run once this execution owns the workflow no more."""
     try:
         async with Cut() as cut:
-            with watch.watching(run.recorder, run.owner, cut.now):
+            with ownership_watch.watching(run.recorder, run.owner, cut.now):
                 yield
-    except ownership.LOST:
+    except control_errors.LOST:
         await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
         raise
 
@@ -254,7 +256,7 @@ _is_installed = False
 
 def _is_durable_here() -> bool:
     """Inside a durable run everything is durable; elsewhere in a workflow, once installed."""
-    return ownership.in_workflow() and (_is_installed or current_run() is not None)
+    return workflow_scope.in_workflow() and (_is_installed or current_run() is not None)
 
 
 def _dispatch() -> None:
@@ -325,6 +327,6 @@ class DurableRunner:
 
 
 def _require_workflow() -> None:
-    if not ownership.in_workflow():
+    if not workflow_scope.in_workflow():
         raise NotInWorkflowError
     _dispatch()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from timestep import ownership
+from timestep.dbos_internals import workflow_scope
 from timestep.run import Run
 
 _STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
@@ -22,7 +22,7 @@ class StepScope:
     id: uuid.UUID
     usage: object | None = None
     """Where the SDK counts what a call uses."""
-    owner: ownership.Owner | None = None
+    owner: workflow_scope.Owner | None = None
     """The workflow that the step made of itself, where it did."""
     nested: dict[str, int] = field(default_factory=dict)
     """How many runs were started in it, by what they were to do."""
@@ -81,7 +81,7 @@ def entered(run: Run | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def inside_step(
-    run: Run, id_: uuid.UUID, usage: object | None, owner: ownership.Owner | None = None
+    run: Run, id_: uuid.UUID, usage: object | None, owner: workflow_scope.Owner | None = None
 ) -> Iterator[None]:
     token = _step.set(StepScope(run, id_, usage, owner))
     try:

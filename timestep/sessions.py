@@ -23,9 +23,10 @@ from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 from dbos import DBOS
 
-from timestep import holds, ownership
+from timestep import holds
+from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.errors import NotDurableError
-from timestep.recorder import recorder
+from timestep.journal.recorder import recorder
 from timestep.run import Run
 from timestep.scopes import current_run, current_step
 from timestep.serialization.ids import derived
@@ -153,12 +154,12 @@ class DatabaseSession:
                 await holds.hold_if_cut(run, "a change of its session")
             key = derived(run_id, f"session:{session_id}:{number}")
             return _Change(key, run.owner, run_id, number)
-        if (step := current_step()) is not None and ownership.in_step():
+        if (step := current_step()) is not None and workflow_scope.in_step():
             # A tool's body: the same changes again when the step is executed again.
             step.changes += 1
             return _Change(derived(step.id, f"session:{session_id}:{step.changes}"), step.run.owner)
-        if ownership.in_step():
-            scope, name = ownership.scope(), f"{ownership.step_key()}:{session_id}"
+        if workflow_scope.in_step():
+            scope, name = workflow_scope.scope(), f"{workflow_scope.step_key()}:{session_id}"
             return _Change(derived(_NAMESPACE, f"{name}:{scope.next_nested(name)}"))
         return _Change(uuid.uuid4())
 
@@ -186,12 +187,16 @@ class DatabaseSession:
         changed = await self._run(lambda c: apply(c, fence, parameters), about)
         if changed is None:
             # Only a fenced change is refused.
-            raise ownership.lost(cast(ownership.Owner, owner), None)
+            raise control_errors.lost(cast(workflow_scope.Owner, owner), None)
         return changed
 
     async def _durably(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Outside a run, in workflow code, the work is a DBOS step of its own."""
-        if _reading_run() is not None or not ownership.in_workflow() or ownership.in_step():
+        if (
+            _reading_run() is not None
+            or not workflow_scope.in_workflow()
+            or workflow_scope.in_step()
+        ):
             return await work()
 
         async def step() -> T:
@@ -218,7 +223,7 @@ class _Change:
     """One change of a session, and on whose behalf it is made."""
 
     key: uuid.UUID
-    owner: ownership.Owner | None = None
+    owner: workflow_scope.Owner | None = None
     run_id: uuid.UUID | None = None
     number: int | None = None
 
@@ -238,13 +243,13 @@ def _reading_run() -> Run | None:
 
 
 def _new_id() -> str:
-    if not ownership.in_workflow():
+    if not workflow_scope.in_workflow():
         return str(uuid.uuid4())
-    if ownership.in_step():
+    if workflow_scope.in_step():
         raise NotDurableError(
             "DatabaseSession() inside a step would be another session when the step is executed "
             "again: give it a session_id"
         )
-    scope = ownership.scope()
+    scope = workflow_scope.scope()
     name = f"{scope.owner.workflow_id}:session:{scope.next_nested('session')}"
     return str(uuid.uuid5(_NAMESPACE, name))

@@ -26,10 +26,15 @@ from timestep.errors import (
     StateError,
     StateTooNewError,
 )
+from timestep.journal.checkpoints import (
+    SDK_VERSION,
+    context_document,
+    context_of,
+    is_context_document,
+)
 from timestep.serialization.agent_definitions import Definitions, describe
 from timestep.serialization.values import dumps, has_text
 from timestep.state_conversion import python_state_from_javascript
-from timestep.states import SDK_VERSION, context_document, context_of, is_context_document
 
 _log = logging.getLogger("timestep")
 

@@ -20,14 +20,14 @@ from timestep.database.engines import private_engine
 from timestep.database.servers import pglite
 from timestep.database.urls import parse_url, shown
 from timestep.errors import ConfigurationError, CorruptStateError, UnknownStateError
-from timestep.recorder import Recorder, recorder
+from timestep.journal.checkpoints import SDK_VERSION, folded
+from timestep.journal.recorder import Recorder, recorder
 from timestep.run_states import RunStateStore
 from timestep.runtime.cancellation import in_thread
 from timestep.serialization.values import storable
 from timestep.sessions import row_key
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
 from timestep.state_files import FileRunStateStore
-from timestep.states import SDK_VERSION, folded
 from timestep.store import definitions as definitions_store
 from timestep.store import run_states as store
 

@@ -7,9 +7,9 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
+from timestep.dbos_internals.step_numbers import StepReservation
+from timestep.dbos_internals.step_records import StepRecord
 from timestep.errors import TimestepError
-from timestep.joint import StepRecord
-from timestep.ownership import StepReservation
 from timestep.run import Rows, Run
 
 T = TypeVar("T")

@@ -13,10 +13,11 @@ import uuid
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from timestep import holds, joint, ownership, replays
+from timestep import holds, replays
+from timestep.dbos_internals import control_errors, step_records, workflow_scope
+from timestep.dbos_internals.step_numbers import StepReservation
+from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
-from timestep.joint import Records, StepRecord, failure, reference_of
-from timestep.ownership import StepReservation
 from timestep.run import Rows
 from timestep.runtime import draining
 from timestep.scopes import inside_step, took
@@ -57,7 +58,7 @@ async def perform(step: Step[T]) -> T:
     except Refused as refused:
         step.run.fail(refused.error)
         raise refused.error from None
-    except ownership.CONTROL_ERRORS as error:
+    except control_errors.CONTROL_ERRORS as error:
         # Kept, because the SDK answers an Exception that comes out of a tool.
         step.run.fail(error)
         raise
@@ -68,7 +69,7 @@ async def _perform_unnumbered(step: Step[T]) -> T:
     if row is not None and step.is_done(row):
         return _replay(step, row)
     try:
-        if ownership.in_step():
+        if workflow_scope.in_step():
             return await _execute(step)
         async with draining.Passage():
             return await _execute(step)
@@ -98,7 +99,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
                 async with draining.Passage():
                     await place.first()
                     outcome.value = await _execute(step)
-        except ownership.CONTROL_ERRORS:
+        except control_errors.CONTROL_ERRORS:
             raise
         except Exception as error:
             outcome.known, outcome.error = True, error
@@ -116,7 +117,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
             early = await _unless_cancelled(step.task, told, step)
     except NotEnded as pause:
         return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
-    except ownership.CONTROL_ERRORS:
+    except control_errors.CONTROL_ERRORS:
         raise
     except Exception as error:
         if outcome.error is None and not _is_recorded_failure(error):
@@ -141,7 +142,7 @@ async def _perform_joint(
     step: Step[T], number: StepReservation, records: Records, reference: dict[str, str]
 ) -> T:
     """As a DBOS step whose record is written with the step's rows, and looked up in memory."""
-    with joint.inside_step(number, step.name):
+    with step_records.inside_step(number, step.name):
         row = step.run.recorded(step.table, step.id)
         is_done = row is not None and step.is_done(row)
         found = records.find(number.step_id, step.name)
@@ -282,7 +283,7 @@ async def _execute(step: Step[T]) -> T:
     try:
         with inside_step(step.run, step.id, step.usage):
             value = await step.effect()
-    except ownership.CONTROL_ERRORS:
+    except control_errors.CONTROL_ERRORS:
         raise
     except Exception as error:
         envelope = exceptions.seal(error)

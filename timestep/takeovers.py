@@ -7,12 +7,13 @@ from typing import Any
 
 from dbos import DBOS
 
-from timestep import ownership, system
 from timestep.database.error_translation import translated
+from timestep.dbos_internals import control_errors, executions, process, step_numbers
 from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
-from timestep.recorder import recorder
+from timestep.journal import dbos_client
+from timestep.journal.checkpoints import History
+from timestep.journal.recorder import recorder
 from timestep.serialization.values import storable
-from timestep.states import History
 from timestep.store import run_continuations as store
 from timestep.store.fleet import hosts
 
@@ -46,14 +47,14 @@ def _take_over(workflow_id: str, repeat_steps: bool) -> None:
             "DBOS's tables are not in the database of the runs, with PGlite, so a workflow cannot "
             "be taken over there: fork its run instead (timestep fork)"
         )
-    schema = ownership.system_schema_or_default()
+    schema = process.system_schema_or_default()
     with translated(found.url), found.transactions.begin() as connection:
         workflow = store.lock_workflow(connection, schema, workflow_id)
         if workflow is None:
             raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
         # The lock holds off DBOS's own records of steps until this is done.
-        steps = system.client().list_workflow_steps(workflow_id)
-        runs = store.placed(store.top_runs(connection, workflow_id), ownership.BLOCK)
+        steps = dbos_client.client().list_workflow_steps(workflow_id)
+        runs = store.placed(store.top_runs(connection, workflow_id), step_numbers.BLOCK)
         open_runs = {
             place: row
             for place, row in runs.items()
@@ -85,11 +86,11 @@ def _take_over(workflow_id: str, repeat_steps: bool) -> None:
         store.add(connection, waiting)
         numbers = [step["function_id"] for step in steps if repeat_steps or _is_of_run(step)]
         store.forget_steps(connection, schema, workflow_id, numbers)
-        version = DBOS.application_version if system.is_launched() else None
+        version = DBOS.application_version if process.is_launched() else None
         for id_ in (workflow_id, *store.inside(connection, schema, workflow_id)):
             values = {
                 "workflow_id": id_,
-                "queue": ownership.INTERNAL_QUEUE_NAME,
+                "queue": executions.INTERNAL_QUEUE_NAME,
                 "version": version,
             }
             store.enqueue(connection, schema, values)
@@ -104,8 +105,8 @@ def _is_open(run: store.Row) -> bool:
 
 def _disagreed(workflow_id: str) -> bool:
     """Whether a workflow failed because its code took other steps than its record."""
-    (found,) = system.client().list_workflows(workflow_ids=[workflow_id])
-    kinds = (*ownership.CONTROL_ERRORS, ReplayError)
+    (found,) = dbos_client.client().list_workflows(workflow_ids=[workflow_id])
+    kinds = (*control_errors.CONTROL_ERRORS, ReplayError)
     error: Any = found.error
     return isinstance(error, kinds) or getattr(error, "name", None) in {k.__name__ for k in kinds}
 
@@ -121,8 +122,8 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool
     if status != "PENDING":
         return
     executor, version = workflow["executor_id"], workflow["application_version"]
-    application = workflow["application_name"] or system.application_name()
-    is_here = system.is_launched() and (executor, version) == (
+    application = workflow["application_name"] or process.application_name()
+    is_here = process.is_launched() and (executor, version) == (
         DBOS.executor_id,
         DBOS.application_version,
     )

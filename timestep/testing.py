@@ -24,9 +24,9 @@ from typing import Any
 
 from dbos import DBOS
 
-from timestep import ownership
+from timestep.dbos_internals import executions
 from timestep.errors import UnknownRunError
-from timestep.recorder import recorder
+from timestep.journal.recorder import recorder
 from timestep.replays import Replay, watched
 from timestep.serialization import exceptions
 from timestep.serialization.values import encode
@@ -121,7 +121,7 @@ def _execute_again(workflow_id: str) -> None:
                 f"workflow {workflow_id!r} was cancelled, or is not known to DBOS: only one that "
                 "ended can be replayed"
             )
-    ownership.execute_again(workflow_id, token)
+    executions.execute_again(workflow_id, token)
 
 
 def _left(workflow_id: str, patience: float) -> _Left:

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from agents.exceptions import ModelBehaviorError, ToolTimeoutError
 
-from timestep import ownership
+from timestep.dbos_internals import control_errors
 from timestep.errors import NotInToolCallError, TimestepError
 from timestep.runtime.cancellation import cancels
 from timestep.tool_options import ToolOptions
 
 T = TypeVar("T")
 
-_HOPELESS = (ModelBehaviorError, TimestepError, *ownership.CONTROL_ERRORS)
+_HOPELESS = (ModelBehaviorError, TimestepError, *control_errors.CONTROL_ERRORS)
 """Raised where arguments do not fit, or no further effect may start."""
 
 _key: ContextVar[str | None] = ContextVar("timestep_idempotency_key", default=None)

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from timestep.ownership import StepReservation
+from timestep.dbos_internals.step_numbers import StepReservation
 
 
 @dataclass

@@ -20,8 +20,9 @@ from agents import RunContextWrapper
 from agents.usage import deserialize_usage
 from dbos import DBOS, SetWorkflowID
 
-from timestep import context, ownership
+from timestep import context
 from timestep.calls import Invoke, ToolResult, nested_usage
+from timestep.dbos_internals import control_errors, executions, process, workflow_scope
 from timestep.errors import NotDurableError
 from timestep.run import Run
 from timestep.scopes import entered, inside_step
@@ -75,7 +76,7 @@ async def make_call(
     async def result() -> str:
         if await asyncio.to_thread(run.recorder.reopen, workflow_id, run.owner, token):
             # It was cancelled with its caller, which was resumed: it goes on, too.
-            await asyncio.to_thread(ownership.execute_again, workflow_id, token)
+            await asyncio.to_thread(executions.execute_again, workflow_id, token)
         with SetWorkflowID(workflow_id):
             handle = await DBOS.start_workflow_async(_workflow, attempts.key, caller)
         return await handle.get_result(polling_interval_sec=_PAUSE)
@@ -84,7 +85,7 @@ async def make_call(
     try:
         outcome = json.loads(await _apart(result))
     except asyncio.CancelledError:
-        if not ownership.is_stopping():
+        if not process.is_stopping():
             await _apart(lambda: DBOS.cancel_workflow_async(workflow_id))
         raise
     finally:
@@ -128,11 +129,11 @@ async def _made(call_id: str, caller: str) -> str:
     target = live.wrapper.context
     before = context.fields_of(target, {}) if context.is_supported(target) else None
     outcome: dict[str, Any] = {"output": None, "is_error": False, "error": None}
-    step = inside_step(live.run, live.id, live.wrapper.usage, ownership.scope().owner)
+    step = inside_step(live.run, live.id, live.wrapper.usage, workflow_scope.scope().owner)
     try:
         with entered(live.run), step:
             result = await live.invoke(live.attempts)
-    except ownership.CONTROL_ERRORS:
+    except control_errors.CONTROL_ERRORS:
         raise
     except Exception as error:  # noqa: BLE001  # the call's step raises it
         outcome["error"] = dict(exceptions.seal(error))

@@ -11,6 +11,7 @@ from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
 from timestep import holds
+from timestep.accounting.prices import usage_columns
 from timestep.attempts import Attempts
 from timestep.calls import left_call
 from timestep.run import Rows, Run
@@ -24,7 +25,6 @@ from timestep.serialization.sdk_objects import (
     raw,
     response_columns,
     response_of,
-    usage_columns,
 )
 from timestep.serialization.values import plain_text, storable
 from timestep.step import Step

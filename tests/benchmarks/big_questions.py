@@ -11,7 +11,8 @@ from typing import Any, get_args
 import sqlalchemy as sa
 
 from timestep import approvals, queries, reports
-from timestep.recorder import recorder
+from timestep.journal import fail_fast_read
+from timestep.journal.recorder import recorder
 from timestep.store import parked_workflows, run_journal, run_states, streams
 from timestep.store.fleet import hosts
 from timestep.store.reads import server
@@ -86,7 +87,7 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
         return ask
 
     def reading(work: Callable[[sa.Connection], Any]) -> Callable[[], Any]:
-        return lambda: queries.reading(work)
+        return lambda: fail_fast_read.reading(work)
 
     def call(work: Callable[[], Coroutine[Any, Any, Any]]) -> Callable[[], Any]:
         return lambda: asyncio.run(work())

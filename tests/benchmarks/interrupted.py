@@ -21,8 +21,9 @@ from agents import Agent, Model, ModelResponse, Usage, function_tool, set_tracin
 from agents.testing import assistant_message, function_call
 from dbos import DBOS
 
-from timestep import DurableRunner, beginnings
+from timestep import DurableRunner
 from timestep.database.async_pool import Sender
+from timestep.journal import begin_or_recover
 
 EFFECTS, MARKS = Path("effects"), Path("marks")
 HOLD_AT = int(os.environ.get("HOLD_AT", "0"))
@@ -74,7 +75,7 @@ def _count_statements() -> None:
 
 
 def _time_beginnings() -> None:
-    begin = beginnings.begin
+    begin = begin_or_recover.begin
 
     async def timed(*args: Any, **kwargs: Any) -> Any:
         mark("begin")
@@ -82,7 +83,7 @@ def _time_beginnings() -> None:
         mark("begun")
         return found
 
-    setattr(beginnings, "begin", timed)  # noqa: B010  # for the time alone
+    setattr(begin_or_recover, "begin", timed)  # noqa: B010  # for the time alone
 
 
 class Scripted(Model):

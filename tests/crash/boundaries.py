@@ -20,8 +20,9 @@ from typing import Any
 
 from dbos._sys_db import SystemDatabase
 
-from timestep import beginnings, calls, checks, parking, recorded, steps, turns
-from timestep.recorder import Recorder
+from timestep import calls, checks, parking, recorded, steps, turns
+from timestep.journal import begin_or_recover
+from timestep.journal.recorder import Recorder
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Boundaries:
         return bounded
 
     def _after_commits(self) -> None:
-        commit, begin = Recorder.commit, beginnings.begin
+        commit, begin = Recorder.commit, begin_or_recover.begin
 
         async def committed(recorder: Recorder, owner: Any, rows: Any, output: Any = None) -> None:
             await commit(recorder, owner, rows, output)
@@ -115,7 +116,7 @@ class Boundaries:
             return journal
 
         _replace(Recorder, "commit", committed)
-        _replace(beginnings, "begin", begun)
+        _replace(begin_or_recover, "begin", begun)
 
     def _after_records(self) -> None:
         record = SystemDatabase.record_operation_result

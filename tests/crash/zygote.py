@@ -26,7 +26,7 @@ from dbos._utils import INTERNAL_QUEUE_NAME
 import timestep
 from tests.crash import nested_scenarios, retried_scenarios, scenarios, tool_scenarios
 from tests.crash.boundaries import Boundaries
-from timestep import ownership
+from timestep.dbos_internals import workflow_scope
 
 
 def perform(request: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ async def _run(request: dict[str, Any]) -> Any:
             module = next(module for module in modules if hasattr(module, name))
             workflow = getattr(module, name)
             started = await DBOS.start_workflow_async(workflow, "from Oslo to Rome")
-            ownership.leave_unattended(started)
+            workflow_scope.leave_unattended(started)
     handle: Any = await DBOS.retrieve_workflow_async(request["id"])
     operator = asyncio.create_task(_decide(request["id"], request["decisions"]))
     try:

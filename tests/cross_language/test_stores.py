@@ -20,7 +20,7 @@ from tests.cross_language.scenario import BOTH, agents, finish, interrupted, loa
 from timestep import DatabaseRunStateStore
 from timestep.database import migrations
 from timestep.errors import CorruptStateError, ForeignStateError, StateTooNewError
-from timestep.states import Checkpoint, States
+from timestep.journal.checkpoints import Checkpoint, States
 
 
 def _place(url: str, **names: str) -> dict[str, str]:

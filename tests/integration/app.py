@@ -18,7 +18,8 @@ from dbos._utils import INTERNAL_QUEUE_NAME
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from timestep import recorder, testing
+from timestep import testing
+from timestep.journal import recorder
 from timestep.replays import Replay, watched
 from timestep.store.tables import metadata
 

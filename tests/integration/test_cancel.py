@@ -17,8 +17,9 @@ from dbos import error as dbos_errors
 
 import timestep
 from tests.integration.app import BODIES, App, run_it
-from timestep import holds, watch
+from timestep import holds
 from timestep.errors import ConfigurationError, RunTimeoutError
+from timestep.journal import ownership_watch
 
 RUNNER = timestep.DurableRunner
 
@@ -125,9 +126,9 @@ def started(body: Callable[[], Awaitable[Any]], **context: Any) -> Future[set[st
 @pytest.fixture
 def slow_watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever ends at once was not waited for by looking again and again."""
-    monkeypatch.setattr(watch, "_INTERVAL", 3600.0)
+    monkeypatch.setattr(ownership_watch, "_INTERVAL", 3600.0)
     yield
-    watch.look_now()
+    ownership_watch.look_now()
 
 
 @pytest.mark.usefixtures("slow_watch")

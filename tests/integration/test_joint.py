@@ -36,9 +36,9 @@ from psycopg.rows import dict_row
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, launch, run_it
-from timestep import recorder, watch
 from timestep.database import reconnect
 from timestep.database.async_pool import Sender
+from timestep.journal import ownership_watch, recorder
 from timestep.runtime import cancellation
 
 Way = Literal["joint", "ordinary"]
@@ -261,9 +261,9 @@ def test_dbos_forks_what_was_recorded_in_either_way_in_either_way(
 @pytest.fixture
 def slow_watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is cancelled learns of it from its next statement alone."""
-    monkeypatch.setattr(watch, "_INTERVAL", 3600.0)
+    monkeypatch.setattr(ownership_watch, "_INTERVAL", 3600.0)
     yield
-    watch.look_now()
+    ownership_watch.look_now()
 
 
 @pytest.mark.usefixtures("slow_watch")

@@ -17,8 +17,8 @@ from dbos import error as dbos_errors
 
 import timestep
 from tests.integration.app import BODIES, App
-from timestep import recorder
 from timestep.errors import RunTimeoutError
+from timestep.journal import recorder
 from timestep.landing import Landing
 from timestep.runtime import draining
 

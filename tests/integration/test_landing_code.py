@@ -20,8 +20,8 @@ from openai.types.responses import (
 import timestep
 from tests.integration.app import App
 from tests.integration.test_landing import body_of, recorded_answers
-from timestep import recorder
 from timestep.errors import DatabaseError
+from timestep.journal import recorder
 from timestep.scopes import current_run
 
 seen: list[tuple[str, bool]] = []

@@ -24,7 +24,7 @@ from dbos import DBOS
 import timestep
 from tests.integration.app import BODIES, App
 from tests.integration.test_landing import body_of
-from timestep import recorder
+from timestep.journal import recorder
 from timestep.landing import Landing
 
 

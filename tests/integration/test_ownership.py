@@ -14,9 +14,9 @@ from dbos import DBOS
 
 import timestep
 from tests.integration.app import App
-from timestep import recorder
 from timestep.database import engines, migrations, urls
 from timestep.errors import NotDurableError
+from timestep.journal import recorder
 
 
 class Actor:

@@ -27,8 +27,9 @@ from dbos import DBOS
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
-from timestep import ownership, testing
-from timestep.recorder import Recorder
+from timestep import testing
+from timestep.dbos_internals import control_errors, executions, workflow_scope
+from timestep.journal.recorder import Recorder
 
 DELAY = 0.004
 """Seconds, at most, that a tool or a guardrail takes here."""
@@ -268,10 +269,10 @@ class Deaths:
 
         monkeypatch.setattr(Recorder, "commit", committed)
 
-    async def _lost(self, owner: ownership.Owner) -> None:
+    async def _lost(self, owner: workflow_scope.Owner) -> None:
         """Do nothing more until another execution has taken over, and then end."""
         await asyncio.to_thread(self.taken_over.wait)
-        raise ownership.lost(owner, "PENDING")
+        raise control_errors.lost(owner, "PENDING")
 
     def after(self, commits: int) -> None:
         self.left, self.commits = commits, 0
@@ -297,7 +298,7 @@ def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[Any, in
     # Only now is none opened any more: a commit of another step may have been under way.
     open_calls = sum(row["completed_at"] is None for row in app.rows("tool_calls"))
     deaths.taken_over.set()
-    ownership.execute_again(workflow_id, token)
+    executions.execute_again(workflow_id, token)
     return handle, open_calls
 
 

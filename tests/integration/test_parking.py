@@ -18,9 +18,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
-from timestep import ownership, parking, system
+from timestep import parking
+from timestep.dbos_internals import executions, process
 from timestep.errors import UnknownInterruptionError
-from timestep.recorder import Recorder
+from timestep.journal.recorder import Recorder
 from timestep.runtime import draining
 
 made: list[int] = []
@@ -269,7 +270,7 @@ def test_a_workflow_that_cannot_be_executed_keeps_no_other_one(app: App) -> None
     """This process owns all that it takes from a queue at once."""
     DBOS.register_queue("slow", polling_interval_sec=3600)
     begun("w", queue="slow")
-    ownership.take_enqueued("slow")
+    executions.take_enqueued("slow")
     parked(app, "w")
     with psycopg.connect(app.url) as connection:
         connection.execute(
@@ -287,7 +288,7 @@ def test_a_process_that_ends_takes_nothing(app: App) -> None:
     parked(app, "w")
     draining.close()
     try:
-        system.stop_dequeuing()
+        process.stop_dequeuing()
         timestep.resume_workflow_sync("w", approve="all")
         assert status("w") == "ENQUEUED"
     finally:

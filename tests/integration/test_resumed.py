@@ -28,7 +28,7 @@ import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
 from timestep import testing
-from timestep.recorder import Recorder
+from timestep.journal.recorder import Recorder
 
 DELAY = 0.005
 

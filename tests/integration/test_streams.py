@@ -25,7 +25,7 @@ import timestep
 from tests.integration.app import App
 from timestep import attempts
 from timestep.errors import InvalidQueryError, UnknownRunError
-from timestep.recorder import Recorder
+from timestep.journal.recorder import Recorder
 
 Pause = Callable[[int], Any]
 

@@ -24,7 +24,7 @@ import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App
 from timestep.errors import ReplayError, TakeoverError, UnknownRunError
-from timestep.recorder import recorder
+from timestep.journal.recorder import recorder
 from timestep.store.fleet import hosts
 
 Body = Callable[[], Awaitable[Any]]

@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from timestep.journal.checkpoints import Checkpoint, History, States
 from timestep.serialization.values import is_plain
-from timestep.states import Checkpoint, History, States
 
 _keys = st.sampled_from(["a", "b", "nul\x00", "lone\ud800"])
 _values = st.one_of(

@@ -16,10 +16,10 @@ from agents import RunResult, RunState
 from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
 from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 
+from timestep.journal.checkpoints import context_document
 from timestep.seams.ledger import Ledger
 from timestep.serialization.json_delta import Some, Tail
 from timestep.serialization.sdk_objects import document_of
-from timestep.states import context_document
 
 _ITEMS = {"_model_input_items": "generated_items", "new_items": "session_items"}
 

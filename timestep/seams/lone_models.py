@@ -11,14 +11,16 @@ from typing import Any
 from agents import Model, ModelResponse
 from dbos import DBOS
 
-from timestep import ownership
+from timestep.dbos_internals import workflow_scope
 from timestep.errors import NotDurableError
 from timestep.serialization.sdk_objects import model_name, response_columns, response_of
 
 
 def get_model(original: Any, *args: Any, **kwargs: Any) -> Model:
     model: Model = original(*args, **kwargs)
-    return LoneModel(model) if ownership.in_workflow() and not ownership.in_step() else model
+    return (
+        LoneModel(model) if workflow_scope.in_workflow() and not workflow_scope.in_step() else model
+    )
 
 
 class LoneModel(Model):

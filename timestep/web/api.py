@@ -13,6 +13,7 @@ from timestep.approvals import Interruption, ResumeResult
 from timestep.config import Token
 from timestep.entrypoints import Entrypoint, named
 from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
+from timestep.journal import fail_fast_read
 from timestep.pages import LONGEST, Page
 from timestep.queries import Run, RunItem, Status
 from timestep.web.access import require
@@ -107,7 +108,7 @@ class WorkflowRef(BaseModel):
 
 
 async def _database_answers() -> None:
-    await asyncio.to_thread(queries.check_database)
+    await asyncio.to_thread(fail_fast_read.check_database)
 
 
 def _name(text: str) -> str:

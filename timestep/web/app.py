@@ -6,12 +6,13 @@ import asyncio
 
 from fastapi import FastAPI
 
-from timestep import queries, system
 from timestep.config import Settings
 from timestep.database import migrations
+from timestep.dbos_internals import process
 from timestep.entrypoints import Entrypoint
 from timestep.errors import TimestepError
-from timestep.recorder import recorder
+from timestep.journal import fail_fast_read
+from timestep.journal.recorder import recorder
 from timestep.web import api
 from timestep.web.access import OwnPagesOnly
 from timestep.web.problems import Answer, handle_problems, problem
@@ -56,9 +57,9 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
 
 
 def _missing() -> str | None:
-    queries.check_database()
+    fail_fast_read.check_database()
     waiting = migrations.pending(recorder().engine)
     if waiting:
         names = ", ".join(migration.name for migration in waiting)
         return f"the database lacks {names}: run `timestep migrate`"
-    return None if system.is_launched() else "DBOS is not launched"
+    return None if process.is_launched() else "DBOS is not launched"

@@ -27,8 +27,9 @@ from dbos._serialization import (
 )
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
+from timestep.dbos_internals.step_numbers import StepReservation
+from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import StepError
-from timestep.ownership import Owner, StepReservation
 from timestep.serialization.exceptions import one_line
 from timestep.store import dbos_step_outputs
 

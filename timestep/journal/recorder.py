@@ -17,15 +17,17 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from timestep import config, joint, mirror, ownership
+from timestep import config
 from timestep.database import reconnect
 from timestep.database.async_pool import Answered, Values, sender_of
 from timestep.database.engines import database_url, engine_for
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
+from timestep.dbos_internals import control_errors, process, step_records
+from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
-from timestep.mirror import Mirror
-from timestep.ownership import Owner
+from timestep.journal import dbos_mirror
+from timestep.journal.dbos_mirror import Mirror
 from timestep.runtime.cancellation import in_thread, over, to_its_end
 from timestep.serialization.agent_definitions import Definitions
 from timestep.serialization.values import column_of
@@ -61,7 +63,7 @@ class Recorder:
     @property
     def schema(self) -> str:
         """The schema of DBOS's tables, or of their copy, in this database."""
-        return ownership.system_schema_or_default() if self.mirror is None else mirror.SCHEMA
+        return process.system_schema_or_default() if self.mirror is None else dbos_mirror.SCHEMA
 
     @contextlib.contextmanager
     def connected(
@@ -84,14 +86,14 @@ class Recorder:
     def knows_if_joint(self) -> bool:
         """Whether `is_joint` was answered since DBOS's launch, so that it asks nothing more."""
         with self._joint_lock:
-            return joint.system_database() in self._joint
+            return step_records.system_database() in self._joint
 
     def is_joint(self) -> bool:
         """Whether the statement that writes a step's rows writes DBOS's record of it, too.
 
         Looked up once for each launch of DBOS; a fall-back is said in the log then.
         """
-        system = joint.system_database()
+        system = step_records.system_database()
         with self._joint_lock:
             found = self._joint.get(system)
             if found is None:
@@ -111,7 +113,7 @@ class Recorder:
             with self.engine.connect() as connection:
                 return dbos_step_outputs.shape(connection, self.schema)
 
-        return joint.obstacle(self.patiently(work))
+        return step_records.obstacle(self.patiently(work))
 
     @property
     def is_busy(self) -> bool:
@@ -126,7 +128,7 @@ class Recorder:
                 yield connection, self.schema
         else:
             with self.mirror.engine.begin() as connection:
-                yield connection, mirror.SYSTEM_SCHEMA
+                yield connection, dbos_mirror.SYSTEM_SCHEMA
 
     async def write_definitions(self, definitions: Definitions) -> None:
         """Write definitions that came up while a run was going on."""
@@ -163,7 +165,7 @@ class Recorder:
             answer = await self._commit_now(owner, sql, parameters, output)
         status, is_mine = answer if answer is not None else (None, False)
         if is_mine not in (True, "t"):
-            raise ownership.lost(owner, status)
+            raise control_errors.lost(owner, status)
 
     async def _commit_now(
         self,
@@ -202,7 +204,7 @@ class Recorder:
                 raise
             written = await asyncio.to_thread(self._completed_at, owner, output.number)
             if written != output.completed_at:
-                raise ownership.twice(owner, output.number) from error
+                raise control_errors.twice(owner, output.number) from error
             # It is this very record: the connection was lost after it was written.
             return ("PENDING", True)
 
@@ -258,7 +260,7 @@ class Recorder:
         found = self.patiently(lambda: self.holders([owner.workflow_id]))
         status, token = found.get(owner.workflow_id, (None, None))
         if (status, token) != ("PENDING", owner.token):
-            raise ownership.lost(owner, status)
+            raise control_errors.lost(owner, status)
 
     def end_cancelled(self) -> None:
         """End the runs whose workflows were cancelled while no execution of them was there."""

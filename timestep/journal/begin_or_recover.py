@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 from sqlalchemy.exc import IntegrityError
 
-from timestep import ownership
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
+from timestep.dbos_internals import control_errors, step_numbers
+from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError, NotDurableError
-from timestep.ownership import Owner
-from timestep.recorder import Journal, Recorder
+from timestep.journal.recorder import Journal, Recorder
 from timestep.runtime.cancellation import in_thread, to_its_end
 from timestep.serialization.agent_definitions import Definitions
 from timestep.store import dbos_step_outputs, run_continuations, run_journal
@@ -135,7 +135,7 @@ class _Beginning:
         if begun.status is None:
             raise NotDurableError(_elsewhere(owner, recorder))
         if not begun.is_mine:
-            raise ownership.lost(owner, begun.status)
+            raise control_errors.lost(owner, begun.status)
         if begun.continuation is not None:
             found = self._continue(begun.continuation)
         elif begun.row is not None:
@@ -155,7 +155,7 @@ class _Beginning:
             if row["cancel_reason"] == "code":
                 if recorder.mirror is not None:
                     recorder.mirror.copy_steps(connection, workflow_id)
-                given = {**self._parameters, "block": ownership.BLOCK}
+                given = {**self._parameters, "block": step_numbers.BLOCK}
                 if run_journal.revived(connection, recorder.schema, given):
                     row.update(status="running", completed_at=None, cancel_reason=None)
             return found

@@ -1,7 +1,4 @@
-"""DBOS as this process has it: whether it runs, its registry, its loop, and a client.
-
-With `timestep.ownership`, the only place that touches private names of DBOS.
-"""
+"""DBOS as this process has it: whether it runs, its registry, its loop, its tables' schema."""
 
 from __future__ import annotations
 
@@ -11,20 +8,39 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-from dbos import DBOSClient, WorkflowSerializationFormat, _dbos
+from dbos import WorkflowSerializationFormat, _dbos
+from dbos._dbos import _get_dbos_instance
 from dbos._dbos_config import load_config
 from dbos._registrations import get_func_info
 
 from timestep.errors import ConfigurationError
-from timestep.recorder import recorder
 
 T = TypeVar("T")
 
 CONFIG_FILE = "dbos-config.yaml"
 DEFAULT_NAME = "timestep"
 
-_clients: dict[sa.URL, DBOSClient] = {}
+
+def is_launched() -> bool:
+    """Whether this process executes workflows, and is not about to end."""
+    dbos = _dbos._dbos_global_instance
+    return dbos is not None and dbos._sys_db_field is not None and dbos._initialized
+
+
+def is_stopping() -> bool:
+    """Whether this process is shutting DBOS down: what it cancels then is not over."""
+    return not _get_dbos_instance()._initialized
+
+
+def system_schema() -> str:
+    """The schema that holds DBOS's tables."""
+    return str(_get_dbos_instance()._sys_db.schema or "dbos")
+
+
+def system_schema_or_default() -> str:
+    """The schema that holds DBOS's tables, for a process that did not launch DBOS, too."""
+    dbos = _dbos._dbos_global_instance
+    return "dbos" if dbos is None or dbos._sys_db_field is None else system_schema()
 
 
 def application_name() -> str:
@@ -54,12 +70,6 @@ def executor_id() -> str:
     return os.environ.get("DBOS__VMID") or "local"
 
 
-def is_launched() -> bool:
-    """Whether this process executes workflows."""
-    dbos = _dbos._dbos_global_instance
-    return dbos is not None and dbos._sys_db_field is not None
-
-
 def registered() -> dict[str, Callable[..., Any]]:
     """Every function decorated with `@DBOS.workflow()` so far, by its name in DBOS."""
     registry = _dbos._dbos_global_registry
@@ -70,24 +80,6 @@ def serialization_of(function: Callable[..., Any]) -> WorkflowSerializationForma
     """How a workflow's decorator says that its input is serialized."""
     info = get_func_info(function)
     return None if info is None else info.serialization_type
-
-
-def client() -> DBOSClient:
-    """A client of the configured database, for what needs no launched DBOS.
-
-    It raises where the database is away; it does not wait for it.
-    """
-    found = recorder()
-    if found.url not in _clients:
-        _clients[found.url] = DBOSClient(
-            system_database_engine=found.transactions
-            if found.mirror is None
-            else found.mirror.engine,
-            application_name=application_name(),
-            retry_connection_errors=False,
-            lazy=True,
-        )
-    return _clients[found.url]
 
 
 async def on_workflow_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from timestep.ownership import Owner, lost
-from timestep.recorder import Recorder
+from timestep.dbos_internals.control_errors import lost
+from timestep.dbos_internals.workflow_scope import Owner
+from timestep.journal.recorder import Recorder
 
 _INTERVAL = 1.0
 """Seconds between two looks; what this process cancels is looked for at once."""

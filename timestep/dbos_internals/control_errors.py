@@ -1,0 +1,42 @@
+"""DBOS's own errors, which pass through everything between a step and the workflow's end."""
+
+from __future__ import annotations
+
+from dbos._error import (
+    DBOSStepNondeterminismError,
+    DBOSUnexpectedStepError,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+)
+
+from timestep.dbos_internals.workflow_scope import Owner
+
+
+def lost(owner: Owner, status: str | None) -> BaseException:
+    """What ends an execution that does not own its workflow any more, in DBOS's own way.
+
+    That is DBOSWorkflowCancelledError, or DBOSWorkflowConflictIDError where another execution
+    owns it now, or it has ended.
+    """
+    if status == "CANCELLED":
+        return DBOSWorkflowCancelledError(f"Workflow {owner.workflow_id} is cancelled.")
+    return DBOSWorkflowConflictIDError(owner.workflow_id)
+
+
+def twice(owner: Owner, number: int) -> BaseException:
+    """What ends an execution whose step has a number that DBOS recorded otherwise."""
+    return DBOSStepNondeterminismError(owner.workflow_id, number)
+
+
+CONTROL_ERRORS = (
+    DBOSStepNondeterminismError,
+    DBOSUnexpectedStepError,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+)
+"""DBOS's own errors: nothing between a step and the workflow's end may answer them."""
+
+LOST = (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError)
+"""The execution does not own its workflow any more."""
+
+__all__ = ["CONTROL_ERRORS", "LOST", "DBOSUnexpectedStepError", "lost", "twice"]
