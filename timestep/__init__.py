@@ -12,15 +12,15 @@ with uncollected():
         resume_workflow_sync,
     )
     from timestep.control import cancel_run, start_run
+    from timestep.execution.current import is_replaying
     from timestep.following import RunEvent, follow
     from timestep.forks import fork_run
     from timestep.queries import get_run, list_items, list_runs
     from timestep.runner import DurableRunner, install, uninstall
-    from timestep.scopes import is_replaying
     from timestep.sessions import DatabaseSession
     from timestep.state_files import FileRunStateStore
     from timestep.state_stores import DatabaseRunStateStore, create_run_state_store
-    from timestep.tool_attempts import idempotency_key
+    from timestep.steps.tool_attempts import idempotency_key
     from timestep.tool_options import tool_options
     from timestep.waiting import run_agent
 

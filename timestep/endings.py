@@ -7,15 +7,15 @@ from typing import Any, NoReturn, cast
 
 from agents import Agent, RunResult, RunResultStreaming
 
-from timestep import interruptions
 from timestep.dbos_internals import control_errors, process
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
-from timestep.run import Rows, Run
+from timestep.execution.pending_calls import Call
+from timestep.execution.run import Rows, Run
 from timestep.seams import checkpoints
 from timestep.serialization import exceptions
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored, storable
-from timestep.tool_call import Call
+from timestep.steps import interruption
 
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
@@ -26,7 +26,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         raise run.control_error
     if result.interruptions:
         run.interrupted_result = result
-        await interruptions.record(run, result)
+        await interruption.record(run, result)
         return
     if run.is_over:
         _raise_recorded(run)
@@ -60,7 +60,7 @@ def in_doubt(run: Run, call: Call) -> ReplayError:
 async def ask_again(run: Run, call: Call) -> RunResult:
     """A call was started once more and its outcome is unknown once more: stop as before."""
     result = cast(RunResult, run.interrupted_result)
-    await interruptions.record(run, result, [call])
+    await interruption.record(run, result, [call])
     return result
 
 

@@ -18,8 +18,8 @@ from dbos import DBOS
 
 from timestep import config
 from timestep.dbos_internals import executions
+from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
-from timestep.run import Run
 from timestep.runtime import draining
 from timestep.runtime.cancellation import in_thread
 from timestep.serialization.ids import derived

@@ -18,8 +18,8 @@ from dbos import DBOS
 from timestep import seams, state_documents
 from timestep.dbos_internals import workflow_scope
 from timestep.errors import ConfigurationError, StateError
+from timestep.execution.current import current_step
 from timestep.listings import listed
-from timestep.scopes import current_step
 from timestep.serialization.ids import derived
 from timestep.serialization.values import plain_text
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored

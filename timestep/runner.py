@@ -20,18 +20,18 @@ from agents import (
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import connections, endings, holds, interruptions, seams, turns
-from timestep.calls import InDoubtError
-from timestep.context import warn_of_losses
+from timestep import connections, endings, seams
 from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError
+from timestep.execution import recorded_end
+from timestep.execution.context_changes import warn_of_losses
+from timestep.execution.current import StepScope, current_run, current_step, entered
+from timestep.execution.identity import one_lane, open_run
+from timestep.execution.run import Run
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import recorder
-from timestep.opening import one_lane, open_run
-from timestep.run import Run
 from timestep.runtime.cancellation import Cut
-from timestep.scopes import StepScope, current_run, current_step, entered
 from timestep.seams import DispatchingRunner, continuations
 from timestep.seams.ledger import Ledger
 from timestep.seams.loop import end_events
@@ -39,6 +39,8 @@ from timestep.serialization.agent_definitions import RunGuardrail, describe
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import dumps, encode
 from timestep.sessions import row_of
+from timestep.steps import interruption, model_call
+from timestep.steps.tool_call import InDoubtError
 
 Input = str | list[TResponseInputItem] | RunState[Any]
 
@@ -54,7 +56,7 @@ class _DurableAgentRunner(AgentRunner):
                     given = await _begin(run, starting_agent, input, options)
                     result = await super().run(starting_agent, given, **options)
                     if not result.interruptions:
-                        await holds.hold_if_cut(run, "its end")
+                        await recorded_end.hold_if_cut(run, "its end")
                 await endings.finish(run, result)
             except InDoubtError as doubt:
                 if run.interrupted_result is None:
@@ -103,7 +105,7 @@ async def _stream(
         async with _cuttable(run):
             await original(**await begin(kwargs))
             if not _stopped(streamed) and not streamed.interruptions:
-                await holds.hold_if_cut(run, "its end")
+                await recorded_end.hold_if_cut(run, "its end")
         if (error := _stream_error(streamed)) is not None:
             await endings.record_failure(run, error)
         elif streamed.final_output is None and not streamed.interruptions and _stopped(streamed):
@@ -184,7 +186,7 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     if run.is_begun:
         continuations.change(run, options)
         if isinstance(given, RunState):
-            await interruptions.settle(run, given)
+            await interruption.settle(run, given)
         return given
     config = options.get("run_config")
     run_guardrails: list[RunGuardrail] = (
@@ -207,7 +209,7 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     if run.own_row is None or "started_at" not in run.own_row:
         run.start_timer()
     if isinstance(given, RunState) and given._current_agent is not None:
-        await turns.expect_left(run, given._current_agent, run.ledger.left)
+        await model_call.expect_left(run, given._current_agent, run.ledger.left)
     return given
 
 

@@ -23,12 +23,12 @@ from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 from dbos import DBOS
 
-from timestep import holds
 from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.errors import NotDurableError
+from timestep.execution import recorded_end
+from timestep.execution.current import current_run, current_step
+from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
-from timestep.run import Run
-from timestep.scopes import current_run, current_step
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import plain_text, restored, storable
@@ -151,7 +151,7 @@ class DatabaseSession:
                 lambda c: store.is_made(c, session_id, run_id, number)
             ):
                 # The first execution was cut off before it.
-                await holds.hold_if_cut(run, "a change of its session")
+                await recorded_end.hold_if_cut(run, "a change of its session")
             key = derived(run_id, f"session:{session_id}:{number}")
             return _Change(key, run.owner, run_id, number)
         if (step := current_step()) is not None and workflow_scope.in_step():

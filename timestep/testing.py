@@ -26,8 +26,8 @@ from dbos import DBOS
 
 from timestep.dbos_internals import executions
 from timestep.errors import UnknownRunError
+from timestep.execution.replay_check import Replay, watched
 from timestep.journal.recorder import recorder
-from timestep.replays import Replay, watched
 from timestep.serialization import exceptions
 from timestep.serialization.values import encode
 from timestep.store.reads import snapshots

@@ -8,17 +8,18 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import escalation, interruptions, parking
+from timestep import escalation, parking
 from timestep.approvals import decision
-from timestep.calls import doubted_again
 from timestep.errors import ConfigurationError, UnknownInterruptionError, UnknownRunError
-from timestep.opening import known_runs
-from timestep.run import Run
+from timestep.execution.identity import known_runs
+from timestep.execution.pending_calls import Call
+from timestep.execution.run import Run
 from timestep.runner import DurableRunner, cut_by_owner
 from timestep.runtime.cancellation import in_thread
+from timestep.steps import interruption
+from timestep.steps.interruption import doubted_again
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows
-from timestep.tool_call import Call
 
 _DOUBT_REJECTED = (
     "The process that made this call died before its outcome was known, and a person decided "
@@ -110,14 +111,14 @@ async def _decided_state(result: RunResult | RunResultStreaming) -> RunState[Any
         # Asked about all at once, before any call of the turn is made. The execution that
         # started them had drawn their numbers, and may have used some.
         run.draw_again()
-        await interruptions.record(run, result, doubted)
+        await interruption.record(run, result, doubted)
 
 
 def _asked(run: Run, item: Any) -> tuple[Run, Call]:
-    found = interruptions.call_of(run, item)
+    found = interruption.call_of(run, item)
     if found is None:
         raise UnknownInterruptionError(
-            f"run {run.id} waits for call {interruptions.call_id(item)!r}, and nobody was asked "
+            f"run {run.id} waits for call {interruption.call_id(item)!r}, and nobody was asked "
             "about it"
         )
     return found

@@ -20,9 +20,11 @@ from typing import Any
 
 from dbos._sys_db import SystemDatabase
 
-from timestep import calls, checks, parking, recorded, steps, turns
+from timestep import parking
 from timestep.journal import begin_or_recover
 from timestep.journal.recorder import Recorder
+from timestep.steps import guardrail_check, model_call, recorded_value, tool_call
+from timestep.steps import perform as performing
 
 
 @dataclass
@@ -69,10 +71,15 @@ class Boundaries:
         self._around_waits()
 
     def _around_steps(self) -> None:
-        kinds = (turns._ModelStep, calls._CallStep, checks._RunCheck, checks._CallCheck)
-        for kind in (*kinds, recorded._ValueStep):
+        kinds = (
+            model_call._ModelStep,
+            tool_call._CallStep,
+            guardrail_check._RunCheck,
+            guardrail_check._CallCheck,
+        )
+        for kind in (*kinds, recorded_value._ValueStep):
             _replace(kind, "effect", self._bounded(kind.effect))
-        perform = steps.perform
+        perform = performing.perform
 
         async def named(step: Any) -> Any:
             token = _current.set(_Current(step.name))
@@ -81,7 +88,7 @@ class Boundaries:
             finally:
                 _current.reset(token)
 
-        for module in (turns, calls, checks, recorded):
+        for module in (model_call, tool_call, guardrail_check, recorded_value):
             _replace(module, "perform", named)
 
     def _bounded(self, effect: Any) -> Any:

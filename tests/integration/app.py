@@ -19,8 +19,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from timestep import testing
+from timestep.execution.replay_check import Replay, watched
 from timestep.journal import recorder
-from timestep.replays import Replay, watched
 from timestep.store.tables import metadata
 
 _keys = itertools.count()

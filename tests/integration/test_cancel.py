@@ -17,8 +17,8 @@ from dbos import error as dbos_errors
 
 import timestep
 from tests.integration.app import BODIES, App, run_it
-from timestep import holds
 from timestep.errors import ConfigurationError, RunTimeoutError
+from timestep.execution import recorded_end
 from timestep.journal import ownership_watch
 
 RUNNER = timestep.DurableRunner
@@ -457,7 +457,7 @@ def test_a_reader_stops_its_stream(app: App, mode: Any) -> None:
 def test_a_stream_stopped_at_an_event_that_is_not_replayed_ends_quietly(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holds, "_MARGIN", 0.1)
+    monkeypatch.setattr(recorded_end, "_MARGIN", 0.1)
     stuck = Stuck()
     agent = agent_with(stuck, "model")
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import timestep
 from tests.answering import AnsweringModel
 from tests.integration.app import App
+from timestep.execution.current import current_run
 from timestep.journal.checkpoints import Checkpoint, History, States, context_document
-from timestep.scopes import current_run
 from timestep.seams import checkpoints
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored

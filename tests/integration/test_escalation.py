@@ -29,7 +29,7 @@ from tests.integration.app import BODIES, App
 from tests.integration.hosting import Host, own_host
 from tests.waiting import until
 from timestep import doctor, escalation
-from timestep.opening import known_runs
+from timestep.execution.identity import known_runs
 
 __all__ = ["own_host"]
 

@@ -32,7 +32,7 @@ from sqlalchemy import NullPool
 
 import timestep
 from tests.integration.app import App
-from timestep.foreign_sessions import _digest, _done, _marks
+from timestep.steps.external_session import _digest, _done, _marks
 
 KEY = "kSJ8NfPRbXnyEqSDjSLsk2F6lZ4JmBSBvM0ESDN-2rA="
 Make = Callable[[], Any]

@@ -22,7 +22,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 import timestep
 from tests.integration.app import App
 from timestep import errors
-from timestep.run import Run
+from timestep.execution.run import Run
 
 Body = Callable[[], Awaitable[str]]
 

@@ -18,8 +18,8 @@ from dbos import error as dbos_errors
 import timestep
 from tests.integration.app import BODIES, App
 from timestep.errors import RunTimeoutError
+from timestep.execution.commits import Landing
 from timestep.journal import recorder
-from timestep.landing import Landing
 from timestep.runtime import draining
 
 made: list[str] = []

@@ -21,8 +21,8 @@ import timestep
 from tests.integration.app import App
 from tests.integration.test_landing import body_of, recorded_answers
 from timestep.errors import DatabaseError
+from timestep.execution.current import current_run
 from timestep.journal import recorder
-from timestep.scopes import current_run
 
 seen: list[tuple[str, bool]] = []
 

@@ -24,8 +24,8 @@ from dbos import DBOS
 import timestep
 from tests.integration.app import BODIES, App
 from tests.integration.test_landing import body_of
+from timestep.execution.commits import Landing
 from timestep.journal import recorder
-from timestep.landing import Landing
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from agents.testing import ScriptedModel, assistant_message
 
 import timestep
 from tests.integration.app import App
-from timestep import attempts
+from timestep.steps import model_attempts
 
 HELLO = [[assistant_message("hello")]]
 
@@ -129,7 +129,7 @@ class Refusing(ScriptedModel):
 def test_an_attempt_that_failed_is_recorded_if_the_pause_after_it_is_too_long(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "sleep", lambda _: asyncio.sleep(60))
+    monkeypatch.setattr(model_attempts, "sleep", lambda _: asyncio.sleep(60))
 
     async def body() -> str:
         return await ask(Refusing(HELLO), 0.3, streamed=False)

@@ -36,7 +36,7 @@ from tests.integration.provider import (
     hangs_until,
 )
 from tests.integration.provider import provider as provider
-from timestep import attempts
+from timestep.steps import model_attempts
 
 KINDS: dict[str, type[Any]] = {
     "responses": OpenAIResponsesModel,
@@ -52,7 +52,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def note(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(attempts, "sleep", note)
+    monkeypatch.setattr(model_attempts, "sleep", note)
     return pauses
 
 

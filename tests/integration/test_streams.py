@@ -23,9 +23,9 @@ from openai.types.responses import (
 
 import timestep
 from tests.integration.app import App
-from timestep import attempts
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.recorder import Recorder
+from timestep.steps import model_attempts
 
 Pause = Callable[[int], Any]
 
@@ -356,7 +356,7 @@ def test_an_attempt_that_dies_speaking_is_followed_by_the_next(
     async def no_sleep(seconds: float) -> None:
         pass
 
-    monkeypatch.setattr(attempts, "sleep", no_sleep)
+    monkeypatch.setattr(model_attempts, "sleep", no_sleep)
 
     async def before(number: int) -> None:
         if model.asked == 1 and number == 2:

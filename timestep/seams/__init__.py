@@ -28,8 +28,8 @@ from agents.run_internal import (
 from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
 
 from timestep.errors import ConfigurationError
+from timestep.execution.current import current_run
 from timestep.listings import current_listing
-from timestep.scopes import current_run
 from timestep.seams import (
     function_tools,
     guardrails,

@@ -13,9 +13,9 @@ from agents.run import AgentRunner
 from agents.run_config import CallModelData, ModelInputData
 from pydantic import TypeAdapter
 
-from timestep import context
 from timestep.errors import ReplayError
-from timestep.run import Run
+from timestep.execution import context_changes
+from timestep.execution.run import Run
 from timestep.serialization import values
 
 
@@ -93,9 +93,9 @@ async def _state(
 
 def _change_context(run: Run, row: dict[str, Any], given: Any) -> None:
     """Change the context as the calls of the turns before did, which are not replayed."""
-    if row["kind"] == "forked" and context.is_supported(given):
+    if row["kind"] == "forked" and context_changes.is_supported(given):
         for delta in row["context_changes"]:
-            context.change(given, values.restored(delta))
+            context_changes.change(given, values.restored(delta))
         return
     calls = [
         call

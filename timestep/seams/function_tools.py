@@ -14,11 +14,11 @@ from agents.agent_tool_state import (
 )
 from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvocationResult
 
-from timestep import calls, tool_workflows
-from timestep.calls import Asked, ToolResult
-from timestep.run import Run
+from timestep.execution.run import Run
 from timestep.seams import mcp
-from timestep.tool_attempts import Attempts
+from timestep.steps import interruption, tool_workflow
+from timestep.steps.tool_attempts import Attempts
+from timestep.steps.tool_call import Asked, ToolResult, call_tool
 from timestep.tool_options import options_of
 
 
@@ -42,11 +42,11 @@ async def invoke_function_tool(
     scope_id = get_agent_tool_state_scope(context)
 
     async def invoke_apart(attempts: Attempts) -> ToolResult:
-        return await tool_workflows.make_call(run, context, attempts, invoke)
+        return await tool_workflow.make_call(run, context, attempts, invoke)
 
     asked = Asked(function_tool, context.tool_call_id, context.tool_call, context)
     is_apart = options_of(function_tool).as_workflow
-    result = await calls.call_tool(run, asked, invoke_apart if is_apart else invoke)
+    result = await call_tool(run, asked, invoke_apart if is_apart else invoke)
     if not result.is_paused and is_waiting():
         # Replayed: the tool's own code, which lets go of the run that waited, was not run.
         drop_agent_tool_run_result(context.tool_call, scope_id=scope_id)
@@ -81,8 +81,8 @@ def get_approval_status(
 ) -> bool | None:
     """An approval for all calls of a tool does not cover one whose outcome is in doubt."""
     status = original(context, tool_name, call_id, **given)
-    call = calls.expected(run, call_id)
-    if status and call is not None and not call.asked and calls.is_asked_about(run, call_id):
+    call = interruption.expected(run, call_id)
+    if status and call is not None and not call.asked and interruption.is_asked_about(run, call_id):
         return None
     return status  # type: ignore[no-any-return]  # untyped
 
@@ -91,7 +91,7 @@ async def function_needs_approval(
     run: Run, original: Any, function_tool: Any, context_wrapper: Any, tool_call: Any
 ) -> Any:
     evaluation = await original(function_tool, context_wrapper, tool_call)
-    if calls.is_answered(run, tool_call.call_id):
+    if interruption.is_answered(run, tool_call.call_id):
         # It was called without a question; a function that answers otherwise today comes late.
         return type(evaluation)(
             "invoke",
@@ -100,7 +100,7 @@ async def function_needs_approval(
             tool_call.arguments,
             evaluation.prepared,
         )
-    if calls.is_asked_about(run, tool_call.call_id):
+    if interruption.is_asked_about(run, tool_call.call_id):
         return type(evaluation)(
             "require_approval",
             function_tool,

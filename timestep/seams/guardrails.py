@@ -6,9 +6,9 @@ from typing import Any
 
 from agents.guardrail import InputGuardrailResult, OutputGuardrailResult
 
-from timestep import calls, checks
-from timestep.run import Run
+from timestep.execution.run import Run
 from timestep.seams.loop import ledger_of
+from timestep.steps import guardrail_check, interruption
 
 
 async def run_single_input_guardrail(
@@ -17,7 +17,7 @@ async def run_single_input_guardrail(
     async def check() -> Any:
         return (await original(agent, guardrail, given, context)).output
 
-    output = await checks.check_run(run, guardrail, agent, check)
+    output = await guardrail_check.check_run(run, guardrail, agent, check)
     result = InputGuardrailResult(guardrail=guardrail, output=output)
     ledger_of(run).input_results.append(result)
     return result
@@ -29,7 +29,7 @@ async def run_single_output_guardrail(
     async def check() -> Any:
         return (await original(guardrail, agent, agent_output, context)).output
 
-    output = await checks.check_run(run, guardrail, agent, check)
+    output = await guardrail_check.check_run(run, guardrail, agent, check)
     return OutputGuardrailResult(
         guardrail=guardrail, agent=agent, agent_output=agent_output, output=output
     )
@@ -40,8 +40,8 @@ async def run_tool_guardrail(run: Run, original: Any, guardrail: Any, data: Any)
         return await original(guardrail, data)
 
     call_id = data.context.tool_call_id
-    call = calls.expected(run, call_id) or run.made.get(call_id)
-    return await checks.check_call(run, call, guardrail, _index(guardrail, data), check)
+    call = interruption.expected(run, call_id) or run.made.get(call_id)
+    return await guardrail_check.check_call(run, call, guardrail, _index(guardrail, data), check)
 
 
 def _index(guardrail: Any, data: Any) -> int:

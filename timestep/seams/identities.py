@@ -11,7 +11,7 @@ from typing import Any
 from agents import Agent
 from agents._run_state_agent_identity import _iter_agent_graph
 
-from timestep.run import Run
+from timestep.execution.run import Run
 
 
 def keys_by_id(run: Run, original: Any, initial_agent: Agent[Any]) -> Any:

@@ -11,12 +11,12 @@ from agents.guardrail import InputGuardrailResult
 from agents.items import RunItem
 from agents.run_internal.session_persistence import session_items_for_turn
 
-from timestep.calls import output_item
+from timestep.execution.run import Rows, Run
 from timestep.journal.checkpoints import Checkpoint, context_document
-from timestep.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import document_of, raw
 from timestep.serialization.values import plain_text, storable
+from timestep.steps.tool_call import output_item
 
 _log = logging.getLogger("timestep")
 

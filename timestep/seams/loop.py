@@ -10,7 +10,7 @@ from agents import Agent, RunResultStreaming
 from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
 
 from timestep.durability import check_agents
-from timestep.run import Run
+from timestep.execution.run import Run
 from timestep.seams import checkpoints
 from timestep.seams.ledger import Ledger
 from timestep.serialization.agent_definitions import describe

@@ -8,11 +8,11 @@ from typing import Any
 from mcp.types import Tool
 
 from timestep import connections
+from timestep.execution.current import current_step
+from timestep.execution.run import Run
 from timestep.listings import Listing
-from timestep.recorded import recorded, recorded_value
-from timestep.run import Run
-from timestep.scopes import current_step
 from timestep.serialization.agent_definitions import mcp_server_name
+from timestep.steps.recorded_value import recorded, recorded_value
 
 
 async def list_tools(run: Run, original: Any, server: Any, *args: Any) -> list[Tool]:

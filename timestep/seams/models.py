@@ -31,11 +31,11 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
-from timestep import turns
-from timestep.attempts import Attempts
-from timestep.run import Run
+from timestep.execution.run import Run
 from timestep.seams import retries
-from timestep.streams import Stream
+from timestep.steps import model_call
+from timestep.steps.model_attempts import Attempts
+from timestep.steps.model_stream import Stream
 
 
 def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
@@ -150,7 +150,9 @@ class DurableModel(Model):
             tools=tools,
         )
         attempts = _TimedAttempts(ask, request.pause_after, settings.timeout)
-        response = await turns.call_model(self.run, self.inner, tools, handoffs, attempts, stream)
+        response = await model_call.call_model(
+            self.run, self.inner, tools, handoffs, attempts, stream
+        )
         self.run.answer_usage = response.usage
         return response
 

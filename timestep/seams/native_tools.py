@@ -15,18 +15,19 @@ from typing import Any
 
 from agents.run_internal import tool_execution
 
-from timestep import calls, tool_options
-from timestep.calls import Asked, ToolResult
-from timestep.recorded import recorded
-from timestep.run import Run
-from timestep.tool_attempts import Attempts
+from timestep import tool_options
+from timestep.execution.run import Run
+from timestep.steps import interruption
+from timestep.steps.recorded_value import recorded
+from timestep.steps.tool_attempts import Attempts
+from timestep.steps.tool_call import Asked, ToolResult, call_tool
 
 
 async def needs_approval(run: Run, original: Any, *args: Any) -> bool:
     """Whether a call waits for a person; its id is the last argument."""
-    if calls.is_answered(run, args[-1]):
+    if interruption.is_answered(run, args[-1]):
         return False
-    return calls.is_asked_about(run, args[-1]) or bool(await original(*args))
+    return interruption.is_asked_about(run, args[-1]) or bool(await original(*args))
 
 
 async def resolve_approval_status(
@@ -142,7 +143,7 @@ def _once(run: Run, tool: Any, call: Any, given: Any, execute: Any) -> Callable[
         async def invoke(attempts: Attempts) -> ToolResult:
             return ToolResult(await attempts.make(body), is_error=False)
 
-        return (await calls.call_tool(run, asked, invoke)).output
+        return (await call_tool(run, asked, invoke)).output
 
     return executed
 

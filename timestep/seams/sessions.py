@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from timestep import foreign_sessions
-from timestep.run import Run
+from timestep.execution.run import Run
 from timestep.sessions import DatabaseSession
+from timestep.steps import external_session
 
 
 async def call_session_method(
@@ -14,4 +14,4 @@ async def call_session_method(
 ) -> Any:
     if isinstance(getattr(method, "__self__", None), DatabaseSession):
         return await original(method, *args, **options)
-    return await foreign_sessions.call_session(run, original, method, *args, **options)
+    return await external_session.call_session(run, original, method, *args, **options)

@@ -9,9 +9,9 @@ from typing import Any
 
 from agents import InputGuardrailTripwireTriggered
 
-from timestep.deliveries import patiently
 from timestep.errors import RunTimeoutError
-from timestep.run import Run
+from timestep.execution.ordering import patiently
+from timestep.execution.run import Run
 from timestep.serialization import exceptions
 
 _MARGIN = 5.0

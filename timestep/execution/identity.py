@@ -14,9 +14,9 @@ from agents import RunState
 
 from timestep.dbos_internals import step_numbers, workflow_scope
 from timestep.errors import ReplayError
+from timestep.execution.current import StepScope, current_step
+from timestep.execution.run import Run
 from timestep.journal.recorder import Recorder
-from timestep.run import Run
-from timestep.scopes import StepScope, current_step
 from timestep.serialization.sdk_objects import raw
 
 

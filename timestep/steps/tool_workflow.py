@@ -20,15 +20,15 @@ from agents import RunContextWrapper
 from agents.usage import deserialize_usage
 from dbos import DBOS, SetWorkflowID
 
-from timestep import context
-from timestep.calls import Invoke, ToolResult, nested_usage
 from timestep.dbos_internals import control_errors, executions, process, workflow_scope
 from timestep.errors import NotDurableError
-from timestep.run import Run
-from timestep.scopes import entered, inside_step
+from timestep.execution import context_changes
+from timestep.execution.current import entered, inside_step
+from timestep.execution.run import Run
 from timestep.serialization import exceptions
 from timestep.serialization.values import decode, encode
-from timestep.tool_attempts import Attempts
+from timestep.steps.tool_attempts import Attempts
+from timestep.steps.tool_call import Invoke, ToolResult, nested_usage
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ def _catch_up(live: _Live, outcome: dict[str, Any]) -> None:
     """Do in this process's memory what the call did in that of a process that died."""
     live.attempts.made = outcome["attempts"]
     if outcome["context_change"]:
-        context.change(live.wrapper.context, outcome["context_change"])
+        context_changes.change(live.wrapper.context, outcome["context_change"])
     for usage in nested_usage(live.run, live.id):
         live.wrapper.usage.add(deserialize_usage(usage))
 
@@ -127,7 +127,7 @@ async def _made(call_id: str, caller: str) -> str:
     live = await _handed_over(call_id, caller)
     live.was_made = True
     target = live.wrapper.context
-    before = context.fields_of(target, {}) if context.is_supported(target) else None
+    before = context_changes.fields_of(target, {}) if context_changes.is_supported(target) else None
     outcome: dict[str, Any] = {"output": None, "is_error": False, "error": None}
     step = inside_step(live.run, live.id, live.wrapper.usage, workflow_scope.scope().owner)
     try:
@@ -140,8 +140,8 @@ async def _made(call_id: str, caller: str) -> str:
     else:
         outcome |= {"output": encode(result.output), "is_error": result.is_error}
     if before is not None:
-        after = context.fields_of(target, before)
-        outcome["context_change"] = context.whole_keys(before, after)
+        after = context_changes.fields_of(target, before)
+        outcome["context_change"] = context_changes.whole_keys(before, after)
     else:
         outcome["context_change"] = {}
     return json.dumps({**outcome, "attempts": live.attempts.made})

@@ -12,21 +12,20 @@ from typing import Any
 
 from agents import Agent, Usage
 
-from timestep.context import ContextChanges
 from timestep.dbos_internals import step_numbers, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records
-from timestep.deliveries import Deliveries
 from timestep.errors import ReplayError, RunTimeoutError
+from timestep.execution.commits import Landing
+from timestep.execution.context_changes import ContextChanges
+from timestep.execution.ordering import Deliveries, Line
+from timestep.execution.pending_calls import Call
 from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
 from timestep.journal.recorder import Journal, Recorder
-from timestep.landing import Landing
-from timestep.line import Line
 from timestep.runtime.cancellation import Cut, to_its_end
 from timestep.serialization.agent_definitions import Definitions, describe
 from timestep.store import dbos_step_outputs
-from timestep.tool_call import Call
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from timestep.dbos_internals import workflow_scope
-from timestep.run import Run
+from timestep.execution.run import Run
 
 _STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import StepRecord
 from timestep.errors import TimestepError
-from timestep.run import Rows, Run
+from timestep.execution.run import Rows, Run
 
 T = TypeVar("T")
 

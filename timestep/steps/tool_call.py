@@ -13,8 +13,9 @@ from agents.items import ItemHelpers
 from agents.tool import FunctionTool, Tool
 from agents.usage import deserialize_usage
 
-from timestep.context import Use
-from timestep.run import Rows, Run
+from timestep.execution.context_changes import Use
+from timestep.execution.pending_calls import Call
+from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import call_columns, raw
 from timestep.serialization.values import (
@@ -26,10 +27,10 @@ from timestep.serialization.values import (
     storable,
     survives,
 )
-from timestep.step import Step
-from timestep.steps import perform
-from timestep.tool_attempts import Attempts
-from timestep.tool_call import Call
+from timestep.steps.interruption import doubt_id, is_in_doubt, next_question, pause_id, pauses_again
+from timestep.steps.perform import perform
+from timestep.steps.step import Step
+from timestep.steps.tool_attempts import Attempts
 from timestep.tool_options import options_of
 
 
@@ -82,88 +83,6 @@ async def call_tool(run: Run, asked: Asked, invoke: Invoke) -> ToolResult:
     return await perform(_CallStep(run, call, asked, invoke))
 
 
-def expected(run: Run, call_id: str) -> Call | None:
-    """The call that the model asked for and that was not made yet."""
-    waiting = run.calls.get(call_id)
-    return waiting[0] if waiting else None
-
-
-def is_asked_about(run: Run, call_id: str) -> bool:
-    """Whether a call must wait for a person, whatever its tool says.
-
-    That is a call that must not be repeated and was started by an execution that died. Each
-    later execution asks the same questions in the same order again.
-    """
-    call = expected(run, call_id)
-    return call is not None and (next_question(run, call) is not None or is_in_doubt(run, call))
-
-
-def is_answered(run: Run, call_id: str) -> bool:
-    """Whether the record holds a call's outcome, and no question that was asked before it."""
-    call = expected(run, call_id)
-    if call is None or next_question(run, call) is not None:
-        return False
-    row = run.recorded("tool_calls", call.id)
-    return row is not None and row["status"] in ("executed", "failed")
-
-
-def is_in_doubt(run: Run, call: Call) -> bool:
-    """Whether a call was started and its outcome was never recorded."""
-    row = run.recorded("tool_calls", call.id)
-    if row is None or pauses_again(run, call):
-        return False
-    return row["status"] in ("started", "in_doubt") and row["intents"] > call.paused_intents
-
-
-def pauses_again(run: Run, call: Call) -> bool:
-    """Whether the record says that a call stopped for a question inside it, at this point."""
-    if "step_values" not in run.journal:
-        return False
-    return run.recorded("step_values", _pause_id(call)) is not None
-
-
-def _pause_id(call: Call) -> uuid.UUID:
-    return derived(call.id, f"pause:{call.pauses}")
-
-
-def next_question(run: Run, call: Call) -> dict[str, Any] | None:
-    """The recorded question that an earlier execution asked of a call at this point."""
-    asked = [
-        row
-        for row in run.journal.get("interruptions", {}).values()
-        if row["tool_call_id"] == str(call.id)
-    ]
-    asked.sort(key=lambda row: row["created_at"])
-    return asked[call.asked] if call.asked < len(asked) else None
-
-
-def doubted_again(run: Run) -> list[Call]:
-    """Calls that were decided, were started then, and whose outcome is unknown once more.
-
-    The same in every execution that comes to this point.
-    """
-    return [
-        call
-        for call in run.turn_calls
-        if call.asked and (next_question(run, call) is not None or not _is_settled(run, call))
-    ]
-
-
-def _is_settled(run: Run, call: Call) -> bool:
-    """Whether a decision covers the newest intent of a call, or the call has an outcome."""
-    decision = run.decisions.get(call.id)
-    if not is_in_doubt(run, call) or decision is None:
-        return True
-    answers_it = decision["id"] == str(doubt_id(run, call))
-    return answers_it or bool(decision["resolution_action"] != "approve")
-
-
-def doubt_id(run: Run, call: Call) -> uuid.UUID:
-    """The question about a call's newest intent: each intent is asked about anew."""
-    row = run.recorded("tool_calls", call.id)
-    return derived(call.id, f"in_doubt:{row['intents'] if row is not None else 0}")
-
-
 _NOTHING_KNOWN: dict[str, Any] = {
     "output": None,
     "output_text": None,
@@ -199,7 +118,7 @@ class _CallStep(Step[ToolResult]):
 
     async def pause(self) -> None:
         self.run.context.pause(self.use, self.id)
-        id_ = _pause_id(self.call)
+        id_ = pause_id(self.call)
         row = self.run.recorded("step_values", id_)
         if row is None:
             known = {"id": str(id_), "run_id": str(self.run.id), "name": plain_text(self.name)}

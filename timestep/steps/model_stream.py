@@ -15,11 +15,11 @@ from itertools import groupby
 from typing import Any
 
 from timestep.errors import DatabaseError
-from timestep.run import Run
+from timestep.execution.run import Run
 from timestep.serialization.ids import derived
 from timestep.serialization.stream_events import decode_event, encode_event
 from timestep.serialization.values import restored, storable
-from timestep.step import Refused
+from timestep.steps.step import Refused
 from timestep.store import streams as streams_store
 
 FLUSH_AFTER = 0.1

@@ -15,12 +15,12 @@ from agents.tool_guardrails import (
 )
 
 from timestep.dbos_internals.step_numbers import StepReservation
-from timestep.run import OF_CALLS, Rows, Run
+from timestep.execution.pending_calls import Call
+from timestep.execution.run import OF_CALLS, Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.values import decode, encode, plain_text, restored, storable
-from timestep.step import Step
-from timestep.steps import perform
-from timestep.tool_call import Call
+from timestep.steps.perform import perform
+from timestep.steps.step import Step
 
 Kind = Literal["input", "output"]
 

@@ -10,11 +10,10 @@ from typing import Any
 from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
-from timestep import holds
 from timestep.accounting.prices import usage_columns
-from timestep.attempts import Attempts
-from timestep.calls import left_call
-from timestep.run import Rows, Run
+from timestep.execution import recorded_end
+from timestep.execution.pending_calls import Call
+from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import (
     call_columns,
@@ -27,10 +26,11 @@ from timestep.serialization.sdk_objects import (
     response_of,
 )
 from timestep.serialization.values import plain_text, storable
-from timestep.step import Step
-from timestep.steps import perform
-from timestep.streams import Stream
-from timestep.tool_call import Call
+from timestep.steps.model_attempts import Attempts
+from timestep.steps.model_stream import Stream
+from timestep.steps.perform import perform
+from timestep.steps.step import Step
+from timestep.steps.tool_call import left_call
 from timestep.tool_options import options_of
 
 
@@ -65,7 +65,7 @@ async def call_model(
     if stream is not None:
         await stream.open(step.id, step.turn)
     response = await perform(step)
-    await holds.wait_for_trip(run)
+    await recorded_end.wait_for_trip(run)
     _expect_calls(run, step, response)
     return response
 

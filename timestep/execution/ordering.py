@@ -1,11 +1,17 @@
-"""The order in which the results of a run's guardrails are handed over: that of their first end."""
+"""Keeps orders that a replay must repeat: steps begin as called, guardrails end as recorded.
+
+DBOS looks a step up in a thread before it begins, so of two that were called one after the
+other either may be through first. Effects begin in the order of the calls, as they do where
+nothing is looked up: a guardrail that trips at once is heard before the model is asked.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from timestep.errors import ReplayError
@@ -90,3 +96,35 @@ async def patiently(event: asyncio.Event, run_id: uuid.UUID, what: str) -> None:
             f"run {run_id} waited {_LOST_PATIENCE:.0f} s for {what}: its record and the code that "
             "replays it disagree; run it with the code that recorded it, or fork it"
         ) from None
+
+
+class Place:
+    """Where a step stands in its run's line."""
+
+    def __init__(self, ahead: list[asyncio.Event]) -> None:
+        self._ahead = ahead
+        self.left = asyncio.Event()
+
+    async def first(self) -> None:
+        """Wait until everything that was called before has begun or ended, and leave the line."""
+        for other in self._ahead:
+            await other.wait()
+        self.left.set()
+
+
+class Line:
+    """The steps of a run that were called and have not begun."""
+
+    def __init__(self) -> None:
+        self._places: deque[Place] = deque()
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[Place]:
+        """Hold a place at the end, until the step has begun or its caller is done with it."""
+        place = Place([place.left for place in self._places if not place.left.is_set()])
+        self._places.append(place)
+        try:
+            yield place
+        finally:
+            place.left.set()
+            self._places.remove(place)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from timestep.dbos_internals.step_numbers import StepReservation
-from timestep.run import Rows, Run
+from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.values import (
     decode,
@@ -23,8 +23,8 @@ from timestep.serialization.values import (
     storable,
     survives,
 )
-from timestep.step import Step
-from timestep.steps import perform
+from timestep.steps.perform import perform
+from timestep.steps.step import Step
 
 
 async def recorded(

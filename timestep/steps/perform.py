@@ -13,17 +13,17 @@ import uuid
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from timestep import holds, replays
 from timestep.dbos_internals import control_errors, step_records, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
-from timestep.run import Rows
+from timestep.execution import recorded_end, replay_check
+from timestep.execution.current import inside_step, took
+from timestep.execution.run import Rows
 from timestep.runtime import draining
-from timestep.scopes import inside_step, took
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
-from timestep.step import NotEnded, Refused, Step
+from timestep.steps.step import NotEnded, Refused, Step
 from timestep.store import dbos_step_outputs, run_journal
 
 T = TypeVar("T")
@@ -48,12 +48,12 @@ async def perform(step: Step[T]) -> T:
     if step.run.control_error is not None:
         # The SDK answered it, as it answers any Exception of a tool, and went on.
         raise step.run.control_error
-    await replays.hold_up(step.run.owner.workflow_id)
+    await replay_check.hold_up(step.run.owner.workflow_id)
     try:
         if step.number is None:
             return await _perform_unnumbered(step)
         return await _perform_numbered(step, step.number)
-    except holds.Held as held:
+    except recorded_end.Held as held:
         raise held.error from None
     except Refused as refused:
         step.run.fail(refused.error)
@@ -82,7 +82,7 @@ async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
     if not step.pauses_again and (row is None or not step.is_done(row)):
         # The first execution may have been cut off before this step: what the workflow did
         # instead has its number.
-        await holds.hold_if_cut(step.run, step.name)
+        await recorded_end.hold_if_cut(step.run, step.name)
     reference = {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
     if step.run.records is not None:
         return await _perform_joint(step, number, step.run.records, reference)
@@ -268,10 +268,10 @@ async def _execute(step: Step[T]) -> T:
         raise Refused(control) if isinstance(control, TimestepError) else control
     if not step.pauses_again:
         if step.may_follow_end:
-            await holds.hold_if_cut(step.run, step.name)
+            await recorded_end.hold_if_cut(step.run, step.name)
         else:
-            await holds.hold_if_decided(step.run, step.name)
-        refusal = replays.refused(step.run.owner.workflow_id, step.name, step.run.id)
+            await recorded_end.hold_if_decided(step.run, step.name)
+        refusal = replay_check.refused(step.run.owner.workflow_id, step.name, step.run.id)
         if step.run.is_of_the_past:
             refusal = step.run.refusal(repr(step.name))
         if refusal is not None:

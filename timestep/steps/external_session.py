@@ -18,10 +18,10 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from timestep.recorded import recorded
-from timestep.run import Run
-from timestep.scopes import current_step
+from timestep.execution.current import current_step
+from timestep.execution.run import Run
 from timestep.serialization.sdk_objects import jsonable
+from timestep.steps.recorded_value import recorded
 
 _ADD = "add_items"
 _POP = "pop_item"

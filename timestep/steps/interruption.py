@@ -2,19 +2,103 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from agents import RunResult, RunResultStreaming, RunState
 from agents.items import ToolApprovalItem
 
-from timestep.calls import doubt_id, is_in_doubt, next_question
-from timestep.run import Rows, Run
+from timestep.execution.pending_calls import Call
+from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import arguments_of, raw
-from timestep.serialization.values import storable
+from timestep.serialization.values import (
+    storable,
+)
 from timestep.store import interruptions as store
-from timestep.tool_call import Call
+
+
+def expected(run: Run, call_id: str) -> Call | None:
+    """The call that the model asked for and that was not made yet."""
+    waiting = run.calls.get(call_id)
+    return waiting[0] if waiting else None
+
+
+def is_asked_about(run: Run, call_id: str) -> bool:
+    """Whether a call must wait for a person, whatever its tool says.
+
+    That is a call that must not be repeated and was started by an execution that died. Each
+    later execution asks the same questions in the same order again.
+    """
+    call = expected(run, call_id)
+    return call is not None and (next_question(run, call) is not None or is_in_doubt(run, call))
+
+
+def is_answered(run: Run, call_id: str) -> bool:
+    """Whether the record holds a call's outcome, and no question that was asked before it."""
+    call = expected(run, call_id)
+    if call is None or next_question(run, call) is not None:
+        return False
+    row = run.recorded("tool_calls", call.id)
+    return row is not None and row["status"] in ("executed", "failed")
+
+
+def is_in_doubt(run: Run, call: Call) -> bool:
+    """Whether a call was started and its outcome was never recorded."""
+    row = run.recorded("tool_calls", call.id)
+    if row is None or pauses_again(run, call):
+        return False
+    return row["status"] in ("started", "in_doubt") and row["intents"] > call.paused_intents
+
+
+def pauses_again(run: Run, call: Call) -> bool:
+    """Whether the record says that a call stopped for a question inside it, at this point."""
+    if "step_values" not in run.journal:
+        return False
+    return run.recorded("step_values", pause_id(call)) is not None
+
+
+def pause_id(call: Call) -> uuid.UUID:
+    return derived(call.id, f"pause:{call.pauses}")
+
+
+def next_question(run: Run, call: Call) -> dict[str, Any] | None:
+    """The recorded question that an earlier execution asked of a call at this point."""
+    asked = [
+        row
+        for row in run.journal.get("interruptions", {}).values()
+        if row["tool_call_id"] == str(call.id)
+    ]
+    asked.sort(key=lambda row: row["created_at"])
+    return asked[call.asked] if call.asked < len(asked) else None
+
+
+def doubted_again(run: Run) -> list[Call]:
+    """Calls that were decided, were started then, and whose outcome is unknown once more.
+
+    The same in every execution that comes to this point.
+    """
+    return [
+        call
+        for call in run.turn_calls
+        if call.asked and (next_question(run, call) is not None or not _is_settled(run, call))
+    ]
+
+
+def _is_settled(run: Run, call: Call) -> bool:
+    """Whether a decision covers the newest intent of a call, or the call has an outcome."""
+    decision = run.decisions.get(call.id)
+    if not is_in_doubt(run, call) or decision is None:
+        return True
+    answers_it = decision["id"] == str(doubt_id(run, call))
+    return answers_it or bool(decision["resolution_action"] != "approve")
+
+
+def doubt_id(run: Run, call: Call) -> uuid.UUID:
+    """The question about a call's newest intent: each intent is asked about anew."""
+    row = run.recorded("tool_calls", call.id)
+    return derived(call.id, f"in_doubt:{row['intents'] if row is not None else 0}")
 
 
 def call_id(item: ToolApprovalItem) -> str:
