@@ -1,7 +1,7 @@
 """Which failures of a model call are worth another attempt, and when.
 
-One layer tries again. It is `timestep.steps.model_attempts`, asked by the SDK's own rules for
-what may be sent twice, unless `ModelSettings.retry` makes the SDK's runner that layer; the retries of the
+One layer tries again: `timestep.steps.model_attempts`, asked by the SDK's own rules for what may
+be sent twice, unless `ModelSettings.retry` makes the SDK's runner that layer. The retries of the
 provider's client are off in either case.
 """
 
