@@ -4,17 +4,13 @@ from timestep.runtime.garbage_collection import uncollected
 
 with uncollected():
     from timestep import errors, offline, testing
-    from timestep.approvals import (
-        Interruption,
-        ResumeResult,
-        list_interruptions,
-        resume_workflow,
-        resume_workflow_sync,
-    )
     from timestep.control import cancel_run, start_run
     from timestep.execution.current import is_replaying
     from timestep.following import RunEvent, follow
     from timestep.forks import fork_run
+    from timestep.operations.queries.interruptions import list_interruptions
+    from timestep.operations.queries.records import Interruption, ResumeResult
+    from timestep.operations.resume import resume_workflow, resume_workflow_sync
     from timestep.queries import get_run, list_items, list_runs
     from timestep.runner import DurableRunner, install, uninstall
     from timestep.sessions import DatabaseSession

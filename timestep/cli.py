@@ -14,12 +14,14 @@ import click
 from dbos import DBOS
 from dbos import error as dbos_errors
 
-from timestep import approvals, control, entrypoints, forks, pages, queries, terminal
+from timestep import control, entrypoints, forks, pages, queries, terminal
 from timestep.database import migrations
 from timestep.database.engines import check_server, database_url, engine_for, system_database_url
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.errors import TimestepError
+from timestep.operations.queries import interruptions
+from timestep.operations.resume import resume_workflow
 from timestep.pages import Page
 from timestep.queries import STATUSES, Run, RunItem
 from timestep.runtime import garbage_collection
@@ -196,7 +198,7 @@ async def _all_items(run: Run) -> list[RunItem]:
 @_as_json
 def approvals_(as_json: bool) -> None:
     """List what waits for a decision."""
-    found = _run(approvals.list_interruptions)
+    found = _run(interruptions.list_interruptions)
     if as_json:
         click.echo(_dumps(Page(found, None)))
     else:
@@ -247,7 +249,7 @@ def resume(
         except ValueError as error:
             raise click.BadParameter(f"{text!r} is not JSON: {error}") from error
     result = _run(
-        lambda: approvals.resume_workflow(
+        lambda: resume_workflow(
             workflow_id,
             approve=approve,
             reject=reject,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep import config, entrypoints, seams
+from timestep import config, entrypoints
+from timestep.approvals.webhook import Webhook
 from timestep.database import migrations
 from timestep.database.engines import check_server, engine_for
 from timestep.database.servers import nodejs
@@ -17,8 +18,8 @@ from timestep.dbos_internals import process
 from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
+from timestep.sdk import patches
 from timestep.store.reads import server
-from timestep.webhooks import Webhook
 
 _PACKAGES = ("dbos", "openai-agents", "psycopg", "sqlalchemy")
 
@@ -64,7 +65,7 @@ def _packages() -> str:
 
 
 def _agents_sdk() -> str:
-    seams.connect()
+    patches.connect()
     return "every call site that Timestep needs is there"
 
 

@@ -11,7 +11,7 @@ from timestep.dbos_internals import control_errors, process
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
-from timestep.seams import checkpoints
+from timestep.sdk.state import turn_state
 from timestep.serialization import exceptions
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored, storable
@@ -32,8 +32,8 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         _raise_recorded(run)
         return
 
-    def tell() -> tuple[dict[str, Any], checkpoints.Told]:
-        return checkpoints.written(result, None, run.states.told or checkpoints.Told())
+    def tell() -> tuple[dict[str, Any], turn_state.Told]:
+        return turn_state.written(result, None, run.states.told or turn_state.Told())
 
     rows: Rows = {}
     if (state := run.ledger.checkpoint(run, tell)) is not None:

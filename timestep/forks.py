@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import process, step_numbers
-from timestep.durability import recorded_input
 from timestep.errors import (
     AlreadyStartedError,
     InvalidInputError,
@@ -26,7 +25,8 @@ from timestep.journal import dbos_client
 from timestep.journal.checkpoints import History
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
-from timestep.seams.continuations import model_settings
+from timestep.sdk.state.continue_from_record import model_settings
+from timestep.sdk.validation import recorded_input
 from timestep.serialization.ids import derived
 from timestep.serialization.values import restored, storable
 from timestep.store import run_continuations as store

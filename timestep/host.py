@@ -24,7 +24,8 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints, parking
+from timestep import config, entrypoints
+from timestep.approvals import wait_for_decision
 from timestep.config import Settings
 from timestep.database import migrations
 from timestep.database.engines import check_server, database_url, engine_for, system_database_url
@@ -121,7 +122,7 @@ def launch() -> Launched:
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
-    parking.listen(recorder())
+    wait_for_decision.listen(recorder())
     return Launched(
         entrypoints=found,
         url=url,

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 from dbos import WorkflowStatus
 from pydantic_core import to_jsonable_python
 
-from timestep.approvals import Interruption
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.fail_fast_read import T, reading
+from timestep.operations.queries.records import Interruption
 from timestep.pages import Page, item_place, page_of, page_size, run_place
 from timestep.serialization.values import restored
 from timestep.store.reads import runs

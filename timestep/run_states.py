@@ -15,11 +15,12 @@ from typing import Any, Self, TypeVar
 from agents import Agent, RunState
 from dbos import DBOS
 
-from timestep import seams, state_documents
+from timestep import state_documents
 from timestep.dbos_internals import workflow_scope
 from timestep.errors import ConfigurationError, StateError
 from timestep.execution.current import current_step
-from timestep.listings import listed
+from timestep.sdk import patches
+from timestep.sdk.mcp.listings import listed
 from timestep.serialization.ids import derived
 from timestep.serialization.values import plain_text
 from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
@@ -137,7 +138,7 @@ class RunStateStore(abc.ABC):
         self, stored: Stored, mcp_tools: list[Any] | None = None
     ) -> tuple[RunState[Any], list[Any]]:
         """A state, and what MCP servers listed for it; or had listed when it was read first."""
-        seams.connect()
+        patches.connect()
         with listed(mcp_tools) as listing:
             state = await state_documents.read(stored, self._agent, self._deserializer)
         return state, listing.told

@@ -17,12 +17,10 @@ from agents import (
     RunState,
     TResponseInputItem,
 )
-from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 from agents.run import DEFAULT_MAX_TURNS, AgentRunner, set_default_agent_runner
 
-from timestep import connections, endings, seams
+from timestep import endings
 from timestep.dbos_internals import control_errors, workflow_scope
-from timestep.durability import check_agents, check_options, recorded_input
 from timestep.errors import NotInWorkflowError
 from timestep.execution import recorded_end
 from timestep.execution.context_changes import warn_of_losses
@@ -32,9 +30,14 @@ from timestep.execution.run import Run
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import recorder
 from timestep.runtime.cancellation import Cut
-from timestep.seams import DispatchingRunner, continuations
-from timestep.seams.ledger import Ledger
-from timestep.seams.loop import end_events
+from timestep.sdk import patches
+from timestep.sdk.default_runner import DispatchingRunner
+from timestep.sdk.mcp import shared_connections
+from timestep.sdk.state import continue_from_record
+from timestep.sdk.state.run_history import Ledger
+from timestep.sdk.stream_result import error_of, is_stopped
+from timestep.sdk.turn_loop import end_events
+from timestep.sdk.validation import check_agents, check_options, recorded_input
 from timestep.serialization.agent_definitions import RunGuardrail, describe
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import dumps, encode
@@ -49,11 +52,11 @@ class _DurableAgentRunner(AgentRunner):
     """Runs agents durably for a caller inside a workflow."""
 
     async def run(self, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
-        run = _open(starting_agent, input, options)
+        run = prepare(starting_agent, input, options)
         with entered(run):
             try:
-                async with _cuttable(run):
-                    given = await _begin(run, starting_agent, input, options)
+                async with cuttable(run):
+                    given = await begin(run, starting_agent, input, options)
                     result = await super().run(starting_agent, given, **options)
                     if not result.interruptions:
                         await recorded_end.hold_if_cut(run, "its end")
@@ -65,7 +68,7 @@ class _DurableAgentRunner(AgentRunner):
             except BaseException as error:  # noqa: BLE001  # _end raises it
                 await endings.end(run, error)
             finally:
-                _leave(run)
+                leave(run)
         return result
 
     def run_streamed(
@@ -74,7 +77,7 @@ class _DurableAgentRunner(AgentRunner):
         input: Input,  # noqa: A002
         **options: Any,
     ) -> RunResultStreaming:
-        run = _open(starting_agent, input, options)
+        run = prepare(starting_agent, input, options)
         begin = functools.partial(_begin_stream, run, starting_agent, input, options)
         run.stream = functools.partial(_stream, run, begin)
         with entered(run):
@@ -86,10 +89,10 @@ async def _begin_stream(
 ) -> dict[str, Any]:
     """Begin a streamed run; what its loop is started with."""
     options["run_config"] = started["run_config"]
-    found = await _begin(run, agent, given, options)
+    found = await begin(run, agent, given, options)
     if run.continuation is None or run.is_of_the_past:
         return started
-    return await continuations.restarted(run, agent, found, options, started)
+    return await continue_from_record.restarted(run, agent, found, options, started)
 
 
 async def _stream(
@@ -102,13 +105,13 @@ async def _stream(
     streamed: RunResultStreaming = kwargs["streamed_result"]
     run.stop_stream = streamed.cancel
     try:
-        async with _cuttable(run):
+        async with cuttable(run):
             await original(**await begin(kwargs))
-            if not _stopped(streamed) and not streamed.interruptions:
+            if not is_stopped(streamed) and not streamed.interruptions:
                 await recorded_end.hold_if_cut(run, "its end")
-        if (error := _stream_error(streamed)) is not None:
+        if (error := error_of(streamed)) is not None:
             await endings.record_failure(run, error)
-        elif streamed.final_output is None and not streamed.interruptions and _stopped(streamed):
+        elif streamed.final_output is None and not streamed.interruptions and is_stopped(streamed):
             await endings.record_cut(run)
         else:
             await endings.finish(run, streamed)
@@ -119,28 +122,14 @@ async def _stream(
         end_events(streamed)
         await endings.end(run, error)
     finally:
-        _leave(run)
+        leave(run)
 
 
-def _stopped(streamed: RunResultStreaming) -> bool:
-    return streamed._cancel_mode != "none"
-
-
-def _stream_error(streamed: RunResultStreaming) -> BaseException | None:
-    """What the stream's reader will be raised, where the loop itself ended quietly."""
-    if streamed._triggered_input_guardrail_result is not None:
-        return InputGuardrailTripwireTriggered(streamed._triggered_input_guardrail_result)
-    limit = streamed.max_turns
-    if limit is not None and streamed.current_turn > limit and not streamed._max_turns_handled:
-        return MaxTurnsExceeded(f"Max turns ({limit}) exceeded")
-    return streamed._stored_exception
-
-
-def _open(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
+def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     """Draw what must not depend on timing: the run's number and those of its first checks."""
     if not workflow_scope.in_workflow():
         raise NotInWorkflowError
-    seams.connect()
+    patches.connect()
     timeout = options.pop("timeout", None)
     approval_timeout = options.pop("approval_timeout", None)
     check_options(options)
@@ -181,10 +170,10 @@ def _counts_in(step: StepScope, context: object) -> bool:
     return isinstance(context, RunContextWrapper) and context.usage is step.usage
 
 
-async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> Input:
+async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> Input:
     """Write that a run begins, or read what is recorded of it; the input that it begins with."""
     if run.is_begun:
-        continuations.change(run, options)
+        continue_from_record.change(run, options)
         if isinstance(given, RunState):
             await interruption.settle(run, given)
         return given
@@ -204,7 +193,7 @@ async def _begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, A
     }
     run.agent = agent
     await run.begin(agent, values)
-    given = await continuations.continued(run, agent, given, options)
+    given = await continue_from_record.continued(run, agent, given, options)
     _warn_of_lost_changes(run, given, options.get("context"))
     if run.own_row is None or "started_at" not in run.own_row:
         run.start_timer()
@@ -225,7 +214,7 @@ def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _cuttable(run: Run) -> AsyncIterator[None]:
+async def cuttable(run: Run) -> AsyncIterator[None]:
     """End what a run waits for once its time is over, or its execution owns nothing any more."""
     async with run.cut as cut:
         with contextlib.ExitStack() as stack:
@@ -246,13 +235,13 @@ async def cut_by_owner(run: Run) -> AsyncIterator[None]:
         raise
 
 
-def _leave(run: Run) -> None:
+def leave(run: Run) -> None:
     run.close()
     if run.parent is None:
-        connections.leave(run.root_id)
+        shared_connections.leave(run.root_id)
 
 
-_durable = _DurableAgentRunner()
+durable = _DurableAgentRunner()
 _is_installed = False
 
 
@@ -261,10 +250,10 @@ def _is_durable_here() -> bool:
     return workflow_scope.in_workflow() and (_is_installed or current_run() is not None)
 
 
-def _dispatch() -> None:
-    seams.connect()
+def dispatch() -> None:
+    patches.connect()
     if not isinstance(agents.run.get_default_agent_runner(), DispatchingRunner):
-        set_default_agent_runner(DispatchingRunner(_durable, _is_durable_here))
+        set_default_agent_runner(DispatchingRunner(durable, _is_durable_here))
 
 
 def install() -> None:
@@ -274,7 +263,7 @@ def install() -> None:
         ConfigurationError: The installed Agents SDK is not one Timestep can work with.
     """
     global _is_installed
-    _dispatch()
+    dispatch()
     _is_installed = True
 
 
@@ -307,14 +296,14 @@ class DurableRunner:
             NotDurableError: Something of the run cannot be recorded; no model was called.
         """
         _require_workflow()
-        return await _durable.run(starting_agent, input, **options)
+        return await durable.run(starting_agent, input, **options)
 
     @classmethod
     def run_sync(cls, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
         """`run` for a workflow that is not async. Raises as `run` does."""
         _require_workflow()
         with one_lane():
-            return _durable.run_sync(starting_agent, input, **options)
+            return durable.run_sync(starting_agent, input, **options)
 
     @classmethod
     def run_streamed(
@@ -325,10 +314,10 @@ class DurableRunner:
     ) -> RunResultStreaming:
         """`run` with the SDK's events as they come. Raises as `run` does, or while streaming."""
         _require_workflow()
-        return _durable.run_streamed(starting_agent, input, **options)
+        return durable.run_streamed(starting_agent, input, **options)
 
 
 def _require_workflow() -> None:
     if not workflow_scope.in_workflow():
         raise NotInWorkflowError
-    _dispatch()
+    dispatch()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from timestep.approvals import Interruption
+from timestep.operations.queries.records import Interruption
 from timestep.queries import Run, RunItem, ToolCall
 
 _REASONS = {

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from agents import Agent, RunResult, RunResultStreaming, RunState, TResponseInputItem
 
-from timestep import escalation, parking
-from timestep.approvals import decision
+from timestep.approvals import notifications, wait_for_decision
+from timestep.approvals.decide import decision
 from timestep.errors import ConfigurationError, UnknownInterruptionError, UnknownRunError
 from timestep.execution.identity import known_runs
 from timestep.execution.pending_calls import Call
@@ -160,11 +160,13 @@ async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]
             # Another execution may have heard of the decision, too, and gone on with it.
             await in_thread(lambda: run.recorder.require(run.owner))
             return {str(row["id"]): row for row in rows}
-        await escalation.announce(run)
+        await notifications.announce(run)
         if run.numbers is not None:
-            await parking.park(run.recorder, run.owner, questions)
+            await wait_for_decision.park(run.recorder, run.owner, questions)
         async with cut_by_owner(run):
-            await parking.until_told(run.recorder, run.owner.workflow_id, _until_expiry(rows))
+            await wait_for_decision.until_told(
+                run.recorder, run.owner.workflow_id, _until_expiry(rows)
+            )
 
 
 def _look(run: Run, questions: list[str]) -> list[dict[str, Any]]:

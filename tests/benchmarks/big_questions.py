@@ -10,9 +10,10 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from timestep import approvals, queries, reports
+from timestep import queries, reports
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
+from timestep.operations.queries import interruptions
 from timestep.store import parked_workflows, run_journal, run_states, streams
 from timestep.store.fleet import hosts
 from timestep.store.reads import server
@@ -141,11 +142,11 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("show a workflow", call(lambda: show(workflow)))
     yield Question("show a run of 200 turns", call(lambda: show(str(long))))
     yield Question("items of a run, page 2", reading(lambda c: list_items(c, long, after=200, limit=201)))  # noqa: E501  # fmt: skip
-    yield Question("approvals", call(approvals.list_interruptions))
-    yield Question("approvals, 50", call(lambda: approvals.page_of_interruptions(workflow_id=None, resolved=False, limit=50, cursor=None)))  # noqa: E501  # fmt: skip
-    yield Question("approvals, decided", call(lambda: approvals.page_of_interruptions(workflow_id=None, resolved=True, limit=50, cursor=None)))  # noqa: E501  # fmt: skip
-    yield Question("approvals of a workflow", call(lambda: approvals.list_interruptions(workflow_id=waiting)))  # noqa: E501  # fmt: skip
-    yield Question("approvals of a run", call(lambda: approvals.list_interruptions(run_id=run)))
+    yield Question("approvals", call(interruptions.list_interruptions))
+    yield Question("approvals, 50", call(lambda: interruptions.page_of_interruptions(workflow_id=None, resolved=False, limit=50, cursor=None)))  # noqa: E501  # fmt: skip
+    yield Question("approvals, decided", call(lambda: interruptions.page_of_interruptions(workflow_id=None, resolved=True, limit=50, cursor=None)))  # noqa: E501  # fmt: skip
+    yield Question("approvals of a workflow", call(lambda: interruptions.list_interruptions(workflow_id=waiting)))  # noqa: E501  # fmt: skip
+    yield Question("approvals of a run", call(lambda: interruptions.list_interruptions(run_id=run)))
     yield Question("host: undecided workflows", reading(parked_workflows.count))
     yield Question("host: unfinished workflows", reading(lambda c: hosts.unfinished_workflows(c, "dbos", "timestep", "local")))  # noqa: E501  # fmt: skip
     yield Question("host: sweep of cancelled workflows", lambda: recorder().end_cancelled())

@@ -20,7 +20,7 @@ from typing import Any
 
 from dbos._sys_db import SystemDatabase
 
-from timestep import parking
+from timestep.approvals import wait_for_decision
 from timestep.journal import begin_or_recover
 from timestep.journal.recorder import Recorder
 from timestep.steps import guardrail_check, model_call, recorded_value, tool_call
@@ -135,24 +135,24 @@ class Boundaries:
         _replace(SystemDatabase, "record_operation_result", recorded)
 
     def _around_waits(self) -> None:
-        park, tell = parking.park, parking.tell
+        park, tell = wait_for_decision.park, wait_for_decision.tell
 
         async def bounded(*args: Any) -> None:
             self.reach("before parking")
             try:
                 await park(*args)
-            except parking.Parked:
+            except wait_for_decision.Parked:
                 self.reach("parked")
                 raise
 
         def told(workflow_id: str, queue: str | None) -> None:
-            if threading.current_thread() not in parking._listeners.values():
+            if threading.current_thread() not in wait_for_decision._listeners.values():
                 # Whoever decides tells its own process; what the database tells comes any time.
                 self.reach("told of a decision")
             tell(workflow_id, queue)
 
-        _replace(parking, "park", bounded)
-        _replace(parking, "tell", told)
+        _replace(wait_for_decision, "park", bounded)
+        _replace(wait_for_decision, "tell", told)
 
 
 def _replace(owner: Any, name: str, ours: Any) -> None:

@@ -19,7 +19,7 @@ from tests.answering import AnsweringModel
 from tests.integration.app import App
 from timestep.execution.current import current_run
 from timestep.journal.checkpoints import Checkpoint, History, States, context_document
-from timestep.seams import checkpoints
+from timestep.sdk.state import turn_state
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored
 
@@ -107,9 +107,9 @@ def same(one: object, other: object) -> bool:
 def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int | None], Any]:
     """What the SDK writes of each run before each turn, and (None) at its end."""
     found: dict[tuple[str, int | None], Any] = {}
-    original = checkpoints.written
+    original = turn_state.written
 
-    def written(result: Any, turn: int | None, told: checkpoints.Told) -> Any:
+    def written(result: Any, turn: int | None, told: turn_state.Told) -> Any:
         answer = original(result, turn, told)
         state = result.to_state()
         if turn is not None:
@@ -119,7 +119,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int | None], Any]:
         found[str(run.id), turn] = jsonable(state.to_json(context_serializer=context_document))
         return answer
 
-    monkeypatch.setattr(checkpoints, "written", written)
+    monkeypatch.setattr(turn_state, "written", written)
     return found
 
 

@@ -28,7 +28,8 @@ from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App
 from tests.integration.hosting import Host, own_host
 from tests.waiting import until
-from timestep import doctor, escalation
+from timestep import doctor
+from timestep.approvals import notifications
 from timestep.execution.identity import known_runs
 
 __all__ = ["own_host"]
@@ -117,7 +118,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A receiver that answers at once, and that the settings name."""
     found = Receiver()
     found.may_answer.set()
-    monkeypatch.setattr(escalation, "_PAUSES", (0.01,) * 4)
+    monkeypatch.setattr(notifications, "_PAUSES", (0.01,) * 4)
     with found.serving():
         monkeypatch.setenv("TIMESTEP_ESCALATION_URL", found.url)
         monkeypatch.setenv("TIMESTEP_ESCALATION_SECRET", SECRET)
@@ -254,7 +255,7 @@ def test_what_was_told_is_not_told_again_though_some_is_decided(
         (run,) = known_runs()
         for call_id in ("c1", "c2"):
             # As an execution comes to its wait that takes over from one which died there.
-            await escalation.announce(run)
+            await notifications.announce(run)
             await timestep.resume_workflow("w", approve=[call_id])
         return str(len(result.interruptions))
 
@@ -322,7 +323,7 @@ def test_a_receiver_that_cannot_be_reached_is_tried_again(
     with later.serving():
         pass
     monkeypatch.setenv("TIMESTEP_ESCALATION_URL", later.url)
-    monkeypatch.setattr(escalation, "_PAUSES", (0.05,) * 100)
+    monkeypatch.setattr(notifications, "_PAUSES", (0.05,) * 100)
     result = running(app, operator("a"))
     one = app.until(escalations)[0].workflow_id
     app.until(lambda: "DBOS.sleep" in app.steps(one))
@@ -357,7 +358,7 @@ def test_what_cannot_be_told_is_one_warning_and_the_run_waits_on(
 def test_nobody_is_told_of_what_is_decided_meanwhile(
     app: App, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(escalation, "_PAUSES", (0.5,))
+    monkeypatch.setattr(notifications, "_PAUSES", (0.5,))
     receiver.statuses = [500]
     result = running(app, operator("a"))
     app.until(lambda: receiver.got)

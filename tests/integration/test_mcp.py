@@ -31,7 +31,7 @@ from mcp.types import CONNECTION_CLOSED, CallToolResult, TextContent, Tool
 
 import timestep
 from tests.integration.app import BODIES, App
-from timestep import connections
+from timestep.sdk.mcp import shared_connections
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -460,7 +460,7 @@ def test_a_tools_body_may_ask_a_server_for_itself(app: App) -> None:
 def test_parallel_runs_share_a_connection_that_closes_after_the_last(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "LINGER", 0)
+    monkeypatch.setattr(shared_connections, "LINGER", 0)
     server = Fake()
 
     async def body() -> str:
@@ -476,13 +476,13 @@ def test_parallel_runs_share_a_connection_that_closes_after_the_last(
     assert [what for what, _ in server.tasks] == ["connect", "cleanup"] * 2
     for (_, connecting), (_, cleaning) in zip(server.tasks[::2], server.tasks[1::2], strict=True):
         assert connecting is cleaning
-    assert id(server) not in connections._connections
+    assert id(server) not in shared_connections._connections
 
 
 def test_a_connection_that_is_used_outlives_another_run(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "LINGER", 0)
+    monkeypatch.setattr(shared_connections, "LINGER", 0)
     server = Fake()
 
     @function_tool
@@ -493,8 +493,8 @@ def test_a_connection_that_is_used_outlives_another_run(
 
     async def once() -> None:
         user = uuid.uuid4()
-        await connections.use(server, user, server.list_tools)
-        connections.leave(user)
+        await shared_connections.use(server, user, server.list_tools)
+        shared_connections.leave(user)
 
     async def body() -> str:
         return await items(caller([("other", {})], mcp_servers=[server], tools=[other]))

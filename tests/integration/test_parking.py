@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, run_it
-from timestep import parking
+from timestep.approvals import wait_for_decision
 from timestep.dbos_internals import executions, process
 from timestep.errors import UnknownInterruptionError
 from timestep.journal.recorder import Recorder
@@ -172,7 +172,7 @@ def test_a_parked_workflow_is_back_when_its_time_to_be_decided_is_over(app: App)
 def test_a_run_that_dbos_cancels_while_it_is_parked_ends(
     app: App, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
-    monkeypatch.setattr(parking, "_SWEEP", 0.0)
+    monkeypatch.setattr(wait_for_decision, "_SWEEP", 0.0)
     begun("w", timeout=1.0 if cause == "timeout" else None)
     parked(app, "w")
     if cause == "cancelled":
@@ -226,7 +226,7 @@ def test_a_question_that_the_code_left_alone_keeps_nobody_parked(app: App) -> No
 def test_a_cancelled_workflow_that_is_resumed_waits_as_before(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "_SWEEP", 0.0)
+    monkeypatch.setattr(wait_for_decision, "_SWEEP", 0.0)
     begun("w")
     parked(app, "w")
     DBOS.cancel_workflow("w")
@@ -307,7 +307,7 @@ def test_who_hears_of_decisions_outlives_a_pool_without_connections(
             raise PoolTimeoutError
         sweep(self)
 
-    monkeypatch.setattr(parking, "_SWEEP", 0.0)
+    monkeypatch.setattr(wait_for_decision, "_SWEEP", 0.0)
     monkeypatch.setattr(Recorder, "end_cancelled", failing)
     begun("w")
     parked(app, "w")
@@ -341,7 +341,7 @@ def test_a_step_that_goes_on_beside_the_run_is_waited_for(app: App) -> None:
 
     BODIES["w"] = body
     asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
-    app.until(lambda: sent and any(key == "w" for key, *_ in parking._waiting))
+    app.until(lambda: sent and any(key == "w" for key, *_ in wait_for_decision._waiting))
     assert status("w") == "PENDING"
     open_door.set()
     parked(app, "w")

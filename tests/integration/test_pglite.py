@@ -32,12 +32,13 @@ from tests.integration.hosting import Host, lines, project
 from tests.integration.test_ownership import Actor, in_the_middle
 from tests.stopping import deleter, stopped
 from tests.waiting import until
-from timestep import approvals, cli, entrypoints, testing
+from timestep import cli, entrypoints, testing
 from timestep.database import engines, migrations
 from timestep.database.servers import pglite
 from timestep.database.servers.socket_directory import socket_in
 from timestep.errors import NotDurableError, PGliteError
 from timestep.journal import recorder
+from timestep.operations import resume
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +170,7 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     host.signal(signal.SIGKILL)
     host.ended()
     # While the host is down.
-    approvals.resume_workflow_sync(decided, approve="all")
+    resume.resume_workflow_sync(decided, approve="all")
     engines.dispose_all()
     recorder.forget_recorders()
     pglite.stop_all()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from timestep import seams
 from timestep.errors import ConfigurationError
+from timestep.sdk import patches
 
 PARAMETERS: dict[str, list[str]] = {
     "get_model": ["agent", "run_config"],
@@ -51,7 +51,7 @@ PARAMETERS: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("site", seams._SITES, ids=lambda site: f"{site[0].__name__}.{site[1]}")
+@pytest.mark.parametrize("site", patches._SITES, ids=lambda site: f"{site[0].__name__}.{site[1]}")
 def test_a_call_site_takes_what_is_given_to_it(site: tuple[Any, str, Any]) -> None:
     owner, name, _ = site
     found = getattr(owner, name)
@@ -66,6 +66,6 @@ def test_a_missing_call_site_is_told_by_name(monkeypatch: pytest.MonkeyPatch) ->
     class Moved:
         """Where the site was before."""
 
-    monkeypatch.setattr(seams, "_SITES", ((Moved, "get_model", seams.connect),))
+    monkeypatch.setattr(patches, "_SITES", ((Moved, "get_model", patches.connect),))
     with pytest.raises(ConfigurationError, match=r"Moved\.get_model"):
-        seams.connect()
+        patches.connect()

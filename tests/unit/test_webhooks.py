@@ -8,9 +8,8 @@ import email.utils
 import httpx
 import pytest
 
-from timestep import webhooks
+from timestep.approvals.webhook import Webhook, _answer
 from timestep.config import key_of
-from timestep.webhooks import Webhook
 
 
 def test_a_signature_is_that_of_the_specification() -> None:
@@ -30,18 +29,18 @@ def test_a_signature_is_that_of_the_specification() -> None:
     [("7", 7), ("", 0), ("soon", 0), ("-1", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
 )
 def test_a_receiver_says_when_to_come_back(given: str, seconds: float) -> None:
-    answer = webhooks._answer(httpx.Response(503, headers={"retry-after": given}))
+    answer = _answer(httpx.Response(503, headers={"retry-after": given}))
     assert (answer.may_pass, answer.retry_after) == (True, seconds)
 
 
 def test_a_receiver_may_name_a_moment() -> None:
     moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=90)
     given = email.utils.format_datetime(moment, usegmt=True)
-    answer = webhooks._answer(httpx.Response(429, headers={"retry-after": given}))
+    answer = _answer(httpx.Response(429, headers={"retry-after": given}))
     assert 80 < answer.retry_after <= 90
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 410, 422])
 def test_what_a_receiver_refuses_is_not_sent_again(status: int) -> None:
-    answer = webhooks._answer(httpx.Response(status))
+    answer = _answer(httpx.Response(status))
     assert (answer.failure, answer.may_pass) == (f"HTTP status {status}", False)

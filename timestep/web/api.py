@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from timestep import approvals, control, forks, queries
-from timestep.approvals import Interruption, ResumeResult
+from timestep import control, forks, queries
 from timestep.config import Token
 from timestep.entrypoints import Entrypoint, named
 from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
 from timestep.journal import fail_fast_read
+from timestep.operations import resume
+from timestep.operations.queries import interruptions
+from timestep.operations.queries.records import Interruption, ResumeResult
 from timestep.pages import LONGEST, Page
 from timestep.queries import Run, RunItem, Status
 from timestep.web.access import require
@@ -243,7 +245,7 @@ async def list_interruptions(
     """What waits for a decision, oldest first; with `resolved=true`, what was decided."""
     workflow_id = _name(workflow_id) if workflow_id is not None else None
     return Answer(
-        await approvals.page_of_interruptions(
+        await interruptions.page_of_interruptions(
             workflow_id=workflow_id, resolved=resolved, limit=limit, cursor=cursor
         )
     )
@@ -259,7 +261,7 @@ async def resume_workflow(
         raise InvalidInputError("'from_checkpoint' decides nothing: decide in another call")
     if not (is_decided or body.from_checkpoint):
         raise InvalidInputError("nothing is decided: give 'approve', 'reject' or 'supply'")
-    result = await approvals.resume_workflow(
+    result = await resume.resume_workflow(
         workflow_id, **dict(body), by=caller.name if caller is not None else _NOBODY
     )
     return Answer(result)

@@ -7,10 +7,10 @@ from typing import Any
 
 from mcp.types import Tool
 
-from timestep import connections
 from timestep.execution.current import current_step
 from timestep.execution.run import Run
-from timestep.listings import Listing
+from timestep.sdk.mcp import shared_connections
+from timestep.sdk.mcp.listings import Listing
 from timestep.serialization.agent_definitions import mcp_server_name
 from timestep.steps.recorded_value import recorded, recorded_value
 
@@ -86,7 +86,7 @@ class _Reached:
         return getattr(self._server, name)
 
     async def list_tools(self, *args: Any, **options: Any) -> Any:
-        return await connections.use(
+        return await shared_connections.use(
             self._server,
             self._user,
             lambda: self._server.list_tools(*args, **options),
@@ -94,6 +94,6 @@ class _Reached:
         )
 
     async def call_tool(self, *args: Any, **options: Any) -> Any:
-        return await connections.use(
+        return await shared_connections.use(
             self._server, self._user, lambda: self._server.call_tool(*args, **options)
         )

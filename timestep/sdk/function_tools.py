@@ -15,7 +15,7 @@ from agents.agent_tool_state import (
 from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvocationResult
 
 from timestep.execution.run import Run
-from timestep.seams import mcp
+from timestep.sdk.mcp import tools
 from timestep.steps import interruption, tool_workflow
 from timestep.steps.tool_attempts import Attempts
 from timestep.steps.tool_call import Asked, ToolResult, call_tool
@@ -50,7 +50,7 @@ async def invoke_function_tool(
     if not result.is_paused and is_waiting():
         # Replayed: the tool's own code, which lets go of the run that waited, was not run.
         drop_agent_tool_run_result(context.tool_call, scope_id=scope_id)
-    mcp.restore_custom_data(run, context)
+    tools.restore_custom_data(run, context)
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
 
 

@@ -17,7 +17,7 @@ from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
 from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 
 from timestep.journal.checkpoints import context_document
-from timestep.seams.ledger import Ledger
+from timestep.sdk.state.run_history import Ledger
 from timestep.serialization.json_delta import Some, Tail
 from timestep.serialization.sdk_objects import document_of
 

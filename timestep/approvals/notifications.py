@@ -17,6 +17,7 @@ from typing import Any
 from dbos import DBOS
 
 from timestep import config
+from timestep.approvals.webhook import Answer, Webhook
 from timestep.dbos_internals import executions
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
@@ -24,7 +25,6 @@ from timestep.runtime import draining
 from timestep.runtime.cancellation import in_thread
 from timestep.serialization.ids import derived
 from timestep.store import interruptions as store
-from timestep.webhooks import Answer, Webhook
 
 _log = logging.getLogger("timestep")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from timestep import connections
+from timestep.sdk.mcp import shared_connections
 
 
 class Listing:
@@ -54,4 +54,4 @@ def listed(told: list[Any] | None) -> Iterator[Listing]:
         yield listing
     finally:
         _current.reset(token)
-        connections.leave(listing.user)
+        shared_connections.leave(listing.user)

@@ -32,7 +32,7 @@ from openai.types.responses import (
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
 from timestep.execution.run import Run
-from timestep.seams import retries
+from timestep.sdk.models import retry_policy
 from timestep.steps import model_call
 from timestep.steps.model_attempts import Attempts
 from timestep.steps.model_stream import Stream
@@ -66,7 +66,7 @@ class DurableModel(Model):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         async def ask(attempt: int) -> ModelResponse:
-            with retries.alone():
+            with retry_policy.alone():
                 response = await self.inner.get_response(*args, **kwargs)
             response.usage = apply_retry_attempts(response.usage, attempt - 1)
             return response
@@ -88,7 +88,7 @@ class DurableModel(Model):
             done: list[Any] = []
             stream.begin(attempt)
             # The retries of the client are off in this task alone, not in the consumer's.
-            with retries.alone():
+            with retry_policy.alone():
                 async with aclosing(self.inner.stream_response(*args, **kwargs)) as spoken:  # type: ignore[type-var]
                     async for event in spoken:
                         if _is_last(event):
@@ -141,7 +141,7 @@ class DurableModel(Model):
         tools = kwargs["tools"] if "tools" in kwargs else args[3]
         handoffs = kwargs["handoffs"] if "handoffs" in kwargs else args[5]
         settings = kwargs["model_settings"] if "model_settings" in kwargs else args[2]
-        request = retries.Request(
+        request = retry_policy.Request(
             model=self.inner,
             settings=settings.retry,
             stream=stream is not None,
@@ -210,7 +210,7 @@ def _is_last(event: Any) -> bool:
 def _answer(last: Any, done: list[Any]) -> ModelResponse:
     """The answer that a stream's last event holds, read as the SDK's loop reads it."""
     if last is None:
-        raise ModelBehaviorError(retries.NO_FINAL_RESPONSE)
+        raise ModelBehaviorError(retry_policy.NO_FINAL_RESPONSE)
     response = getattr(last, "response", None)
     if last.type in {"response.incomplete", "response.failed"}:
         raise response_terminal_failure_error(

@@ -9,10 +9,10 @@ from typing import Any
 from agents import Agent, RunResultStreaming
 from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
 
-from timestep.durability import check_agents
 from timestep.execution.run import Run
-from timestep.seams import checkpoints
-from timestep.seams.ledger import Ledger
+from timestep.sdk.state import turn_state
+from timestep.sdk.state.run_history import Ledger
+from timestep.sdk.validation import check_agents
 from timestep.serialization.agent_definitions import describe
 
 
@@ -34,7 +34,7 @@ def end_events(streamed: RunResultStreaming) -> None:
 async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:
     ledger = ledger_of(run)
     _start_turn(run, kwargs["bindings"].public_agent)
-    _checkpoint(run, lambda: checkpoints.state_before_turn(ledger, run.turn, kwargs))
+    _checkpoint(run, lambda: turn_state.state_before_turn(ledger, run.turn, kwargs))
     run.may_skip = functools.partial(_may_skip, kwargs["context_wrapper"], ledger.answered)
     try:
         result = await original(**kwargs)
@@ -64,7 +64,7 @@ def _checkpoint(run: Run, result: Callable[[], Any]) -> None:
         return
 
     def tell() -> tuple[dict[str, Any], Any]:
-        return checkpoints.written(result(), run.turn, run.states.told or checkpoints.Told())
+        return turn_state.written(result(), run.turn, run.states.told or turn_state.Told())
 
     run.checkpoint = ledger_of(run).checkpoint(run, tell)
 

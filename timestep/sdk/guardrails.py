@@ -7,7 +7,7 @@ from typing import Any
 from agents.guardrail import InputGuardrailResult, OutputGuardrailResult
 
 from timestep.execution.run import Run
-from timestep.seams.loop import ledger_of
+from timestep.sdk.turn_loop import ledger_of
 from timestep.steps import guardrail_check, interruption
 
 

@@ -1,0 +1,104 @@
+"""Approvals: what runs ask people, and the decisions that let them go on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from timestep.errors import (
+    AlreadyResolvedError,
+    UnknownInterruptionError,
+)
+from timestep.serialization.values import encode, plain_text, storable
+
+UNSET: Any = object()
+
+
+def contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> bool:
+    """Whether what was decided is not what is asked for now."""
+    if row["resolution_action"] != action:
+        return True
+    if action == "supply":
+        return bool(row["resolution_output"] != storable(encode(output)))
+    return always and not row["resolution_always"]
+
+
+def choose(
+    workflow_id: str,
+    rows: list[dict[str, Any]],
+    approve: Sequence[str] | str,
+    reject: Sequence[str] | str,
+    supply: dict[str, Any],
+) -> list[tuple[dict[str, Any], str, Any]]:
+    """The interruptions that a call names, with its answer to each."""
+    if not rows:
+        raise UnknownInterruptionError(
+            f"there is no workflow {workflow_id!r} that asked for an approval"
+        )
+    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]] = {}
+    for action, names in (("approve", approve), ("reject", reject)):
+        for row in _named(workflow_id, rows, names):
+            _add(chosen, row, action, UNSET)
+    for name, output in supply.items():
+        for row in _named(workflow_id, rows, [name]):
+            _add(chosen, row, "supply", output)
+    return list(chosen.values())
+
+
+def _add(
+    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]],
+    row: dict[str, Any],
+    action: str,
+    output: Any,
+) -> None:
+    if row["id"] in chosen:
+        raise AlreadyResolvedError(
+            f"interruption {row['id']} ({row['tool_name']}) is given two decisions: "
+            f"{chosen[row['id']][1]} and {action}"
+        )
+    chosen[row["id"]] = (row, action, output)
+
+
+def _named(
+    workflow_id: str, rows: list[dict[str, Any]], names: Sequence[str] | str
+) -> list[dict[str, Any]]:
+    if "all" in ([names] if isinstance(names, str) else names):
+        # Where nothing waits, the call is made again, or contradicts what was decided.
+        return [row for row in rows if row["resolved_at"] is None] or rows
+    if isinstance(names, str):
+        names = [names]
+    found = []
+    for name in names:
+        same = [row for row in rows if name in (str(row["id"]), row["call_id"])]
+        # A call is asked about anew where its outcome is in doubt: the newest question counts.
+        undecided = [row for row in same if row["resolved_at"] is None]
+        if not same or len(undecided) > 1:
+            what = "is not one of" if not same else "is more than one of"
+            raise UnknownInterruptionError(
+                f"{name!r} {what} the interruptions of workflow {workflow_id!r}: give an id that "
+                "`timestep approvals` lists"
+            )
+        found.append((undecided or same)[-1])
+    return found
+
+
+def decision(
+    row: dict[str, Any],
+    action: str,
+    message: str | None,
+    *,
+    always: bool = False,
+    by: str | None = None,
+    output: Any = UNSET,
+) -> dict[str, Any]:
+    """What `store.resolve` writes of a decision about the question of a row."""
+    return {
+        "id": row["id"],
+        "action": action,
+        "message": plain_text(message),
+        "always": always and action != "supply",
+        "by": plain_text(by),
+        "has_output": output is not UNSET,
+        "output": None if output is UNSET else storable(encode(output)),
+    }

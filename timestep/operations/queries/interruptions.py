@@ -1,0 +1,83 @@
+"""Lists interruptions: what runs ask people."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from timestep.errors import (
+    UnknownRunError,
+)
+from timestep.journal.recorder import recorder
+from timestep.operations.queries.records import Interruption
+from timestep.pages import Page, interruption_place, page_of, page_size
+from timestep.serialization.values import restored
+from timestep.store import interruptions as store
+
+
+async def list_interruptions(
+    *,
+    workflow_id: str | None = None,
+    run_id: str | uuid.UUID | None = None,
+    resolved: bool | None = False,
+) -> list[Interruption]:
+    """Interruptions, oldest first.
+
+    Args:
+        workflow_id: Only those of this workflow.
+        run_id: Only those of this run.
+        resolved: False: undecided; True: decided; None: both.
+
+    Raises:
+        UnknownRunError: `run_id` is not an id.
+    """
+    run = _uuid(run_id)
+
+    def read(connection: Any) -> list[dict[str, Any]]:
+        return store.select(connection, workflow_id=workflow_id, run_id=run, resolved=resolved)
+
+    return [_interruption(row) for row in await recorder().read(read)]
+
+
+async def page_of_interruptions(
+    *, workflow_id: str | None, resolved: bool | None, limit: int, cursor: str | None
+) -> Page[Interruption]:
+    """Interruptions as `list_interruptions` gives them, in parts.
+
+    Args:
+        workflow_id: Only those of this workflow.
+        resolved: False: undecided; True: decided; None: both.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page, with the same filters.
+
+    Raises:
+        InvalidQueryError: The limit or the cursor cannot be used.
+    """
+    size, after = page_size(limit), interruption_place(cursor)
+
+    def read(connection: Any) -> list[dict[str, Any]]:
+        return store.select(
+            connection, workflow_id=workflow_id, resolved=resolved, after=after, limit=size + 1
+        )
+
+    found = [_interruption(row) for row in await recorder().read(read)]
+    return page_of(found, size, lambda one: one.id)
+
+
+def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
+    if value is None or isinstance(value, uuid.UUID):
+        return value
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        raise UnknownRunError(f"{value!r} is not the id of a run") from None
+
+
+def _interruption(row: dict[str, Any]) -> Interruption:
+    names = Interruption.__dataclass_fields__
+    return Interruption(
+        **{name: row[name] for name in names if name not in ("id", "run_id", "arguments")},
+        id=str(row["id"]),
+        run_id=str(row["run_id"]),
+        arguments=restored(row["arguments"]),
+    )

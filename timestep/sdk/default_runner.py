@@ -1,0 +1,31 @@
+"""The SDK's default runner while Timestep is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agents.run import AgentRunner
+
+
+class DispatchingRunner(AgentRunner):
+    """The SDK's default runner: durable where `chooses` says so, else its own.
+
+    Args:
+        durable: Runs durably.
+        chooses: Whether the caller's run is to be durable.
+    """
+
+    def __init__(self, durable: Any, chooses: Callable[[], bool]) -> None:
+        self.durable = durable
+        self.chooses = chooses
+
+    async def run(self, starting_agent: Any, input: Any, **kwargs: Any) -> Any:  # noqa: A002
+        if self.chooses():
+            return await self.durable.run(starting_agent, input, **kwargs)
+        return await super().run(starting_agent, input, **kwargs)
+
+    def run_streamed(self, starting_agent: Any, input: Any, **kwargs: Any) -> Any:  # noqa: A002
+        if self.chooses():
+            return self.durable.run_streamed(starting_agent, input, **kwargs)
+        return super().run_streamed(starting_agent, input, **kwargs)
