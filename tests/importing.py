@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from dbos import _dbos
 
-from timestep.entrypoints import PACKAGE
+from timestep.operations.entrypoints import PACKAGE
 
 
 @contextmanager

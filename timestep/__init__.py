@@ -4,21 +4,23 @@ from timestep.runtime.garbage_collection import uncollected
 
 with uncollected():
     from timestep import errors, offline, testing
-    from timestep.control import cancel_run, start_run
     from timestep.execution.current import is_replaying
-    from timestep.following import RunEvent, follow
-    from timestep.forks import fork_run
+    from timestep.operations.cancel import cancel_run
+    from timestep.operations.fork import fork_run
+    from timestep.operations.queries.follow import RunEvent, follow
     from timestep.operations.queries.interruptions import list_interruptions
     from timestep.operations.queries.records import Interruption, ResumeResult
+    from timestep.operations.queries.runs import get_run, list_items, list_runs
     from timestep.operations.resume import resume_workflow, resume_workflow_sync
-    from timestep.queries import get_run, list_items, list_runs
-    from timestep.runner import DurableRunner, install, uninstall
+    from timestep.operations.start import start_run
+    from timestep.run_states.database_store import DatabaseRunStateStore, create_run_state_store
+    from timestep.run_states.file_store import FileRunStateStore
+    from timestep.runner.durable_runner import DurableRunner
+    from timestep.runner.install import install, uninstall
+    from timestep.runner.run_agent import run_agent
     from timestep.sessions import DatabaseSession
-    from timestep.state_files import FileRunStateStore
-    from timestep.state_stores import DatabaseRunStateStore, create_run_state_store
     from timestep.steps.tool_attempts import idempotency_key
     from timestep.tool_options import tool_options
-    from timestep.waiting import run_agent
 
 __all__ = [
     "DatabaseRunStateStore",

@@ -14,16 +14,21 @@ import click
 from dbos import DBOS
 from dbos import error as dbos_errors
 
-from timestep import control, entrypoints, forks, pages, queries, terminal
+from timestep import terminal
 from timestep.database import migrations
 from timestep.database.engines import check_server, database_url, engine_for, system_database_url
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.errors import TimestepError
-from timestep.operations.queries import interruptions
+from timestep.operations import entrypoints
+from timestep.operations.cancel import cancel_run
+from timestep.operations.fork import fork_run
+from timestep.operations.queries import interruptions, pagination
+from timestep.operations.queries.pagination import Page
+from timestep.operations.queries.records import STATUSES, Run, RunItem
+from timestep.operations.queries.runs import get_run, list_items, list_runs, list_tool_calls
 from timestep.operations.resume import resume_workflow
-from timestep.pages import Page
-from timestep.queries import STATUSES, Run, RunItem
+from timestep.operations.start import start_run
 from timestep.runtime import garbage_collection
 
 T = TypeVar("T")
@@ -104,7 +109,7 @@ def start(
     """Start an entrypoint's workflow; a running `timestep serve` executes it."""
 
     async def work() -> str:
-        return await control.start_run(entrypoint, input_, workflow_id=workflow_id, queue=queue)
+        return await start_run(entrypoint, input_, workflow_id=workflow_id, queue=queue)
 
     # Before the database is asked: the input may be wrong.
     entrypoints.lookup(entrypoint).validate(input_)
@@ -131,7 +136,7 @@ def _outcome(workflow_id: str) -> Any:
             click.echo(text, err=True)
 
     while True:
-        run = _run(lambda: queries.get_run(workflow_id))
+        run = _run(lambda: get_run(workflow_id))
         if run.workflow is None:
             _fail(f"DBOS does not know the workflow {workflow_id!r} any more")
         status = run.workflow.status
@@ -153,11 +158,11 @@ def _outcome(workflow_id: str) -> Any:
 
 @main.command()
 @click.option("--status", type=click.Choice(STATUSES))
-@click.option("--limit", type=click.IntRange(1, pages.LONGEST), default=20)
+@click.option("--limit", type=click.IntRange(1, pagination.LONGEST), default=20)
 @_as_json
 def runs(status: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
-    page = _run(lambda: queries.list_runs(status=status, limit=limit))
+    page = _run(lambda: list_runs(status=status, limit=limit))
     if as_json:
         click.echo(_dumps(page))
     else:
@@ -171,9 +176,9 @@ def show(run: str, as_json: bool) -> None:
     """Tell the story of a run, or of a workflow's newest run."""
 
     async def work() -> None:
-        found = await queries.get_run(run)
+        found = await get_run(run)
         items = await _all_items(found)
-        calls = await queries.list_tool_calls(found.id) if found.id else []
+        calls = await list_tool_calls(found.id) if found.id else []
         if as_json:
             click.echo(_dumps({"run": found, "items": items, "tool_calls": calls}))
         else:
@@ -186,7 +191,7 @@ async def _all_items(run: Run) -> list[RunItem]:
     items: list[RunItem] = []
     cursor: str | None = None
     while run.id is not None:
-        page = await queries.list_items(run.id, limit=pages.LONGEST, cursor=cursor)
+        page = await list_items(run.id, limit=pagination.LONGEST, cursor=cursor)
         items += page.items
         cursor = page.next_cursor
         if cursor is None:
@@ -276,8 +281,8 @@ def cancel(workflow_id: str) -> None:
     """Cancel a workflow: no further step of it begins."""
 
     async def cancelled() -> str:
-        await control.cancel_run(workflow_id)
-        return (await queries.get_run(workflow_id)).status
+        await cancel_run(workflow_id)
+        return (await get_run(workflow_id)).status
 
     status = _run(cancelled)
     if status == "cancelled":
@@ -317,7 +322,7 @@ def fork(
 ) -> None:
     """Start a new run from the checkpoint before a turn; RUN stays as it is."""
     new_id = _run(
-        lambda: forks.fork_run(
+        lambda: fork_run(
             run, turn=turn, input=input_, append=append, agent=agent, new_workflow_id=workflow_id
         )
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep import config, entrypoints
+from timestep import config
 from timestep.approvals.webhook import Webhook
 from timestep.database import migrations
 from timestep.database.engines import check_server, engine_for
@@ -18,6 +18,7 @@ from timestep.dbos_internals import process
 from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
+from timestep.operations import entrypoints
 from timestep.sdk import patches
 from timestep.store.reads import server
 

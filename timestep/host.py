@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import uvicorn
 from dbos import DBOS
 
-from timestep import config, entrypoints
+from timestep import config
 from timestep.approvals import wait_for_decision
 from timestep.config import Settings
 from timestep.database import migrations
@@ -33,11 +33,12 @@ from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
-from timestep.entrypoints import Entrypoint
 from timestep.errors import ConfigurationError
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
-from timestep.runner import install
+from timestep.operations import entrypoints
+from timestep.operations.entrypoints import Entrypoint
+from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection
 from timestep.store import parked_workflows
 from timestep.store.fleet import hosts

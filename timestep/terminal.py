@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from timestep.operations.queries.records import Interruption
-from timestep.queries import Run, RunItem, ToolCall
+from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
 
 _REASONS = {
     "cancelled": "somebody cancelled its workflow",

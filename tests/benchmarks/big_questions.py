@@ -10,10 +10,9 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from timestep import queries, reports
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
-from timestep.operations.queries import interruptions
+from timestep.operations.queries import interruptions, records, runs, usage
 from timestep.store import parked_workflows, run_journal, run_states, streams
 from timestep.store.fleet import hosts
 from timestep.store.reads import server
@@ -94,30 +93,30 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
         return lambda: asyncio.run(work())
 
     def listed(**filters: Any) -> Callable[[], Any]:
-        return call(lambda: queries.list_runs(**filters))
+        return call(lambda: runs.list_runs(**filters))
 
     def later(pages: int, **filters: Any) -> Callable[[], Any]:
         cursor = None
         for _ in range(pages):
-            cursor = asyncio.run(queries.list_runs(**filters, cursor=cursor)).next_cursor
+            cursor = asyncio.run(runs.list_runs(**filters, cursor=cursor)).next_cursor
         return listed(**filters, cursor=cursor)
 
-    def used(by: reports.UsageBy, **options: Any) -> Callable[[], Any]:
-        return call(lambda: reports.usage_report(by=by, **options))
+    def used(by: usage.UsageBy, **options: Any) -> Callable[[], Any]:
+        return call(lambda: usage.usage_report(by=by, **options))
 
     async def show(id_: str) -> None:
-        found = await queries.get_run(id_)
+        found = await runs.get_run(id_)
         cursor: str | None = None
         while True:
-            page = await queries.list_items(str(found.id), limit=200, cursor=cursor)
+            page = await runs.list_items(str(found.id), limit=200, cursor=cursor)
             if (cursor := page.next_cursor) is None:
                 break
-        await queries.list_tool_calls(str(found.id))
+        await runs.list_tool_calls(str(found.id))
 
     yield Question("example: active runs of an agent", statement(_ACTIVE, agent=common))
     yield Question("example: state for resuming", statement(_STATE, run=run))
     yield Question("example: usage of 7 days by agent", statement(_USAGE, now=now))
-    for by in get_args(reports.UsageBy):
+    for by in get_args(usage.UsageBy):
         yield Question(f"usage of all runs by {by}", used(by))
     week = now - datetime.timedelta(days=7)
     yield Question("usage of 7 days by agent", used("agent", since=week))
@@ -127,7 +126,7 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("runs", listed())
     yield Question("runs, 200", listed(limit=200))
     yield Question("runs, page 20", later(20))
-    for status in queries.STATUSES:
+    for status in records.STATUSES:
         yield Question(f"runs, {status}", listed(status=status))
     yield Question("runs, interrupted, page 5", later(5, status="interrupted"))
     yield Question("runs of a common agent", listed(agent=name))

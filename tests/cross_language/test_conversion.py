@@ -10,10 +10,10 @@ import pytest
 
 from tests.cross_language.javascript import JavaScript
 from tests.cross_language.scenario import agents, interrupted
-from timestep import state_conversion
 from timestep.errors import ForeignStateError, StateTooNewError
-from timestep.state_conversion import python_state_from_javascript
-from timestep.state_items import FIELDS
+from timestep.run_states import from_javascript
+from timestep.run_states.from_javascript import python_state_from_javascript
+from timestep.run_states.javascript_items import FIELDS
 
 _MESSAGES: list[dict[str, Any]] = [
     {"type": "message", "role": "user", "content": "hello"},
@@ -235,7 +235,7 @@ def test_an_empty_state_of_javascript_is_converted() -> None:
 
 
 def test_the_docstring_names_every_field() -> None:
-    told = state_conversion.__doc__ or ""
+    told = from_javascript.__doc__ or ""
     words = set(told.replace(",", " ").replace(":", " ").replace(";", " ").split())
     words |= {word.rpartition(".")[2] for word in words}
     joined = "current_response_generated_item_ownership"  # It is broken over two lines.

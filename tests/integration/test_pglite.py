@@ -32,13 +32,13 @@ from tests.integration.hosting import Host, lines, project
 from tests.integration.test_ownership import Actor, in_the_middle
 from tests.stopping import deleter, stopped
 from tests.waiting import until
-from timestep import cli, entrypoints, testing
+from timestep import cli, testing
 from timestep.database import engines, migrations
 from timestep.database.servers import pglite
 from timestep.database.servers.socket_directory import socket_in
 from timestep.errors import NotDurableError, PGliteError
 from timestep.journal import recorder
-from timestep.operations import resume
+from timestep.operations import entrypoints, resume
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from agents.usage import Usage
 
 import timestep
 from tests.integration.app import App
-from timestep import reports
 from timestep.errors import InvalidQueryError
+from timestep.operations.queries.usage import usage_report
 from timestep.store.reads import usage
 
 NOW = datetime.datetime(2026, 3, 1, 12, 20, tzinfo=datetime.UTC)
@@ -216,20 +216,20 @@ def test_a_report_of_runs(app: App) -> None:
     timestep.install()
     try:
         app.run(body, "w-1")
-        asyncio.run(reports.usage_report())
+        asyncio.run(usage_report())
         app.run(body, "w-2")
         app.replay("w-2")
-        (row,) = asyncio.run(reports.usage_report())
+        (row,) = asyncio.run(usage_report())
     finally:
         timestep.uninstall()
 
     assert (row.name, row.requests, row.input_tokens) == ("Speaker", 4, 400)
     assert row.input_tokens == sum(one["input_tokens"] for one in app.rows("usage_metrics"))
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
-    assert asyncio.run(reports.usage_report(since=later)) == []
+    assert asyncio.run(usage_report(since=later)) == []
 
 
 @pytest.mark.parametrize("options", [{"by": "colour"}, {"since": datetime.datetime(2026, 1, 1)}])
 def test_a_report_that_cannot_be_made(options: dict[str, Any], app: App) -> None:
     with pytest.raises(InvalidQueryError):
-        asyncio.run(reports.usage_report(**options))
+        asyncio.run(usage_report(**options))

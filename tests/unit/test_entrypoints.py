@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.importing import own_workflows
-from timestep.entrypoints import Entrypoint, find, lookup, named
 from timestep.errors import EntrypointError, InvalidInputError, UnknownEntrypointError
+from timestep.operations.entrypoints import Entrypoint, find, lookup, named
 
 Project = Callable[..., dict[str, Entrypoint]]
 

@@ -8,7 +8,14 @@ import uuid
 import pytest
 
 from timestep.errors import InvalidQueryError
-from timestep.pages import LONGEST, Page, item_place, page_of, page_size, run_place
+from timestep.operations.queries.pagination import (
+    LONGEST,
+    Page,
+    item_place,
+    page_of,
+    page_size,
+    run_place,
+)
 
 
 def test_a_page_knows_the_place_of_its_last_item() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from timestep.queries import RunError
+from timestep.operations.queries.records import RunError
 from timestep.web.problems import Answer, problem
 
 

@@ -20,12 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stopping import TOLD, decide, deleter, made, stopped
-from timestep import (
-    DatabaseRunStateStore,
-    FileRunStateStore,
-    create_run_state_store,
-    state_documents,
-)
+from timestep import DatabaseRunStateStore, FileRunStateStore, create_run_state_store
 from timestep.errors import (
     ConfigurationError,
     CorruptStateError,
@@ -35,6 +30,7 @@ from timestep.errors import (
     StateTooNewError,
     UnknownStateError,
 )
+from timestep.run_states import document as documents
 from timestep.serialization.values import restored, storable
 
 set_tracing_disabled(True)
@@ -321,10 +317,10 @@ def test_whatever_a_context_holds_comes_back(context: Any) -> None:
     async def there_and_back() -> RunState[Any]:
         agent = Agent(name="A")
         state: RunState[Any] = RunState(RunContextWrapper(context), "hi", agent)
-        document = state_documents.made(state, agent, None)
+        document = documents.made(state, agent, None)
         kept = restored(json.loads(json.dumps(storable(document.state))))
-        stored = state_documents.Stored("it", "python", "1", kept)
-        return await state_documents.read(stored, agent, None)
+        stored = documents.Stored("it", "python", "1", kept)
+        return await documents.read(stored, agent, None)
 
     def note(kept: Any) -> dict[str, Any]:
         found.append(kept)

@@ -2,7 +2,7 @@
  * A state that the Python SDK saved, as that of `@openai/agents`.
  *
  * What becomes of each field, and what is lost or refused, is said in
- * `timestep/state_conversion.py`, which converts the other way; both take the names from
+ * `timestep/run_states/from_javascript.py`, which converts the other way; both take the names from
  * `state_fields.json`.
  */
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from timestep import takeovers
 from timestep.approvals import wait_for_decision
 from timestep.approvals.decide import choose, contradicts, decision
 from timestep.errors import (
@@ -15,6 +14,7 @@ from timestep.errors import (
     UnknownInterruptionError,
 )
 from timestep.journal.recorder import recorder
+from timestep.operations import take_over
 from timestep.operations.queries.interruptions import list_interruptions
 from timestep.operations.queries.records import ResumeResult
 from timestep.runtime.cancellation import in_thread
@@ -67,7 +67,7 @@ async def resume_workflow(
     if from_checkpoint:
         if approve or reject or supply:
             raise ConfigurationError("from_checkpoint decides nothing: decide in another call")
-        await takeovers.take_over(workflow_id, repeat_steps=repeat_steps)
+        await take_over.take_over(workflow_id, repeat_steps=repeat_steps)
         waiting = await list_interruptions(workflow_id=workflow_id)
         return ResumeResult(workflow_id, [], [asked.id for asked in waiting])
     queue: str | None = None

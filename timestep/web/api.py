@@ -8,16 +8,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from timestep import control, forks, queries
 from timestep.config import Token
-from timestep.entrypoints import Entrypoint, named
 from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
 from timestep.journal import fail_fast_read
-from timestep.operations import resume
-from timestep.operations.queries import interruptions
-from timestep.operations.queries.records import Interruption, ResumeResult
-from timestep.pages import LONGEST, Page
-from timestep.queries import Run, RunItem, Status
+from timestep.operations import cancel, fork, resume, start
+from timestep.operations.entrypoints import Entrypoint, named
+from timestep.operations.queries import interruptions, runs
+from timestep.operations.queries.pagination import LONGEST, Page
+from timestep.operations.queries.records import Interruption, ResumeResult, Run, RunItem, Status
 from timestep.web.access import require
 from timestep.web.problems import Answer
 
@@ -178,7 +176,7 @@ async def start_workflow(
     name: str, request: Request, caller: Operator, body: Annotated[Start, Body()]
 ) -> Answer:
     """Start an entrypoint's workflow."""
-    workflow_id = await control.start_run(named(request.app.state.entrypoints, name), **dict(body))
+    workflow_id = await start.start_run(named(request.app.state.entrypoints, name), **dict(body))
     return Answer({"workflow_id": workflow_id}, status_code=202)
 
 
@@ -196,7 +194,7 @@ async def list_runs(
         if given is not None and "\x00" in given:
             raise InvalidQueryError(f"{given!r} is not text")
     return Answer(
-        await queries.list_runs(
+        await runs.list_runs(
             status=status,
             agent=agent,
             session_id=session_id,
@@ -210,13 +208,13 @@ async def list_runs(
 @router.get("/runs/{run_id}", response_model=Run)
 async def get_run(run_id: RunName) -> Answer:
     """A run; of a workflow's id, its newest run."""
-    return Answer(await queries.get_run(run_id))
+    return Answer(await runs.get_run(run_id))
 
 
 @router.get("/runs/{run_id}/items", response_model=Page[RunItem])
 async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = None) -> Answer:
     """A run's items in their order."""
-    return Answer(await queries.list_items(run_id, limit=limit, cursor=cursor))
+    return Answer(await runs.list_items(run_id, limit=limit, cursor=cursor))
 
 
 @router.post(
@@ -224,7 +222,7 @@ async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = N
 )
 async def fork_run(run_id: RunName, caller: Operator, body: Annotated[Fork, Body()]) -> Answer:
     """Start a new run from the checkpoint before a turn; the old one stays as it is."""
-    workflow_id = await forks.fork_run(
+    workflow_id = await fork.fork_run(
         run_id,
         turn=body.turn,
         input=body.input,
@@ -270,5 +268,5 @@ async def resume_workflow(
 @router.post("/workflows/{workflow_id}/cancel", status_code=202, response_model=WorkflowRef)
 async def cancel_workflow(workflow_id: WorkflowName, caller: Operator) -> Answer:
     """Cancel a workflow: no further step of it begins."""
-    await control.cancel_run(workflow_id)
+    await cancel.cancel_run(workflow_id)
     return Answer({"workflow_id": workflow_id}, status_code=202)

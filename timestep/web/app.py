@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from timestep.config import Settings
 from timestep.database import migrations
 from timestep.dbos_internals import process
-from timestep.entrypoints import Entrypoint
 from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
+from timestep.operations.entrypoints import Entrypoint
 from timestep.web import api
 from timestep.web.access import OwnPagesOnly
 from timestep.web.problems import Answer, handle_problems, problem

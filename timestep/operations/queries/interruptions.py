@@ -9,8 +9,8 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.journal.recorder import recorder
+from timestep.operations.queries.pagination import Page, interruption_place, page_of, page_size
 from timestep.operations.queries.records import Interruption
-from timestep.pages import Page, interruption_place, page_of, page_size
 from timestep.serialization.values import restored
 from timestep.store import interruptions as store
 

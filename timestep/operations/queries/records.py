@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,124 @@ class ResumeResult:
     """Ids of the interruptions that are decided as the call asked."""
     pending: list[str]
     """Ids of those that still wait for a decision."""
+
+
+Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Requests and tokens of a run, without those of the runs inside it."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    """As the provider counted: not always input plus output."""
+
+
+@dataclass(frozen=True)
+class RunError:
+    """What ended a run."""
+
+    type: str
+    """The name of the exception's class."""
+    message: str
+    turn: int | None
+    """The turn in which it happened, counted from 1."""
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """What DBOS knows of the workflow that a run belongs to."""
+
+    status: str
+    """DBOS's: `PENDING`, `ENQUEUED`, `DELAYED`, `SUCCESS`, `ERROR`, `CANCELLED` or
+    `MAX_RECOVERY_ATTEMPTS_EXCEEDED`."""
+    output: Any
+    """What the workflow returned."""
+    error: RunError | None
+    """What it raised."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run; or a workflow that has not begun one, which has no `id`."""
+
+    id: str | None
+    workflow_id: str | None
+    workflow_name: str | None
+    status: Status
+    parent_run_id: str | None = None
+    """The run inside which this one was started."""
+    agent_name: str | None = None
+    current_agent_name: str | None = None
+    """The agent that acted last."""
+    session_id: str | None = None
+    input: Any = None
+    """What the agent was given; of a workflow without a run, its arguments."""
+    final_output: Any = None
+    turns: int = 0
+    error: RunError | None = None
+    cancel_reason: str | None = None
+    """Of a cancelled run: `cancelled`, `timeout`, `code` or `abandoned`."""
+    forked_from_run_id: str | None = None
+    """The run with whose checkpoint this one began."""
+    forked_at_turn: int | None = None
+    """The turn that the checkpoint was before, counted from 1."""
+    usage: Usage = field(default_factory=Usage)
+    total_usage: Usage | None = None
+    """Of the run and all runs inside it; only of a run that is asked for by itself."""
+    cost: float | None = None
+    """Estimated, in US dollars; None where the price of a model is not known."""
+    interruptions: list[Interruption] = field(default_factory=list)
+    """What it and the runs inside it asked, oldest first, decided or not."""
+    started_at: datetime.datetime | None = None
+    completed_at: datetime.datetime | None = None
+    workflow: Workflow | None = None
+    """Of a run that is asked for by itself; None in a list."""
+
+
+@dataclass(frozen=True)
+class RunItem:
+    """One item of a run: a message, a call, a call's output."""
+
+    id: str
+    run_id: str
+    position: int
+    turn: int
+    """Counted from 1; 0 for the input."""
+    item_type: str
+    """As the SDK names it, such as `message_output_item`."""
+    role: str | None
+    agent_name: str | None
+    tool_call_id: str | None
+    """The row of `tool_calls` that it belongs to."""
+    item_data: Any
+    """The provider's item."""
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One tool call of a run."""
+
+    id: str
+    turn: int
+    call_id: str
+    tool_name: str
+    tool_type: str
+    arguments: Any
+    status: str
+    """`pending`, `approved`, `rejected`, `started`, `in_doubt`, `executed` or `failed`."""
+    output: Any
+    error: Any
+    is_error: bool
+    """Whether the output is the error text that the model was given."""
+    intents: int
+    duration_ms: int | None
+    started_at: datetime.datetime | None
+    completed_at: datetime.datetime | None

@@ -16,7 +16,7 @@ from timestep.errors import ForeignStateError
 Document: TypeAlias = dict[str, Any]
 
 FIELDS: Document = json.loads(
-    (Path(__file__).parent / "js" / "state_fields.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[1] / "js" / "state_fields.json").read_text(encoding="utf-8")
 )
 """What the fields are called in Python and in JavaScript; see `state_conversion`."""
 

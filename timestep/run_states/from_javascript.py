@@ -72,7 +72,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from timestep.errors import CorruptStateError, ForeignStateError, StateTooNewError
-from timestep.state_items import FIELDS, Document, item, no_null, renamed
+from timestep.run_states.javascript_items import FIELDS, Document, item, no_null, renamed
 
 _VERSIONS = FIELDS["versions"]["javascript"]
 _RUN_AGAIN = {"type": "next_step_run_again"}

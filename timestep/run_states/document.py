@@ -32,9 +32,9 @@ from timestep.journal.checkpoints import (
     context_of,
     is_context_document,
 )
+from timestep.run_states.from_javascript import python_state_from_javascript
 from timestep.serialization.agent_definitions import Definitions, describe
 from timestep.serialization.values import dumps, has_text
-from timestep.state_conversion import python_state_from_javascript
 
 _log = logging.getLogger("timestep")
 

@@ -21,11 +21,11 @@ from dbos import error as dbos_errors
 
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import process, workflow_scope
-from timestep.entrypoints import Entrypoint, lookup
-from timestep.errors import AlreadyStartedError, InvalidInputError, UnknownRunError
-from timestep.journal import dbos_client, ownership_watch
+from timestep.errors import AlreadyStartedError, InvalidInputError
+from timestep.journal import dbos_client
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.entrypoints import Entrypoint, lookup
 
 _HIGHEST = 2**31 - 1
 
@@ -191,26 +191,3 @@ def _is_same(found: Entrypoint, arguments: dict[str, Any], status: WorkflowStatu
     given = status.input
     # Gone where DBOS has cleaned up: nothing is left to compare with.
     return given is None or found.is_same(arguments, tuple(given["args"]), given["kwargs"])
-
-
-async def cancel_run(workflow_id: str) -> None:
-    """Cancel a workflow: its runs end as `cancelled`, with what they did so far.
-
-    What is under way for them (a model's answer, an async tool, the wait for a decision) is
-    given up: at once in this process, within about a second in another. One that has ended stays
-    as it is. Works from any process that reaches the database.
-
-    Raises:
-        UnknownRunError: DBOS knows no such workflow.
-        DatabaseError: The database refused, or is away.
-    """
-    await asyncio.to_thread(_cancel, workflow_id)
-
-
-def _cancel(workflow_id: str) -> None:
-    if workflow_status(workflow_id) is None:
-        raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
-    with translated(recorder().url):
-        dbos_client.client().cancel_workflow(workflow_id)
-        ownership_watch.look_now()
-        recorder().mark_cancelled(workflow_id, None)

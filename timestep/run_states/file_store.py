@@ -18,10 +18,10 @@ from filelock import FileLock
 from timestep import config
 from timestep.errors import CorruptStateError, UnknownStateError
 from timestep.journal.checkpoints import SDK_VERSION
-from timestep.run_states import RunStateStore
+from timestep.run_states.base_store import RunStateStore
+from timestep.run_states.document import ContextDeserializer, ContextSerializer, Document, Stored
 from timestep.runtime.cancellation import in_thread
 from timestep.serialization.values import dumps, restored
-from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700

@@ -15,15 +15,21 @@ from typing import Any, Self, TypeVar
 from agents import Agent, RunState
 from dbos import DBOS
 
-from timestep import state_documents
 from timestep.dbos_internals import workflow_scope
 from timestep.errors import ConfigurationError, StateError
 from timestep.execution.current import current_step
+from timestep.run_states.document import (
+    ContextDeserializer,
+    ContextSerializer,
+    Document,
+    Stored,
+    made,
+    read,
+)
 from timestep.sdk import patches
 from timestep.sdk.mcp.listings import listed
 from timestep.serialization.ids import derived
 from timestep.serialization.values import plain_text
-from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
 
 T = TypeVar("T")
 
@@ -69,7 +75,7 @@ class RunStateStore(abc.ABC):
             OSError: The file cannot be written.
         """
         self._check_open()
-        document = state_documents.made(state, self._agent, self._serializer)
+        document = made(state, self._agent, self._serializer)
 
         async def save() -> str:
             key = _key_of_change()
@@ -140,7 +146,7 @@ class RunStateStore(abc.ABC):
         """A state, and what MCP servers listed for it; or had listed when it was read first."""
         patches.connect()
         with listed(mcp_tools) as listing:
-            state = await state_documents.read(stored, self._agent, self._deserializer)
+            state = await read(stored, self._agent, self._deserializer)
         return state, listing.told
 
     @abc.abstractmethod

@@ -22,12 +22,12 @@ from timestep.database.urls import parse_url, shown
 from timestep.errors import ConfigurationError, CorruptStateError, UnknownStateError
 from timestep.journal.checkpoints import SDK_VERSION, folded
 from timestep.journal.recorder import Recorder, recorder
-from timestep.run_states import RunStateStore
+from timestep.run_states.base_store import RunStateStore
+from timestep.run_states.document import ContextDeserializer, ContextSerializer, Document, Stored
+from timestep.run_states.file_store import FileRunStateStore
 from timestep.runtime.cancellation import in_thread
 from timestep.serialization.values import storable
 from timestep.sessions import row_key
-from timestep.state_documents import ContextDeserializer, ContextSerializer, Document, Stored
-from timestep.state_files import FileRunStateStore
 from timestep.store import definitions as definitions_store
 from timestep.store import run_states as store
 

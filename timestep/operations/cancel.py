@@ -1,0 +1,34 @@
+"""Cancels workflows."""
+
+from __future__ import annotations
+
+import asyncio
+
+from timestep.database.error_translation import translated
+from timestep.errors import UnknownRunError
+from timestep.journal import dbos_client, ownership_watch
+from timestep.journal.dbos_client import workflow_status
+from timestep.journal.recorder import recorder
+
+
+async def cancel_run(workflow_id: str) -> None:
+    """Cancel a workflow: its runs end as `cancelled`, with what they did so far.
+
+    What is under way for them (a model's answer, an async tool, the wait for a decision) is
+    given up: at once in this process, within about a second in another. One that has ended stays
+    as it is. Works from any process that reaches the database.
+
+    Raises:
+        UnknownRunError: DBOS knows no such workflow.
+        DatabaseError: The database refused, or is away.
+    """
+    await asyncio.to_thread(_cancel, workflow_id)
+
+
+def _cancel(workflow_id: str) -> None:
+    if workflow_status(workflow_id) is None:
+        raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
+    with translated(recorder().url):
+        dbos_client.client().cancel_workflow(workflow_id)
+        ownership_watch.look_now()
+        recorder().mark_cancelled(workflow_id, None)

@@ -1,0 +1,82 @@
+"""Reports of many runs: what they used."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from timestep.database.error_translation import translated
+from timestep.errors import DatabaseUnreachableError, InvalidQueryError
+from timestep.journal.recorder import recorder
+from timestep.store.reads import usage
+
+UsageBy = Literal["agent", "model", "day"]
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """What the runs of an agent, a model's answers or the runs of a day used."""
+
+    name: str | None
+    """The agent's or model's name, or the day (UTC) on which the runs began, `2026-01-31`."""
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    cost: float | None
+    """Estimated, in US dollars, of what has a price; None: nothing has one."""
+    unpriced_requests: int
+    """Answers of models whose price is not known."""
+
+
+async def usage_report(
+    *, by: UsageBy = "agent", since: datetime.datetime | None = None
+) -> list[UsageRow]:
+    """Tokens and estimated cost of runs, those inside others included.
+
+    Args:
+        by: What a row stands for. An agent's has all that its runs used, also after a handoff.
+        since: Runs that began then or later; None: all runs.
+
+    Raises:
+        InvalidQueryError: `by` is none of these, or `since` has no time zone.
+        DatabaseError: The database refused, or is away.
+    """
+    if by not in get_args(UsageBy):
+        raise InvalidQueryError(f"by {by!r} is not one of {', '.join(get_args(UsageBy))}")
+    if since is not None and since.tzinfo is None:
+        raise InvalidQueryError(f"since {since} has no time zone: give it one")
+    rows = await asyncio.to_thread(lambda: _usage(by, since))
+    return [
+        UsageRow(
+            cost=None if row["estimated_cost"] is None else float(row["estimated_cost"]),
+            **{
+                spec.name: row[spec.name]
+                for spec in dataclasses.fields(UsageRow)
+                if spec.name != "cost"
+            },
+        )
+        for row in rows
+    ]
+
+
+def _usage(by: UsageBy, since: datetime.datetime | None) -> list[dict[str, Any]]:
+    found = recorder()
+
+    def attempt() -> list[dict[str, Any]]:
+        with translated(found.url):
+            with found.transactions.begin() as connection:
+                usage.move_on(connection)
+            with found.snapshots.begin() as connection:
+                return usage.report(connection, by, since)
+
+    try:
+        return attempt()
+    except DatabaseUnreachableError:
+        # A pooled connection that was lost while nobody looked: a new one tells.
+        return attempt()

@@ -1,0 +1,1 @@
+"""Stores of RunStates, in two languages. Begin with `base_store`, what every store does."""

@@ -1,0 +1,121 @@
+"""Begins runs: their options, their identity, their first row and their input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents import (
+    Agent,
+    RunConfig,
+    RunContextWrapper,
+    RunState,
+    TResponseInputItem,
+)
+from agents.run import DEFAULT_MAX_TURNS
+
+from timestep.dbos_internals import workflow_scope
+from timestep.errors import NotInWorkflowError
+from timestep.execution.context_changes import warn_of_losses
+from timestep.execution.current import StepScope, current_step
+from timestep.execution.identity import open_run
+from timestep.execution.run import Run
+from timestep.journal.recorder import recorder
+from timestep.sdk import patches
+from timestep.sdk.state import continue_from_record
+from timestep.sdk.state.run_history import Ledger
+from timestep.sdk.validation import check_agents, check_options, recorded_input
+from timestep.serialization.agent_definitions import RunGuardrail, describe
+from timestep.serialization.sdk_objects import jsonable
+from timestep.serialization.values import dumps, encode
+from timestep.sessions import row_of
+from timestep.steps import interruption, model_call
+
+Input = str | list[TResponseInputItem] | RunState[Any]
+
+
+def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
+    """Draw what must not depend on timing: the run's number and those of its first checks."""
+    if not workflow_scope.in_workflow():
+        raise NotInWorkflowError
+    patches.connect()
+    timeout = options.pop("timeout", None)
+    approval_timeout = options.pop("approval_timeout", None)
+    check_options(options)
+    state = given if isinstance(given, RunState) else None
+    run = open_run(recorder(), _task_of(agent, given), state)
+    run.timeout = timeout
+    run.has_hooks = options.get("hooks") is not None
+    if approval_timeout is not None:
+        run.approval_timeout = approval_timeout
+    if run.interrupted_calls:
+        run.resume()
+        return run
+    run.ledger = Ledger()
+    enclosing = current_step()
+    if enclosing is not None and _counts_in(enclosing, options.get("context")):
+        run.step_id = enclosing.id
+    if state is not None:
+        run.turn = state._current_turn
+        run.ledger.adopt(state)
+    else:
+        config = options.get("run_config")
+        checks = [
+            *agent.input_guardrails,
+            *((config.input_guardrails or []) if isinstance(config, RunConfig) else []),
+        ]
+        run.input_checks.extend(run.draw() for _ in checks)
+    return run
+
+
+def _task_of(agent: Agent[Any], given: Input) -> str:
+    """What a run is to do, as text."""
+    task = given._original_input if isinstance(given, RunState) else given
+    return f"{agent.name}:{dumps(encode(jsonable(task)))}"
+
+
+def _counts_in(step: StepScope, context: object) -> bool:
+    """Whether a nested run counts what it uses in the context of the call it is inside of."""
+    return isinstance(context, RunContextWrapper) and context.usage is step.usage
+
+
+async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> Input:
+    """Write that a run begins, or read what is recorded of it; the input that it begins with."""
+    if run.is_begun:
+        continue_from_record.change(run, options)
+        if isinstance(given, RunState):
+            await interruption.settle(run, given)
+        return given
+    config = options.get("run_config")
+    run_guardrails: list[RunGuardrail] = (
+        [*(config.input_guardrails or []), *(config.output_guardrails or [])]
+        if isinstance(config, RunConfig)
+        else []
+    )
+    run.definitions = describe([agent], run_guardrails)
+    check_agents(run.definitions.agents)
+    session = options.get("session")
+    values = {
+        "input": recorded_input(given),
+        "max_turns": options.get("max_turns", DEFAULT_MAX_TURNS),
+        "session_id": await row_of(session) if session is not None else None,
+    }
+    run.agent = agent
+    await run.begin(agent, values)
+    given = await continue_from_record.continued(run, agent, given, options)
+    _warn_of_lost_changes(run, given, options.get("context"))
+    if run.own_row is None or "started_at" not in run.own_row:
+        run.start_timer()
+    if isinstance(given, RunState) and given._current_agent is not None:
+        await model_call.expect_left(run, given._current_agent, run.ledger.left)
+    return given
+
+
+def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
+    """Where changes of the run's context will not survive, say so once."""
+    if context is None and isinstance(given, RunState):
+        context = given._context
+    if isinstance(context, RunContextWrapper):
+        context = context.context
+    run.context.told_of = context
+    if run.parent is None or run.parent.context.told_of is not context:
+        warn_of_losses(context)
