@@ -66,9 +66,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON alone on s
 @main.command()
 def serve() -> None:
     """Run the workflows of ./workflows and serve the HTTP API until stopped."""
-    from timestep import host  # with its web framework: no other command needs it
+    from timestep.host import server
 
-    host.serve()
+    server.serve()
 
 
 @main.command("migrate")

@@ -1,1 +1,1 @@
-"""The HTTP API and the web pages."""
+"""The HTTP API. Only the host and the command line import it. Begin with `app`."""

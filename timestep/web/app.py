@@ -13,9 +13,10 @@ from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
-from timestep.web import api
-from timestep.web.access import OwnPagesOnly
+from timestep.web import schemas
+from timestep.web.auth import OwnPagesOnly
 from timestep.web.problems import Answer, handle_problems, problem
+from timestep.web.routes import interruptions, runs, workflows
 
 
 def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
@@ -37,14 +38,15 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     app.state.entrypoints = entrypoints
     app.add_middleware(OwnPagesOnly, settings=settings)
     handle_problems(app)
-    app.include_router(api.router)
+    for routes in (workflows, runs, interruptions):
+        app.include_router(routes.router)
 
     @app.get("/healthz")
     async def healthz() -> Answer:
         """Whether the process serves."""
         return Answer({"status": "ok"})
 
-    @app.get("/readyz", responses={503: {"model": api.Problem}})
+    @app.get("/readyz", responses={503: {"model": schemas.Problem}})
     async def readyz() -> Answer:
         """Whether it can start workflows: the database answers and has the schema."""
         try:

@@ -1,32 +1,18 @@
-"""The host: launches DBOS with the entrypoints of this directory, and serves the HTTP API.
-
-`DBOS` gives an application's version, unless `DBOS__APPVERSION` is set, as a hash of its
-workflows' sources: a host recovers what its own version began, so that no workflow goes on
-in code that would take other steps. What an older version left is counted at the start.
-"""
+"""Launches DBOS with the entrypoints of a directory, and stops it."""
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-import shlex
-import signal
-import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-import click
 import sqlalchemy as sa
-import uvicorn
 from dbos import DBOS
 
 from timestep import config
 from timestep.approvals import wait_for_decision
-from timestep.config import Settings
 from timestep.database import migrations
 from timestep.database.engines import check_server, database_url, engine_for, system_database_url
 from timestep.database.error_translation import translated
@@ -42,15 +28,10 @@ from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection
 from timestep.store import parked_workflows
 from timestep.store.fleet import hosts
-from timestep.web.app import create_app
 
-GRACE = "TIMESTEP_GRACE"
-"""The environment variable with the seconds that running steps have when the host is stopped."""
-
-DEFAULT_GRACE = 10.0
 QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
-_BACKLOG = 512
+
 _SCHEMA = "dbos"
 _POLL = 0.1
 _HANDOVER = 15.0
@@ -183,123 +164,3 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
     DBOS.destroy()
     while _claims:
         _claims.pop().close()
-
-
-def serve() -> NoReturn:
-    """Launch, and serve the HTTP API until SIGTERM or SIGINT; then end the process, status 0.
-
-    Raises:
-        ConfigurationError: A setting cannot work, or the address is taken.
-        EntrypointError, DatabaseError: As `launch` raises them.
-    """
-    settings = config.read()
-    settings.check_listen()
-    grace = _grace()
-    listener = _listen(settings)
-    launched = launch()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, launched.entrypoints),
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(grace)),
-        )
-    )
-    received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn stops the server at a signal, and then gives the signal on to this.
-        signal.signal(number, lambda number, _: received.append(number))
-    _greet(launched, listener)
-    server.run(sockets=[listener])
-    received.clear()
-    click.echo("Stopping: running steps may end, and the next start goes on from there.")
-    stop(grace, is_urgent=lambda: bool(received))
-    _leave()
-
-
-def _leave() -> NoReturn:
-    """End the process, even where a thread still runs what cannot be stopped."""
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _grace() -> float:
-    text = os.environ.get(GRACE) or str(DEFAULT_GRACE)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 86400:
-        raise ConfigurationError(f"{GRACE}={text!r} is not a number of seconds like 10")
-    return seconds
-
-
-def _listen(settings: Settings) -> socket.socket:
-    host = settings.host.strip("[]")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}, port {settings.port}: {error.strerror or error}: set "
-            "TIMESTEP_HOST and TIMESTEP_PORT to an address that is free"
-        ) from error
-    return listener
-
-
-def _greet(launched: Launched, listener: socket.socket) -> None:
-    """Say what is there, and what to do next."""
-    host, port = listener.getsockname()[:2]
-    place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    lines = [f"Timestep listens on {place}", f"  database     {shown(launched.url)}"]
-    names = ", ".join(sorted(launched.entrypoints)) or "none: put one into workflows/"
-    lines.append(f"  entrypoints  {names}")
-    if launched.recovered:
-        lines.append(f"  recovering   {_workflows(launched.recovered)}")
-    if launched.undecided:
-        lines.append(
-            f"  undecided    {_workflows(launched.undecided)} waiting for a person: see "
-            "`timestep approvals`"
-        )
-    if launched.stranded:
-        lines.append(
-            f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
-            "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
-            f"               timestep resume {shlex.quote(launched.stranded_id or 'WORKFLOW_ID')} "
-            "--from-checkpoint"
-        )
-    if not os.environ.get("OPENAI_API_KEY"):
-        lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
-    if launched.entrypoints:
-        name, given = _example(launched.entrypoints)
-        lines.append(f"Try:  timestep start {name} --input '{given}' --wait")
-        lines.append(
-            f"      curl {place}/api/workflows/{name}/runs -H 'content-type: application/json' "
-            f"-d '{{\"input\": {given}}}'"
-        )
-    click.echo("\n".join(lines))
-
-
-def _workflows(count: int) -> str:
-    return "1 workflow" if count == 1 else f"{count} workflows"
-
-
-def _example(found: dict[str, Entrypoint]) -> tuple[str, str]:
-    name = min(found)
-    schema = found[name].input_schema
-    samples = {"string": '"hello"', "integer": "1", "number": "1.5", "boolean": "true"}
-    parts = [
-        f'"{parameter}": '
-        + samples.get(schema["properties"][parameter].get("type", "string"), "null")
-        for parameter in schema.get("required", [])
-    ]
-    return name, "{" + ", ".join(parts) + "}"

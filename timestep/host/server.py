@@ -1,0 +1,102 @@
+"""The host: launches DBOS with the entrypoints of this directory, and serves the HTTP API.
+
+`DBOS` gives an application's version, unless `DBOS__APPVERSION` is set, as a hash of its
+workflows' sources: a host recovers what its own version began, so that no workflow goes on
+in code that would take other steps. What an older version left is counted at the start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+import click
+import uvicorn
+
+from timestep import config
+from timestep.config import Settings
+from timestep.errors import ConfigurationError
+from timestep.host.banner import greet
+from timestep.host.launch import launch, stop
+from timestep.web.app import create_app
+
+GRACE = "TIMESTEP_GRACE"
+"""The environment variable with the seconds that running steps have when the host is stopped."""
+
+DEFAULT_GRACE = 10.0
+_BACKLOG = 512
+
+
+def serve() -> NoReturn:
+    """Launch, and serve the HTTP API until SIGTERM or SIGINT; then end the process, status 0.
+
+    Raises:
+        ConfigurationError: A setting cannot work, or the address is taken.
+        EntrypointError, DatabaseError: As `launch` raises them.
+    """
+    settings = config.read()
+    settings.check_listen()
+    grace = _grace()
+    listener = _listen(settings)
+    launched = launch()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, launched.entrypoints),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(grace)),
+        )
+    )
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops the server at a signal, and then gives the signal on to this.
+        signal.signal(number, lambda number, _: received.append(number))
+    greet(launched, listener)
+    server.run(sockets=[listener])
+    received.clear()
+    click.echo("Stopping: running steps may end, and the next start goes on from there.")
+    stop(grace, is_urgent=lambda: bool(received))
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """End the process, even where a thread still runs what cannot be stopped."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _grace() -> float:
+    text = os.environ.get(GRACE) or str(DEFAULT_GRACE)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 86400:
+        raise ConfigurationError(f"{GRACE}={text!r} is not a number of seconds like 10")
+    return seconds
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host = settings.host.strip("[]")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}, port {settings.port}: {error.strerror or error}: set "
+            "TIMESTEP_HOST and TIMESTEP_PORT to an address that is free"
+        ) from error
+    return listener

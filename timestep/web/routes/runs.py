@@ -1,0 +1,69 @@
+"""/api/runs: list, get, items, fork."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Body
+
+from timestep.errors import InvalidQueryError
+from timestep.operations import fork
+from timestep.operations.queries import runs
+from timestep.operations.queries.pagination import Page
+from timestep.operations.queries.records import Run, RunItem, Status
+from timestep.web.dependencies import CONFLICT, Limit, Operator, RunName, api_router
+from timestep.web.problems import Answer
+from timestep.web.schemas import Fork, WorkflowRef
+
+router = api_router()
+
+
+@router.get("/runs", response_model=Page[Run])
+async def list_runs(
+    status: Status | None = None,
+    agent: str | None = None,
+    session_id: str | None = None,
+    workflow_id: str | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Answer:
+    """Runs, newest first."""
+    for given in (agent, session_id, workflow_id):
+        if given is not None and "\x00" in given:
+            raise InvalidQueryError(f"{given!r} is not text")
+    return Answer(
+        await runs.list_runs(
+            status=status,
+            agent=agent,
+            session_id=session_id,
+            workflow_id=workflow_id,
+            limit=limit,
+            cursor=cursor,
+        )
+    )
+
+
+@router.get("/runs/{run_id}", response_model=Run)
+async def get_run(run_id: RunName) -> Answer:
+    """A run; of a workflow's id, its newest run."""
+    return Answer(await runs.get_run(run_id))
+
+
+@router.get("/runs/{run_id}/items", response_model=Page[RunItem])
+async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = None) -> Answer:
+    """A run's items in their order."""
+    return Answer(await runs.list_items(run_id, limit=limit, cursor=cursor))
+
+
+@router.post("/runs/{run_id}/fork", status_code=202, response_model=WorkflowRef, responses=CONFLICT)
+async def fork_run(run_id: RunName, caller: Operator, body: Annotated[Fork, Body()]) -> Answer:
+    """Start a new run from the checkpoint before a turn; the old one stays as it is."""
+    workflow_id = await fork.fork_run(
+        run_id,
+        turn=body.turn,
+        input=body.input,
+        append=body.append,
+        agent=body.agent.model_dump(exclude_none=True) if body.agent is not None else None,
+        new_workflow_id=body.workflow_id,
+    )
+    return Answer({"workflow_id": workflow_id}, status_code=202)

@@ -1,0 +1,66 @@
+"""/api/workflows: list, start, resume, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Body, Request
+
+from timestep.errors import InvalidInputError
+from timestep.operations import cancel, resume, start
+from timestep.operations.entrypoints import Entrypoint, named
+from timestep.operations.queries.records import ResumeResult
+from timestep.web.dependencies import CONFLICT, NOBODY, Operator, WorkflowName, api_router
+from timestep.web.problems import Answer
+from timestep.web.schemas import Resume, Start, WorkflowRef, Workflows
+
+router = api_router()
+
+
+@router.get("/workflows", response_model=Workflows)
+async def list_workflows(request: Request) -> Answer:
+    """The entrypoints that can be started."""
+    found: dict[str, Entrypoint] = request.app.state.entrypoints
+    items = [
+        {
+            "name": one.name,
+            "description": one.description,
+            "input_schema": one.input_schema,
+        }
+        for one in sorted(found.values(), key=lambda one: one.name)
+    ]
+    return Answer({"items": items, "next_cursor": None})
+
+
+@router.post(
+    "/workflows/{name}/runs", status_code=202, response_model=WorkflowRef, responses=CONFLICT
+)
+async def start_workflow(
+    name: str, request: Request, caller: Operator, body: Annotated[Start, Body()]
+) -> Answer:
+    """Start an entrypoint's workflow."""
+    workflow_id = await start.start_run(named(request.app.state.entrypoints, name), **dict(body))
+    return Answer({"workflow_id": workflow_id}, status_code=202)
+
+
+@router.post("/workflows/{workflow_id}/resume", response_model=ResumeResult, responses=CONFLICT)
+async def resume_workflow(
+    workflow_id: WorkflowName, caller: Operator, body: Annotated[Resume, Body()]
+) -> Answer:
+    """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
+    is_decided = bool(body.approve or body.reject or body.supply)
+    if is_decided and body.from_checkpoint:
+        raise InvalidInputError("'from_checkpoint' decides nothing: decide in another call")
+    if not (is_decided or body.from_checkpoint):
+        raise InvalidInputError("nothing is decided: give 'approve', 'reject' or 'supply'")
+    result = await resume.resume_workflow(
+        workflow_id, **dict(body), by=caller.name if caller is not None else NOBODY
+    )
+    return Answer(result)
+
+
+@router.post("/workflows/{workflow_id}/cancel", status_code=202, response_model=WorkflowRef)
+async def cancel_workflow(workflow_id: WorkflowName, caller: Operator) -> Answer:
+    """Cancel a workflow: no further step of it begins."""
+    await cancel.cancel_run(workflow_id)
+    return Answer({"workflow_id": workflow_id}, status_code=202)

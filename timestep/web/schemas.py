@@ -1,0 +1,94 @@
+"""The bodies of requests and answers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Names = list[str] | Literal["all"]
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class WorkflowOut(BaseModel):
+    """An entrypoint."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+
+
+class Workflows(BaseModel):
+    items: list[WorkflowOut]
+    next_cursor: str | None
+
+
+class Start(BaseModel):
+    """What to start a workflow with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: dict[str, Any] = Field({}, description="The entrypoint's parameters by name.")
+    workflow_id: str | None = Field(None, description="The same id again answers the same run.")
+    queue: str | None = None
+    priority: int | None = Field(None, description="1 to 2147483647; lower runs first.")
+    deduplication_id: str | None = None
+    delay: float | None = Field(None, description="Seconds.")
+    timeout: float | None = Field(None, description="Seconds.")
+
+
+class Decision(BaseModel):
+    """Which interruptions are decided how: by their ids, or by those of the tool calls."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    approve: Names = []
+    reject: Names = []
+    supply: dict[str, Any] = Field({}, description="Results, by the calls not to be made.")
+    message: str | None = Field(None, description="What the model is told of a rejection.")
+    always: bool = Field(False, description="Decide later calls of the same tool likewise.")
+
+
+class Resume(Decision):
+    """A decision; or that the workflow goes on in this version of the application."""
+
+    from_checkpoint: bool = Field(
+        False, description="Decide nothing; go on from the newest checkpoint in this code."
+    )
+    repeat_steps: bool = Field(
+        False, description="With `from_checkpoint`: execute the workflow's own steps again."
+    )
+
+
+class Changes(BaseModel):
+    """What is different about the agent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instructions: str | None = Field(None, description="Of the agent whose turn it is.")
+    model: str | None = Field(None, description="Of every agent from that turn on.")
+    model_settings: dict[str, Any] | None = None
+
+
+class Fork(BaseModel):
+    """Before which turn a new run begins, and what is different in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    turn: int = Field(description="Counted from 1.")
+    input: str | list[Any] | None = Field(None, description="What the model is shown instead.")
+    append: str | list[Any] | None = Field(None, description="What it is shown in addition.")
+    agent: Changes | None = None
+    workflow_id: str | None = Field(None, description="The id of the new workflow.")
+
+
+class WorkflowRef(BaseModel):
+    workflow_id: str
