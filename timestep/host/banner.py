@@ -8,7 +8,6 @@ import socket
 
 import click
 
-from timestep.database.urls import shown
 from timestep.host.launch import Launched
 from timestep.operations.entrypoints import Entrypoint
 
@@ -17,7 +16,7 @@ def greet(launched: Launched, listener: socket.socket) -> None:
     """Say what is there, and what to do next."""
     host, port = listener.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    lines = [f"Timestep listens on {place}", f"  database     {shown(launched.url)}"]
+    lines = [f"Timestep listens on {place}", f"  database     {launched.database}"]
     names = ", ".join(sorted(launched.entrypoints)) or "none: put one into workflows/"
     lines.append(f"  entrypoints  {names}")
     if launched.recovered:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from dbos import DBOS
 
 from timestep import config
@@ -19,7 +17,7 @@ from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
-from timestep.errors import ConfigurationError
+from timestep.journal.executor_claim import ExecutorClaim
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints
@@ -34,10 +32,9 @@ QUEUE_POLL = 0.5
 
 _SCHEMA = "dbos"
 _POLL = 0.1
-_HANDOVER = 15.0
-"""Seconds that a host waits for the one before it to end."""
+"""Seconds between two looks at whether running steps have ended."""
 
-_claims: list[sa.Connection] = []
+_claims: list[ExecutorClaim] = []
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,8 @@ class Launched:
     """What `launch` found."""
 
     entrypoints: dict[str, Entrypoint]
-    url: sa.URL
+    database: str
+    """The database, without its secrets."""
     recovered: int
     """Workflows that an earlier process left and this one goes on with."""
     stranded: int
@@ -82,7 +80,7 @@ def launch() -> Launched:
     _quiet_trace_export()
     executor = process.executor_id()
     if not settings.use_pglite:
-        _claim(engine, name, executor)
+        _claims.append(ExecutorClaim(engine, name, executor))
     with translated(url), recorder().system() as (connection, schema):
         left = hosts.unfinished_workflows(connection, schema, name, executor)
     draining.reopen()
@@ -100,38 +98,19 @@ def launch() -> Launched:
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
     for claim in _claims:
-        hosts.tell_version(claim, name, executor, version)
+        claim.tell_version(version)
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
     wait_for_decision.listen(recorder())
     return Launched(
         entrypoints=found,
-        url=url,
+        database=shown(url),
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
         stranded=_count(left, lambda row: row["version"] != version),
         stranded_id=next((row["example"] for row in left if row["version"] != version), None),
         undecided=reading(parked_workflows.count),
     )
-
-
-def _claim(engine: sa.Engine, name: str, executor: str) -> None:
-    """Be the only host with this executor id: another one would recover what this one runs."""
-    with translated(engine.url):
-        connection = engine.connect()
-        # Not back to the pool: it is held, and closed, by the process.
-        connection.detach()
-        deadline = time.monotonic() + _HANDOVER
-        while not hosts.claim(connection, name, executor):
-            if time.monotonic() > deadline:
-                connection.close()
-                raise ConfigurationError(
-                    f"another host of {name!r} runs on {shown(engine.url)} as the executor "
-                    f"{executor!r}, and would take over what this one runs: stop it, or set "
-                    "DBOS__VMID to a name of this one's own"
-                )
-            time.sleep(_POLL)
-    _claims.append(connection)
 
 
 def _quiet_trace_export() -> None:
@@ -163,4 +142,4 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
         waited += _POLL
     DBOS.destroy()
     while _claims:
-        _claims.pop().close()
+        _claims.pop().release()

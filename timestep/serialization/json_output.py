@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import math
 from typing import Any
 
 
-def plain(value: object) -> Any:
+def dumps(value: Any) -> str:
+    """JSON, in ASCII, of dataclasses and of whatever was recorded; NaN and infinities are null."""
+    try:
+        return json.dumps(value, default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(json.loads(json.dumps(value, default=_plain))))
+
+
+def _plain(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # Not asdict: it would copy what may be large.
         return {spec.name: getattr(value, spec.name) for spec in dataclasses.fields(value)}
@@ -17,9 +26,9 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def without_nan(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_nan(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

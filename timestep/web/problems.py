@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from http import HTTPStatus
 from typing import Any
@@ -25,7 +24,7 @@ from timestep.errors import (
     UnknownInterruptionError,
     UnknownRunError,
 )
-from timestep.serialization.json_output import plain, without_nan
+from timestep.serialization.json_output import dumps
 
 _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
@@ -45,11 +44,7 @@ class Answer(JSONResponse):
     """JSON of dataclasses and of whatever was recorded: NaN and infinities become null."""
 
     def render(self, content: Any) -> bytes:
-        try:
-            text = json.dumps(content, default=plain, allow_nan=False)
-        except ValueError:
-            text = json.dumps(without_nan(json.loads(json.dumps(content, default=plain))))
-        return text.encode("ascii")
+        return dumps(content).encode("ascii")
 
 
 def problem(

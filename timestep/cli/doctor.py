@@ -6,12 +6,10 @@ import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from timestep import config
 from timestep.approvals.webhook import Webhook
 from timestep.database import migrations
-from timestep.database.engines import check_server, engine_for
+from timestep.database.engines import check_server
 from timestep.database.servers import nodejs
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
@@ -71,7 +69,7 @@ def _agents_sdk() -> str:
 
 
 def _database() -> str:
-    engine = _engine()
+    engine = recorder().engine
     check_server(engine)
     version = fail_fast_read.reading(server.server_version)
     mirror = recorder().mirror
@@ -84,7 +82,7 @@ def _database() -> str:
 
 
 def _schema() -> str:
-    waiting = migrations.pending(_engine())
+    waiting = migrations.pending(recorder().engine)
     if waiting:
         names = ", ".join(migration.name for migration in waiting)
         raise TimestepError(f"{names} not applied: run `timestep migrate`")
@@ -105,10 +103,6 @@ def _workflows() -> str:
     found = entrypoints.find()
     names = ", ".join(sorted(found)) or "none"
     return f"{names} (application {process.application_name()!r})"
-
-
-def _engine() -> sa.Engine:
-    return engine_for(recorder().url)
 
 
 _CHECKS: dict[str, Callable[[], str]] = {

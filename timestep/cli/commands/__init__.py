@@ -1,0 +1,1 @@
+"""The commands, a module an area; none knows another."""
