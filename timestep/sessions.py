@@ -25,8 +25,9 @@ from dbos import DBOS
 
 from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.errors import NotDurableError
-from timestep.execution import recorded_end
 from timestep.execution.current import current_run, current_step
+from timestep.execution.identity import workflow_runs
+from timestep.execution.replay import recorded_end
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
 from timestep.serialization.ids import derived
@@ -145,9 +146,8 @@ class DatabaseSession:
         run = _reading_run()
         session_id = await self.row_id()
         if run is not None:
-            run.session_changes += 1
-            run_id, number = run.id, run.session_changes
-            if run.is_over and not await self._run(
+            run_id, number = run.id, run.counters.next_session_change()
+            if run.record.is_over and not await self._run(
                 lambda c: store.is_made(c, session_id, run_id, number)
             ):
                 # The first execution was cut off before it.
@@ -159,8 +159,8 @@ class DatabaseSession:
             step.changes += 1
             return _Change(derived(step.id, f"session:{session_id}:{step.changes}"), step.run.owner)
         if workflow_scope.in_step():
-            scope, name = workflow_scope.scope(), f"{workflow_scope.step_key()}:{session_id}"
-            return _Change(derived(_NAMESPACE, f"{name}:{scope.next_nested(name)}"))
+            name = f"{workflow_scope.step_key()}:{session_id}"
+            return _Change(derived(_NAMESPACE, f"{name}:{workflow_runs().next_of(name)}"))
         return _Change(uuid.uuid4())
 
     async def _apply(
@@ -231,9 +231,13 @@ class _Change:
 def _view() -> dict[str, Any]:
     """What the caller sees of a session."""
     run = _reading_run()
-    if run is None or run.session_revision is None:
+    if run is None or run.record.session_revision is None:
         return {"revision": store.LATEST, "run_id": None, "change": 0}
-    return {"revision": run.session_revision, "run_id": run.id, "change": run.session_changes}
+    return {
+        "revision": run.record.session_revision,
+        "run_id": run.id,
+        "change": run.counters.session_changes,
+    }
 
 
 def _reading_run() -> Run | None:
@@ -250,6 +254,6 @@ def _new_id() -> str:
             "DatabaseSession() inside a step would be another session when the step is executed "
             "again: give it a session_id"
         )
-    scope = workflow_scope.scope()
-    name = f"{scope.owner.workflow_id}:session:{scope.next_nested('session')}"
+    workflow_id = workflow_scope.scope().owner.workflow_id
+    name = f"{workflow_id}:session:{workflow_runs().next_of('session')}"
     return str(uuid.uuid5(_NAMESPACE, name))

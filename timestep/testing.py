@@ -26,7 +26,7 @@ from dbos import DBOS
 
 from timestep.dbos_internals import executions
 from timestep.errors import UnknownRunError
-from timestep.execution.replay_check import Replay, watched
+from timestep.execution.replay.replay_check import Replay, watched
 from timestep.journal.recorder import recorder
 from timestep.serialization import exceptions
 from timestep.serialization.values import encode

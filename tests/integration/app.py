@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from timestep import testing
-from timestep.execution.replay_check import Replay, watched
+from timestep.execution.replay.replay_check import Replay, watched
 from timestep.journal import recorder
 from timestep.store.tables import metadata
 

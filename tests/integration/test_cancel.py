@@ -18,7 +18,7 @@ from dbos import error as dbos_errors
 import timestep
 from tests.integration.app import BODIES, App, run_it
 from timestep.errors import ConfigurationError, RunTimeoutError
-from timestep.execution import recorded_end
+from timestep.execution.replay import recorded_end
 from timestep.journal import ownership_watch
 
 RUNNER = timestep.DurableRunner

@@ -20,6 +20,7 @@ from tests.integration.app import App
 from timestep.execution.current import current_run
 from timestep.journal.checkpoints import Checkpoint, History, States, context_document
 from timestep.sdk.state import turn_state
+from timestep.sdk.state.run_history import Told
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored
 
@@ -109,7 +110,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int | None], Any]:
     found: dict[tuple[str, int | None], Any] = {}
     original = turn_state.written
 
-    def written(result: Any, turn: int | None, told: turn_state.Told) -> Any:
+    def written(result: Any, turn: int | None, told: Told) -> Any:
         answer = original(result, turn, told)
         state = result.to_state()
         if turn is not None:

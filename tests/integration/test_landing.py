@@ -18,7 +18,7 @@ from dbos import error as dbos_errors
 import timestep
 from tests.integration.app import BODIES, App
 from timestep.errors import RunTimeoutError
-from timestep.execution.commits import Landing
+from timestep.execution.commits import Commits
 from timestep.journal import recorder
 from timestep.runtime import draining
 
@@ -55,14 +55,14 @@ class Held:
     def __init__(self, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
         self.app = app
         self.is_waited_for = threading.Event()
-        over = Landing.over
+        over = Commits.deferred
 
-        async def awaited(landing: Landing) -> None:
-            if landing.is_ahead:
+        async def awaited(commits: Commits) -> None:
+            if commits.has_deferred:
                 self.is_waited_for.set()
-            await over(landing)
+            await over(commits)
 
-        monkeypatch.setattr(Landing, "over", awaited)
+        monkeypatch.setattr(Commits, "deferred", awaited)
 
     @contextlib.contextmanager
     def while_it_is(self) -> Iterator[None]:

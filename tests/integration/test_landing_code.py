@@ -36,7 +36,7 @@ def joint(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def note(what: str) -> None:
     run = current_run()
-    seen.append((what, run is not None and run.landing.is_ahead))
+    seen.append((what, run is not None and run.commits.has_deferred))
 
 
 @pytest.fixture

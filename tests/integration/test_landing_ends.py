@@ -24,7 +24,7 @@ from dbos import DBOS
 import timestep
 from tests.integration.app import BODIES, App
 from tests.integration.test_landing import body_of
-from timestep.execution.commits import Landing
+from timestep.execution.commits import Commits
 from timestep.journal import recorder
 
 
@@ -59,19 +59,19 @@ def test_a_check_that_ended_is_recorded_whatever_cancels_it(
     waits = threading.Event()
     cancelled = threading.Event()
     ended: list[str] = []
-    begin, over = Landing.begin, Landing.over
+    begin, over = Commits.defer, Commits.deferred
 
-    def begun(one: Landing, writing: Any) -> None:
+    def begun(one: Commits, writing: Any) -> None:
         begin(one, writing)
         landing.set()
 
-    async def awaited(one: Landing) -> None:
-        if one.is_ahead and ended:
+    async def awaited(one: Commits) -> None:
+        if one.has_deferred and ended:
             waits.set()
         await over(one)
 
-    monkeypatch.setattr(Landing, "begin", begun)
-    monkeypatch.setattr(Landing, "over", awaited)
+    monkeypatch.setattr(Commits, "defer", begun)
+    monkeypatch.setattr(Commits, "deferred", awaited)
 
     @input_guardrail
     async def slow(*_: Any) -> GuardrailFunctionOutput:

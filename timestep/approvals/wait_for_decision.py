@@ -18,6 +18,7 @@ from collections.abc import Collection
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import executions, process, workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
+from timestep.execution.identity import workflow_runs
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining
 from timestep.runtime.cancellation import in_thread
@@ -50,7 +51,7 @@ async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> 
     if recorder.mirror is not None:
         # DBOS's tables are in another database: no transaction of both could park it.
         return
-    if workflow_scope.scope().lanes > 1 or not workflow_scope.is_own_task():
+    if workflow_runs().lanes > 1 or not workflow_scope.is_own_task():
         # What other tasks of the workflow do would be cut off.
         return
     values = {

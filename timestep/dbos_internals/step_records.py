@@ -118,6 +118,14 @@ def reference_of(error: BaseException) -> Any:
     return getattr(error, "data", None)
 
 
+class SharedRecords:
+    """Keeps DBOS's records of a workflow's steps for all runs of one execution of it."""
+
+    def __init__(self) -> None:
+        self.records: Records | None = None
+        """None before the first run has read them, and where DBOS answers look-ups itself."""
+
+
 class StepRecord:
     """What DBOS is to hold of a step once its rows are written."""
 

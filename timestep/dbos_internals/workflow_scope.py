@@ -1,17 +1,17 @@
-"""Which execution of which DBOS workflow the caller runs in, and what its runs share."""
+"""Which execution of which DBOS workflow the caller runs in, and what that execution keeps."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from dbos._context import DBOSContext, get_local_dbos_context
 from dbos._core import WorkflowHandleAsyncTask
 from dbos._dbos import _get_dbos_instance
-from dbos._error import (
-    DBOSException,
-)
+from dbos._error import DBOSException
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,13 @@ class Owner:
 
 @dataclass
 class WorkflowScope:
-    """What the runs of one execution of a workflow share."""
+    """One execution of a workflow, as long as it goes on in this process."""
 
     owner: Owner
-    lanes: int = 0
-    """How many tasks draw numbers for runs."""
-    thread_lane: Any = None
-    """Where the workflow's own thread draws them, if its code is not async."""
-    runs: list[Any] = field(default_factory=list)
-    records: Any = None
-    """What DBOS recorded of the workflow's steps before, where its look-ups are answered here."""
-    nested_counts: dict[object, int] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)
-    """Those of the workflow's own numbers that its runs have drawn."""
-
-    def next_nested(self, key: object) -> int:
-        """How many runs were started under `key` before."""
-        count = self.nested_counts.get(key, 0)
-        self.nested_counts[key] = count + 1
-        return count
+    """Those of the workflow's own step numbers that its runs have drawn."""
+    kept: dict[type[Any], Any] = field(default_factory=dict)
+    """What `kept` made for it, by its kind."""
 
 
 _SCOPE = "timestep_scope"
@@ -57,6 +45,7 @@ def in_workflow() -> bool:
 
 
 def in_step() -> bool:
+    """Whether the caller runs inside a step of DBOS."""
     context = get_local_dbos_context()
     return context is not None and context.is_step()
 
@@ -81,7 +70,25 @@ def scope() -> WorkflowScope:
     return found
 
 
+def kept(kind: type[T]) -> T:
+    """The one object of a kind that the execution keeps which the caller runs in.
+
+    Args:
+        kind: Made without arguments when it is first asked for.
+    """
+    found = scope().kept
+    if kind not in found:
+        found[kind] = kind()
+    made: T = found[kind]
+    return made
+
+
 def dbos_context() -> DBOSContext:
+    """DBOS's context of the workflow that the caller runs in.
+
+    Raises:
+        DBOSException: The caller is in no workflow.
+    """
     context = get_local_dbos_context()
     if context is None or not context.is_within_workflow():
         raise DBOSException("not inside a DBOS workflow")

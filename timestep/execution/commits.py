@@ -1,43 +1,179 @@
-"""A step whose outcome is used already, and whose rows are on their way.
-
-No effect of its run begins, and nothing else of it is written, before they have landed.
-"""
+"""Commits what a run's steps write, in an order in which each row finds what it refers to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from timestep.dbos_internals.workflow_scope import Owner
+from timestep.execution.limits import Limits
+from timestep.execution.record import RunRecord
+from timestep.journal.recorder import Recorder
 from timestep.runtime import draining
+from timestep.runtime.cancellation import to_its_end
+from timestep.store import dbos_step_outputs
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
 
 
-class Landing:
-    """Of one run, at most one step at a time."""
+class Commits:
+    """Writes the rows of one run's steps, each step's with what waited for it.
 
-    def __init__(self) -> None:
-        self._writing: asyncio.Future[None] | None = None
-        self.failure: BaseException | None = None
-        """What was raised instead of landing."""
+    Args:
+        recorder: Writes them.
+        owner: The execution of the workflow for which they are written.
+        record: What is recorded of the run.
+        limits: What ends the run: nothing is written then but its end.
+    """
+
+    def __init__(self, recorder: Recorder, owner: Owner, record: RunRecord, limits: Limits) -> None:
+        self._recorder = recorder
+        self._owner = owner
+        self._record = record
+        self._limits = limits
+        self._waiting: Rows = {}
+        self._checkpoint: Callable[[], Row] | None = None
+        self._deferred: asyncio.Future[None] | None = None
+        self._writing: set[asyncio.Future[None]] = set()
+        self._calls_written: asyncio.Future[None] | None = None
+        """Done when the rows of calls are there that did not come with an answer."""
+        self._steps: set[asyncio.Task[Any]] = set()
+
+    def add(self, table: str, rows: Iterable[Row]) -> None:
+        """Have rows written together with the next step's."""
+        self._waiting.setdefault(table, []).extend(rows)
+
+    def add_checkpoint(self, row: Callable[[], Row] | None) -> None:
+        """Have a state written together with the next answer.
+
+        Args:
+            row: Makes its row, when the answer is there; none replaces one that still waits.
+        """
+        self._checkpoint = row
+
+    async def commit(
+        self, rows: Rows, output: dbos_step_outputs.Row | None = None, *, is_end: bool = False
+    ) -> None:
+        """Write a step's rows, together with the items and the checkpoint that wait.
+
+        Args:
+            rows: The rows of each table.
+            output: DBOS's record of the step, where it is written with them.
+            is_end: Whether they are the run's end, and not a step's.
+
+        Raises:
+            BaseException: What ends the run; nothing was written.
+            ReplayError: The run is one of the past, to which nothing is added.
+        """
+        if self.has_deferred:
+            # What they tell of has been: a caller who is cancelled meanwhile lets it be written.
+            await to_its_end(self._commit_after_deferred(rows, output, is_end=is_end))
+        else:
+            await self._commit(rows, output, is_end=is_end)
+
+    async def _commit_after_deferred(
+        self, rows: Rows, output: dbos_step_outputs.Row | None, *, is_end: bool
+    ) -> None:
+        await self.deferred()
+        await self._commit(rows, output, is_end=is_end)
+
+    async def _commit(
+        self, rows: Rows, output: dbos_step_outputs.Row | None, *, is_end: bool
+    ) -> None:
+        if not is_end:
+            self._limits.check_failure()
+        if self._record.is_of_the_past:
+            raise self._record.refusal("its end" if is_end else "a step")
+        if not is_end:
+            self._limits.check_cut()
+        has_calls = "tool_calls" in self._waiting
+        for name, waiting in self._waiting.items():
+            given = rows.setdefault(name, [])
+            known = {row["id"] for row in given}
+            given.extend(row for row in waiting if row["id"] not in known)
+        self._waiting = {}
+        if self._checkpoint is not None and "model_responses" in rows:
+            row, self._checkpoint = self._checkpoint, None
+            rows["run_states"] = [row()]
+        rows = {name: given for name, given in rows.items() if given}
+        await self._write(rows, output, has_calls=has_calls)
+
+    async def commit_output(self, output: dbos_step_outputs.Row) -> None:
+        """Write DBOS's record of a step whose rows are there."""
+        await self._write({}, output, has_calls=False)
+
+    async def _write(
+        self, rows: Rows, output: dbos_step_outputs.Row | None, *, has_calls: bool
+    ) -> None:
+        calls, written = self._calls_written, asyncio.get_running_loop().create_future()
+        if has_calls:
+            # Calls of this turn end at once, and the others' rows refer to what this one writes.
+            self._calls_written = written
+        self._writing.add(written)
+        try:
+            if calls is not None and not calls.done():
+                await to_its_end(self._write_after(calls, rows, output))
+            else:
+                await self._recorder.commit(self._owner, rows, output)
+        finally:
+            self._writing.discard(written)
+            written.set_result(None)
+
+    async def _write_after(
+        self, other: asyncio.Future[None], rows: Rows, output: dbos_step_outputs.Row | None
+    ) -> None:
+        await asyncio.wait([other])
+        await self._recorder.commit(self._owner, rows, output)
+
+    # One step's rows may be on their way while its outcome is used already. No effect of the
+    # run begins, and nothing else of it is written, before they are there.
 
     @property
-    def is_ahead(self) -> bool:
-        """Whether a step is on its way, which is not the caller."""
-        return self._writing is not None and self._writing is not asyncio.current_task()
+    def has_deferred(self) -> bool:
+        """Whether a step's rows are on their way, and it is not that step that asks."""
+        return self._deferred is not None and self._deferred is not asyncio.current_task()
 
-    def begin(self, writing: Coroutine[Any, Any, None]) -> None:
-        """Let a step's rows land while the SDK goes on; a host that stops waits for them."""
+    def defer(self, writing: Coroutine[Any, Any, None] | asyncio.Task[Any]) -> None:
+        """Let a step's rows be written while the SDK goes on; a host that stops waits for them.
+
+        Args:
+            writing: Writes them. What it raises ends the run.
+        """
         draining.stay()
-        self._writing = asyncio.ensure_future(writing)
-        self._writing.add_done_callback(self._ended)
+        self._deferred = asyncio.ensure_future(writing)
+        self._deferred.add_done_callback(self._deferred_ended)
 
-    def _ended(self, writing: asyncio.Future[None]) -> None:
+    def _deferred_ended(self, writing: asyncio.Future[None]) -> None:
         draining.leave()
-        self._writing = None
-        if not writing.cancelled() and (error := writing.exception()) is not None:
-            self.failure = error
+        self._deferred = None
+        if writing.cancelled() or (error := writing.exception()) is None:
+            return
+        if self._limits.failure is None:
+            self._limits.fail(error)
 
-    async def over(self) -> None:
-        """Wait until the step has landed, or failed to."""
-        if self.is_ahead and self._writing is not None:
-            await asyncio.wait([self._writing])
+    async def deferred(self) -> None:
+        """Wait until rows that are on their way are written, or could not be."""
+        if self.has_deferred and self._deferred is not None:
+            await asyncio.wait([self._deferred])
+
+    # Who waits for what is under way
+
+    def keep(self, step: asyncio.Task[Any]) -> None:
+        """Count on a DBOS step to end whose rows are there, or on their way.
+
+        Its caller may be cancelled; DBOS must record it all the same.
+        """
+        self._steps.add(step)
+        step.add_done_callback(self._steps.discard)
+
+    def under_way(self) -> set[asyncio.Future[None]]:
+        """What is being written, each done when it is."""
+        return set(self._writing)
+
+    async def settle(self) -> None:
+        """Let steps end that nobody waits for any more: the run's end comes after them."""
+        await self.deferred()
+        if waiting := {*self._steps, *self._writing}:
+            await asyncio.wait(waiting)

@@ -54,12 +54,12 @@ def is_replaying() -> bool:
     of_call = _of_call.get()
     if of_call is not None and of_call[:2] == (run, run.turn):
         return of_call[2]
-    return run.is_replaying
+    return run.record.is_replaying
 
 
 def took(run: Run, table: str, *, from_record: bool) -> None:
     """Note that a run takes a step's outcome, or executes the step."""
-    run.is_replaying = run.is_replaying and from_record
+    run.record.took(from_record=from_record)
     if table in _STEPS_OF_CALLS:
         # Calls of a turn go on side by side.
         _of_call.set((run, run.turn, from_record))

@@ -1,4 +1,4 @@
-"""How a run begins: its identity and its step numbers, which do not depend on timing."""
+"""Which run a run is: its id and its step numbers, which do not depend on timing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import contextlib
 import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents import RunState
 
-from timestep.dbos_internals import step_numbers, workflow_scope
+from timestep.dbos_internals import workflow_scope
+from timestep.dbos_internals.step_numbers import StepNumbers
+from timestep.dbos_internals.step_records import SharedRecords
+from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import ReplayError
 from timestep.execution.current import StepScope, current_step
 from timestep.execution.run import Run
@@ -26,15 +29,41 @@ class Lane:
 
     task: weakref.ref[asyncio.Task[Any]] | None
     """None: each that comes, one after the other. Weakly: the task's context has the lane."""
-    owner: workflow_scope.Owner
-    numbers: step_numbers.StepNumbers
+    owner: Owner
+    numbers: StepNumbers
     number: int
     """Which of the workflow's tasks that run agents it is."""
     runs: int = 0
     """How many runs it began."""
 
     def is_of(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether the lane is a task's."""
         return self.task is None or (task is not None and self.task() is task)
+
+
+@dataclass
+class WorkflowRuns:
+    """What the runs of one execution of a workflow share."""
+
+    runs: list[Run] = field(default_factory=list)
+    """Those that were begun, but for those that a run of the workflow is around."""
+    lanes: int = 0
+    """How many tasks draw numbers for runs."""
+    thread_lane: Lane | None = None
+    """Where the workflow's own thread draws them, if its code is not async."""
+    dbos_records: SharedRecords = field(default_factory=SharedRecords)
+    _begun: dict[object, int] = field(default_factory=dict)
+
+    def next_of(self, key: object) -> int:
+        """How many runs, or other things, were begun under a key before."""
+        count = self._begun.get(key, 0)
+        self._begun[key] = count + 1
+        return count
+
+
+def workflow_runs() -> WorkflowRuns:
+    """The runs of the execution that the caller runs in."""
+    return workflow_scope.kept(WorkflowRuns)
 
 
 _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
@@ -50,49 +79,62 @@ def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = No
         recorder: Where it is recorded.
         task: What it is to do: the same for a run and its replay.
         continued: A state to go on with: the run that stopped with it goes on.
+
+    Raises:
+        ReplayError: Several runs stopped with such a state.
     """
-    scope = workflow_scope.scope()
-    workflow_id = scope.owner.workflow_id
-    if continued is not None and (run := _continued(scope, continued)) is not None:
+    shared = workflow_runs()
+    if continued is not None and (run := _continued(continued)) is not None:
         return run
     if workflow_scope.in_step():
-        enclosing = current_step()
-        if enclosing is not None and enclosing.run.owner == scope.owner:
-            key, parent = _nested_key(enclosing, task), enclosing.run
-        else:
-            step = ":".join(map(str, workflow_scope.step_key()))
-            key, parent = f"{step}:{task}:{scope.next_nested((step, task))}", None
-        nested = Run(
-            recorder=recorder,
-            owner=scope.owner,
-            key=key,
-            workflow_step=None,
-            parent=parent,
-            numbers=None,
-        )
-        if parent is not None:
-            parent.children[nested.id] = nested
-        else:
-            scope.runs.append(nested)
-        return nested
-    lane = _lane(scope)
-    numbers = lane.numbers
-    number = numbers.draw().step_id
+        return _open_in_step(recorder, task, shared)
+    return _open_in_workflow(recorder, task, shared)
+
+
+def _open_in_step(recorder: Recorder, task: str, shared: WorkflowRuns) -> Run:
+    owner, enclosing = workflow_scope.scope().owner, current_step()
+    if enclosing is not None and enclosing.run.owner == owner:
+        key, parent = _nested_key(enclosing, task), enclosing.run
+    else:
+        step = ":".join(map(str, workflow_scope.step_key()))
+        key, parent = f"{step}:{task}:{shared.next_of((step, task))}", None
+    nested = Run(
+        recorder=recorder,
+        owner=owner,
+        key=key,
+        workflow_step=None,
+        parent=parent,
+        numbers=None,
+        shared=None,
+    )
+    if parent is not None:
+        parent.children[nested.id] = nested
+    else:
+        shared.runs.append(nested)
+    return nested
+
+
+def _open_in_workflow(recorder: Recorder, task: str, shared: WorkflowRuns) -> Run:
+    owner, lane = workflow_scope.scope().owner, _lane(shared)
+    number = lane.numbers.draw().step_id
     call = current_step()
-    if call is not None and call.owner != scope.owner:
+    if call is not None and call.owner != owner:
         call = None
+    place = None
+    if call is None:
+        place = (lane.number, lane.runs)
+        lane.runs += 1
     run = Run(
         recorder=recorder,
-        owner=scope.owner,
-        key=f"{workflow_id}:{number}" if call is None else _nested_key(call, task),
+        owner=owner,
+        key=f"{owner.workflow_id}:{number}" if call is None else _nested_key(call, task),
         workflow_step=number,
         parent=None if call is None else call.run,
-        numbers=numbers,
+        numbers=lane.numbers,
+        shared=shared.dbos_records,
+        place=place,
     )
-    if call is None:
-        run.place = (lane.number, lane.runs)
-        lane.runs += 1
-    scope.runs.append(run)
+    shared.runs.append(run)
     if run.parent is not None:
         run.parent.children[run.id] = run
     return run
@@ -104,7 +146,7 @@ def _nested_key(step: StepScope, task: str) -> str:
     return f"{step.id}:{task}:{count}"
 
 
-def _lane(scope: workflow_scope.WorkflowScope) -> Lane:
+def _lane(shared: WorkflowRuns) -> Lane:
     """The lane of the caller's task.
 
     The first task that runs agents draws from the workflow's own counter. Every other one has
@@ -112,29 +154,29 @@ def _lane(scope: workflow_scope.WorkflowScope) -> Lane:
     """
     task = _current_task()
     lane = _lanes.get()
-    if lane is None or lane.owner != scope.owner or not lane.is_of(task):
-        lane = _new_lane(scope, task)
+    if lane is None or lane.owner != workflow_scope.scope().owner or not lane.is_of(task):
+        lane = _new_lane(shared, task)
         _lanes.set(lane)
     return lane
 
 
-def _new_lane(scope: workflow_scope.WorkflowScope, task: asyncio.Task[Any] | None) -> Lane:
-    scope.lanes += 1
-    number = scope.lanes - 1
+def _new_lane(shared: WorkflowRuns, task: asyncio.Task[Any] | None) -> Lane:
+    shared.lanes += 1
+    number = shared.lanes - 1
     drawn_by = None if task is None else weakref.ref(task)
-    return Lane(drawn_by, scope.owner, step_numbers.StepNumbers(block=number), number)
+    return Lane(drawn_by, workflow_scope.scope().owner, StepNumbers(block=number), number)
 
 
 @contextlib.contextmanager
 def one_lane() -> Iterator[None]:
     """Let the tasks that go on in here, one after the other, draw from one lane."""
-    scope = workflow_scope.scope()
+    shared = workflow_runs()
     if workflow_scope.in_step():
         yield
         return
-    if scope.thread_lane is None:
-        scope.thread_lane = _new_lane(scope, None)
-    token = _lanes.set(scope.thread_lane)
+    if shared.thread_lane is None:
+        shared.thread_lane = _new_lane(shared, None)
+    token = _lanes.set(shared.thread_lane)
     try:
         yield
     finally:
@@ -148,13 +190,14 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def _continued(scope: workflow_scope.WorkflowScope, state: RunState[Any]) -> Run | None:
+def _continued(state: RunState[Any]) -> Run | None:
     """The run that stopped with this state: by its last answer, or by the calls it waits for."""
     wanted = frozenset(waiting_call_ids(state))
-    same = [run for run in known_runs() if wanted and run.interrupted_calls == wanted]
+    same = [run for run in known_runs() if wanted and run.questions.call_ids == wanted]
     answers = state._model_responses
     for run in same:
-        told = run.interrupted_result.raw_responses if run.interrupted_result else []
+        result = run.questions.result
+        told = result.raw_responses if result else []
         if told and answers and told[-1] is answers[-1]:
             return run
     if len(same) > 1:
@@ -175,4 +218,4 @@ def known_runs() -> list[Run]:
     """The runs that the caller may have started."""
     enclosing = current_step()
     children = [] if enclosing is None else enclosing.run.children.values()
-    return [*workflow_scope.scope().runs, *children]
+    return [*workflow_runs().runs, *children]

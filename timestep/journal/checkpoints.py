@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ class Checkpoint:
     schema_version: str
     progress: dict[str, Any] | None = None
     """How far the run's numbers had come."""
-    told: Any = None
-    """What the state was made of; see seams/checkpoints.py."""
+    written: Callable[[], None] | None = None
+    """Called when the state becomes the newest checkpoint, from which the next one differs."""
     is_plain: bool = False
     """Whether JSONB can hold each part of `state` as it is."""
 
@@ -41,8 +41,6 @@ class States:
         self._base: tuple[uuid.UUID, dict[str, Any]] | None = None
         self._is_plain = False
         """Whether JSONB can hold each part of all its checkpoints as it is, as far as is known."""
-        self.told: Any = None
-        """What the newest checkpoint was made of, if this execution made it."""
         self._backwards: list[tuple[int, dict[str, Any]]] = []
         """Each checkpoint's turn, and what makes the one before of it."""
 
@@ -77,7 +75,8 @@ class States:
             row = self._row("checkpoint", checkpoint, state_id, self._held(stored, checkpoint))
             row.update(encoding="delta", previous_id=str(previous_id))
         self._follow(state_id, checkpoint.turn, stored)
-        self.told = checkpoint.told
+        if checkpoint.written is not None:
+            checkpoint.written()
         return row
 
     def _held(self, stored: dict[str, Any], checkpoint: Checkpoint) -> Any:

@@ -18,6 +18,7 @@ from dbos import DBOS
 from timestep.dbos_internals import workflow_scope
 from timestep.errors import ConfigurationError, StateError
 from timestep.execution.current import current_step
+from timestep.execution.identity import workflow_runs
 from timestep.run_states.document import (
     ContextDeserializer,
     ContextSerializer,
@@ -206,4 +207,4 @@ def _key_of_change() -> uuid.UUID:
         step.changes += 1
         return derived(step.id, f"run state:{step.changes}")
     name = f"{workflow_scope.step_key()}:run state"
-    return derived(_NAMESPACE, f"{name}:{workflow_scope.scope().next_nested(name)}")
+    return derived(_NAMESPACE, f"{name}:{workflow_runs().next_of(name)}")

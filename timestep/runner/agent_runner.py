@@ -13,8 +13,8 @@ from agents import (
 )
 from agents.run import AgentRunner
 
-from timestep.execution import recorded_end
 from timestep.execution.current import entered
+from timestep.execution.replay import recorded_end
 from timestep.execution.run import Run
 from timestep.runner import run_end
 from timestep.runner.run_begin import Input, begin, prepare
@@ -39,7 +39,7 @@ class _DurableAgentRunner(AgentRunner):
                         await recorded_end.hold_if_cut(run, "its end")
                 await run_end.finish(run, result)
             except InDoubtError as doubt:
-                if run.interrupted_result is None:
+                if run.questions.result is None:
                     await run_end.end(run, run_end.in_doubt(run, doubt.call))
                 return await run_end.ask_again(run, doubt.call)
             except BaseException as error:  # noqa: BLE001  # run_end.end raises it
@@ -56,7 +56,7 @@ class _DurableAgentRunner(AgentRunner):
     ) -> RunResultStreaming:
         run = prepare(starting_agent, input, options)
         begin_stream = functools.partial(_begin_stream, run, starting_agent, input, options)
-        run.stream = functools.partial(_stream, run, begin_stream)
+        run.streaming.begin(functools.partial(_stream, run, begin_stream))
         with entered(run):
             return super().run_streamed(starting_agent, input, **options)
 
@@ -67,7 +67,7 @@ async def _begin_stream(
     """Begin a streamed run; what its loop is started with."""
     options["run_config"] = started["run_config"]
     found = await begin(run, agent, given, options)
-    if run.continuation is None or run.is_of_the_past:
+    if run.record.continuation is None or run.record.is_of_the_past:
         return started
     return await continue_from_record.restarted(run, agent, found, options, started)
 
@@ -80,7 +80,7 @@ async def _stream(
 ) -> None:
     """The streamed loop, from its first step to its recorded end."""
     streamed: RunResultStreaming = kwargs["streamed_result"]
-    run.stop_stream = streamed.cancel
+    run.streaming.stop_with(streamed.cancel)
     try:
         async with cuttable(run):
             await original(**await begin(kwargs))

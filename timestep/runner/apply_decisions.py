@@ -39,14 +39,14 @@ async def decided_state(result: RunResult | RunResultStreaming) -> RunState[Any]
             # The answer to the question that this execution has come to: a call may be asked
             # about several times.
             row = rows[str(call.question)]
-            owner.decisions[call.id] = {**row, "id": str(row["id"])}
+            owner.questions.decide(call.id, {**row, "id": str(row["id"])})
             answers.append((item, row))
         _apply(state, answers)
         if not (doubted := doubted_again(run)):
             return state
         # Asked about all at once, before any call of the turn is made. The execution that
         # started them had drawn their numbers, and may have used some.
-        run.draw_again()
+        run.calls.draw_again()
         await interruption.record(run, result, doubted)
 
 
@@ -83,7 +83,7 @@ def _answer(state: RunState[Any], item: Any, row: dict[str, Any], *, always: boo
 
 def _run_of(result: RunResult | RunResultStreaming) -> Run:
     for run in known_runs():
-        if run.interrupted_result is result:
+        if run.questions.result is result:
             return run
     raise UnknownRunError("the interrupted run is not one of this workflow's")
 
@@ -97,7 +97,7 @@ async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]
             await in_thread(lambda: run.recorder.require(run.owner))
             return {str(row["id"]): row for row in rows}
         await notifications.announce(run)
-        if run.numbers is not None:
+        if run.counters.are_of_dbos:
             await wait_for_decision.park(run.recorder, run.owner, questions)
         async with cut_by_owner(run):
             await wait_for_decision.until_told(

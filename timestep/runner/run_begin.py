@@ -22,7 +22,7 @@ from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
 from timestep.sdk import patches
 from timestep.sdk.state import continue_from_record
-from timestep.sdk.state.run_history import Ledger
+from timestep.sdk.state.run_history import RunHistory, history_of
 from timestep.sdk.validation import check_agents, check_options, recorded_input
 from timestep.serialization.agent_definitions import RunGuardrail, describe
 from timestep.serialization.sdk_objects import jsonable
@@ -43,27 +43,27 @@ def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     check_options(options)
     state = given if isinstance(given, RunState) else None
     run = open_run(recorder(), _task_of(agent, given), state)
-    run.timeout = timeout
-    run.has_hooks = options.get("hooks") is not None
-    if approval_timeout is not None:
-        run.approval_timeout = approval_timeout
-    if run.interrupted_calls:
+    run.take_options(
+        timeout=timeout,
+        approval_timeout=approval_timeout,
+        has_hooks=options.get("hooks") is not None,
+    )
+    if run.questions.call_ids:
         run.resume()
         return run
-    run.ledger = Ledger()
-    enclosing = current_step()
-    if enclosing is not None and _counts_in(enclosing, options.get("context")):
-        run.step_id = enclosing.id
+    history, enclosing = RunHistory(), current_step()
+    is_counted = enclosing is not None and _counts_in(enclosing, options.get("context"))
+    run.begin_with(history, enclosing.id if enclosing is not None and is_counted else None)
     if state is not None:
-        run.turn = state._current_turn
-        run.ledger.adopt(state)
+        run.go_on_at(state._current_turn)
+        history.adopt(state)
     else:
         config = options.get("run_config")
         checks = [
             *agent.input_guardrails,
             *((config.input_guardrails or []) if isinstance(config, RunConfig) else []),
         ]
-        run.input_checks.extend(run.draw() for _ in checks)
+        run.input_checks.extend(run.counters.draw() for _ in checks)
     return run
 
 
@@ -80,7 +80,7 @@ def _counts_in(step: StepScope, context: object) -> bool:
 
 async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, Any]) -> Input:
     """Write that a run begins, or read what is recorded of it; the input that it begins with."""
-    if run.is_begun:
+    if run.record.is_begun:
         continue_from_record.change(run, options)
         if isinstance(given, RunState):
             await interruption.settle(run, given)
@@ -91,22 +91,21 @@ async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, An
         if isinstance(config, RunConfig)
         else []
     )
-    run.definitions = describe([agent], run_guardrails)
-    check_agents(run.definitions.agents)
+    definitions = describe([agent], run_guardrails)
+    check_agents(definitions.agents)
     session = options.get("session")
     values = {
         "input": recorded_input(given),
         "max_turns": options.get("max_turns", DEFAULT_MAX_TURNS),
         "session_id": await row_of(session) if session is not None else None,
     }
-    run.agent = agent
-    await run.begin(agent, values)
+    await run.begin(agent, definitions, values)
     given = await continue_from_record.continued(run, agent, given, options)
     _warn_of_lost_changes(run, given, options.get("context"))
-    if run.own_row is None or "started_at" not in run.own_row:
+    if "started_at" not in (run.record.own_row or {}):
         run.start_timer()
     if isinstance(given, RunState) and given._current_agent is not None:
-        await model_call.expect_left(run, given._current_agent, run.ledger.left)
+        await model_call.expect_left(run, given._current_agent, history_of(run).left)
     return given
 
 

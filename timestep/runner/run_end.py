@@ -12,6 +12,7 @@ from timestep.errors import ReplayError, RunTimeoutError, TimestepError
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.sdk.state import turn_state
+from timestep.sdk.state.run_history import Told, history_of
 from timestep.serialization import exceptions
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored, storable
@@ -20,23 +21,24 @@ from timestep.steps import interruption
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
     """Record how a run ended: with an answer, or with questions."""
-    await run.landing.over()
-    if run.control_error is not None:
-        # The SDK answered it, and came to an end without another step that would raise it.
-        raise run.control_error
+    await run.commits.deferred()
+    # The SDK may have answered it, and come to an end without another step that would raise it.
+    run.limits.check_failure()
     if result.interruptions:
-        run.interrupted_result = result
+        run.questions.keep(result)
         await interruption.record(run, result)
         return
-    if run.is_over:
+    if run.record.is_over:
         _raise_recorded(run)
         return
 
-    def tell() -> tuple[dict[str, Any], turn_state.Told]:
-        return turn_state.written(result, None, run.states.told or turn_state.Told())
+    history = history_of(run)
+
+    def tell() -> tuple[dict[str, Any], Told]:
+        return turn_state.written(result, None, history.told or Told())
 
     rows: Rows = {}
-    if (state := run.ledger.checkpoint(run, tell)) is not None:
+    if (state := history.checkpoint(run, tell)) is not None:
         rows.update(run.states.final_rows(state))
     output = storable(jsonable(result.final_output))
     await _record(run, "completed", {"final_output": output}, rows, result.last_agent)
@@ -44,7 +46,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
 
 def _raise_recorded(run: Run) -> None:
     """Fail as the first execution did, where code that is not recorded fails no more."""
-    row = run.own_row
+    row = run.record.own_row
     if row is not None and row["error"] is not None:
         raise exceptions.opened(restored(row["error"]))
 
@@ -59,27 +61,27 @@ def in_doubt(run: Run, call: Call) -> ReplayError:
 
 async def ask_again(run: Run, call: Call) -> RunResult:
     """A call was started once more and its outcome is unknown once more: stop as before."""
-    result = cast(RunResult, run.interrupted_result)
+    result = cast(RunResult, run.questions.result)
     await interruption.record(run, result, [call])
     return result
 
 
 async def end(run: Run, error: BaseException) -> NoReturn:
     """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
-    await run.landing.over()
-    if run.control_error is not None:
-        error, hidden = run.control_error, error
+    await run.commits.deferred()
+    if run.limits.failure is not None:
+        error, hidden = run.limits.failure, error
         error.__context__ = hidden if hidden is not error else None
-    is_timeout = error is run.cut.cause and isinstance(error, RunTimeoutError)
+    is_timeout = error is run.limits.cut.cause and isinstance(error, RunTimeoutError)
     if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
-        run.parent.fail(error)
+        run.parent.limits.fail(error)
     if isinstance(error, control_errors.LOST):
         await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
     elif isinstance(error, asyncio.CancelledError):
         # A process that stops cancels its tasks; their runs go on in the next one. And a run
         # that is cut off ends those inside it.
-        is_inside = run.parent is not None and run.parent.is_cut_off
+        is_inside = run.parent is not None and run.parent.limits.is_cut_off
         if not process.is_stopping() and not is_inside:
             await run.cut_off()
             await record_cut(run)
@@ -96,7 +98,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
 
 def _as_recorded(run: Run, error: Exception) -> BaseException:
     """What ended the run: of two calls that fail at once, the first execution chose one."""
-    row = run.own_row if run.is_over else None
+    row = run.record.own_row if run.record.is_over else None
     if row is None or row["error"] is None:
         return error
     recorded = restored(row["error"])
@@ -109,8 +111,8 @@ async def record_failure(
     rows: Rows | None = None,
     columns: dict[str, Any] | None = None,
 ) -> None:
-    await run.settle()
-    if not run.is_begun or run.is_over:
+    await run.commits.settle()
+    if not run.record.is_begun or run.record.is_over:
         return
     envelope = exceptions.seal(error)
     columns = {
@@ -132,12 +134,8 @@ async def record_cut(run: Run) -> None:
 
 def _numbers_at_cut(run: Run) -> list[int] | None:
     """How many step numbers were drawn when a run was cut off; a replay goes on from there."""
-    if run.numbers is None:
-        return None
-    row = run.own_row if run.is_over else None
-    if row is not None and row["cancel_steps"] is not None:
-        run.numbers.go_back_to(row["cancel_steps"])
-    return run.numbers.newest()
+    row = run.record.own_row if run.record.is_over else None
+    return run.counters.at_cut(row["cancel_steps"] if row is not None else None)
 
 
 async def _record(
@@ -147,12 +145,12 @@ async def _record(
     rows: Rows | None = None,
     agent: Agent[Any] | None = None,
 ) -> None:
-    if not run.is_begun:
+    if not run.record.is_begun:
         return
-    await run.settle()
+    await run.commits.settle()
     rows = rows or {}
     row = await _ended(run, status, columns, agent)
-    await run.commit({**rows, "runs": [row, *rows.get("runs", [])]}, is_end=True)
+    await run.commits.commit({**rows, "runs": [row, *rows.get("runs", [])]}, is_end=True)
 
 
 async def _ended(
@@ -170,4 +168,4 @@ async def _ended(
 
 
 def _begun(run: Run) -> list[Run]:
-    return [child for child in run.family() if child.is_begun]
+    return [child for child in run.family() if child.record.is_begun]

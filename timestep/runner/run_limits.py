@@ -15,7 +15,7 @@ from timestep.sdk.mcp import shared_connections
 @contextlib.asynccontextmanager
 async def cuttable(run: Run) -> AsyncIterator[None]:
     """End what a run waits for once its time is over, or its execution owns nothing any more."""
-    async with run.cut as cut:
+    async with run.limits.cut as cut:
         with contextlib.ExitStack() as stack:
             if run.parent is None:
                 stack.enter_context(ownership_watch.watching(run.recorder, run.owner, cut.now))

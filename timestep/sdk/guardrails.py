@@ -7,8 +7,8 @@ from typing import Any
 from agents.guardrail import InputGuardrailResult, OutputGuardrailResult
 
 from timestep.execution.run import Run
-from timestep.sdk.turn_loop import ledger_of
-from timestep.steps import guardrail_check, interruption
+from timestep.sdk.state.run_history import history_of
+from timestep.steps import guardrail_check
 
 
 async def run_single_input_guardrail(
@@ -19,7 +19,7 @@ async def run_single_input_guardrail(
 
     output = await guardrail_check.check_run(run, guardrail, agent, check)
     result = InputGuardrailResult(guardrail=guardrail, output=output)
-    ledger_of(run).input_results.append(result)
+    history_of(run).input_results.append(result)
     return result
 
 
@@ -40,7 +40,7 @@ async def run_tool_guardrail(run: Run, original: Any, guardrail: Any, data: Any)
         return await original(guardrail, data)
 
     call_id = data.context.tool_call_id
-    call = interruption.expected(run, call_id) or run.made.get(call_id)
+    call = run.calls.next(call_id) or run.calls.made(call_id)
     return await guardrail_check.check_call(run, call, guardrail, _index(guardrail, data), check)
 
 

@@ -11,18 +11,13 @@ from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
 
 from timestep.execution.run import Run
 from timestep.sdk.state import turn_state
-from timestep.sdk.state.run_history import Ledger
+from timestep.sdk.state.run_history import Told, history_of
 from timestep.sdk.validation import check_agents
 from timestep.serialization.agent_definitions import describe
 
 
-def ledger_of(run: Run) -> Ledger:
-    found: Ledger = run.ledger
-    return found
-
-
 async def start_streaming(run: Run, original: Any, *args: Any, **kwargs: Any) -> None:
-    await run.stream(original, *args, **kwargs)
+    await run.streaming.drive(original, *args, **kwargs)
 
 
 def end_events(streamed: RunResultStreaming) -> None:
@@ -32,21 +27,22 @@ def end_events(streamed: RunResultStreaming) -> None:
 
 
 async def run_single_turn(run: Run, original: Any, **kwargs: Any) -> Any:
-    ledger = ledger_of(run)
+    history = history_of(run)
     _start_turn(run, kwargs["bindings"].public_agent)
-    _checkpoint(run, lambda: turn_state.state_before_turn(ledger, run.turn, kwargs))
-    run.may_skip = functools.partial(_may_skip, kwargs["context_wrapper"], ledger.answered)
+    _checkpoint(run, lambda: turn_state.state_before_turn(history, run.turn, kwargs))
+    run.calls.skip_where(
+        functools.partial(_is_skipped, kwargs["context_wrapper"], history.answered)
+    )
     try:
         result = await original(**kwargs)
     finally:
         # Not every turn comes to a step after its answer, and what follows is not only steps.
-        await run.landing.over()
-    if run.control_error is not None:
-        raise run.control_error
+        await run.commits.deferred()
+    run.limits.check_failure()
     return _end_turn(run, result, kwargs["run_config"])
 
 
-def _may_skip(wrapper: Any, answered: Collection[str], call_id: str) -> bool:
+def _is_skipped(wrapper: Any, answered: Collection[str], call_id: str) -> bool:
     is_known = call_id in wrapper._tool_invocations or call_id in answered
     return is_known or any(record.rejected for record in wrapper._approvals.values())
 
@@ -60,17 +56,29 @@ async def run_single_turn_streamed(run: Run, original: Any, *args: Any, **kwargs
 
 def _checkpoint(run: Run, result: Callable[[], Any]) -> None:
     """Have the state before the turn recorded with its answer, unless it is recorded."""
-    if run.is_over or run.has_checkpoint(run.turn):
+    if run.record.is_over or _has_checkpoint(run):
         return
+    history = history_of(run)
 
-    def tell() -> tuple[dict[str, Any], Any]:
-        return turn_state.written(result(), run.turn, run.states.told or turn_state.Told())
+    def tell() -> tuple[dict[str, Any], Told]:
+        return turn_state.written(result(), run.turn, history.told or Told())
 
-    run.checkpoint = ledger_of(run).checkpoint(run, tell)
+    state = history.checkpoint(run, tell)
+    run.commits.add_checkpoint(
+        None if state is None else functools.partial(run.states.checkpoint_row, state)
+    )
+
+
+def _has_checkpoint(run: Run) -> bool:
+    """Whether the record holds the state before the turn."""
+    # An id is made only where there may be a row.
+    return run.record.has("run_states") and (
+        run.record.find("run_states", run.states.checkpoint_id(run.turn)) is not None
+    )
 
 
 async def resolve_interrupted_turn(run: Run, original: Any, **kwargs: Any) -> Any:
-    run.agent = kwargs["bindings"].public_agent
+    run.go_on_in_turn(kwargs["bindings"].public_agent)
     return _end_turn(run, await original(**kwargs), kwargs["run_config"])
 
 
@@ -84,16 +92,15 @@ def _start_turn(run: Run, agent: Agent[Any]) -> None:
     if id(agent) not in run.definitions.agent_ids:
         # A handoff that told its target only when it was invoked.
         check_agents(describe([agent]).agents)
-    run.agent = agent
-    run.turn += 1
+    run.begin_turn(agent)
 
 
 def _end_turn(run: Run, result: Any, config: Any) -> Any:
-    ledger = ledger_of(run)
+    history = history_of(run)
     if isinstance(result.next_step, NextStepHandoff) and _is_filtered(result, config):
         # It was given the items, and may have changed them.
-        run.states.told = None
-    ledger.add_turn(result)
-    for table, rows in ledger.rows_of_turn(run, result).items():
-        run.waiting.setdefault(table, []).extend(rows)
+        history.told = None
+    history.add_turn(result)
+    for table, rows in history.rows_of_turn(run, result).items():
+        run.commits.add(table, rows)
     return result

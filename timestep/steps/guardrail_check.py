@@ -15,8 +15,9 @@ from agents.tool_guardrails import (
 )
 
 from timestep.dbos_internals.step_numbers import StepReservation
+from timestep.execution.counters import OF_CALLS
 from timestep.execution.pending_calls import Call
-from timestep.execution.run import OF_CALLS, Rows, Run
+from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.values import decode, encode, plain_text, restored, storable
 from timestep.steps.perform import perform
@@ -40,13 +41,13 @@ async def check_run(
     except Exception:
         if step.position:
             # It ended; a failure is handed over in its turn, too.
-            async with run.deliveries.in_order(step.position):
+            async with run.guardrails.in_order(step.position):
                 raise
         raise
     except BaseException:
         step.leave()
         raise
-    async with run.deliveries.in_order(step.position):
+    async with run.guardrails.in_order(step.position):
         return output
 
 
@@ -69,10 +70,10 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
         self.turn = _turn(run, kind)
         title = guardrail.get_name()
         key = f"{kind}:{title}"
-        self.id = derived(run.id, f"guardrail:{key}:{run.check_key(key)}")
+        self.id = derived(run.id, f"guardrail:{key}:{run.counters.next_of(key)}")
         self.name = f"{kind} guardrail: {title}"
         self.number = _number(run, kind)
-        recorded = run.recorded(self.table, self.id)
+        recorded = run.record.find(self.table, self.id)
         self.position = recorded["position"] if recorded is not None else 0
 
     async def describe(self) -> None:
@@ -80,13 +81,13 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
 
     def leave(self) -> None:
         """Hold up nobody who waits for this check to be handed over."""
-        self.run.deliveries.skip(self.position)
+        self.run.guardrails.skip(self.position)
 
     async def effect(self) -> GuardrailFunctionOutput:
         return await self.check()
 
     def _row(self, duration_ms: int) -> dict[str, Any]:
-        self.position = self.run.deliveries.next()
+        self.position = self.run.guardrails.next()
         guardrail_id = self.run.definitions.guardrail_ids.get(id(self.guardrail))
         return {
             "id": str(self.id),
@@ -108,8 +109,7 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
         }
         if value.tripwire_triggered:
             # From now on the run is decided: no further effect may start.
-            known = {**row, "error": None}
-            self.run.journal.setdefault("guardrail_results", {})[str(self.id)] = known
+            self.run.record.note(self.table, {**row, "error": None})
         return {"guardrail_results": [row]}
 
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
@@ -137,7 +137,7 @@ def _number(run: Run, kind: Kind) -> StepReservation | None:
     """Input checks of the first turn run beside it: their numbers were drawn at the start."""
     if kind == "input" and run.input_checks:
         return run.input_checks.popleft()
-    return run.draw()
+    return run.counters.draw()
 
 
 async def check_call(
@@ -171,10 +171,10 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
         self.check = check
         owner = call.id if call is not None else run.id
         key = f"{OF_CALLS}{kind}:{index}:{owner}"
-        self.id: uuid.UUID = derived(owner, f"guardrail:{kind}:{index}:{run.check_key(key)}")
+        self.id: uuid.UUID = derived(owner, f"guardrail:{kind}:{index}:{run.counters.next_of(key)}")
         self.name = f"tool {kind} guardrail: {guardrail.get_name()}"
         numbered = call is not None and (kind, index) in call.checks
-        self.number = call.checks.pop((kind, index)) if numbered and call else run.draw()
+        self.number = call.checks.pop((kind, index)) if numbered and call else run.counters.draw()
 
     async def effect(self) -> ToolGuardrailFunctionOutput:
         return await self.check()

@@ -21,8 +21,7 @@ from timestep.store import interruptions as store
 
 def expected(run: Run, call_id: str) -> Call | None:
     """The call that the model asked for and that was not made yet."""
-    waiting = run.calls.get(call_id)
-    return waiting[0] if waiting else None
+    return run.calls.next(call_id)
 
 
 def is_asked_about(run: Run, call_id: str) -> bool:
@@ -40,13 +39,13 @@ def is_answered(run: Run, call_id: str) -> bool:
     call = expected(run, call_id)
     if call is None or next_question(run, call) is not None:
         return False
-    row = run.recorded("tool_calls", call.id)
+    row = run.record.find("tool_calls", call.id)
     return row is not None and row["status"] in ("executed", "failed")
 
 
 def is_in_doubt(run: Run, call: Call) -> bool:
     """Whether a call was started and its outcome was never recorded."""
-    row = run.recorded("tool_calls", call.id)
+    row = run.record.find("tool_calls", call.id)
     if row is None or pauses_again(run, call):
         return False
     return row["status"] in ("started", "in_doubt") and row["intents"] > call.paused_intents
@@ -54,9 +53,10 @@ def is_in_doubt(run: Run, call: Call) -> bool:
 
 def pauses_again(run: Run, call: Call) -> bool:
     """Whether the record says that a call stopped for a question inside it, at this point."""
-    if "step_values" not in run.journal:
-        return False
-    return run.recorded("step_values", pause_id(call)) is not None
+    # Few runs have any: an id is made only where there may be a row.
+    return run.record.has("step_values") and (
+        run.record.find("step_values", pause_id(call)) is not None
+    )
 
 
 def pause_id(call: Call) -> uuid.UUID:
@@ -65,11 +65,7 @@ def pause_id(call: Call) -> uuid.UUID:
 
 def next_question(run: Run, call: Call) -> dict[str, Any] | None:
     """The recorded question that an earlier execution asked of a call at this point."""
-    asked = [
-        row
-        for row in run.journal.get("interruptions", {}).values()
-        if row["tool_call_id"] == str(call.id)
-    ]
+    asked = [row for row in run.record.all("interruptions") if row["tool_call_id"] == str(call.id)]
     asked.sort(key=lambda row: row["created_at"])
     return asked[call.asked] if call.asked < len(asked) else None
 
@@ -81,14 +77,14 @@ def doubted_again(run: Run) -> list[Call]:
     """
     return [
         call
-        for call in run.turn_calls
+        for call in run.calls.of_turn
         if call.asked and (next_question(run, call) is not None or not _is_settled(run, call))
     ]
 
 
 def _is_settled(run: Run, call: Call) -> bool:
     """Whether a decision covers the newest intent of a call, or the call has an outcome."""
-    decision = run.decisions.get(call.id)
+    decision = run.questions.decision(call.id)
     if not is_in_doubt(run, call) or decision is None:
         return True
     answers_it = decision["id"] == str(doubt_id(run, call))
@@ -97,7 +93,7 @@ def _is_settled(run: Run, call: Call) -> bool:
 
 def doubt_id(run: Run, call: Call) -> uuid.UUID:
     """The question about a call's newest intent: each intent is asked about anew."""
-    row = run.recorded("tool_calls", call.id)
+    row = run.record.find("tool_calls", call.id)
     return derived(call.id, f"in_doubt:{row['intents'] if row is not None else 0}")
 
 
@@ -110,12 +106,11 @@ def call_id(item: ToolApprovalItem) -> str:
 def call_of(run: Run, item: ToolApprovalItem) -> tuple[Run, Call] | None:
     """The call that an approval is about, and the run (this one, or one inside it) it is of."""
     for child in run.children.values():
-        if child.interrupted_result is not None and any(
-            asked is item for asked in child.interrupted_result.interruptions
-        ):
+        stopped = child.questions.result
+        if stopped is not None and any(asked is item for asked in stopped.interruptions):
             return call_of(child, item)
     wanted = call_id(item)
-    same = [call for call in run.turn_calls if call.row["call_id"] == wanted]
+    same = [call for call in run.calls.of_turn if call.row["call_id"] == wanted]
     for call in same:
         if call.row["tool_name"] == item.tool_name:
             return run, call
@@ -135,7 +130,7 @@ async def record(
         result: How the SDK's loop ended.
         doubted: Where the run stops once more, the calls that are asked about once more.
     """
-    run.interrupted_calls = frozenset(call_id(item) for item in result.interruptions)
+    run.questions.stop(frozenset(call_id(item) for item in result.interruptions))
     rows: Rows = {"interruptions": [], "tool_calls": []}
     asked = []
     for item in result.interruptions:
@@ -148,9 +143,9 @@ async def record(
         elif doubted is None or any(found[1] is call for call in doubted):
             asked.append(_ask(run, found[1], item, rows))
     state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
-    if asked and run.recorded("run_states", state_id) is not None:
+    if asked and run.record.find("run_states", state_id) is not None:
         return
-    if (state := run.ledger.whole(run, result.to_state)) is not None:
+    if (state := run.history.whole_state(run, result.to_state)) is not None:
         rows["run_states"] = [run.states.interrupted_row(state, state_id)]
     rows["runs"] = [
         {
@@ -160,7 +155,7 @@ async def record(
             "current_agent_id": str(await run.agent_id(result.last_agent)),
         }
     ]
-    await run.commit(rows)
+    await run.commits.commit(rows)
 
 
 def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
@@ -171,7 +166,7 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
         id_, reason = str(question["id"]), question["reason"]
     elif is_in_doubt(run, call):
         id_, reason = str(doubt_id(run, call)), "in_doubt"
-        recorded = run.recorded("tool_calls", call.id) or {}
+        recorded = run.record.find("tool_calls", call.id) or {}
         rows["tool_calls"].append(
             {**call.row, "status": "in_doubt", "intents": recorded["intents"]}
         )
@@ -191,7 +186,7 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
             "call_id": call_id(item),
             "tool_name": item.tool_name or call.row["tool_name"],
             "arguments": storable(arguments_of(document)),
-            "expires_at": run.approval_timeout,
+            "expires_at": run.questions.timeout,
         }
     )
     return id_
@@ -202,7 +197,11 @@ async def settle(run: Run, state: RunState[Any]) -> None:
     decisions = []
     for item in state.get_interruptions():
         found = call_of(run, item)
-        if found is None or found[1].id in found[0].decisions or not found[1].asked:
+        if (
+            found is None
+            or found[0].questions.decision(found[1].id) is not None
+            or not found[1].asked
+        ):
             continue
         owner, call = found
         context = state._context
@@ -212,7 +211,7 @@ async def settle(run: Run, state: RunState[Any]) -> None:
         if approved is None:
             continue
         action = "approve" if approved else "reject"
-        owner.decisions[call.id] = {"id": call.question, "resolution_action": action}
+        owner.questions.decide(call.id, {"id": call.question, "resolution_action": action})
         decisions.append({**_BY_CODE, "id": call.question, "action": action})
     if decisions:
         await run.recorder.change(lambda connection: store.resolve(connection, decisions))

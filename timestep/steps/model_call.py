@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -11,8 +10,8 @@ from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
 from timestep.accounting.prices import usage_columns
-from timestep.execution import recorded_end
 from timestep.execution.pending_calls import Call
+from timestep.execution.replay import recorded_end
 from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import (
@@ -55,9 +54,8 @@ async def call_model(
     agent = run.agent
     if agent is None:
         raise RuntimeError("a model was called before a turn began")
-    run.responses += 1
     names = {handoff.tool_name for handoff in handoffs}
-    step = _ModelStep(run, run.responses, agent, model, attempts, stream, names)
+    step = _ModelStep(run, run.counters.next_response(), agent, model, attempts, stream, names)
     agent_id = await run.agent_id(agent)
     step.agent_id = agent_id
     step.given = tools
@@ -95,7 +93,7 @@ class _ModelStep(Step[ModelResponse]):
         self.id = derived(run.id, f"response:{ordinal}")
         self.name = f"turn {run.turn}: {agent.name}"
         self.agent = agent
-        self.number = run.draw()
+        self.number = run.counters.draw()
         self.model = model_name(model, agent.model)
         self.attempts = attempts
         self.stream = stream
@@ -109,7 +107,7 @@ class _ModelStep(Step[ModelResponse]):
         async with self.stream.being_recorded():
             return await self.attempts.answer()
 
-    def may_land_later(self, value: ModelResponse) -> bool:
+    def may_be_deferred(self, value: ModelResponse) -> bool:
         """Where it calls tools: those calls are steps, and the SDK alone reads it before them."""
         if self.run.recorder.is_busy:
             # It would gain nothing, and costs a task.
@@ -120,7 +118,7 @@ class _ModelStep(Step[ModelResponse]):
         if any(callable(getattr(tool, "is_enabled", None)) for tool in tools):
             # Asked once more before the calls, of every tool.
             return False
-        if any(self.run.may_skip(call.row["call_id"]) for call in self.calls):
+        if any(self.run.calls.may_be_skipped(call) for call in self.calls):
             # No step may follow in this turn, and an error handler or a formatter may be asked.
             return False
         return bool(self.calls) and all(
@@ -238,14 +236,14 @@ class _ModelStep(Step[ModelResponse]):
                     "model_response_id": str(self.id),
                     "tool_call_id": str(call.id) if call is not None else None,
                     "turn": self.turn,
-                    "position": self.run.next_position(),
+                    "position": self.run.counters.next_position(),
                     "item_type": kind,
                     "role": plain_text(item.get("role")),
                     "item_data": storable(item),
                 }
             )
         for call in self.calls:
-            call.position = self.run.next_position()
+            call.position = self.run.counters.next_position()
 
     def _call(self, index: int, item: dict[str, Any]) -> Call:
         columns = call_columns(item)
@@ -270,13 +268,10 @@ class _ModelStep(Step[ModelResponse]):
 def _expect_calls(run: Run, step: _ModelStep, response: ModelResponse) -> None:
     """Draw the numbers of the calls the model asked for, in the order it asked."""
     step.lay_out(response)
-    # Calls that an earlier turn never made are over, and providers may reuse their ids.
-    run.calls.clear()
-    run.made.clear()
-    run.turn_calls = [call for call in step.calls if call.row["status"] == "pending"]
-    for call in run.turn_calls:
-        draw_numbers(run, call, step.tools.get(call.row["tool_name"]))
-        run.calls.setdefault(call.row["call_id"], deque()).append(call)
+    run.calls.begin_turn([call for call in step.calls if call.row["status"] == "pending"])
+    for call in run.calls.of_turn:
+        _draw_numbers(run, call, step.tools.get(call.row["tool_name"]))
+        run.calls.expect(call)
 
 
 async def expect_left(run: Run, agent: Agent[Any], left: Iterable[tuple[Any, Tool]]) -> None:
@@ -284,22 +279,16 @@ async def expect_left(run: Run, agent: Agent[Any], left: Iterable[tuple[Any, Too
     agent_id = await run.agent_id(agent)
     for item, tool in left:
         call = left_call(run, agent_id, tool, item, item.call_id)
-        draw_numbers(run, call, tool)
-        run.calls.setdefault(item.call_id, deque()).append(call)
-        if run.recorded("tool_calls", call.id) is None:
-            run.waiting.setdefault("tool_calls", []).append({**call.row, "status": "pending"})
+        _draw_numbers(run, call, tool)
+        run.calls.expect(call)
+        if run.record.find("tool_calls", call.id) is None:
+            run.commits.add("tool_calls", [{**call.row, "status": "pending"}])
 
 
-def draw_numbers(run: Run, call: Call, tool: Tool | None) -> None:
+def _draw_numbers(run: Run, call: Call, tool: Tool | None) -> None:
     """Draw the numbers of a call and of the checks of its tool."""
     before, after = (0, 0)
     if isinstance(tool, FunctionTool):
         before = len(tool.tool_input_guardrails or ())
         after = len(tool.tool_output_guardrails or ())
-    call.numbered_checks = (
-        *(("input", index) for index in range(before)),
-        *(("output", index) for index in range(after)),
-    )
-    call.checks = {("input", index): run.draw() for index in range(before)}
-    call.number = run.draw()
-    call.checks |= {("output", index): run.draw() for index in range(after)}
+    run.calls.draw(call, before, after)

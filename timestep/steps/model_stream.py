@@ -20,7 +20,6 @@ from timestep.serialization.ids import derived
 from timestep.serialization.stream_events import decode_event, encode_event
 from timestep.serialization.values import restored, storable
 from timestep.steps.step import Refused
-from timestep.store import streams as streams_store
 
 FLUSH_AFTER = 0.1
 """Seconds that an event waits for others before it is written."""
@@ -61,7 +60,9 @@ class Stream:
         self._response_id = response_id
         self._turn = turn
         self._recorded = [
-            row for row in await _recorded(self._run) if row["model_response_id"] == response_id
+            row
+            for row in await self._run.record.stream_batches()
+            if row["model_response_id"] == response_id
         ]
         self._first_attempt = max((row["attempt"] for row in self._recorded), default=0) + 1
 
@@ -185,14 +186,3 @@ class Stream:
             "position": position,
             "events": storable(events),
         }
-
-
-async def _recorded(run: Run) -> list[dict[str, Any]]:
-    """What earlier executions recorded of the run's streams, read once and only if there were."""
-    if run.stream_batches is None:
-        run.stream_batches = (
-            []
-            if run.is_new
-            else await run.recorder.read(lambda c: streams_store.batches(c, run.id))
-        )
-    return run.stream_batches

@@ -9,33 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import Awaitable, Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from timestep.dbos_internals import control_errors, step_records, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
-from timestep.execution import recorded_end, replay_check
 from timestep.execution.current import inside_step, took
+from timestep.execution.replay import recorded_end, replay_check
+from timestep.execution.replay.ordering import Place
 from timestep.execution.run import Rows
 from timestep.runtime import draining
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
 from timestep.steps.step import NotEnded, Refused, Step
-from timestep.store import dbos_step_outputs, run_journal
+from timestep.store import dbos_step_outputs
 
 T = TypeVar("T")
-
-
-class _Outcome(Generic[T]):
-    """How a step ended in this execution; DBOS keeps only a reference to it."""
-
-    def __init__(self) -> None:
-        self.known = False
-        self.value: T | None = None
-        self.error: BaseException | None = None
 
 
 async def perform(step: Step[T]) -> T:
@@ -45,123 +37,189 @@ async def perform(step: Step[T]) -> T:
         Exception: What the effect raised, as the class it was, when replayed too.
         ReplayError: DBOS recorded the step and the run's rows do not hold it.
     """
-    if step.run.control_error is not None:
-        # The SDK answered it, as it answers any Exception of a tool, and went on.
-        raise step.run.control_error
+    # The SDK answered what ended the run, as it answers any Exception of a tool, and went on.
+    step.run.limits.check_failure()
     await replay_check.hold_up(step.run.owner.workflow_id)
     try:
-        if step.number is None:
-            return await _perform_unnumbered(step)
-        return await _perform_numbered(step, step.number)
+        return await _way_of(step).outcome()
     except recorded_end.Held as held:
         raise held.error from None
     except Refused as refused:
-        step.run.fail(refused.error)
+        step.run.limits.fail(refused.error)
         raise refused.error from None
     except control_errors.CONTROL_ERRORS as error:
         # Kept, because the SDK answers an Exception that comes out of a tool.
-        step.run.fail(error)
+        step.run.limits.fail(error)
         raise
 
 
-async def _perform_unnumbered(step: Step[T]) -> T:
-    row = step.run.recorded(step.table, step.id)
-    if row is not None and step.is_done(row):
-        return _replay(step, row)
-    try:
-        if workflow_scope.in_step():
-            return await _execute(step)
-        async with draining.Passage():
-            return await _execute(step)
-    except NotEnded as pause:
-        return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
+def _way_of(step: Step[T]) -> _Way[T]:
+    """How a step is looked up and recorded."""
+    if step.number is None:
+        return _InsideStep(step)
+    if step.run.dbos_records is not None:
+        return _RecordedWithRows(step, step.number, step.run.dbos_records)
+    return _RecordedByDbos(step, step.number)
 
 
-async def _perform_numbered(step: Step[T], number: StepReservation) -> T:
-    row = step.run.recorded(step.table, step.id)
-    if not step.pauses_again and (row is None or not step.is_done(row)):
-        # The first execution may have been cut off before this step: what the workflow did
-        # instead has its number.
-        await recorded_end.hold_if_cut(step.run, step.name)
-    reference = {"run_id": str(step.run.id), "table": step.table, "id": str(step.id)}
-    if step.run.records is not None:
-        return await _perform_joint(step, number, step.run.records, reference)
-    outcome: _Outcome[T] = _Outcome()
+class _Way(ABC, Generic[T]):
+    """How one step comes to its outcome, and to its place in DBOS's record."""
 
-    async def body() -> dict[str, str]:
-        row = step.run.recorded(step.table, step.id)
+    def __init__(self, step: Step[T]) -> None:
+        self._step = step
+
+    @abstractmethod
+    async def outcome(self) -> T:
+        """The step's outcome: from the record, or by executing it."""
+
+    @property
+    def _row(self) -> dict[str, Any] | None:
+        """The row of the step's outcome, where an earlier execution recorded it."""
+        row = self._step.run.record.find(self._step.table, self._step.id)
+        return row if row is not None and self._step.is_done(row) else None
+
+
+class _InsideStep(_Way[T]):
+    """Inside a DBOS step (a nested run) the run's rows alone make a step durable."""
+
+    async def outcome(self) -> T:
+        if (row := self._row) is not None:
+            return _replay(self._step, row)
         try:
-            if row is not None and step.is_done(row):
+            if workflow_scope.in_step():
+                return await _execute(self._step)
+            async with draining.Passage():
+                return await _execute(self._step)
+        except NotEnded as pause:
+            return pause.value  # type: ignore[no-any-return]  # the effect's
+
+
+class _Numbered(_Way[T]):
+    """A step of the workflow's, which DBOS knows by a number."""
+
+    def __init__(self, step: Step[T], number: StepReservation) -> None:
+        super().__init__(step)
+        self._number = number
+        self._reference = {
+            "run_id": str(step.run.id),
+            "table": step.table,
+            "id": str(step.id),
+        }
+        """What DBOS records as the step's outcome: where its rows are."""
+
+    async def _hold_if_not_reached(self) -> None:
+        """Begin no step that the first execution did not come to.
+
+        It may have been cut off before: what the workflow did instead has the step's number.
+        """
+        if not self._step.pauses_again and self._row is None:
+            await recorded_end.hold_if_cut(self._step.run, self._step.name)
+
+
+class _RecordedWithRows(_Numbered[T]):
+    """DBOS's record of the step is written with its rows, and looked up in memory."""
+
+    def __init__(self, step: Step[T], number: StepReservation, records: Records) -> None:
+        super().__init__(step, number)
+        self._records = records
+
+    async def outcome(self) -> T:
+        await self._hold_if_not_reached()
+        step = self._step
+        with step_records.inside_step(self._number, step.name):
+            row = self._row
+            found = self._records.find(self._number.step_id, step.name)
+            if found is not None:
+                return await _copied(step, found.reference) if row is None else _replay(step, row)
+            step.record = StepRecord(self._number.step_id, step.name, self._reference)
+            try:
+                if row is not None:
+                    # Killed between our commit and DBOS's record, when they were two.
+                    output = _output_of(step.record, row)
+                    await _written(step, step.run.commits.commit_output(output))
+                    return _replay(step, row)
+                async with draining.Passage():
+                    with step.run.starts.entered() as place:
+                        await place.first()
+                        return await _execute(step)
+            except NotEnded as pause:
+                return pause.value  # type: ignore[no-any-return]  # the effect's
+
+
+class _RecordedByDbos(_Numbered[T]):
+    """An ordinary step of DBOS, which looks it up, and records it after its rows are written."""
+
+    def __init__(self, step: Step[T], number: StepReservation) -> None:
+        super().__init__(step, number)
+        self._is_known = False
+        """Whether the step ended in this execution; DBOS keeps only a reference to its outcome."""
+        self._value: T | None = None
+        self._error: BaseException | None = None
+
+    async def outcome(self) -> T:
+        await self._hold_if_not_reached()
+        step = self._step
+        with step.run.starts.entered() as place:
+            task = asyncio.ensure_future(
+                self._number.run_async({"name": step.name}, self._body(place))
+            )
+            told: asyncio.Future[tuple[Any] | None] = asyncio.get_running_loop().create_future()
+            step.task, step.told = task, told
+            task.add_done_callback(lambda _: step.tell(None))
+            try:
+                early = await _unless_cancelled(task, told, step)
+            except NotEnded as pause:
+                return pause.value  # type: ignore[no-any-return]  # the effect's
+            except control_errors.CONTROL_ERRORS:
+                raise
+            except Exception as error:
+                if self._error is None and not _is_recorded_failure(error):
+                    raise
+                recorded = reference_of(error)
+            else:
+                if early is not None:
+                    step.run.commits.defer(_deferred(task))
+                    return early[0]  # type: ignore[no-any-return]  # the effect's
+                recorded = task.result()
+        return await self._known(recorded)
+
+    async def _known(self, recorded: Any) -> T:
+        """The outcome, which this execution has made, or the run's rows hold."""
+        if self._error is not None:
+            raise self._error
+        if self._is_known:
+            return self._value  # type: ignore[return-value]  # set whenever known without an error
+        row = self._row
+        return await _copied(self._step, recorded) if row is None else _replay(self._step, row)
+
+    def _body(self, place: Place) -> Callable[[], Coroutine[Any, Any, dict[str, str]]]:
+        """What DBOS executes as the step, where it has no record of it."""
+
+        async def body() -> dict[str, str]:
+            return await self._execute(place)
+
+        # DBOS's log names the function of a step that is cancelled.
+        body.__qualname__ = self._step.name
+        return body
+
+    async def _execute(self, place: Place) -> dict[str, str]:
+        step = self._step
+        try:
+            if (row := self._row) is not None:
                 # Killed between our commit and DBOS's record.
                 step.keep()
-                outcome.value = _replay(step, row)
+                self._value = _replay(step, row)
             else:
                 async with draining.Passage():
                     await place.first()
-                    outcome.value = await _execute(step)
+                    self._value = await _execute(step)
         except control_errors.CONTROL_ERRORS:
             raise
         except Exception as error:
-            outcome.known, outcome.error = True, error
-            raise failure(error, reference) from error
-        outcome.known = True
-        return reference
-
-    # DBOS's log names the function of a step that is cancelled.
-    body.__qualname__ = step.name
-    step.task = asyncio.ensure_future(number.run_async({"name": step.name}, body))
-    step.told = told = asyncio.get_running_loop().create_future()
-    step.task.add_done_callback(lambda _: step.tell(None))
-    try:
-        with step.run.line.entered() as place:
-            early = await _unless_cancelled(step.task, told, step)
-    except NotEnded as pause:
-        return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
-    except control_errors.CONTROL_ERRORS:
-        raise
-    except Exception as error:
-        if outcome.error is None and not _is_recorded_failure(error):
-            raise
-        recorded = reference_of(error)
-    else:
-        if early is not None:
-            step.run.landing.begin(_landing(step.task))
-            return early[0]  # type: ignore[no-any-return]  # what this step's effect gave
-        recorded = step.task.result()
-    if outcome.error is not None:
-        raise outcome.error
-    if not outcome.known:
-        row = step.run.recorded(step.table, step.id)
-        if row is None or not step.is_done(row):
-            return await _copied(step, recorded)
-        return _replay(step, row)
-    return outcome.value  # type: ignore[return-value]  # set whenever known without an error
-
-
-async def _perform_joint(
-    step: Step[T], number: StepReservation, records: Records, reference: dict[str, str]
-) -> T:
-    """As a DBOS step whose record is written with the step's rows, and looked up in memory."""
-    with step_records.inside_step(number, step.name):
-        row = step.run.recorded(step.table, step.id)
-        is_done = row is not None and step.is_done(row)
-        found = records.find(number.step_id, step.name)
-        if found is not None:
-            if row is None or not is_done:
-                return await _copied(step, found.reference)
-            return _replay(step, row)
-        step.record = StepRecord(number.step_id, step.name, reference)
-        try:
-            if row is not None and is_done:
-                # Killed between our commit and DBOS's record, when they were two.
-                await _landed(step, step.run.keep(_output_of(step.record, row)))
-                return _replay(step, row)
-            async with draining.Passage():
-                with step.run.line.entered() as place:
-                    await place.first()
-                    return await _execute(step)
-        except NotEnded as pause:
-            return pause.value  # type: ignore[no-any-return]  # what this step's effect put there
+            self._is_known, self._error = True, error
+            raise failure(error, self._reference) from error
+        self._is_known = True
+        return self._reference
 
 
 def _output_of(record: StepRecord, row: dict[str, Any]) -> dbos_step_outputs.Row:
@@ -218,8 +276,7 @@ async def _copied(step: Step[T], reference: Any) -> T:
             f"run {step.run.id} does not hold it: were rows deleted?"
         )
     took(step.run, step.table, from_record=True)
-    known = step.run.journal.setdefault(step.table, {})
-    known[str(step.id)] = {**row, "id": str(step.id), "run_id": str(step.run.id)}
+    step.run.record.note(step.table, {**row, "id": str(step.id), "run_id": str(step.run.id)})
     step.retrace(row)
     duration_ms = row.get("duration_ms") or 0
     kept = {name: row[name] for name in _KEPT if name in row}
@@ -232,7 +289,7 @@ async def _copied(step: Step[T], reference: Any) -> T:
     for own in rows[step.table]:
         if own["id"] == str(step.id):
             own.update(kept)
-            known[str(step.id)].update(own)
+            (step.run.record.find(step.table, step.id) or {}).update(own)
     await _commit(step, rows)
     if row["error"] is not None:
         raise _error_of(row)
@@ -245,12 +302,8 @@ _KEPT = ("attempt", "attempts", "intents", "context_change", "context_position",
 async def _referred_to(step: Step[Any], reference: Any) -> dict[str, Any] | None:
     if not isinstance(reference, dict) or reference.get("table") != step.table:
         return None
-    source, sources = reference["run_id"], step.run.sources
-    if source not in sources:
-        sources[source] = await step.run.recorder.read(
-            lambda connection: run_journal.journal(connection, uuid.UUID(source))
-        )
-    row = sources[source].get(step.table, {}).get(reference["id"])
+    copied = await step.run.record.of_copied(reference["run_id"])
+    row = copied.get(step.table, {}).get(reference["id"])
     return row if row is not None and step.is_done(row) else None
 
 
@@ -263,17 +316,17 @@ def _replay(step: Step[T], row: dict[str, Any]) -> T:
 
 
 async def _execute(step: Step[T]) -> T:
-    await step.run.landing.over()
-    if (control := step.run.control_error) is not None:
-        raise Refused(control) if isinstance(control, TimestepError) else control
+    await step.run.commits.deferred()
+    if (ending := step.run.limits.failure) is not None:
+        raise Refused(ending) if isinstance(ending, TimestepError) else ending
     if not step.pauses_again:
         if step.may_follow_end:
             await recorded_end.hold_if_cut(step.run, step.name)
         else:
             await recorded_end.hold_if_decided(step.run, step.name)
         refusal = replay_check.refused(step.run.owner.workflow_id, step.name, step.run.id)
-        if step.run.is_of_the_past:
-            refusal = step.run.refusal(repr(step.name))
+        if step.run.record.is_of_the_past:
+            refusal = step.run.record.refusal(repr(step.name))
         if refusal is not None:
             raise Refused(refusal)
     # What paused does nothing anew until it has paused again.
@@ -295,10 +348,10 @@ async def _execute(step: Step[T]) -> T:
         raise NotEnded(value)
     rows = step.rows(value, _since(started))
     writing = _commit(step, rows, None if step.record is None else step.record.ended())
-    if not step.may_land_later(value):
+    if not step.may_be_deferred(value):
         await writing
     elif step.record is not None:
-        step.run.landing.begin(_landing(writing))
+        step.run.commits.defer(_deferred(writing))
         # It is sent before the SDK goes on.
         await asyncio.sleep(0)
     else:
@@ -307,7 +360,7 @@ async def _execute(step: Step[T]) -> T:
     return value
 
 
-async def _landing(writing: Awaitable[Any]) -> None:
+async def _deferred(writing: Awaitable[Any]) -> None:
     try:
         await writing
     except Refused as refused:
@@ -315,10 +368,10 @@ async def _landing(writing: Awaitable[Any]) -> None:
 
 
 async def _commit(step: Step[T], rows: Rows, output: dbos_step_outputs.Row | None = None) -> None:
-    await _landed(step, step.run.commit(rows, output))
+    await _written(step, step.run.commits.commit(rows, output))
 
 
-async def _landed(step: Step[Any], writing: Coroutine[Any, Any, None]) -> None:
+async def _written(step: Step[Any], writing: Coroutine[Any, Any, None]) -> None:
     step.keep()
     try:
         await writing

@@ -62,7 +62,7 @@ class _ValueStep(Step[Any]):
     ) -> None:
         self.run = run
         self.name = name
-        self.id = _row_id(run, name, run.check_key(f"value:{name}"))
+        self.id = _row_id(run, name, run.counters.next_of(f"value:{name}"))
         self.number = number
         self._effect = effect
 
@@ -86,7 +86,7 @@ class _ValueStep(Step[Any]):
 
 def recorded_value(run: Run, name: str) -> Any:
     """What was recorded the first time that a run did this; None if it did not."""
-    row = run.recorded("step_values", _row_id(run, name, 0))
+    row = run.record.find("step_values", _row_id(run, name, 0))
     return None if row is None else _value_of(row)
 
 

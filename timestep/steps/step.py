@@ -49,8 +49,7 @@ class Step(ABC, Generic[T]):
     def keep(self) -> None:
         self.is_kept = True
         if self.task is not None:
-            self.run.kept.add(self.task)
-            self.task.add_done_callback(self.run.kept.discard)
+            self.run.commits.keep(self.task)
 
     @abstractmethod
     async def effect(self) -> T:
@@ -75,11 +74,11 @@ class Step(ABC, Generic[T]):
         """Whether the row tells an outcome."""
         return True
 
-    def may_land_later(self, value: T) -> bool:
-        """Whether the outcome may be used while its rows are on their way.
+    def may_be_deferred(self, value: T) -> bool:
+        """Whether the outcome may be used while its rows are being committed.
 
         Only where no effect and no code of the user's comes before the next step of the run:
-        that one waits until they have landed.
+        that one waits until they are written.
         """
         return False
 

@@ -74,9 +74,8 @@ async def call_tool(run: Run, asked: Asked, invoke: Invoke) -> ToolResult:
         asked: Which call.
         invoke: Makes the call, in attempts.
     """
-    waiting = run.calls.get(asked.call_id)
-    call = waiting.popleft() if waiting else _unexpected(run, asked)
-    run.made[asked.call_id] = call
+    call = run.calls.take(asked.call_id) or _unexpected(run, asked)
+    run.calls.make(asked.call_id, call)
     if call.asked and next_question(run, call) is not None:
         # An earlier execution asked once more here, whatever became of the call since.
         raise InDoubtError(call)
@@ -108,7 +107,7 @@ class _CallStep(Step[ToolResult]):
         self.id = call.id
         self.number = call.number
         self.name = f"tool: {asked.tool.name} ({asked.call_id})"
-        recorded = run.recorded("tool_calls", call.id)
+        recorded = run.record.find("tool_calls", call.id)
         self.intents = recorded["intents"] if recorded is not None else 0
         self.is_unknown = is_in_doubt(run, call)
         self.pauses_again = pauses_again(run, call)
@@ -119,11 +118,11 @@ class _CallStep(Step[ToolResult]):
     async def pause(self) -> None:
         self.run.context.pause(self.use, self.id)
         id_ = pause_id(self.call)
-        row = self.run.recorded("step_values", id_)
+        row = self.run.record.find("step_values", id_)
         if row is None:
             known = {"id": str(id_), "run_id": str(self.run.id), "name": plain_text(self.name)}
             row = {**known, "value": self.intents}
-            await self.run.commit({"step_values": [row]})
+            await self.run.commits.commit({"step_values": [row]})
         self.call.paused_intents = row["value"]
         self.call.pauses += 1
 
@@ -131,7 +130,7 @@ class _CallStep(Step[ToolResult]):
         return value.is_paused
 
     async def effect(self) -> ToolResult:
-        decision = self.run.decisions.get(self.call.id)
+        decision = self.run.questions.decision(self.call.id)
         if decision is not None and decision["resolution_action"] == "supply":
             supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
             self.show(supplied)
@@ -140,11 +139,10 @@ class _CallStep(Step[ToolResult]):
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
             self.intents += 1
-            await self.run.commit({"tool_calls": [self._noted("started", started_at=True)]})
+            await self.run.commits.commit({"tool_calls": [self._noted("started", started_at=True)]})
         with self.run.context.used(self.asked.wrapper.context, self.id) as self.use:
             result = await self.invoke(self.attempts)
-        if self.run.control_error is not None:
-            raise self.run.control_error
+        self.run.limits.check_failure()
         result = result._replace(output=survives(result.output))
         self.show(result)
         return result
@@ -192,7 +190,7 @@ class _CallStep(Step[ToolResult]):
         return self.run.context.taken(self.use, self._recorded_calls())
 
     def _recorded_calls(self) -> list[dict[str, Any]]:
-        return list(self.run.journal.get("tool_calls", {}).values())
+        return self.run.record.all("tool_calls")
 
     def retrace(self, row: dict[str, Any]) -> None:
         self.run.context.restore(self.asked.wrapper.context, row, self._recorded_calls())
@@ -215,19 +213,18 @@ class _CallStep(Step[ToolResult]):
         """
         counts = {"intents": self.intents, "attempts": self.attempts.made}
         row = {**self.call.row, "status": status, **counts, **columns}
-        known = {**_NOTHING_KNOWN, **row}
-        self.run.journal.setdefault("tool_calls", {})[str(self.id)] = known
+        self.run.record.note("tool_calls", {**_NOTHING_KNOWN, **row})
         return row
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
     """The recorded usage of the runs inside a step that the run's own usage is to include."""
-    rows = run.journal.get("nested_usage", {}).values()
+    rows = run.record.all("nested_usage")
     inside = {row["run_id"] for row in rows if row["step"] == str(step_id)}
     while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
         inside |= more
     # A call that paused had its runs replayed until there, and what they used counted.
-    counted = {str(child.id): child.responses for child in run.family()}
+    counted = {str(child.id): child.counters.responses for child in run.family()}
     return [
         restored(row["usage"])
         for row in rows
@@ -267,8 +264,8 @@ def left_call(run: Run, agent_id: uuid.UUID, tool: Tool, item: Any, call_id: str
         "call_id": call_id,
         "safe_to_repeat": options_of(tool).safe_to_repeat,
     }
-    call = Call(id=id_, row=row, position=run.next_position(), number=None)
-    run.turn_calls.append(call)
+    call = Call(id=id_, row=row, position=run.counters.next_position(), number=None)
+    run.calls.add(call)
     return call
 
 
@@ -276,5 +273,5 @@ def _unexpected(run: Run, asked: Asked) -> Call:
     """A call that nobody could foresee."""
     agent_id = run.definitions.agent_ids[id(run.agent)]
     call = left_call(run, agent_id, asked.tool, asked.item, asked.call_id)
-    call.number = run.draw()
+    call.number = run.counters.draw()
     return call

@@ -31,7 +31,7 @@ async def list_tools(run: Run, original: Any, server: Any, *args: Any) -> list[T
         return _documents(await original(reached, *args))
 
     name = f"mcp list_tools: {mcp_server_name(server)}"
-    documents = await recorded(run, name, listed, number=run.draw())
+    documents = await recorded(run, name, listed, number=run.counters.draw())
     return [Tool.model_validate(document) for document in documents]
 
 
@@ -66,7 +66,7 @@ async def call_tool(
 
 def restore_custom_data(run: Run, context: Any) -> None:
     """Give a replayed call the data that its server's extractor made of the answer."""
-    call = run.made.get(context.tool_call_id)
+    call = run.calls.made(context.tool_call_id)
     if call is not None and context._custom_data is None:
         context._custom_data = recorded_value(run, _custom_data_of(call.id))
 

@@ -41,8 +41,7 @@ from timestep.steps.model_stream import Stream
 def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
     model: Model = original(*args, **kwargs)
     # The SDK tells models apart by identity: one durable model for each of the run's models.
-    durable: Model = run.models.setdefault(id(model), DurableModel(model, run))
-    return durable
+    return run.models.setdefault(id(model), DurableModel(model, run))
 
 
 class DurableModel(Model):
@@ -153,7 +152,7 @@ class DurableModel(Model):
         response = await model_call.call_model(
             self.run, self.inner, tools, handoffs, attempts, stream
         )
-        self.run.answer_usage = response.usage
+        self.run.streaming.answered(response.usage)
         return response
 
 
@@ -194,7 +193,7 @@ def without_timeout(run: Run, original: Any, **kwargs: Any) -> Any:
 
 def apply_retry_attempt_usage(run: Run, original: Any, usage: Usage, failed: int) -> Any:
     """What a streamed answer used is told by its record, live and replayed alike."""
-    return original(copy.deepcopy(run.answer_usage), failed)
+    return original(copy.deepcopy(run.streaming.answer_usage), failed)
 
 
 def _is_last(event: Any) -> bool:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from timestep.errors import ReplayError
 from timestep.execution import context_changes
 from timestep.execution.run import Run
+from timestep.sdk.state.run_history import history_of
 from timestep.serialization import values
 
 
@@ -32,8 +33,8 @@ async def continued(run: Run, agent: Agent[Any], given: Any, options: dict[str, 
         ReplayError: The state cannot be gone on with in this code. A run that is taken over is
             left as it was.
     """
-    row = run.continuation
-    if row is None or run.is_of_the_past:
+    row = run.record.continuation
+    if row is None or run.record.is_of_the_past:
         return given
     change(run, options)
     if row["state"] is None:
@@ -41,17 +42,20 @@ async def continued(run: Run, agent: Agent[Any], given: Any, options: dict[str, 
     try:
         state = await _state(run, row, agent, options)
     except AgentsException as error:
-        run.is_begun = row["kind"] == "forked"
+        if row["kind"] != "forked":
+            run.record.leave()
         raise ReplayError(
             f"run {row['run_id']} cannot go on before turn {row['turn']} in this code, whose "
             f"agents begin with {agent.name!r}: {error}"
         ) from error
     run.input_checks.clear()
-    run.turn = state._current_turn
-    run.ledger.adopt(state)
-    run.ledger.left = []
+    run.go_on_at(state._current_turn)
+    history = history_of(run)
+    history.adopt(state)
+    history.left = []
     if row["kind"] == "taken_over":
-        run.go_on_from(row["progress"], row["turn"])
+        run.counters.go_on_from(row["progress"])
+        run.guardrails.skip_before(row["turn"])
     return state
 
 
@@ -60,7 +64,7 @@ def _input(run: Run, row: dict[str, Any], given: Any) -> Any:
     if row["kind"] == "taken_over":
         if row["turn"] is None:
             return given
-        return values.restored(run.journal["runs"][str(run.id)]["input"])
+        return values.restored((run.record.own_row or {})["input"])
     edit = row["input"] or {}
     if "replace" in edit:
         return values.restored(edit["replace"])
@@ -99,7 +103,7 @@ def _change_context(run: Run, row: dict[str, Any], given: Any) -> None:
         return
     calls = [
         call
-        for call in run.journal.get("tool_calls", {}).values()
+        for call in run.record.all("tool_calls")
         if call["turn"] < row["turn"] and call["context_position"] is not None
     ]
     if calls:
@@ -108,7 +112,8 @@ def _change_context(run: Run, row: dict[str, Any], given: Any) -> None:
 
 def change(run: Run, options: dict[str, Any]) -> None:
     """Make the agent different, as the fork asked for; the code's own agent stays as it is."""
-    changes = run.continuation["changes"] if run.continuation is not None else None
+    row = run.record.continuation
+    changes = row["changes"] if row is not None else None
     if changes is None:
         return
     config: RunConfig = options.get("run_config") or RunConfig()
@@ -176,13 +181,10 @@ async def restarted(
     async def take(original: Any, **kwargs: Any) -> None:
         found.append(kwargs)
 
-    stream, run.stream = run.stream, take
-    try:
+    with run.streaming.driven_by(take):
         again = AgentRunner().run_streamed(agent, given, **options)
         assert again.run_loop_task is not None
         await again.run_loop_task
-    finally:
-        run.stream = stream
     streamed = started["streamed_result"]
     for name, value in vars(again).items():
         if not isinstance(value, _OWN) and not isinstance(vars(streamed).get(name), _OWN):

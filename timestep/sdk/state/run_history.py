@@ -1,9 +1,11 @@
-"""What the SDK's loop has told of a run so far, and the state that can be made of it."""
+"""Keeps what the SDK's loop has told of a run so far, for the states that are made of it."""
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents import RunState, Tool
@@ -21,10 +23,25 @@ from timestep.steps.tool_call import output_item
 _log = logging.getLogger("timestep")
 
 
-class Ledger:
+@dataclass
+class Told:
+    """What a checkpoint was made of: what is the same in the next one is not written again."""
+
+    lists: dict[str, list[Any]] = field(default_factory=dict)
+    usage_entries: list[Any] = field(default_factory=list)
+    invocations: dict[str, Any] = field(default_factory=dict)
+    """Calls that are over, which stay as they are."""
+    tools: dict[str, list[str]] = field(default_factory=dict)
+    is_plain: bool = False
+    """Whether JSONB can hold each part of what was told last, as it is."""
+
+
+class RunHistory:
     """Grows with each turn. The non-streamed loop keeps these in local variables."""
 
     def __init__(self) -> None:
+        self.told: Told | None = None
+        """What the newest checkpoint was made of, if this execution made it."""
         self.session_items: list[RunItem] = []
         self.responses: list[Any] = []
         self.input_results: list[InputGuardrailResult] = []
@@ -66,7 +83,7 @@ class Ledger:
         self.tool_input_results.extend(result.tool_input_guardrail_results)
         self.tool_output_results.extend(result.tool_output_guardrail_results)
 
-    def whole(self, run: Run, state: Callable[[], RunState[Any]]) -> Checkpoint | None:
+    def whole_state(self, run: Run, state: Callable[[], RunState[Any]]) -> Checkpoint | None:
         """A state as JSON. The run's context is recorded as far as JSON can hold it.
 
         Args:
@@ -80,7 +97,7 @@ class Ledger:
         return self.checkpoint(run, tell)
 
     def checkpoint(
-        self, run: Run, tell: Callable[[], tuple[dict[str, Any], Any]]
+        self, run: Run, tell: Callable[[], tuple[dict[str, Any], Told | None]]
     ) -> Checkpoint | None:
         """A state to be recorded.
 
@@ -107,10 +124,13 @@ class Ledger:
             state=document,
             turn=run.turn,
             schema_version=document["$schemaVersion"],
-            progress=run.progress(),
-            told=told,
+            progress=run.counters.progress(),
+            written=functools.partial(self._differ_from, told),
             is_plain=told is not None and told.is_plain,
         )
+
+    def _differ_from(self, told: Told | None) -> None:
+        self.told = told
 
     def rows_of_turn(self, run: Run, result: Any) -> Rows:
         """Rows of what a turn left behind besides its steps: handoffs, rejections, changes."""
@@ -127,20 +147,18 @@ class Ledger:
     def _add_response(self, run: Run, rows: Rows, item: RunItem) -> None:
         """The provider makes the call that was asked about, or does not."""
         document = raw(item.raw_item)
-        if waiting := run.calls.get(str(document["approval_request_id"])):
+        if (call := run.calls.take(str(document["approval_request_id"]))) is not None:
             status = "executed" if document["approve"] else "rejected"
-            answered = {**waiting.popleft().row, "status": status, "completed_at": True}
+            answered = {**call.row, "status": status, "completed_at": True}
             rows.setdefault("tool_calls", []).append(answered)
         rows.setdefault("run_items", []).append(_left_behind(run, item))
 
     def _add_output(self, run: Run, rows: Rows, item: RunItem) -> None:
         document = raw(item.raw_item)
         call_id = str(document.get("call_id"))
-        made = run.made.get(call_id)
-        waiting = run.calls.get(call_id)
-        if made is None and waiting:
+        made = run.calls.made(call_id)
+        if made is None and (call := run.calls.take(call_id)) is not None:
             # The call was answered without being made: rejected by a person or a guardrail.
-            call = waiting.popleft()
             rejected = {**call.row, "status": "rejected", "completed_at": True}
             rows.setdefault("tool_calls", []).append(rejected)
         else:
@@ -165,8 +183,15 @@ def _left_behind(run: Run, item: RunItem) -> dict[str, Any]:
         "run_id": str(run.id),
         "agent_id": str(agent_id) if agent_id is not None else None,
         "turn": run.turn,
-        "position": run.next_position(),
+        "position": run.counters.next_position(),
         "item_type": item.type,
         "role": plain_text(document.get("role")),
         "item_data": storable(document),
     }
+
+
+def history_of(run: Run) -> RunHistory:
+    """What the loop has told of a run."""
+    history = run.history
+    assert isinstance(history, RunHistory)  # What `run_begin` gives each run.
+    return history

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
 
@@ -17,7 +16,7 @@ from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
 from agents.run_internal.tool_use_tracker import serialize_tool_use_tracker
 
 from timestep.journal.checkpoints import context_document
-from timestep.sdk.state.run_history import Ledger
+from timestep.sdk.state.run_history import RunHistory, Told
 from timestep.serialization.json_delta import Some, Tail
 from timestep.serialization.sdk_objects import document_of
 
@@ -34,24 +33,11 @@ _LISTS = {
 """Where a result keeps a list that grows, and where its state's JSON has it."""
 
 
-@dataclass
-class Told:
-    """What a checkpoint was made of: what is the same in the next one is not written again."""
-
-    lists: dict[str, list[Any]] = field(default_factory=dict)
-    usage_entries: list[Any] = field(default_factory=list)
-    invocations: dict[str, Any] = field(default_factory=dict)
-    """Calls that are over, which stay as they are."""
-    tools: dict[str, list[str]] = field(default_factory=dict)
-    is_plain: bool = False
-    """Whether JSONB can hold each part of what was told last, as it is."""
-
-
-def state_before_turn(ledger: Ledger, turn: int, given: Mapping[str, Any]) -> RunResult:
+def state_before_turn(history: RunHistory, turn: int, given: Mapping[str, Any]) -> RunResult:
     """The result whose state is the one from which the turn that begins can be run again.
 
     Args:
-        ledger: What the loop has told so far.
+        history: What the loop has told so far.
         turn: The turn that begins, counted from 1.
         given: What the SDK's loop gives its turn.
     """
@@ -59,13 +45,13 @@ def state_before_turn(ledger: Ledger, turn: int, given: Mapping[str, Any]) -> Ru
     agent = given["bindings"].public_agent
     result = RunResult(
         input=given["original_input"],
-        new_items=list(ledger.session_items),
-        raw_responses=list(ledger.responses),
+        new_items=list(history.session_items),
+        raw_responses=list(history.responses),
         final_output=None,
-        input_guardrail_results=list(ledger.input_results),
+        input_guardrail_results=list(history.input_results),
         output_guardrail_results=[],
-        tool_input_guardrail_results=list(ledger.tool_input_results),
-        tool_output_guardrail_results=list(ledger.tool_output_results),
+        tool_input_guardrail_results=list(history.tool_input_results),
+        tool_output_guardrail_results=list(history.tool_output_results),
         context_wrapper=given["context_wrapper"],
         _last_agent=agent,
         _tool_use_tracker_snapshot=serialize_tool_use_tracker(

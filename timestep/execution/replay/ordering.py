@@ -15,22 +15,23 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from timestep.errors import ReplayError
+from timestep.execution.record import RunRecord
 
 _LOST_PATIENCE = 30.0
 """Seconds that a replayed step waits for what its record says must come first."""
 
 
-class Deliveries:
-    """Which checks of a run were handed over. A check's position is its place among those ended.
+class GuardrailOrder:
+    """Hands over the results of a run's guardrails in the order in which they first ended.
+
+    A check's position is its place among those that ended.
 
     Args:
-        run_id: The run's.
-        journal: The rows that are recorded of the run.
+        record: What is recorded of the run.
     """
 
-    def __init__(self, run_id: uuid.UUID, journal: dict[str, dict[str, dict[str, Any]]]) -> None:
-        self._run_id = run_id
-        self._journal = journal
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
         self._newest = 0
         self._delivered: dict[int, asyncio.Event] = {}
 
@@ -62,7 +63,7 @@ class Deliveries:
             ReplayError: It was not in time.
         """
         await patiently(
-            self._of(row["position"]), self._run_id, f"guardrail {row['guardrail_name']!r}"
+            self._of(row["position"]), self._record.run_id, f"guardrail {row['guardrail_name']!r}"
         )
 
     def skip(self, position: int) -> None:
@@ -77,7 +78,7 @@ class Deliveries:
                 self._of(row["position"]).set()
 
     def _recorded(self) -> list[dict[str, Any]]:
-        return list(self._journal.get("guardrail_results", {}).values())
+        return self._record.all("guardrail_results")
 
     def _of(self, position: int) -> asyncio.Event:
         return self._delivered.setdefault(position, asyncio.Event())
@@ -99,7 +100,7 @@ async def patiently(event: asyncio.Event, run_id: uuid.UUID, what: str) -> None:
 
 
 class Place:
-    """Where a step stands in its run's line."""
+    """Where a step stands among those of its run that were called and have not begun."""
 
     def __init__(self, ahead: list[asyncio.Event]) -> None:
         self._ahead = ahead
@@ -112,8 +113,8 @@ class Place:
         self.left.set()
 
 
-class Line:
-    """The steps of a run that were called and have not begun."""
+class StartOrder:
+    """Lets the steps of a run begin in the order in which they were called."""
 
     def __init__(self) -> None:
         self._places: deque[Place] = deque()

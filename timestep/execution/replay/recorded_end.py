@@ -10,7 +10,7 @@ from typing import Any
 from agents import InputGuardrailTripwireTriggered
 
 from timestep.errors import RunTimeoutError
-from timestep.execution.ordering import patiently
+from timestep.execution.replay.ordering import patiently
 from timestep.execution.run import Run
 from timestep.serialization import exceptions
 
@@ -41,40 +41,39 @@ async def hold_if_decided(run: Run, name: str) -> None:
         Held: The tripwire was heard, and the caller is not cancelled by it.
     """
     run.start_timer()
-    if not run.is_over and _trip(run) is None:
+    if not run.record.is_over and _trip(run) is None:
         return
     await hold_if_cut(run, name)
-    if not run.is_over or _trip(run) is not None:
+    if not run.record.is_over or _trip(run) is not None:
         await wait_for_trip(run)
-        if run.ledger is not None and run.ledger.tripped is not None:
-            raise Held(InputGuardrailTripwireTriggered(run.ledger.tripped))
-    await patiently(run.ended, run.id, f"the end that the record holds, before {name!r}")
+        if (tripped := run.history.tripped) is not None:
+            raise Held(InputGuardrailTripwireTriggered(tripped))
+    await patiently(run.limits.ended, run.id, f"the end that the record holds, before {name!r}")
 
 
 async def hold_if_cut(run: Run, name: str) -> None:
     """End as the first execution did: cut off by its timeout, or the workflow's own code."""
-    row = run.own_row or {}
+    row = run.record.own_row or {}
     if row.get("error_type") == RunTimeoutError.__name__:
-        run.cut.now(exceptions.opened(row["error"]))
-        await run.ended.wait()
+        run.limits.cut.now(exceptions.opened(row["error"]))
+        await run.limits.ended.wait()
     if row.get("cancel_reason") != "code":
         return
     first = [datetime.datetime.fromisoformat(row[at]) for at in ("completed_at", "started_at")]
     patience = (first[0] - first[1]).total_seconds() + _MARGIN
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(run.ended.wait(), patience)
-    if run.stop_stream is not None:
+        await asyncio.wait_for(run.limits.ended.wait(), patience)
+    if run.streaming.stop():
         # Its reader stopped it at an event that is not replayed.
-        run.stop_stream()
-        await run.ended.wait()
-    await patiently(run.ended, run.id, f"its code to cut it off, before {name!r}")
+        await run.limits.ended.wait()
+    await patiently(run.limits.ended, run.id, f"its code to cut it off, before {name!r}")
 
 
 async def wait_for_trip(run: Run) -> None:
     """Let the check that ended the run be heard before anything else of its turn is."""
     if (row := _trip(run)) is None:
         return
-    await run.deliveries.wait_for(row)
+    await run.guardrails.wait_for(row)
     for _ in range(_TICKS):
         # The SDK's tasks that carry the result on have their turns.
         await asyncio.sleep(0)
@@ -85,10 +84,9 @@ def _trip(run: Run) -> dict[str, Any] | None:
 
     The checks of a later turn's end before it begins.
     """
-    rows = run.journal.get("guardrail_results", {}).values()
     tripped = [
         row
-        for row in rows
+        for row in run.record.all("guardrail_results")
         if row["tripwire_triggered"] and row["type"] == "input" and row["turn"] == 1
     ]
     return min(tripped, key=lambda row: row["position"], default=None)
