@@ -66,12 +66,11 @@ Tested with openai-agents 0.24.0 (schema 1.21) and @openai/agents 0.20.0 (schema
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from timestep.errors import CorruptStateError, ForeignStateError, StateTooNewError
+from timestep.run_states.javascript_context import check_key, context_of, run_key, usage_of
 from timestep.run_states.javascript_items import FIELDS, Document, item, no_null, renamed
 
 _VERSIONS = FIELDS["versions"]["javascript"]
@@ -128,7 +127,7 @@ def _state(document: Document, decided: list[Document]) -> Document:
     step = document.get("currentStep") or _RUN_AGAIN
     interrupted = step["type"] == "next_step_interruption"
     answer = document.get("lastProcessedResponse") if interrupted else None
-    waiting = {_run_key(call["toolCall"]) for call in (answer or {"functions": []})["functions"]}
+    waiting = {run_key(call["toolCall"]) for call in (answer or {"functions": []})["functions"]}
     if lost := sorted((document.get("pendingAgentToolRuns") or {}).keys() - waiting):
         raise ForeignStateError(
             f"the runs of agents that are tools, {', '.join(lost)}, belong to no call of the "
@@ -150,7 +149,7 @@ def _state(document: Document, decided: list[Document]) -> Document:
         "original_input": _input(document["originalInput"]),
         "model_responses": responses,
         "last_model_response": None if last is None else _response(last),
-        "context": _context(document, items, decided),
+        "context": context_of(document, items, decided),
         "generated_items": items,
         "session_items": items,
         "generated_session_item_indexes": list(range(len(items))),
@@ -222,20 +221,12 @@ def _run_item(found: Document) -> Document:
         converted["output"] = found["output"]
     if raw_item["type"] == "function_call" and kind != "handoff_call_item":
         converted["tool_name"] = raw_item["name"]
-        _check_key(found.get("functionToolStateKey"), raw_item["name"])
+        check_key(found.get("functionToolStateKey"), raw_item["name"])
         if kind == "tool_approval_item":
             converted["tool_lookup_key"] = _lookup_key(raw_item["name"])
     if raw_item["type"] in FIELDS["hosted_call_items"]:
         converted["type"] = f"{raw_item['type']}_item"
     return converted
-
-
-def _check_key(key: str | None, name: str) -> None:
-    if key is not None and json.loads(key) != ["bare", name]:
-        raise ForeignStateError(
-            f"the state holds a call of {name!r}, a tool of a namespace or loaded by a search, "
-            "which is not converted"
-        )
 
 
 def _lookup_key(name: str) -> Document:
@@ -245,35 +236,9 @@ def _lookup_key(name: str) -> Document:
 def _response(response: Document) -> Document:
     return {
         **renamed("model_response", response),
-        "usage": _usage(response["usage"]),
+        "usage": usage_of(response["usage"]),
         "output": [item(found) for found in response["output"]],
     }
-
-
-def _usage(usage: Document) -> Document:
-    entries = usage.get("requestUsageEntries") or []
-    return {
-        **renamed("usage", usage),
-        "input_tokens_details": [_sum(usage.get("inputTokensDetails"))],
-        "output_tokens_details": [_sum(usage.get("outputTokensDetails"))],
-        "request_usage_entries": [
-            {
-                **renamed("usage", entry),
-                "input_tokens_details": _sum(entry.get("inputTokensDetails")),
-                "output_tokens_details": _sum(entry.get("outputTokensDetails")),
-            }
-            for entry in entries
-        ],
-    }
-
-
-def _sum(details: list[dict[str, int]] | dict[str, int] | None) -> dict[str, int]:
-    """The SDK counts what is named so; JavaScript keeps the details of each request."""
-    total: dict[str, int] = {}
-    for one in details if isinstance(details, list) else [details or {}]:
-        for name, count in one.items():
-            total[name] = total.get(name, 0) + count
-    return total
 
 
 def _answer(answer: Document, document: Document, decided: list[Document]) -> Document:
@@ -297,18 +262,13 @@ def _function(call: Document, document: Document, decided: list[Document]) -> Do
     raw_item = item(call)
     name = raw_item["name"]
     function = {"tool_call": raw_item, "tool": {"name": name, "lookupKey": _lookup_key(name)}}
-    run = (document.get("pendingAgentToolRuns") or {}).get(_run_key(call))
+    run = (document.get("pendingAgentToolRuns") or {}).get(run_key(call))
     if run is not None:
         inner = json.loads(run)
         _check_version(inner)
         own = document["context"].get("functionApprovals") or []
         function["agent_run_state"] = _state(inner, [*own, *decided])
     return function
-
-
-def _run_key(call: Document) -> str:
-    """What JavaScript calls the run of an agent that is a tool."""
-    return f"{json.dumps(['bare', call['name']], separators=(',', ':'))}:{call['callId']}"
 
 
 def _tool_check(result: Document) -> Document:
@@ -319,86 +279,3 @@ def _tool_check(result: Document) -> Document:
 
 def _trace(trace: Document | None) -> Document | None:
     return None if trace is None or trace["id"] == "no-op" else no_null(trace)
-
-
-def _context(document: Document, items: list[Document], decided: list[Document]) -> Document:
-    context = document["context"]
-    own = context.get("functionApprovals") or []
-    # JavaScript keeps what was decided for the run of an agent that is a tool in the run around
-    # it, and Python in that run itself, where no other agent may be named.
-    agents = {found["agent"]["name"] for found in items}
-    inherited = [owner for owner in decided if owner["agentIdentity"] in agents]
-    # A context that Timestep made JSON of in Python has been through JavaScript as that JSON.
-    of_class = "$type" in context["context"]
-    return {
-        **renamed("context", context),
-        "context": context["context"],
-        "context_meta": {
-            "original_type": "custom" if of_class else "mapping",
-            "serialized_via": "context_serializer" if of_class else "mapping",
-            "requires_deserializer": of_class,
-            "omitted": False,
-        },
-        "usage": _usage(context["usage"]),
-        "approvals": {},
-        "function_tool_approvals": list(_decisions([*own, *inherited])),
-        "tool_invocations": _invocations(items, document.get("pendingAgentToolRuns") or {}),
-    }
-
-
-def _decisions(approvals: list[Document]) -> Iterator[Document]:
-    for owner in approvals:
-        for key, record in owner["approvals"].items():
-            kind, *name = json.loads(key)
-            _check_key(key if kind != "bare" else None, str(name[-1]))
-            yield {
-                "agent": {"name": owner["agentIdentity"]},
-                "tool_key": name[0],
-                "decision": renamed("decision", record),
-            }
-
-
-def _invocations(items: list[Document], runs: Document) -> Document:
-    """What the SDK knows of each call of a function, so that a decision is for that call alone."""
-    done = {
-        found["raw_item"]["call_id"]
-        for found in items
-        if found["raw_item"]["type"] == "function_call_output"
-    }
-    begun = done | {key.rpartition(":")[2] for key in runs}
-    return {
-        call["call_id"]: {
-            **_invocation(call, "handoff" if found["type"] == "handoff_call_item" else None),
-            "executed": call["call_id"] in begun,
-            "completed": call["call_id"] in done,
-        }
-        for found in items
-        if (call := found["raw_item"])["type"] == "function_call"
-    }
-
-
-def _invocation(call: Document, role: str | None) -> Document:
-    """The SDK checks these digests: of a wrong one it asks again, or refuses the state."""
-    scope: Document = {"type": "function_call", "tool_lookup_key": ["bare", call["name"]]}
-    if role is not None:
-        scope["invocation_role"] = role
-    approval_scope = _digest(scope)
-    try:
-        arguments = json.loads(call["arguments"], parse_constant=_no_constant)
-    except ValueError:
-        arguments = call["arguments"]
-    payload = {"type": "function_call", "approval_scope": approval_scope, "arguments": arguments}
-    return {
-        "type": "function_call",
-        "approval_scope": approval_scope,
-        "fingerprint": _digest(payload),
-    }
-
-
-def _no_constant(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _digest(payload: Document) -> str:
-    text = json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

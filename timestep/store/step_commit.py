@@ -18,7 +18,7 @@ from sqlalchemy import Column, DateTime, DefaultClause, Table
 from sqlalchemy.dialects import postgresql
 
 from timestep.store import dbos_step_outputs
-from timestep.store.tables import journal, runs
+from timestep.store.tables import journal, runs, usage
 
 Rows = Mapping[str, list[dict[str, Any]]]
 
@@ -164,10 +164,10 @@ def _type(table: Table, name: str) -> str:
 
 def _usage() -> list[str]:
     """Usage is added once for each response that was written, not for each sending."""
-    entries, counts = runs.request_usage_entries, ", ".join(runs.USAGE_COUNTS)
-    sums = ", ".join(f"sum({name})" for name in runs.USAGE_COUNTS)
+    entries, counts = usage.request_usage_entries, ", ".join(usage.USAGE_COUNTS)
+    sums = ", ".join(f"sum({name})" for name in usage.USAGE_COUNTS)
     added = ", ".join(
-        f"{name} = usage_metrics.{name} + excluded.{name}" for name in runs.USAGE_COUNTS
+        f"{name} = usage_metrics.{name} + excluded.{name}" for name in usage.USAGE_COUNTS
     )
     return [
         f"""entries AS (INSERT INTO public.request_usage_entries ({_names(entries)})

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.store.tables import definitions, runs, sessions
+from timestep.store.tables import definitions, runs, sessions, usage
 
 Row = dict[str, Any]
 
@@ -17,12 +17,12 @@ _RUN = runs.runs
 _ITEM = runs.run_items
 _CALL = runs.tool_calls
 _ASKED = runs.interruptions
-_USAGE = runs.usage_metrics
+_USAGE = usage.usage_metrics
 _AGENT = definitions.agents.alias("agent")
 _CURRENT = definitions.agents.alias("current_agent")
 _SESSION = sessions.sessions
 
-_USAGE_COLUMNS = (*runs.USAGE_COUNTS, "estimated_cost")
+_USAGE_COLUMNS = (*usage.USAGE_COUNTS, "estimated_cost")
 
 _RUNS = (
     sa.select(

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.store.tables.runs import USAGE_COUNTS
+from timestep.store.tables.usage import USAGE_COUNTS
 
 _SUMMED = ("entries", *USAGE_COUNTS, "priced", "estimated_cost")
 

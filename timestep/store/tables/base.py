@@ -1,5 +1,7 @@
 """The metadata every table joins, and the column shapes they share."""
 
+from __future__ import annotations
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -75,3 +77,12 @@ def sequence() -> Column[object]:
     """Where a row stands among everything a run made visible; drawn under its workflow's lock."""
     drawn = text("nextval('timestep.event_sequence')")
     return Column("sequence", BigInteger, nullable=False, server_default=drawn)
+
+
+def of_run() -> Column[object]:
+    return reference("run_id", "runs", on_delete="CASCADE", nullable=False)
+
+
+def acting_agent() -> Column[object]:
+    """The agent that was acting."""
+    return reference("agent_id", "agents", on_delete="SET NULL")

@@ -5,6 +5,8 @@ run at best, a `response_id` may repeat or be a placeholder, and `total_tokens` 
 provider said, not a sum.
 """
 
+from __future__ import annotations
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -12,33 +14,24 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    Numeric,
     Table,
     UniqueConstraint,
     text,
 )
 
 from timestep.store.tables.base import (
-    count,
+    acting_agent,
     created,
     identifier,
     json_object,
     json_value,
     metadata,
     moment,
+    of_run,
     reference,
     sequence,
     words,
 )
-
-
-def _of_run() -> Column[object]:
-    return reference("run_id", "runs", on_delete="CASCADE", nullable=False)
-
-
-def _agent() -> Column[object]:
-    """The agent that was acting."""
-    return reference("agent_id", "agents", on_delete="SET NULL")
 
 
 def _turn() -> Column[object]:
@@ -142,8 +135,8 @@ model_responses = Table(
     "model_responses",
     metadata,
     identifier(),
-    _of_run(),
-    _agent(),
+    of_run(),
+    acting_agent(),
     _turn(),
     # The number of the call in its run: a turn whose call was retried has several.
     Column("ordinal", Integer, nullable=False),
@@ -167,8 +160,8 @@ tool_calls = Table(
     "tool_calls",
     metadata,
     identifier(),
-    _of_run(),
-    _agent(),
+    of_run(),
+    acting_agent(),
     reference("tool_id", "tools", on_delete="SET NULL"),
     reference("model_response_id", "model_responses", on_delete="CASCADE"),
     _turn(),
@@ -217,8 +210,8 @@ run_items = Table(
     "run_items",
     metadata,
     identifier(),
-    _of_run(),
-    _agent(),
+    of_run(),
+    acting_agent(),
     reference("model_response_id", "model_responses", on_delete="CASCADE"),
     reference("tool_call_id", "tool_calls", on_delete="CASCADE"),
     _turn(),
@@ -256,8 +249,8 @@ guardrail_results = Table(
     "guardrail_results",
     metadata,
     identifier(),
-    _of_run(),
-    _agent(),
+    of_run(),
+    acting_agent(),
     reference("guardrail_id", "guardrails", on_delete="SET NULL"),
     words("guardrail_name", nullable=False),
     words("type", nullable=False),
@@ -280,8 +273,8 @@ tool_guardrail_results = Table(
     "tool_guardrail_results",
     metadata,
     identifier(),
-    _of_run(),
-    _agent(),
+    of_run(),
+    acting_agent(),
     reference("tool_call_id", "tool_calls", on_delete="CASCADE"),
     reference("tool_guardrail_id", "tool_guardrails", on_delete="SET NULL"),
     words("guardrail_name", nullable=False),
@@ -305,8 +298,8 @@ interruptions = Table(
     "interruptions",
     metadata,
     identifier(),
-    _of_run(),
-    _agent(),
+    of_run(),
+    acting_agent(),
     reference("tool_call_id", "tool_calls", on_delete="CASCADE"),
     words("type", nullable=False),
     # in_doubt: the outcome of a call that must not be repeated is unknown after a crash.
@@ -346,71 +339,11 @@ interruptions = Table(
 )
 
 
-def _tokens() -> list[Column[object]]:
-    return [
-        count("requests"),
-        count("input_tokens"),
-        count("cached_input_tokens"),
-        count("output_tokens"),
-        count("reasoning_tokens"),
-        # As the provider counted: not always input plus output.
-        count("total_tokens"),
-        # US dollars; null where the price of a model is not known.
-        Column("estimated_cost", Numeric(20, 10)),
-    ]
-
-
-USAGE_COUNTS = (
-    "requests",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-)
-"""What is counted of each request, and summed."""
-
-_COUNTS_CHECK = " AND ".join(f"{name} >= 0" for name in USAGE_COUNTS)
-
-usage_metrics = Table(
-    "usage_metrics",
-    metadata,
-    identifier(),
-    _of_run(),
-    *_tokens(),
-    created(),
-    moment("updated_at", default_now=True),
-    UniqueConstraint("run_id"),
-    CheckConstraint(_COUNTS_CHECK, name="counts"),
-)
-
-request_usage_entries = Table(
-    "request_usage_entries",
-    metadata,
-    identifier(),
-    _of_run(),
-    _agent(),
-    reference("usage_metrics_id", "usage_metrics", on_delete="CASCADE", nullable=False),
-    reference("model_response_id", "model_responses", on_delete="CASCADE"),
-    words("model"),
-    *_tokens(),
-    created(),
-    # The order in which they are added to the sums of the usage report.
-    sequence(),
-    CheckConstraint(_COUNTS_CHECK, name="counts"),
-    Index("request_usage_entries_run_id_idx", "run_id"),
-    Index("request_usage_entries_agent_id_idx", "agent_id"),
-    Index("request_usage_entries_usage_metrics_id_idx", "usage_metrics_id"),
-    Index("request_usage_entries_model_response_id_idx", "model_response_id"),
-    # Read by: the usage report, for what is not in its sums yet.
-    Index("request_usage_entries_sequence_idx", "sequence"),
-)
-
 run_states = Table(
     "run_states",
     metadata,
     identifier(),
-    _of_run(),
+    of_run(),
     words("state_type", nullable=False),
     # The SDK's own RunState schema version, and which SDK of which version wrote it.
     words("schema_version", nullable=False),
