@@ -22,7 +22,7 @@ from timestep.runner.run_limits import cuttable, leave
 from timestep.sdk.state import continue_from_record
 from timestep.sdk.stream_result import error_of, is_stopped
 from timestep.sdk.turn_loop import end_events
-from timestep.steps.tool_call import InDoubtError
+from timestep.steps.interruption import InDoubtError
 
 
 class _DurableAgentRunner(AgentRunner):

@@ -19,6 +19,14 @@ from timestep.serialization.values import (
 from timestep.store import interruptions as store
 
 
+class InDoubtError(BaseException):
+    """A call that must not be repeated was started again, and again its outcome is unknown."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call = call
+
+
 def expected(run: Run, call_id: str) -> Call | None:
     """The call that the model asked for and that was not made yet."""
     return run.calls.next(call_id)

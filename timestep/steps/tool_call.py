@@ -27,7 +27,14 @@ from timestep.serialization.values import (
     storable,
     survives,
 )
-from timestep.steps.interruption import doubt_id, is_in_doubt, next_question, pause_id, pauses_again
+from timestep.steps.interruption import (
+    InDoubtError,
+    doubt_id,
+    is_in_doubt,
+    next_question,
+    pause_id,
+    pauses_again,
+)
 from timestep.steps.perform import perform
 from timestep.steps.step import Step
 from timestep.steps.tool_attempts import Attempts
@@ -41,14 +48,6 @@ class ToolResult(NamedTuple):
     is_error: bool
     is_paused: bool = False
     """The call stopped for an approval inside it, and will be continued."""
-
-
-class InDoubtError(BaseException):
-    """A call that must not be repeated was started again, and again its outcome is unknown."""
-
-    def __init__(self, call: Call) -> None:
-        super().__init__()
-        self.call = call
 
 
 Invoke = Callable[[Attempts], Awaitable[ToolResult]]
