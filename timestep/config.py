@@ -1,4 +1,4 @@
-"""Settings: the environment variables named `TIMESTEP_…`, read anew at each `read()`."""
+"""Reads Timestep's settings, the environment variables named `TIMESTEP_…`, at each `read()`."""
 
 from __future__ import annotations
 

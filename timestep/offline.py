@@ -1,4 +1,4 @@
-"""A model that needs no provider: what an agent answers with where no API key is set.
+"""Answers for agents where no API key is set: a model that needs no provider.
 
 Its answers depend on the conversation alone, never on what this process did before, so a
 process that takes over a run in the middle continues it as the first one would have.

@@ -1,4 +1,4 @@
-"""Conversations kept in `sessions` and `session_items`.
+"""Keeps conversations in `sessions` and `session_items`, as the SDK's Session protocol.
 
 A run sees the session as it was when the run began, and what it changed itself. So a replay
 reads what the first execution read without recording its reads, and two runs of one session

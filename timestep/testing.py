@@ -1,4 +1,4 @@
-"""Tests of your own durable agents: that a workflow replays from its record alone.
+"""Tests that an application's workflow replays from its record alone.
 
 In a process that has launched DBOS on a test database:
 

@@ -1,4 +1,4 @@
-"""How a tool's calls are made durable, as its author says at its definition."""
+"""Says how a tool's calls are made durable, at the tool's definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices what a request used."""
+"""Prices what a request to a model used, by the public price list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Approvals: what runs ask people, and the decisions that let them go on."""
+"""Chooses which interruptions a resume call names, and what it decides about each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Escalation: somebody is told when a run begins to wait for approvals.
+"""Tells somebody, through a workflow of its own, that a run waits for approvals.
 
 What tells them is a workflow of its own, so it is sent whatever becomes of this process, and
 holds up nobody. Its id comes from the questions: a replay, a recovery and a second execution

@@ -1,4 +1,4 @@
-"""Where workflows wait for people: out of the process where they can, else in its memory.
+"""Parks workflows that wait for a person outside the process, or lets them wait in its memory.
 
 An execution whose result nobody in its process awaits is parked: it is ended, and the workflow
 stands in DBOS's table as one that is delayed. The decision that it waits for puts it back into

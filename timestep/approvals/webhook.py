@@ -1,4 +1,4 @@
-"""Webhooks: what a message about waiting approvals says, how it is signed, and its sending.
+"""Writes, signs and sends the message that a run waits for approvals.
 
 Documents, headers and signatures are those of the Standard Webhooks specification
 (https://www.standardwebhooks.com); chats that take Slack's `{"text": ...}` get a text.

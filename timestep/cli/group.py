@@ -1,4 +1,4 @@
-"""The group of commands: one-line errors, the exit status, and --json."""
+"""Groups the commands: errors in one line, the exit status, and --json."""
 
 from __future__ import annotations
 

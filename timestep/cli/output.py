@@ -1,4 +1,4 @@
-"""What the command line shows to people."""
+"""Prints runs, items and interruptions as tables and stories for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends statements from an event loop itself.
+"""Sends prepared statements from an event loop, over connections of its own.
 
 A thread for each would cost more than the statement: two switches, and the interpreter's lock.
 So the loop watches the socket of libpq, and many statements are on their way at once.

@@ -1,4 +1,4 @@
-"""Databases: their URLs, the engines of this process, and their errors in our words."""
+"""Makes and keeps the SQLAlchemy engines of this process, one for each database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translates the driver's errors into Timestep's own."""
+"""Translates psycopg's and SQLAlchemy's errors into Timestep's own."""
 
 from __future__ import annotations
 

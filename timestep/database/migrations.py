@@ -1,4 +1,4 @@
-"""Migrations: the numbered SQL files, which of them a database has, and applying the rest.
+"""Applies the numbered SQL files that a database lacks.
 
 Each file also runs with plain `psql -f`, carries its own transaction and may run twice. What
 was applied is recorded after the file has committed: where a process dies between the two,

@@ -1,4 +1,4 @@
-"""A database that is away is waited for: what its connections lost is sent again."""
+"""Tells which database errors pass by themselves, and how long to wait before the next attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tools change in a run's context, so that a replay, which runs no tool, changes it alike.
+"""Records what tools change in a run's context, and makes the same changes in a replay.
 
 The context is the user's own object. Of a dict, a dataclass or a pydantic model each key or
 field that can be brought back is recorded: as a difference where a call had the context to

@@ -1,4 +1,4 @@
-"""Which run, and which of its steps, the caller is part of."""
+"""Tells which run, and which of its steps, the caller is part of."""
 
 from __future__ import annotations
 

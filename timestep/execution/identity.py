@@ -1,4 +1,4 @@
-"""Which run a run is: its id and its step numbers, which do not depend on timing."""
+"""Gives each run its id and its step numbers, which do not depend on timing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends an execution of a run before its own end: a timeout, a lost owner, an error, code."""
+"""Ends an execution of a run before the run's own end: at a timeout, an error, a lost owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tool call of a run, from the answer that asks for it to its output, and those of a turn."""
+"""Keeps the tool calls of a turn, from the answer that asks for them to their outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run asks people: the questions it stopped with, and what was decided so far."""
+"""Keeps what a run asks people, and what they have decided."""
 
 from __future__ import annotations
 

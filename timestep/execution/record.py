@@ -1,4 +1,4 @@
-"""What is recorded of a run: rows of earlier executions, and those that this execution adds."""
+"""Keeps what is recorded of a run: rows of earlier executions, and those that this one adds."""
 
 from __future__ import annotations
 

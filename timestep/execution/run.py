@@ -1,4 +1,4 @@
-"""One run as it goes on in this process: who it is, where it stands, and its parts."""
+"""Holds one run as it goes on in this process: who it is, where it stands, and its parts."""
 
 from __future__ import annotations
 

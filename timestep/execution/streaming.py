@@ -1,4 +1,4 @@
-"""How a streamed run goes on: what drives its loop, and how its reader stops it."""
+"""Drives the loop of a streamed run, and lets its reader stop it."""
 
 from __future__ import annotations
 

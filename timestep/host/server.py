@@ -1,4 +1,4 @@
-"""The host: launches DBOS with the entrypoints of this directory, and serves the HTTP API.
+"""Serves the HTTP API, and executes workflows, until the process is told to stop.
 
 `DBOS` gives an application's version, unless `DBOS__APPVERSION` is set, as a hash of its
 workflows' sources: a host recovers what its own version began, so that no workflow goes on

@@ -1,4 +1,4 @@
-"""How a run begins: its row is written, or everything that is recorded of it is read."""
+"""Writes the row of a run that begins, or reads everything that is recorded of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's states as rows: whole, or what changed since the checkpoint before."""
+"""Turns a run's states into rows, whole or as the change of the one before, and back."""
 
 from __future__ import annotations
 

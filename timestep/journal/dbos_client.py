@@ -1,4 +1,4 @@
-"""The DBOS client of the configured database."""
+"""Makes DBOS's client of the configured database, for processes that execute no workflows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DBOS's tables in SQLite, beside a PGlite that holds everything else.
+"""Copies what DBOS's SQLite tables say of workflows to the PGlite that holds everything else.
 
 A statement that writes only for a workflow's owner reads who that is in its own database. With
 PGlite that is a copy, made in the statement's transaction: nobody else uses the database until

@@ -1,4 +1,4 @@
-"""Reads that do not wait for a database that is away."""
+"""Reads without waiting for a database that is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends what executions wait for once they own their workflow no more, or their time is over.
+"""Ends what an execution waits for once it does not own its workflow any more.
 
 A step's statement refuses a lost execution. Until there is one to send, nobody would stop a
 model whose answer cannot be recorded: so the owners are looked up, all in one query, by one

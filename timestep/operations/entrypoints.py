@@ -1,4 +1,4 @@
-"""Entrypoints: the workflows that the package `workflows` defines, and what they take."""
+"""Finds the workflows that the package `workflows` defines, and checks what they are given."""
 
 from __future__ import annotations
 

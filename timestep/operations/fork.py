@@ -1,4 +1,4 @@
-"""Time travel: a new run that begins with the checkpoint before a turn of another."""
+"""Starts a new run that begins with the checkpoint before a turn of another run."""
 
 from __future__ import annotations
 

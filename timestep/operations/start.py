@@ -1,4 +1,4 @@
-"""Starts workflows, and cancels them: in this process, or from one that runs none."""
+"""Starts workflows, in this process or from one that executes none."""
 
 from __future__ import annotations
 

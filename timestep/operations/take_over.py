@@ -1,4 +1,4 @@
-"""Workflows that other code began, and this code goes on with from their newest checkpoint."""
+"""Goes on, in this version of the code, with a workflow that another version began."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store of run states does: a run is put down in one process, taken up in another.
+"""Saves and loads a run's state, as every store does: one process leaves it, another goes on.
 
 A state is kept under its run's id. Inside a workflow what a store does is a step: a recovery
 saves nothing again, and loads what was loaded.

@@ -1,4 +1,4 @@
-"""Stores of run states in the database, and the choice between one there and a file.
+"""Keeps run states in the database, and chooses between a store there and one in a file.
 
 A store that has only a session's id saves to a run made of that id, and loads the newest state
 of any run of the session.

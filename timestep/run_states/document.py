@@ -1,4 +1,4 @@
-"""A run's state as a document: made from the SDK's `RunState`, and read back or refused.
+"""Makes a document of the SDK's `RunState`, and reads it back or refuses it.
 
 The document is the SDK's own JSON. `values.storable` makes it what JSONB can hold: as it is;
 or, if text in it holds a NUL character or half of a surrogate pair, or a number is NaN or

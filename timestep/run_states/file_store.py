@@ -1,4 +1,4 @@
-"""A run's state in a file: replaced as a whole or not at all, and private to its owner."""
+"""Keeps a run's state in a file, replaced as a whole or not at all, and private to its owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state that `@openai/agents` saved, as the Python SDK's.
+"""Converts a state that `@openai/agents` saved into the Python SDK's.
 
 The two SDKs keep the same things of a run under other names, with schema versions that have
 nothing to do with each other. Each direction is converted once, where it is read: this module

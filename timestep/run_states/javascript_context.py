@@ -1,4 +1,4 @@
-"""The context of a state that JavaScript saved, as Python's: usage, decisions, and calls so far."""
+"""Converts the context of a JavaScript state: its usage, decisions, and calls so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items of a conversation that `@openai/agents` saved, as the Responses API has them.
+"""Converts the items of a conversation that `@openai/agents` saved to the Responses API's.
 
 Python keeps the API's own items; JavaScript has names of its own, and keeps what it has no name
 for under `providerData`.

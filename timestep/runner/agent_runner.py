@@ -1,4 +1,4 @@
-"""The durable runner: the SDK's own loop, with each of its effects a recorded step."""
+"""Runs agents through the SDK's own loop, with each of the loop's effects a recorded step."""
 
 from __future__ import annotations
 

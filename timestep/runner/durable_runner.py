@@ -1,4 +1,4 @@
-"""`DurableRunner`: the signatures of `agents.Runner`, durable."""
+"""Offers `agents.Runner`'s signatures for durable runs."""
 
 from __future__ import annotations
 

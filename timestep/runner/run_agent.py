@@ -1,4 +1,4 @@
-"""Runs an agent until it answers: what it asks people meanwhile is waited for."""
+"""Runs an agent until it answers, and waits meanwhile for what it asks people."""
 
 from __future__ import annotations
 

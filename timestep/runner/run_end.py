@@ -1,4 +1,4 @@
-"""How runs end: with an answer, with questions, with an error, or cut off; recorded as such."""
+"""Records how a run ended: with an answer, with questions, with an error, or cut off."""
 
 from __future__ import annotations
 

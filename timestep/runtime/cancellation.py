@@ -1,4 +1,4 @@
-"""Work that goes on to its end when its caller is cancelled, who waits for it."""
+"""Finishes work though its caller is cancelled, and cancels tasks for a reason that they raise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate of a process that ends: steps that run may end, and no other one begins."""
+"""Lets running steps end, and none begin, in a process that is told to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python's garbage collector, where it would only look for what cannot be there."""
+"""Spares Python's garbage collector looking through what stays until the process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What agents are made of, as rows.
+"""Describes what agents are made of, as rows.
 
 A definition's id is made from its content, so an unchanged one is the row that is there
 already and a changed one is a new row. Callables are recorded by name: their code is not

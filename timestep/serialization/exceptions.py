@@ -1,4 +1,4 @@
-"""Exceptions as JSON, and back as the class they were.
+"""Turns exceptions into JSON, and back into the class they were.
 
 Pickling loses many of them (openai's status errors, the SDK's tripwires), and replays them
 as something else. An envelope keeps the class, its arguments and its plain attributes. An

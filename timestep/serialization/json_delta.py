@@ -1,4 +1,4 @@
-"""What changed between two JSON documents, and the document that a change makes.
+"""Finds what changed between two JSON documents, and makes the newer of the older one.
 
 A checkpoint stores what changed since the one before: most of a run's state is lists that
 only grow. `patched(old, difference(old, new)) == new` for every pair.

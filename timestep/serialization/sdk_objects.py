@@ -1,4 +1,4 @@
-"""The SDK's objects as rows, and back. Pure: no database, no workflow."""
+"""Turns the SDK's objects into rows, and back."""
 
 from __future__ import annotations
 

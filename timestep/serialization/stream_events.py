@@ -1,4 +1,4 @@
-"""The events of a model's stream as JSON, and back as the objects they were."""
+"""Turns the events of a model's stream into JSON, and back into the objects they were."""
 
 from __future__ import annotations
 

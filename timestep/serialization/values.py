@@ -1,4 +1,4 @@
-"""Python values as JSON that PostgreSQL can hold, and back again, exactly.
+"""Turns Python values into JSON that PostgreSQL can hold, and back, exactly.
 
 Plain JSON stays plain, so that people can query it. What JSON cannot say is marked with
 `$type`; what JSONB cannot hold (NUL characters, lone surrogates, NaN) is kept as text under

@@ -1,4 +1,4 @@
-"""Sessions that keep their items elsewhere: the SDK's own, and a user's.
+"""Makes steps of what a run asks of sessions that keep their items elsewhere.
 
 What such a session answers to a run is recorded with the run, so a replay asks it nothing.
 What a run does to it is done once: how the session was is committed before a change, and an

@@ -1,4 +1,4 @@
-"""The steps of guardrails: each check is made once, and the first to trip decides."""
+"""Makes steps of guardrails' checks: each is made once, and the first to trip decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a run stop for a person: recorded with the run's whole state, in one step."""
+"""Records what a run asks people, and knows which of its calls are in doubt."""
 
 from __future__ import annotations
 

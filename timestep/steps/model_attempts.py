@@ -1,4 +1,4 @@
-"""The attempts of one model call. Nothing above or below repeats what is repeated here."""
+"""Repeats a model call that failed; nothing above or below repeats what is repeated here."""
 
 from __future__ import annotations
 

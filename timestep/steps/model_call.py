@@ -1,4 +1,4 @@
-"""The steps of a turn: the model's call, and the items and tool calls it asks for."""
+"""Makes a step of a turn's model call, and lays out the items and tool calls it asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model says while it speaks: to its consumer at once, to the record in batches.
+"""Hands what a model says to its consumer at once, and to the record in batches.
 
 A token is not a transaction: events wait for each other for a moment, and those that still
 wait when the answer is there are written with it. Each batch is fenced as a step's rows are.

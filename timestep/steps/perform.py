@@ -1,4 +1,4 @@
-"""Steps: looked up in the record, else executed and committed.
+"""Looks a step up in the record, or else executes and commits it.
 
 A step of a run that is called from workflow code is a DBOS step too, with a number drawn in
 an order that does not depend on timing and a name that recorded runs rely on. Inside a DBOS

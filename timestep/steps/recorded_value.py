@@ -1,4 +1,4 @@
-"""Steps whose outcome is a value that no table of the schema holds.
+"""Makes a step of whatever gives a value that no table of the schema holds.
 
 What a session answered, which tools an MCP server has: a replay must see the same, and people
 do not query it. The value is recorded like any other step's outcome.

@@ -1,4 +1,4 @@
-"""A step of a run: its effect, the rows it writes, and how its record is read."""
+"""Defines a step of a run: its effect, the rows it writes, and how its record is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a tool's body runs for one call: again where it raises, as `tool_options` says."""
+"""Repeats a tool's body within one call where it raises, as `tool_options` says."""
 
 from __future__ import annotations
 

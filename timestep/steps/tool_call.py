@@ -1,4 +1,4 @@
-"""The steps of tool calls: each call is made once, and its outcome recorded."""
+"""Makes a step of a tool call: it is made once, and its outcome recorded."""
 
 from __future__ import annotations
 

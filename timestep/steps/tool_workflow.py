@@ -1,4 +1,4 @@
-"""Tools whose calls are workflows of their own: `tool_options(as_workflow=True)`.
+"""Makes tool calls in workflows of their own: `tool_options(as_workflow=True)`.
 
 The step of such a call starts a workflow whose id comes from the call, and waits for it. That
 workflow makes the call, so the tool's body may itself use steps, sleeps, messages and child

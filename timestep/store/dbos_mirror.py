@@ -1,4 +1,4 @@
-"""A copy of what DBOS says of workflows, where its tables are in another database than the runs.
+"""Writes the copy of what DBOS says of workflows, where its tables are in another database.
 
 The copy has the names of DBOS's tables and columns, so that a statement asks either.
 """

@@ -1,4 +1,4 @@
-"""DBOS's table `operation_outputs`: its record of each step, for a step whose rows are ours."""
+"""Reads DBOS's records of steps in its table `operation_outputs`, and knows their columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for a person, and what people decided."""
+"""Reads what waits for a person, and writes what people decided."""
 
 from __future__ import annotations
 

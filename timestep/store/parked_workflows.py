@@ -1,4 +1,4 @@
-"""Workflows that wait for a person: parked in DBOS's table, and brought back by a decision."""
+"""Parks workflows that wait for a person in DBOS's table, and brings them back on a decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which recorded run stands where in a workflow that is a fork, or goes on in other code."""
+"""Says which recorded run stands where in a workflow that is a fork, or goes on in other code."""
 
 from __future__ import annotations
 

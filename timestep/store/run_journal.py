@@ -1,4 +1,4 @@
-"""A run's own row, and everything recorded of it, read at once."""
+"""Writes a run's own row, and reads everything recorded of the run at once."""
 
 from __future__ import annotations
 

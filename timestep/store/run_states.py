@@ -1,4 +1,4 @@
-"""States that users save and load: one of a run is active, and is replaced, never changed."""
+"""Writes states that users save: one of a run is active, and is replaced, never changed."""
 
 from __future__ import annotations
 

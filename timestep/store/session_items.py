@@ -1,4 +1,4 @@
-"""Sessions and their items: read as of a revision, changed under the session's row lock."""
+"""Reads a session's items as of a revision, and changes them under the session's row lock."""
 
 from __future__ import annotations
 

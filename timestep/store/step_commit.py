@@ -1,4 +1,4 @@
-"""One step, one statement: everything a step writes, fenced by who owns the workflow.
+"""Makes the one statement that writes a step, fenced by who owns the workflow.
 
 The statement is made of data-modifying CTEs over JSON parameters, so a step costs one round
 trip and one commit whatever it writes. Every insert depends on the CTE `mine`, which is

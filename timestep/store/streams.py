@@ -1,4 +1,4 @@
-"""What models said while they spoke, and everything that readers follow, in one order."""
+"""Reads what models said while they spoke, and everything that readers follow, in one order."""
 
 from __future__ import annotations
 

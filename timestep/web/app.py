@@ -1,4 +1,4 @@
-"""The application that the host serves."""
+"""Makes the HTTP application that the host serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call the API: bearer tokens with roles, or, without any, this machine's own pages."""
+"""Decides who may call the API: bearer tokens with roles, or else this machine's own pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What routes share: parameters, declared errors, and the check that the database answers."""
+"""Declares what routes share: parameters, errors, and the check that the database answers."""
 
 from __future__ import annotations
 

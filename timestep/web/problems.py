@@ -1,4 +1,4 @@
-"""Answers of the API: JSON for what was asked, and problem documents (RFC 9457) for errors."""
+"""Answers with JSON, and with problem documents (RFC 9457) for errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bodies of requests and answers."""
+"""Defines the bodies of requests and answers."""
 
 from __future__ import annotations
 

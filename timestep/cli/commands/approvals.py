@@ -1,4 +1,4 @@
-"""approvals, resume: what waits for a person, and the decision."""
+"""Lists what waits for a person, and decides it: approvals, resume."""
 
 from __future__ import annotations
 

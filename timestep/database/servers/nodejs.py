@@ -1,4 +1,4 @@
-"""Node.js: found on this machine, and the npm packages that a program of Timestep's needs.
+"""Finds Node.js on this machine, and installs the npm packages that PGlite needs.
 
 A program is a directory of this package with its `package.json`, lock file and scripts. It is
 copied into Timestep's home, under a name made of its content, and its packages are installed

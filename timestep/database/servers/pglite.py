@@ -1,4 +1,4 @@
-"""PGlite: PostgreSQL compiled to WebAssembly, run by a Node.js child of this process.
+"""Runs PGlite, PostgreSQL compiled to WebAssembly, in a Node.js child of this process.
 
 A PGlite directory is one process's. That process, its holder, has a lock on a file in it, which
 the child has too: the directory is free when both are gone, however they ended. The child ends

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where the pip package has them, and the user who runs them."""
+"""Finds PostgreSQL's own programs in the pip package, and the user who runs them."""
 
 from __future__ import annotations
 

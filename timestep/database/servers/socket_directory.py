@@ -1,4 +1,4 @@
-"""Where the local databases have their sockets: a directory that only their user gets to."""
+"""Makes the directory of a local database's socket, which only its user gets to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps orders that a replay must repeat: steps begin as called, guardrails end as recorded.
+"""Keeps the orders that a replay must repeat: steps begin as called, guardrails end as recorded.
 
 DBOS looks a step up in a thread before it begins, so of two that were called one after the
 other either may be through first. Effects begin in the order of the calls, as they do where

@@ -1,4 +1,4 @@
-"""Steps of a replayed run that must not begin: the record tells that the run ended before them."""
+"""Holds steps back that a replayed run did not come to, because its record says it had ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replays that a test watches: a recorded workflow is executed again and may do nothing anew."""
+"""Lets `assert_replays` watch a replay: its steps are delayed, and none may be executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a run from outside its workflow: its items, and what its models say meanwhile."""
+"""Follows a run from outside its workflow: its items, and what its models say meanwhile."""
 
 from __future__ import annotations
 

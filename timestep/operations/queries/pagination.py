@@ -1,4 +1,4 @@
-"""Lists in parts: a page, and the cursor that asks for the next one."""
+"""Cuts lists into pages, and makes the cursor that asks for the next one."""
 
 from __future__ import annotations
 

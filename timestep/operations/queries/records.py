@@ -1,4 +1,4 @@
-"""What reads and decisions answer with."""
+"""Defines what reads and decisions answer with: runs, items, calls, interruptions."""
 
 from __future__ import annotations
 

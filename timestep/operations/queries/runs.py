@@ -1,4 +1,4 @@
-"""Questions about runs: one run, lists of runs, and a run's items."""
+"""Reads one run, lists of runs, and a run's items and tool calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports of many runs: what they used."""
+"""Reports what many runs used and cost."""
 
 from __future__ import annotations
 

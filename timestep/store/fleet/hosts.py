@@ -1,4 +1,4 @@
-"""Which host is an executor of the database: one at a time."""
+"""Claims executor ids with advisory locks, and counts what waits for a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API, the command line and the pages read: runs, and what belongs to them."""
+"""Reads runs, and what belongs to them, for the API, the command line and the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks the server about itself."""
+"""Asks the database server about its version, its rights and whether it answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that the database holds of workflows at one time, and a finished workflow made to run."""
+"""Reads all that the database holds of workflows, and makes a finished workflow run again."""
 
 from __future__ import annotations
 

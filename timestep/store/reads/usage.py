@@ -1,4 +1,4 @@
-"""The usage report: sums by the day and hour, kept by those who ask, and what is not in them yet.
+"""Sums usage by day and hour, keeps the sums, and adds what is not in them yet.
 
 A run's entries are numbered when they are written. The sums hold all up to one number; it is
 moved on only to where no transaction may still add an entry before it.

@@ -1,4 +1,4 @@
-"""The metadata every table joins, and the column shapes they share."""
+"""Defines the metadata every table joins, and the column shapes they share."""
 
 from __future__ import annotations
 

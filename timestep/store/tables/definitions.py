@@ -1,4 +1,4 @@
-"""What agents are made of: agents, settings, tools, handoffs, guardrails, MCP servers.
+"""Defines the tables of what agents are made of.
 
 Rows are written once and never changed: a changed definition is a new row with the next
 version of its name. Runs point at the row that was in force.

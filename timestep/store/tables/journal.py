@@ -1,4 +1,4 @@
-"""What replays and live readers need besides the 23 tables; these live in schema `timestep`.
+"""Defines the tables that replays and live readers need besides the 23; in schema `timestep`.
 
 Both go with their run. They are not in `metadata`, which is the schema that people query.
 """

@@ -1,4 +1,4 @@
-"""What runs did: runs and everything of a run, all of it gone when the run is deleted.
+"""Defines the tables of what runs did, all of it gone when the run is deleted.
 
 No uniqueness is asked of ids that a model provider makes: a `call_id` is unique within a
 run at best, a `response_id` may repeat or be a placeholder, and `total_tokens` is what the

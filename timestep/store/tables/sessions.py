@@ -1,4 +1,4 @@
-"""Conversations: sessions and their items.
+"""Defines the tables of conversations.
 
 Every change of a session has a revision; an item knows the revision that added it and the
 one that removed it, so a replay reads the session exactly as it was then.

@@ -1,4 +1,4 @@
-"""What runs used: sums of a run, and an entry for each request."""
+"""Defines the tables of what runs used: sums of a run, and an entry for each request."""
 
 from __future__ import annotations
 

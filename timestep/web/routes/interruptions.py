@@ -1,4 +1,4 @@
-"""/api/interruptions: what waits for a decision."""
+"""Serves /api/interruptions: what waits for a decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/api/runs: list, get, items, fork."""
+"""Serves /api/runs: list, get, items, fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/api/workflows: list, start, resume, cancel."""
+"""Serves /api/workflows: list, start, resume, cancel."""
 
 from __future__ import annotations
 
