@@ -16,13 +16,21 @@ from psycopg import sql
 
 from timestep.database import engines, migrations, urls
 from timestep.database.servers import embedded_postgres
+from timestep.runtime import process_state
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No setting of the machine reaches a test, and no engine of a test the next one.
+def own_process_state() -> Iterator[None]:
+    """No connection, thread or list of one test reaches the next one."""
+    with process_state.renewed():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test.
 
     But for how steps are recorded: `TIMESTEP_ORDINARY_STEPS=true pytest` tests the other way.
     """
@@ -30,8 +38,6 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         if name.startswith(("TIMESTEP_", "OPENAI_")) and name != "TIMESTEP_ORDINARY_STEPS":
             monkeypatch.delenv(name)
     monkeypatch.setenv("TIMESTEP_HOME", str(tmp_path / "home"))
-    yield
-    engines.dispose_all()
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +90,7 @@ def _made(server: str, template: str) -> Iterator[str]:
     made, source = sql.Identifier(name), sql.Identifier(template)
     _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
     yield _libpq(urls.parse_url(server).set(database=name))
-    engines.dispose_all()
+    process_state.close()
     _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
 
 

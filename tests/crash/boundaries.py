@@ -23,6 +23,7 @@ from dbos._sys_db import SystemDatabase
 from timestep.approvals import wait_for_decision
 from timestep.journal import begin_or_recover
 from timestep.journal.recorder import Recorder
+from timestep.runtime import process_state
 from timestep.steps import guardrail_check, model_call, recorded_value, tool_call
 from timestep.steps import perform as performing
 
@@ -146,7 +147,8 @@ class Boundaries:
                 raise
 
         def told(workflow_id: str, queue: str | None) -> None:
-            if threading.current_thread() not in wait_for_decision._listeners.values():
+            decisions = process_state.of(wait_for_decision.Decisions)
+            if not decisions.is_heard_by(threading.current_thread()):
                 # Whoever decides tells its own process; what the database tells comes any time.
                 self.reach("told of a decision")
             tell(workflow_id, queue)

@@ -20,7 +20,6 @@ from psycopg.rows import dict_row
 
 from timestep import testing
 from timestep.execution.replay.replay_check import Replay, watched
-from timestep.journal import recorder
 from timestep.store.tables import metadata
 
 _keys = itertools.count()
@@ -156,4 +155,3 @@ def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     launch(database_url)
     yield App(database_url)
     DBOS.destroy()
-    recorder.forget_recorders()

@@ -31,6 +31,7 @@ from mcp.types import CONNECTION_CLOSED, CallToolResult, TextContent, Tool
 
 import timestep
 from tests.integration.app import BODIES, App
+from timestep.runtime import process_state
 from timestep.sdk.mcp import shared_connections
 
 ROOT = str(Path(__file__).parents[2])
@@ -476,7 +477,7 @@ def test_parallel_runs_share_a_connection_that_closes_after_the_last(
     assert [what for what, _ in server.tasks] == ["connect", "cleanup"] * 2
     for (_, connecting), (_, cleaning) in zip(server.tasks[::2], server.tasks[1::2], strict=True):
         assert connecting is cleaning
-    assert id(server) not in shared_connections._connections
+    assert server not in process_state.of(shared_connections.SharedConnections)
 
 
 def test_a_connection_that_is_used_outlives_another_run(

@@ -22,7 +22,7 @@ from timestep.approvals import wait_for_decision
 from timestep.dbos_internals import executions, process
 from timestep.errors import UnknownInterruptionError
 from timestep.journal.recorder import Recorder
-from timestep.runtime import draining
+from timestep.runtime import draining, process_state
 
 made: list[int] = []
 left: list[str] = []
@@ -341,7 +341,7 @@ def test_a_step_that_goes_on_beside_the_run_is_waited_for(app: App) -> None:
 
     BODIES["w"] = body
     asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
-    app.until(lambda: sent and any(key == "w" for key, *_ in wait_for_decision._waiting))
+    app.until(lambda: sent and process_state.of(wait_for_decision.Decisions).awaits("w"))
     assert status("w") == "PENDING"
     open_door.set()
     parked(app, "w")

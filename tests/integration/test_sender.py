@@ -357,6 +357,6 @@ def test_it_ends_with_its_engine(sender: Sender, engine: sa.Engine) -> None:
         assert sender_of(engine) is not sender
 
     asyncio.run(body())
-    assert engine not in sending._senders or sending._senders[engine]._idle == []
+    assert sending.sender_of(engine)._idle == []
     assert _is_at_rest(sender)
     until(lambda: _sessions(engine) == 0)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from timestep.runtime import draining
-
-
-@pytest.fixture(autouse=True)
-def open_gate() -> Iterator[None]:
-    yield
-    draining.reopen()
 
 
 def test_a_step_that_runs_is_waited_for_and_no_other_begins() -> None:

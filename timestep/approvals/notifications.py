@@ -21,14 +21,17 @@ from timestep.approvals.webhook import Answer, Webhook
 from timestep.dbos_internals import executions
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
-from timestep.runtime import draining
+from timestep.runtime import draining, process_state
 from timestep.runtime.cancellation import in_thread
+from timestep.runtime.process_state import PerProcess
 from timestep.serialization.ids import derived
 from timestep.store import interruptions as store
 
 _log = logging.getLogger("timestep")
 
-_NAME = "timestep.escalate"
+NAME = "timestep.escalate"
+"""DBOS's name for the workflow, which `notification_workflow` registers."""
+
 _DECIDED = "decided"
 _PAUSES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 """Seconds between one sending and the next, at least: a receiver may ask for more time."""
@@ -36,9 +39,18 @@ _LONGEST_PAUSE = 3600.0
 _AT_ONCE = 8
 """How many messages one process sends at the same time."""
 
-_places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
-    weakref.WeakKeyDictionary()
-)
+
+class Places(PerProcess):
+    """A process sends `_AT_ONCE` messages at the same time, on each of its event loops."""
+
+    def __init__(self) -> None:
+        self._of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def here(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        return self._of_loops.setdefault(loop, asyncio.Semaphore(_AT_ONCE))
 
 
 async def announce(run: Run) -> None:
@@ -65,18 +77,14 @@ async def announce(run: Run) -> None:
         "message": str(message),
         "questions": waiting,
     }
-    await in_thread(lambda: executions.enqueue_apart(_NAME, f"{_NAME}:{message}", arguments))
+    await in_thread(lambda: executions.enqueue_apart(NAME, f"{NAME}:{message}", arguments))
 
 
-@DBOS.workflow(name=_NAME)
-async def _workflow(workflow_id: str, run_id: str, message: str, questions: list[str]) -> str:
-    # DBOS makes the application's version of this source, too: what may change is elsewhere.
-    return await _told(workflow_id, run_id, message, questions)
+async def told(workflow_id: str, run_id: str, message: str, questions: list[str]) -> str:
+    """What the workflow does: send until the message is taken; how that ended."""
 
-
-async def _told(workflow_id: str, run_id: str, message: str, questions: list[str]) -> str:
     async def send() -> dict[str, Any]:
-        async with draining.Passage(), _place():
+        async with draining.Passage(), process_state.of(Places).here():
             return asdict(await _sent(workflow_id, run_id, message, questions))
 
     attempts = 0
@@ -118,8 +126,3 @@ async def _sent(workflow_id: str, run_id: str, message: str, questions: list[str
     if answer.failure is not None:
         return Answer(f"{webhook.shown}: {answer.failure}", answer.may_pass, answer.retry_after)
     return answer
-
-
-def _place() -> asyncio.Semaphore:
-    loop = asyncio.get_running_loop()
-    return _places.setdefault(loop, asyncio.Semaphore(_AT_ONCE))

@@ -9,19 +9,23 @@ decisions, and takes what they bring back at once; DBOS's own look into its queu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
+import select
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import executions, process, workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.execution.identity import workflow_runs
 from timestep.journal.recorder import Recorder
-from timestep.runtime import draining
+from timestep.runtime import draining, process_state
 from timestep.runtime.cancellation import in_thread
+from timestep.runtime.process_state import PerProcess
 from timestep.store import parked_workflows
 
 _POLL = 1.0
@@ -78,22 +82,114 @@ async def until_told(recorder: Recorder, workflow_id: str, seconds: float) -> No
     A decision that is not heard of ends the wait a little later.
     """
     told = asyncio.Event()
-    entry = (workflow_id, asyncio.get_running_loop(), told)
-    with _lock:
-        _waiting.add(entry)
-    try:
+    decisions = process_state.of(Decisions)
+    with decisions.awaited(workflow_id, asyncio.get_running_loop(), told):
         listen(recorder)
-        await asyncio.wait_for(told.wait(), min(seconds, _POLL))
-    except TimeoutError:
-        return
-    finally:
-        with _lock:
-            _waiting.discard(entry)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(told.wait(), min(seconds, _POLL))
 
 
-_lock = threading.Lock()
-_waiting: set[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = set()
-_listeners: dict[Recorder, threading.Thread] = {}
+class Decisions(PerProcess):
+    """Threads hear of decisions, one for each database, and tell those who wait for them.
+
+    A thread runs while somebody waits in this process, or DBOS is launched in it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: set[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._threads: dict[Recorder, threading.Thread] = {}
+        self._closing, self._close = os.pipe()
+        """Both ends of a pipe: a thread that waits for its connection wakes once it is closed."""
+        self._is_closed = False
+
+    @contextlib.contextmanager
+    def awaited(
+        self, workflow_id: str, loop: asyncio.AbstractEventLoop, told: asyncio.Event
+    ) -> Iterator[None]:
+        """Have `told` set by a decision on something that a workflow asks."""
+        entry = (workflow_id, loop, told)
+        with self._lock:
+            self._waiting.add(entry)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.discard(entry)
+
+    def awaits(self, workflow_id: str) -> bool:
+        """Whether somebody in this process waits for a workflow's decisions."""
+        with self._lock:
+            return any(waited_for == workflow_id for waited_for, *_ in self._waiting)
+
+    def is_heard_by(self, thread: threading.Thread) -> bool:
+        """Whether a thread is one of those that hear of decisions."""
+        return thread in self._threads.values()
+
+    def tell(self, workflow_id: str) -> None:
+        with self._lock:
+            for waited_for, loop, told in self._waiting:
+                if waited_for == workflow_id and not loop.is_closed():
+                    loop.call_soon_threadsafe(told.set)
+
+    def listen(self, recorder: Recorder) -> None:
+        with self._lock:
+            if recorder not in self._threads and not self._is_closed:
+                thread = threading.Thread(
+                    target=self._listen, args=(recorder,), name="timestep-decisions", daemon=True
+                )
+                self._threads[recorder] = thread
+                thread.start()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            threads = list(self._threads.values())
+        os.close(self._close)
+        for thread in threads:
+            thread.join()
+        os.close(self._closing)
+
+    def is_kept_in_child(self) -> bool:
+        """A fork has copies of the pipe's ends: the parent's threads wait for the last to close."""
+        os.close(self._close)
+        os.close(self._closing)
+        return False
+
+    def _is_wanted(self) -> bool:
+        return not self._is_closed and (bool(self._waiting) or process.is_launched())
+
+    def _listen(self, recorder: Recorder) -> None:
+        swept = time.monotonic()
+        while True:
+            with self._lock:
+                if not self._is_wanted():
+                    del self._threads[recorder]
+                    return
+            try:
+                with (
+                    translated(recorder.url),
+                    recorder.listening(parked_workflows.CHANNEL) as connection,
+                ):
+                    while self._is_wanted():
+                        self._wait(connection.fileno())
+                        for notice in connection.notifies(timeout=0):
+                            tell(**json.loads(notice.payload))
+                        if time.monotonic() > swept + _SWEEP:
+                            swept = time.monotonic()
+                            recorder.end_cancelled()
+            except Exception as error:  # noqa: BLE001  # without it nothing is heard, or swept
+                _log.debug("decisions cannot be heard of: %s", error)
+                self._wait()
+
+    def _wait(self, *connections: int) -> None:
+        """Wait until there is something to read, or this is closed; at most `_POLL` seconds."""
+        poll = select.poll()
+        for descriptor in (self._closing, *connections):
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(_POLL * 1000)
 
 
 def listen(recorder: Recorder) -> None:
@@ -101,53 +197,16 @@ def listen(recorder: Recorder) -> None:
 
     PGlite tells nobody: there, who waits looks.
     """
-    if recorder.mirror is not None:
-        return
-    with _lock:
-        if recorder not in _listeners:
-            thread = threading.Thread(
-                target=_listen, args=(recorder,), name="timestep-decisions", daemon=True
-            )
-            _listeners[recorder] = thread
-            thread.start()
+    if recorder.mirror is None:
+        process_state.of(Decisions).listen(recorder)
 
 
 def tell(workflow_id: str, queue: str | None) -> None:
     """Let this process know of a decision: those who wait go on, and a parked one is taken."""
-    with _lock:
-        for waited_for, loop, told in _waiting:
-            if waited_for == workflow_id and not loop.is_closed():
-                loop.call_soon_threadsafe(told.set)
+    process_state.of(Decisions).tell(workflow_id)
     # What a process that ends takes would stay with it until its next start.
     if queue is not None and process.is_launched() and not draining.is_closed():
         try:
             executions.take_enqueued(queue)
         except Exception as error:  # noqa: BLE001  # DBOS looks into the queue again
             _log.warning("workflow %r is taken up later: %s", workflow_id, error)
-
-
-def _is_wanted() -> bool:
-    return bool(_waiting) or process.is_launched()
-
-
-def _listen(recorder: Recorder) -> None:
-    swept = time.monotonic()
-    while True:
-        with _lock:
-            if not _is_wanted():
-                del _listeners[recorder]
-                return
-        try:
-            with (
-                translated(recorder.url),
-                recorder.listening(parked_workflows.CHANNEL) as connection,
-            ):
-                while _is_wanted():
-                    for notice in connection.notifies(timeout=_POLL):
-                        tell(**json.loads(notice.payload))
-                    if time.monotonic() > swept + _SWEEP:
-                        swept = time.monotonic()
-                        recorder.end_cancelled()
-        except Exception as error:  # noqa: BLE001  # without this thread nothing is heard, or swept
-            _log.debug("decisions cannot be heard of: %s", error)
-            time.sleep(_POLL)

@@ -16,7 +16,9 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import errors, pq
 
+from timestep.runtime import process_state
 from timestep.runtime.cancellation import Steadfast
+from timestep.runtime.process_state import PerProcess
 
 LIMIT = 16
 """Statements of one sender that are on their way at once, each over a connection of its own."""
@@ -279,22 +281,32 @@ class Sender:
             connection.close()
 
 
-_senders: dict[sa.Engine, Sender] = {}
-_senders_lock = threading.Lock()
+class Senders(PerProcess):
+    """A process sends through one sender for each engine, until the engine is disposed of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._senders: dict[sa.Engine, Sender] = {}
+
+    def of(self, engine: sa.Engine) -> Sender:
+        with self._lock:
+            found = self._senders.get(engine)
+            if found is None:
+                found = self._senders[engine] = Sender(engine)
+                sa.event.listen(engine, "engine_disposed", self._end)
+            return found
+
+    def close(self) -> None:
+        for engine in list(self._senders):
+            self._end(engine)
+
+    def _end(self, engine: sa.Engine) -> None:
+        with self._lock:
+            found = self._senders.pop(engine, None)
+        if found is not None:
+            found.close()
 
 
 def sender_of(engine: sa.Engine) -> Sender:
     """The sender of the engine's database, the same one each time; it ends with the engine."""
-    with _senders_lock:
-        found = _senders.get(engine)
-        if found is None:
-            found = _senders[engine] = Sender(engine)
-            sa.event.listen(engine, "engine_disposed", _close)
-        return found
-
-
-def _close(engine: sa.Engine) -> None:
-    with _senders_lock:
-        found = _senders.pop(engine, None)
-    if found is not None:
-        found.close()
+    return process_state.of(Senders).of(engine)

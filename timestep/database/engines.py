@@ -15,6 +15,8 @@ from timestep.errors import (
     ConfigurationError,
     DatabaseTooOldError,
 )
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
 
 OLDEST = 120000
 """The oldest supported server, as PostgreSQL numbers versions."""
@@ -25,8 +27,27 @@ CONNECT_TIMEOUT = 10
 """Seconds until an address that does not answer counts as unreachable."""
 
 
-_engines: dict[str, sa.Engine] = {}
-_engines_lock = threading.Lock()
+class Engines(PerProcess):
+    """A process uses one engine for each database URL."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engines: dict[str, sa.Engine] = {}
+
+    def of(self, url: sa.URL) -> sa.Engine:
+        key = url.render_as_string(hide_password=False)
+        with self._lock:
+            engine = self._engines.get(key)
+            if engine is None:
+                engine = self._engines[key] = _new_engine(url, POOL_SIZE, MAX_OVERFLOW)
+            return engine
+
+    def close(self) -> None:
+        with self._lock:
+            engines = list(self._engines.values())
+            self._engines.clear()
+        for engine in engines:
+            engine.dispose()
 
 
 def database_url() -> sa.URL:
@@ -70,12 +91,7 @@ def engine_for(url: sa.URL) -> sa.Engine:
     happens at first use. A lost connection shows as an error of the statement; there is no
     ping before it.
     """
-    key = url.render_as_string(hide_password=False)
-    with _engines_lock:
-        engine = _engines.get(key)
-        if engine is None:
-            engine = _engines[key] = _new_engine(url, POOL_SIZE, MAX_OVERFLOW)
-        return engine
+    return process_state.of(Engines).of(url)
 
 
 def private_engine(url: sa.URL) -> sa.Engine:
@@ -107,11 +123,7 @@ def _new_engine(url: sa.URL, size: int, overflow: int) -> sa.Engine:
 
 def dispose_all() -> None:
     """Close the idle connections of every engine, and forget the engines."""
-    with _engines_lock:
-        engines = list(_engines.values())
-        _engines.clear()
-    for engine in engines:
-        engine.dispose()
+    process_state.of(Engines).close()
 
 
 def check_server(engine: sa.Engine) -> None:

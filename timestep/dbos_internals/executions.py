@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+from collections.abc import Collection
 from typing import Any
 
 from dbos import DBOS, WorkflowSerializationFormat
 from dbos._core import execute_dequeued_workflow
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
 from dbos._error import DBOSException
+from dbos._recovery import _recover_workflow
+from dbos._sys_db import GetPendingWorkflowsOutput
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
+
+from timestep.dbos_internals.process import is_launched
 
 _log = logging.getLogger("timestep")
 
@@ -80,6 +85,8 @@ def take_enqueued(queue_name: str) -> None:
 _LOOKS = 20
 _BETWEEN_LOOKS = 0.05
 """Seconds."""
+_BETWEEN_LOOKS_FOR_UNNAMED = 0.5
+"""Seconds: far longer than DBOS takes from the claim of a workflow to its execution."""
 
 
 def _take_recovered(stopped: threading.Event) -> None:
@@ -96,14 +103,81 @@ def _take_recovered(stopped: threading.Event) -> None:
             _log.debug("recovered workflows are taken up later: %s", error)
 
 
-# DBOS starts it when it is launched first, and stops it when it is destroyed; after a second
-# launch in one process, recovered workflows wait for DBOS's own look.
-_stopped = threading.Event()
-_get_or_create_dbos_registry().register_poller(_stopped, _take_recovered, _stopped)
+def look_for_recovered() -> None:
+    """Have DBOS's next launch start `_take_recovered`. A second time it changes nothing.
+
+    DBOS stops it when it is destroyed; after a second launch in one process, recovered workflows
+    wait for DBOS's own look.
+    """
+    pollers = _get_or_create_dbos_registry().pollers
+    if not any(function is _take_recovered for _, function, _, _ in pollers):
+        stopped = threading.Event()
+        pollers.append((stopped, _take_recovered, (stopped,), {}))
+
+
+def look_for_unnamed(names: Collection[str]) -> None:
+    """Have workflows executed that DBOS took up while it did not know their names.
+
+    DBOS claims such a workflow, says in the log that there is no function of its name, and leaves
+    it PENDING until the next start of the process. Only a launched DBOS can have done so.
+    """
+    stopped = threading.Event()
+    registry = _get_or_create_dbos_registry()
+    if registry.dbos is not None and is_launched():
+        registry.register_poller(stopped, _take_unnamed, stopped, frozenset(names))
+
+
+def _take_unnamed(stopped: threading.Event, names: Collection[str]) -> None:
+    dbos = _get_dbos_instance()
+    while not stopped.is_set():
+        try:
+            # What was claimed in the very moment of the registration may begin yet.
+            found = _claimed(dbos, names)
+            if stopped.wait(_BETWEEN_LOOKS_FOR_UNNAMED) or not found:
+                return
+            again = _claimed(dbos, names)
+            for workflow_id, (claim, pending) in found.items():
+                if again.get(workflow_id, (None,))[0] == claim:
+                    _log.info("workflow %r is taken up now that its name is known", workflow_id)
+                    _recover_workflow(dbos, pending, [GlobalParams.executor_id])
+            take_enqueued(INTERNAL_QUEUE_NAME)
+        except Exception as error:  # noqa: BLE001  # said, and tried again
+            _log.warning("workflows that DBOS could not execute are taken up later: %s", error)
+            stopped.wait(_BETWEEN_LOOKS_FOR_UNNAMED)
+        else:
+            return
+
+
+def _claimed(
+    dbos: DBOS, names: Collection[str]
+) -> dict[str, tuple[int | None, GetPendingWorkflowsOutput]]:
+    """Workflows of these names that this process has claimed, and does not execute.
+
+    With each goes the number of its claim.
+    """
+    pending = {
+        each.workflow_id: each
+        for each in dbos._sys_db.get_pending_workflows(
+            GlobalParams.executor_id, GlobalParams.app_version
+        )
+    }
+    statuses = dbos._sys_db.get_workflow_statuses(list(pending))
+    executed = set(dbos._active_workflows_set.activeList())
+    return {
+        status["workflow_uuid"]: (
+            status["recovery_attempts"],
+            pending[status["workflow_uuid"]],
+        )
+        for status in statuses
+        if status["name"] in names and status["workflow_uuid"] not in executed
+    }
+
 
 __all__ = [
     "INTERNAL_QUEUE_NAME",
     "enqueue_apart",
     "execute_again",
+    "look_for_recovered",
+    "look_for_unnamed",
     "take_enqueued",
 ]

@@ -13,6 +13,9 @@ from dbos._error import DBOSException
 
 T = TypeVar("T")
 
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -95,19 +98,24 @@ def dbos_context() -> DBOSContext:
     return context
 
 
-_unattended: set[str] = set()
+class UnattendedWorkflows(PerProcess):
+    """This process started these workflows, and nobody in it awaits their results."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
 
 
 def leave_unattended(handle: object) -> None:
     """Say that nobody awaits the result of a workflow that was started here."""
     if isinstance(handle, WorkflowHandleAsyncTask):
-        _unattended.add(handle.workflow_id)
-        handle.task.add_done_callback(lambda _: _unattended.discard(handle.workflow_id))
+        unattended = process_state.of(UnattendedWorkflows).ids
+        unattended.add(handle.workflow_id)
+        handle.task.add_done_callback(lambda _: unattended.discard(handle.workflow_id))
 
 
 def is_unattended(workflow_id: str) -> bool:
     """Whether `leave_unattended` was said; what came from a queue is never attended."""
-    return workflow_id in _unattended
+    return workflow_id in process_state.of(UnattendedWorkflows).ids
 
 
 def is_own_task() -> bool:

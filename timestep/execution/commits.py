@@ -141,12 +141,12 @@ class Commits:
         Args:
             writing: Writes them. What it raises ends the run.
         """
-        draining.stay()
+        self._gate = draining.stay()
         self._deferred = asyncio.ensure_future(writing)
         self._deferred.add_done_callback(self._deferred_ended)
 
     def _deferred_ended(self, writing: asyncio.Future[None]) -> None:
-        draining.leave()
+        self._gate.leave()
         self._deferred = None
         if writing.cancelled() or (error := writing.exception()) is None:
             return

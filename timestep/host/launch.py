@@ -23,7 +23,8 @@ from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints
 from timestep.operations.entrypoints import Entrypoint
 from timestep.runner.install import install
-from timestep.runtime import draining, garbage_collection
+from timestep.runtime import draining, garbage_collection, process_state
+from timestep.runtime.process_state import PerProcess
 from timestep.store import parked_workflows
 from timestep.store.fleet import hosts
 
@@ -34,7 +35,16 @@ _SCHEMA = "dbos"
 _POLL = 0.1
 """Seconds between two looks at whether running steps have ended."""
 
-_claims: list[ExecutorClaim] = []
+
+class Claims(PerProcess):
+    """A host of this process holds these claims to executor ids until it stops."""
+
+    def __init__(self) -> None:
+        self.held: list[ExecutorClaim] = []
+
+    def close(self) -> None:
+        while self.held:
+            self.held.pop().release()
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ def launch() -> Launched:
     _quiet_trace_export()
     executor = process.executor_id()
     if not settings.use_pglite:
-        _claims.append(ExecutorClaim(engine, name, executor))
+        process_state.of(Claims).held.append(ExecutorClaim(engine, name, executor))
     with translated(url), recorder().system() as (connection, schema):
         left = hosts.unfinished_workflows(connection, schema, name, executor)
     draining.reopen()
@@ -97,7 +107,7 @@ def launch() -> Launched:
         DBOS.launch()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
-    for claim in _claims:
+    for claim in process_state.of(Claims).held:
         claim.tell_version(version)
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
@@ -115,11 +125,11 @@ def launch() -> Launched:
 
 def _quiet_trace_export() -> None:
     """Keep the SDK from saying with each run that it has no key to export traces with."""
+    logging.getLogger("openai.agents").addFilter(_is_worth_saying)
 
-    def keep(record: logging.LogRecord) -> bool:
-        return "skipping trace export" not in record.getMessage()
 
-    logging.getLogger("openai.agents").addFilter(keep)
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return "skipping trace export" not in record.getMessage()
 
 
 def _count(left: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]) -> int:
@@ -141,5 +151,5 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
     while waited < grace and not is_urgent() and not draining.wait(_POLL):
         waited += _POLL
     DBOS.destroy()
-    while _claims:
-        _claims.pop().release()
+    logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
+    process_state.of(Claims).close()

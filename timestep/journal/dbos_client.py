@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+import threading
+
 from dbos import DBOSClient, WorkflowStatus
 
 from timestep.database.error_translation import translated
 from timestep.dbos_internals.process import application_name
-from timestep.journal.recorder import recorder
+from timestep.journal.recorder import Recorder, recorder
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
 
 
 def workflow_status(workflow_id: str) -> WorkflowStatus | None:
@@ -21,7 +24,34 @@ def workflow_status(workflow_id: str) -> WorkflowStatus | None:
     return found[0] if found else None
 
 
-_clients: dict[sa.URL, DBOSClient] = {}
+class Clients(PerProcess):
+    """A process asks DBOS through one client for each recorder, over the recorder's engine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[Recorder, DBOSClient] = {}
+
+    def of(self, recorder: Recorder) -> DBOSClient:
+        with self._lock:
+            found = self._clients.get(recorder)
+            if found is None:
+                mirror = recorder.mirror
+                found = self._clients[recorder] = DBOSClient(
+                    system_database_engine=recorder.transactions
+                    if mirror is None
+                    else mirror.engine,
+                    application_name=application_name(),
+                    retry_connection_errors=False,
+                    lazy=True,
+                )
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+        for client in clients:
+            client.destroy()
 
 
 def client() -> DBOSClient:
@@ -29,14 +59,4 @@ def client() -> DBOSClient:
 
     It raises where the database is away; it does not wait for it.
     """
-    found = recorder()
-    if found.url not in _clients:
-        _clients[found.url] = DBOSClient(
-            system_database_engine=found.transactions
-            if found.mirror is None
-            else found.mirror.engine,
-            application_name=application_name(),
-            retry_connection_errors=False,
-            lazy=True,
-        )
-    return _clients[found.url]
+    return process_state.of(Clients).of(recorder())

@@ -28,7 +28,9 @@ from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
 from timestep.journal import dbos_mirror
 from timestep.journal.dbos_mirror import Mirror
+from timestep.runtime import process_state
 from timestep.runtime.cancellation import in_thread, over, to_its_end
+from timestep.runtime.process_state import PerProcess
 from timestep.serialization.agent_definitions import Definitions
 from timestep.serialization.values import column_of
 from timestep.store import dbos_step_outputs, step_commit
@@ -361,7 +363,32 @@ _SETTINGS = (
     "TIMESTEP_USE_PGLITE",
     "TIMESTEP_PGLITE_PATH",
 )
-_recorders: dict[tuple[str | None, ...], Recorder] = {}
+
+
+class Recorders(PerProcess):
+    """A process writes through one recorder for each database that its settings have named."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recorders: dict[tuple[str | None, ...], Recorder] = {}
+
+    def configured(self) -> Recorder:
+        # Asked for at every run: the settings are read again only when they changed.
+        key = tuple(os.environ.get(name) for name in _SETTINGS)
+        found = self._recorders.get(key)
+        if found is None:
+            made = Recorder(database_url())
+            with self._lock:
+                found = self._recorders.setdefault(key, made)
+        return found
+
+    def close(self) -> None:
+        with self._lock:
+            recorders = list(self._recorders.values())
+            self._recorders.clear()
+        for recorder in recorders:
+            if recorder.mirror is not None:
+                recorder.mirror.engine.dispose()
 
 
 def recorder() -> Recorder:
@@ -370,14 +397,9 @@ def recorder() -> Recorder:
     Raises:
         ConfigurationError: The settings cannot work.
     """
-    # Asked for at every run: the settings are read again only when they changed.
-    key = tuple(os.environ.get(name) for name in _SETTINGS)
-    found = _recorders.get(key)
-    if found is None:
-        found = _recorders.setdefault(key, Recorder(database_url()))
-    return found
+    return process_state.of(Recorders).configured()
 
 
 def forget_recorders() -> None:
     """Let go of every database: for a process that goes on with others."""
-    _recorders.clear()
+    process_state.of(Recorders).close()

@@ -17,8 +17,10 @@ from timestep.execution.current import entered
 from timestep.execution.replay import recorded_end
 from timestep.execution.run import Run
 from timestep.runner import run_end
+from timestep.runner.installation import Installation
 from timestep.runner.run_begin import Input, begin, prepare
 from timestep.runner.run_limits import cuttable, leave
+from timestep.runtime import process_state
 from timestep.sdk.state import continue_from_record
 from timestep.sdk.stream_result import error_of, is_stopped
 from timestep.sdk.turn_loop import end_events
@@ -30,6 +32,7 @@ class _DurableAgentRunner(AgentRunner):
 
     async def run(self, starting_agent: Agent[Any], input: Input, **options: Any) -> RunResult:  # noqa: A002
         run = prepare(starting_agent, input, options)
+        process_state.of(Installation).enter(run)
         with entered(run):
             try:
                 async with cuttable(run):
@@ -55,6 +58,7 @@ class _DurableAgentRunner(AgentRunner):
         **options: Any,
     ) -> RunResultStreaming:
         run = prepare(starting_agent, input, options)
+        process_state.of(Installation).enter(run)
         begin_stream = functools.partial(_begin_stream, run, starting_agent, input, options)
         run.streaming.begin(functools.partial(_stream, run, begin_stream))
         with entered(run):

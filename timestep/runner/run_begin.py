@@ -20,7 +20,6 @@ from timestep.execution.current import StepScope, current_step
 from timestep.execution.identity import open_run
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
-from timestep.sdk import patches
 from timestep.sdk.state import continue_from_record
 from timestep.sdk.state.run_history import RunHistory, history_of
 from timestep.sdk.validation import check_agents, check_options, recorded_input
@@ -37,7 +36,6 @@ def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     """Draw what must not depend on timing: the run's number and those of its first checks."""
     if not workflow_scope.in_workflow():
         raise NotInWorkflowError
-    patches.connect()
     timeout = options.pop("timeout", None)
     approval_timeout = options.pop("approval_timeout", None)
     check_options(options)

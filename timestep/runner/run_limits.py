@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from timestep.dbos_internals import control_errors
 from timestep.execution.run import Run
 from timestep.journal import ownership_watch
+from timestep.runner.installation import Installation
+from timestep.runtime import process_state
 from timestep.runtime.cancellation import Cut
 from timestep.sdk.mcp import shared_connections
 
@@ -36,5 +38,6 @@ async def cut_by_owner(run: Run) -> AsyncIterator[None]:
 
 def leave(run: Run) -> None:
     run.close()
+    process_state.of(Installation).leave(run)
     if run.parent is None:
         shared_connections.leave(run.root_id)

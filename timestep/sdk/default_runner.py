@@ -14,11 +14,13 @@ class DispatchingRunner(AgentRunner):
     Args:
         durable: Runs durably.
         chooses: Whether the caller's run is to be durable.
+        replaced: The default runner of before, to put back.
     """
 
-    def __init__(self, durable: Any, chooses: Callable[[], bool]) -> None:
+    def __init__(self, durable: Any, chooses: Callable[[], bool], replaced: AgentRunner) -> None:
         self.durable = durable
         self.chooses = chooses
+        self.replaced = replaced
 
     async def run(self, starting_agent: Any, input: Any, **kwargs: Any) -> Any:  # noqa: A002
         if self.chooses():

@@ -34,7 +34,7 @@ from timestep.sdk.mcp import tools
 from timestep.sdk.mcp.listings import current_listing
 from timestep.sdk.models import durable_model, model_outside_run
 from timestep.sdk.state import agent_identity
-from timestep.serialization.exceptions import make_picklable
+from timestep.serialization.exceptions import forget_picklable, make_picklable
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_model", durable_model.get_model),
@@ -90,8 +90,29 @@ def connect() -> None:
                 "was tested with (0.24)"
             )
         if not hasattr(original, "timestep_original"):
-            setattr(owner, name, _site(original, ours))
+            site = _site(original, ours)
+            # What the class or module holds itself: a class method is no function there.
+            vars(site)["timestep_replaced"] = vars(owner).get(name)
+            setattr(owner, name, site)
     make_picklable()
+
+
+def disconnect() -> None:
+    """Put the SDK's own objects back at its call sites.
+
+    What another library has put around a call site since stays, and falls through to the SDK's.
+    """
+    for owner, name, _ in _SITES:
+        site = vars(owner).get(name)
+        attributes = getattr(site, "__dict__", {})
+        if attributes.get("timestep_site", owner) is not site:
+            continue
+        replaced = attributes["timestep_replaced"]
+        if replaced is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, replaced)
+    forget_picklable()
 
 
 def _site(original: Any, ours: Callable[..., Any]) -> Any:
@@ -106,7 +127,10 @@ def _site(original: Any, ours: Callable[..., Any]) -> Any:
             return model_outside_run.get_model(original, *args, **kwargs)
         return original(*args, **kwargs)
 
+    # The SDK's own object, for `disconnect`; a wrapper that somebody puts around this site copies
+    # these attributes, and is told from the site by the second one.
     vars(site)["timestep_original"] = original
+    vars(site)["timestep_site"] = site
     return site
 
 

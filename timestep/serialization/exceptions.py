@@ -103,6 +103,13 @@ def make_picklable() -> None:
         copyreg.pickle(kind, _reduced)
 
 
+def forget_picklable() -> None:
+    """Undo `make_picklable`: pickle treats these errors as it did. What it wrote stays readable."""
+    for kind, reducer in list(copyreg.dispatch_table.items()):
+        if reducer is _reduced:
+            del copyreg.dispatch_table[kind]
+
+
 def _family(kind: type[BaseException]) -> Iterator[type[BaseException]]:
     yield kind
     for child in kind.__subclasses__():

@@ -9,10 +9,12 @@ which a recovery executes again. Once the workflow has ended, nothing of it is r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import json
+import threading
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,12 +27,17 @@ from timestep.errors import NotDurableError
 from timestep.execution import context_changes
 from timestep.execution.current import entered, inside_step
 from timestep.execution.run import Run
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
 from timestep.serialization import exceptions
 from timestep.serialization.values import decode, encode
 from timestep.steps.tool_attempts import Attempts
 from timestep.steps.tool_call import Invoke, ToolResult, nested_usage
 
 T = TypeVar("T")
+
+NAME = "timestep.tool_call"
+"""DBOS's name for the workflow, which `tool_call_workflow` registers."""
 
 _PAUSE = 0.05
 _PAUSES_BETWEEN_LOOKS = 20
@@ -52,7 +59,28 @@ class _Live:
         return uuid.UUID(self.attempts.key)
 
 
-_live: dict[str, _Live] = {}
+class LiveCalls(PerProcess):
+    """Steps of this process wait for these calls: it can make them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[str, _Live] = {}
+
+    def find(self, call_id: str) -> _Live | None:
+        return self._calls.get(call_id)
+
+    @contextlib.contextmanager
+    def handed_over(self, call_id: str, live: _Live) -> Iterator[None]:
+        """Let the workflow of a call find what makes it."""
+        with self._lock:
+            self._calls[call_id] = live
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._calls.get(call_id) is live:
+                    # Else a newer execution of the caller makes it.
+                    del self._calls[call_id]
 
 
 async def make_call(
@@ -73,24 +101,23 @@ async def make_call(
     caller = run.owner.workflow_id
     workflow_id, token = f"{caller}-{attempts.key}", str(uuid.uuid4())
 
+    workflow = process.registered()[NAME]
+
     async def result() -> str:
         if await asyncio.to_thread(run.recorder.reopen, workflow_id, run.owner, token):
             # It was cancelled with its caller, which was resumed: it goes on, too.
             await asyncio.to_thread(executions.execute_again, workflow_id, token)
         with SetWorkflowID(workflow_id):
-            handle = await DBOS.start_workflow_async(_workflow, attempts.key, caller)
-        return await handle.get_result(polling_interval_sec=_PAUSE)
+            handle = await DBOS.start_workflow_async(workflow, attempts.key, caller)
+        return str(await handle.get_result(polling_interval_sec=_PAUSE))
 
-    _live[attempts.key] = live
-    try:
-        outcome = json.loads(await _apart(result))
-    except asyncio.CancelledError:
-        if not process.is_stopping():
-            await _apart(lambda: DBOS.cancel_workflow_async(workflow_id))
-        raise
-    finally:
-        if _live.get(attempts.key) is live:  # Else a newer execution of the caller makes it.
-            del _live[attempts.key]
+    with process_state.of(LiveCalls).handed_over(attempts.key, live):
+        try:
+            outcome = json.loads(await _apart(result))
+        except asyncio.CancelledError:
+            if not process.is_stopping():
+                await _apart(lambda: DBOS.cancel_workflow_async(workflow_id))
+            raise
     if not live.was_made:
         _catch_up(live, outcome)
     if outcome["error"] is not None:
@@ -117,13 +144,8 @@ async def _apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         raise
 
 
-@DBOS.workflow(name="timestep.tool_call")
-async def _workflow(call_id: str, caller: str) -> str:
-    # DBOS makes the application's version of this source, too: what may change is elsewhere.
-    return await _made(call_id, caller)
-
-
-async def _made(call_id: str, caller: str) -> str:
+async def made(call_id: str, caller: str) -> str:
+    """What the workflow of a call does: make the call; its outcome, as JSON."""
     live = await _handed_over(call_id, caller)
     live.was_made = True
     target = live.wrapper.context
@@ -150,7 +172,7 @@ async def _made(call_id: str, caller: str) -> str:
 async def _handed_over(call_id: str, caller: str) -> _Live:
     """The call, once the step that waits for this workflow is executed in this process."""
     pauses = 0
-    while (live := _live.get(call_id)) is None:
+    while (live := process_state.of(LiveCalls).find(call_id)) is None:
         await asyncio.sleep(_PAUSE)
         pauses += 1
         if pauses % _PAUSES_BETWEEN_LOOKS == 0:

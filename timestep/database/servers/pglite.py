@@ -30,6 +30,8 @@ import sqlalchemy as sa
 from timestep.database.servers import nodejs, postgres_programs
 from timestep.database.servers.socket_directory import PORT, directory_for, socket_in
 from timestep.errors import PGliteError
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
 
 START_SECONDS = 120
 HANDOVER_SECONDS = 15.0
@@ -53,7 +55,9 @@ class _Server:
         self.lock = lock
         """The descriptor of the locked file; None: another process is the holder."""
         self.process: subprocess.Popen[bytes] | None = None
-        self.is_stopping = False
+        self.stopping = threading.Event()
+        self.watcher: threading.Thread | None = None
+        """Starts the child again; None: another process is the holder."""
 
     @property
     def url(self) -> sa.URL:
@@ -61,8 +65,52 @@ class _Server:
         return sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query=query)
 
 
-_servers: dict[Path, _Server] = {}
-_servers_lock = threading.Lock()
+class Servers(PerProcess):
+    """A process reaches, or holds, one PGlite for each directory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._servers: dict[Path, _Server] = {}
+
+    def entered(self, path: Path, home: Path, *, alone: bool) -> _Server:
+        """The PGlite of a directory, which this process becomes the holder of if it has to."""
+        path = _absolute(path)
+        with self._lock:
+            server = self._servers.get(path)
+            if server is None or (alone and server.lock is None):
+                try:
+                    server = _enter(path, home, alone)
+                except OSError as exc:
+                    raise PGliteError(
+                        f"the PGlite directory {path} cannot be used: {exc}; set "
+                        "TIMESTEP_PGLITE_PATH to a directory that this user may write"
+                    ) from exc
+                self._servers[path] = server
+                # A child that outlives this process would keep the directory from the next one.
+                atexit.unregister(self.close)
+                atexit.register(self.close)
+            return server
+
+    def find(self, url: sa.URL) -> _Server | None:
+        for server in list(self._servers.values()):
+            if url.query.get("host") == str(server.sockets):
+                return server
+        return None
+
+    def close(self) -> None:
+        with self._lock:
+            servers = list(self._servers.values())
+            self._servers.clear()
+        for server in servers:
+            _stop(server)
+
+    def is_kept_in_child(self) -> bool:
+        """A fork of the holder is not the holder: it closes its descriptor of the lock."""
+        for server in self._servers.values():
+            if server.lock is not None:
+                os.close(server.lock)
+        atexit.unregister(self.close)
+        return False
 
 
 def start(path: Path, home: Path) -> sa.URL:
@@ -79,7 +127,7 @@ def start(path: Path, home: Path) -> sa.URL:
         ConfigurationError: Node.js or npm is missing, or npm failed.
         PGliteError: It cannot start.
     """
-    return _entered(path, home, alone=False).url
+    return process_state.of(Servers).entered(path, home, alone=False).url
 
 
 def hold(path: Path, home: Path) -> None:
@@ -88,18 +136,18 @@ def hold(path: Path, home: Path) -> None:
     Raises:
         PGliteError: Another process is, and does not end within a few seconds.
     """
-    _entered(path, home, alone=True)
+    process_state.of(Servers).entered(path, home, alone=True)
 
 
 def holds(url: sa.URL) -> bool:
     """Whether this process is the holder of the PGlite that is reached by `url`."""
-    server = _server_of(url)
+    server = process_state.of(Servers).find(url)
     return server is not None and server.lock is not None
 
 
 def path_of(url: sa.URL) -> Path | None:
     """The directory of the PGlite that is reached by `url`; None: it is none of PGlite's."""
-    server = _server_of(url)
+    server = process_state.of(Servers).find(url)
     return None if server is None else server.path
 
 
@@ -109,30 +157,8 @@ def system_database(path: Path) -> sa.URL:
     return sa.URL.create("sqlite", database=str(path.with_name(f"{path.name}.dbos.sqlite")))
 
 
-def _server_of(url: sa.URL) -> _Server | None:
-    for server in list(_servers.values()):
-        if url.query.get("host") == str(server.sockets):
-            return server
-    return None
-
-
 def _absolute(path: Path) -> Path:
     return path.expanduser().resolve()
-
-
-def _entered(path: Path, home: Path, *, alone: bool) -> _Server:
-    path = _absolute(path)
-    with _servers_lock:
-        server = _servers.get(path)
-        if server is None or (alone and server.lock is None):
-            try:
-                server = _servers[path] = _enter(path, home, alone)
-            except OSError as exc:
-                raise PGliteError(
-                    f"the PGlite directory {path} cannot be used: {exc}; set "
-                    "TIMESTEP_PGLITE_PATH to a directory that this user may write"
-                ) from exc
-        return server
 
 
 def _enter(path: Path, home: Path, alone: bool) -> _Server:
@@ -163,7 +189,10 @@ def _enter(path: Path, home: Path, alone: bool) -> _Server:
     except BaseException:
         os.close(lock)
         raise
-    threading.Thread(target=_watch, args=(server, home), name="pglite", daemon=True).start()
+    server.watcher = threading.Thread(
+        target=_watch, args=(server, home), name="pglite", daemon=True
+    )
+    server.watcher.start()
     return server
 
 
@@ -248,10 +277,11 @@ def _watch(server: _Server, home: Path) -> None:
     pause = _POLL
     while server.process is not None:
         status = server.process.wait()
-        if server.is_stopping:
+        if server.stopping.is_set():
             return
         _log.error("PGlite of %s ended (status %s) and is started again", server.path, status)
-        time.sleep(pause)
+        if server.stopping.wait(pause):
+            return
         pause = min(pause * 2, _LONGEST_PAUSE)
         try:
             _spawn(server, home)
@@ -259,34 +289,26 @@ def _watch(server: _Server, home: Path) -> None:
             _log.error("%s", error)
         else:
             pause = _POLL
+            if server.stopping.is_set():
+                server.process.terminate()
 
 
 def stop_all() -> None:
     """Give back every directory that this process holds, its child ended cleanly."""
-    with _servers_lock:
-        servers = list(_servers.values())
-        _servers.clear()
-    for server in servers:
-        server.is_stopping = True
-        if server.process is not None:
-            server.process.terminate()
-            try:
-                server.process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.process.kill()
-                server.process.wait()
-        if server.lock is not None:
-            socket_in(server.sockets).unlink(missing_ok=True)
-            os.close(server.lock)
+    process_state.of(Servers).close()
 
 
-def _let_go() -> None:
-    """A fork of the holder is not the holder."""
-    for server in _servers.values():
-        if server.lock is not None:
-            os.close(server.lock)
-    _servers.clear()
-
-
-atexit.register(stop_all)
-os.register_at_fork(after_in_child=_let_go)
+def _stop(server: _Server) -> None:
+    server.stopping.set()
+    if server.process is not None:
+        server.process.terminate()
+        try:
+            server.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.process.kill()
+            server.process.wait()
+    if server.watcher is not None:
+        server.watcher.join(_STOP_SECONDS)
+    if server.lock is not None:
+        socket_in(server.sockets).unlink(missing_ok=True)
+        os.close(server.lock)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from timestep.errors import ReplayError
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
 
 
 @dataclass(frozen=True)
@@ -21,29 +23,37 @@ class Replay:
     """Where the delays come from."""
 
 
-_watched: dict[str, Replay] = {}
+class WatchedReplays(PerProcess):
+    """A test watches the replays of these workflows in this process."""
+
+    def __init__(self) -> None:
+        self.by_workflow: dict[str, Replay] = {}
+
+    def close(self) -> None:
+        self.by_workflow.clear()
 
 
 @contextlib.contextmanager
 def watched(workflow_id: str, replay: Replay) -> Iterator[None]:
     """Refuse every effect of a workflow, and hold up its steps."""
-    _watched[workflow_id] = replay
+    replays = process_state.of(WatchedReplays).by_workflow
+    replays[workflow_id] = replay
     try:
         yield
     finally:
-        del _watched[workflow_id]
+        del replays[workflow_id]
 
 
 async def hold_up(workflow_id: str) -> None:
     """Hold a step up, if its workflow is watched."""
-    replay = _watched.get(workflow_id)
+    replay = process_state.of(WatchedReplays).by_workflow.get(workflow_id)
     if replay is not None and replay.delay:
         await asyncio.sleep(replay.source.uniform(0, replay.delay))
 
 
 def refused(workflow_id: str, step: str, run: object) -> ReplayError | None:
     """Why a step may not be executed, if its workflow is watched."""
-    if workflow_id not in _watched:
+    if workflow_id not in process_state.of(WatchedReplays).by_workflow:
         return None
     return ReplayError(
         f"step {step!r} of run {run} was to be executed again: the record of workflow "

@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 
 from mcp.types import CONNECTION_CLOSED
 
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
+
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, T]]
 Loop = asyncio.AbstractEventLoop
@@ -41,7 +44,7 @@ async def use(server: Any, user: uuid.UUID, work: Work[T], *, may_repeat: bool =
     Raises:
         Exception: What connecting, or the work, raised.
     """
-    connection = _connection_of(server, user)
+    connection = process_state.of(SharedConnections).enter(server, user)
     if connection is None:
         return await _on(_loop_of(server), work)
     return await _on(connection.loop, lambda: connection.use(work, may_repeat))
@@ -49,13 +52,7 @@ async def use(server: Any, user: uuid.UUID, work: Work[T], *, may_repeat: bool =
 
 def leave(user: uuid.UUID) -> None:
     """The run has ended: what it alone used may be closed."""
-    with _lock:
-        used = [found for found in _connections.values() if user in found.users]
-        for connection in used:
-            connection.users.discard(user)
-    for connection in used:
-        if connection.loop.is_running():
-            connection.loop.call_soon_threadsafe(connection.linger)
+    process_state.of(SharedConnections).leave(user)
 
 
 class _Connection:
@@ -84,12 +81,16 @@ class _Connection:
         await self._open()
         return await work()
 
-    def linger(self) -> None:
-        self.loop.call_later(LINGER, self._close_unused)
+    def linger(self, shared: SharedConnections) -> None:
+        """Close it after a while, if no run uses it then."""
+        self.loop.call_later(LINGER, self._close_unused, shared)
 
-    def _close_unused(self) -> None:
-        if _forget_unused(self):
-            self._closing.set()
+    def _close_unused(self, shared: SharedConnections) -> None:
+        if shared.forget_unused(self):
+            self.close()
+
+    def close(self) -> None:
+        self._closing.set()
 
     async def _open(self) -> None:
         async with self._opening:
@@ -120,34 +121,59 @@ class _Connection:
                 _log.warning("an MCP server's connection did not close cleanly: %s", error)
 
 
-_lock = threading.Lock()
-_connections: dict[int, _Connection] = {}
-"""By the `id()` of the server, which its connection keeps alive."""
+class SharedConnections(PerProcess):
+    """The runs of a process share one connection to each server that nobody else connected."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: dict[int, _Connection] = {}
+        """By the `id()` of the server, which its connection keeps alive."""
 
-def _connection_of(server: Any, user: uuid.UUID) -> _Connection | None:
-    """The connection that is kept here; None for a server that its owner connects.
+    def __contains__(self, server: object) -> bool:
+        return id(server) in self._connections
 
-    Only the SDK's own kinds of servers tell by their `session` whether they are connected.
-    """
-    with _lock:
-        found = _connections.get(id(server))
-        if found is None and getattr(server, "session", server) is not None:
-            return None
-        if found is None or not found.loop.is_running():
-            for ended in [c for c in _connections.values() if c.loop.is_closed()]:
-                del _connections[id(ended.server)]
-            found = _connections[id(server)] = _Connection(server, asyncio.get_running_loop())
-        found.users.add(user)
-        return found
+    def enter(self, server: Any, user: uuid.UUID) -> _Connection | None:
+        """The connection that is kept here; None for a server that its owner connects.
 
+        Only the SDK's own kinds of servers tell by their `session` whether they are connected.
+        """
+        with self._lock:
+            found = self._connections.get(id(server))
+            if found is None and getattr(server, "session", server) is not None:
+                return None
+            if found is None or not found.loop.is_running():
+                for ended in [c for c in self._connections.values() if c.loop.is_closed()]:
+                    del self._connections[id(ended.server)]
+                found = _Connection(server, asyncio.get_running_loop())
+                self._connections[id(server)] = found
+            found.users.add(user)
+            return found
 
-def _forget_unused(connection: _Connection) -> bool:
-    with _lock:
-        if connection.users or _connections.get(id(connection.server)) is not connection:
-            return False
-        del _connections[id(connection.server)]
-        return True
+    def leave(self, user: uuid.UUID) -> None:
+        with self._lock:
+            used = [found for found in self._connections.values() if user in found.users]
+            for connection in used:
+                connection.users.discard(user)
+        for connection in used:
+            if connection.loop.is_running():
+                connection.loop.call_soon_threadsafe(connection.linger, self)
+
+    def forget_unused(self, connection: _Connection) -> bool:
+        """Forget a connection, unless a run uses it; whether it was forgotten."""
+        with self._lock:
+            if connection.users or self._connections.get(id(connection.server)) is not connection:
+                return False
+            del self._connections[id(connection.server)]
+            return True
+
+    def close(self) -> None:
+        """Have every connection closed by its own task; one whose loop has ended is closed."""
+        with self._lock:
+            connections = list(self._connections.values())
+            self._connections.clear()
+        for connection in connections:
+            if connection.loop.is_running():
+                connection.loop.call_soon_threadsafe(connection.close)
 
 
 def _loop_of(server: Any) -> Loop:
