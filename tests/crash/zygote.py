@@ -89,6 +89,8 @@ async def _decide(workflow_id: str, decisions: dict[str, dict[str, Any]]) -> Non
 
 
 def main(address: str) -> None:
+    # As an application does before it launches DBOS; each child is installed as this process is.
+    timestep.install()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()

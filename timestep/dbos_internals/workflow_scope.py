@@ -11,10 +11,10 @@ from dbos._core import WorkflowHandleAsyncTask
 from dbos._dbos import _get_dbos_instance
 from dbos._error import DBOSException
 
-T = TypeVar("T")
-
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)

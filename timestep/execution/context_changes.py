@@ -18,6 +18,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from timestep.errors import ReplayError
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
 from timestep.serialization.json_delta import difference, patched
 from timestep.serialization.values import Json, decode, encode, has_text, kept_exactly, restored
 
@@ -45,8 +47,13 @@ class Use:
 
 
 _current: ContextVar[Use | None] = ContextVar("timestep_context_use", default=None)
-_going_on: list[Use] = []
-"""The calls of this process that are being made, of every run: runs may share a context."""
+
+
+class CallsGoingOn(PerProcess):
+    """This process is making these calls, of every run: runs may share a context."""
+
+    def __init__(self) -> None:
+        self.uses: list[Use] = []
 
 
 class ContextChanges:
@@ -68,20 +75,21 @@ class ContextChanges:
             yield None
             return
         use = Use(target, _current.get())
-        for other in _going_on:
+        going_on = process_state.of(CallsGoingOn).uses
+        for other in going_on:
             if other.target is target and not use.is_inside(other):
                 other.is_shared = use.is_shared = True
         use.since = self._paused.get(call)
         if not self._uses:
             self._base = fields_of(target, {})
-        _going_on.append(use)
+        going_on.append(use)
         self._uses.add(use)
         token = _current.set(use)
         try:
             yield use
         finally:
             _current.reset(token)
-            _going_on.remove(use)
+            going_on.remove(use)
             self._uses.discard(use)
 
     def pause(self, use: Use | None, call: object) -> None:
