@@ -1,4 +1,4 @@
-"""One PostgreSQL a session, one migrated template, and a fresh clone of it for each test."""
+"""One PostgreSQL for all workers, one template, and a fresh clone of it for each test."""
 
 from __future__ import annotations
 
@@ -12,11 +12,55 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from dbos import DBOS
+from filelock import FileLock
 from psycopg import sql
 
+from tests import forking
 from timestep import database, embedded, migrate
 
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _numbers = itertools.count()
+_directory = pytest.StashKey[Path]()
+
+_SERVER_SETTINGS = {
+    # What a crash of the server would lose is the tests' own.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    # Databases live for a second.
+    "autovacuum": "off",
+    "checkpoint_timeout": "1h",
+    "max_wal_size": "4GB",
+    "max_connections": "400",
+    "shared_buffers": "256MB",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the directory of all workers; a worker is told of it."""
+    given = getattr(config, "workerinput", {}).get("timestep_directory")
+    if given is None:
+        given = tempfile.mkdtemp(prefix="timestep-tests-")
+        # Run by root, PostgreSQL runs as another user, who has to get there.
+        Path(given).chmod(0o755)
+    config.stash[_directory] = Path(given)
+    forking.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tell a worker of the directory."""
+    node.workerinput["timestep_directory"] = str(node.config.stash[_directory])  # type: ignore[attr-defined]  # of xdist
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what the workers shared."""
+    if not _WORKER:
+        directory = config.stash[_directory]
+        forking.close()
+        embedded.stop(directory / "server")
+        shutil.rmtree(directory)
 
 
 @pytest.fixture(autouse=True)
@@ -43,21 +87,36 @@ def public_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def server(public_directory: Path) -> Iterator[str]:
-    """The URL, as libpq spells it, of a superuser on the session's PostgreSQL."""
-    home = public_directory / "server"
-    yield _libpq(embedded.start(home).set(database="postgres"))
-    embedded.stop(home)
+def server(pytestconfig: pytest.Config) -> str:
+    """The URL, as libpq spells it, of a superuser on the PostgreSQL of all workers."""
+    directory = pytestconfig.stash[_directory]
+    with FileLock(directory / "server.lock"):
+        home, told = directory / "server", directory / "server.url"
+        if not told.exists():
+            embedded.start(home)
+            url = _libpq(embedded.start(home).set(database="postgres"))
+            for name, value in _SERVER_SETTINGS.items():
+                setting = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
+                _administer(url, setting)
+            embedded.stop(home)
+            embedded.start(home)
+            _make_template(url)
+            told.write_text(url)
+        return told.read_text()
 
 
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
-    """The name of a migrated database, to clone."""
-    name = "migrated"
-    _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrate.apply(database.engine_for(database.parse_url(server).set(database=name)))
+    """The name of a database to clone, which has both schemas."""
+    return "template"
+
+
+def _make_template(server: str) -> None:
+    url = database.parse_url(server).set(database="template")
+    _administer(server, sql.SQL("CREATE DATABASE template"))
+    migrate.apply(database.engine_for(url))
+    DBOS.migrate(_libpq(url))
     database.dispose_all()
-    return name
 
 
 @pytest.fixture
@@ -79,15 +138,17 @@ def engine(database_url: str) -> sa.Engine:
 
 
 def _made(server: str, template: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
+    name = f"test_{_WORKER}_{next(_numbers)}"
     made, source = sql.Identifier(name), sql.Identifier(template)
-    _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
+    # To copy files takes two checkpoints, which cost nothing where nothing is synced.
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+    _administer(server, create.format(made, source))
     yield _libpq(database.parse_url(server).set(database=name))
     database.dispose_all()
     _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
 
 
-def _administer(server: str, statement: sql.Composed) -> None:
+def _administer(server: str, statement: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(statement)
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import psycopg
+import pytest
 from rich.console import Console
 
 from tests.benchmarks import measures, proxy, report
 from tests.benchmarks.measures import Cell
-from tests.benchmarks.server import Server
-from timestep import database
+from tests.benchmarks.server import Server, libpq
+from timestep import database, embedded
+
+
+@pytest.fixture(scope="module")
+def server(public_directory: Path) -> Iterator[str]:
+    """A server that syncs what it commits, and that nobody else writes to."""
+    home = public_directory / "benchmarks"
+    yield libpq(embedded.start(home).set(database="postgres"))
+    embedded.stop(home)
 
 
 def test_a_turn_is_measured_beside_the_plain_runner(server: str) -> None:

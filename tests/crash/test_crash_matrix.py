@@ -104,8 +104,8 @@ class Matrix:
 
 
 @pytest.fixture
-def matrix(server: str, crash_template: str, zygotes: list[Zygote], tmp_path: Path) -> Matrix:
-    return Matrix(server, crash_template, zygotes, tmp_path)
+def matrix(server: str, template: str, zygotes: list[Zygote], tmp_path: Path) -> Matrix:
+    return Matrix(server, template, zygotes, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from filelock import FileLock
 from psycopg.rows import dict_row
 
 import timestep
+from tests.forking import Forked
 from tests.integration.app import App
 from tests.integration.hosting import Host, lines, project
 from tests.integration.test_ownership import Actor, in_the_middle
@@ -196,16 +196,19 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     assert not socket_in(path).exists()
 
 
-def test_other_processes_use_it_through_its_host(host: Host) -> None:
+def test_other_processes_use_it_through_its_host(host: Host, tmp_path: Path) -> None:
     host.start()
-    second = subprocess.Popen(
-        [sys.executable, "-m", "timestep", "serve"],
-        cwd=host.folder,
-        env=host.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    log = tmp_path / "second.log"
+    with log.open("w") as file:
+        second = Forked(
+            "-m",
+            "timestep",
+            "serve",
+            cwd=host.folder,
+            env=host.environment,
+            stdout=file,
+            stderr=file,
+        )
     asks = host.begin("ask", target="mars")
     host.run_when(asks, "interrupted")
     (asked,) = json.loads(command("approvals", "--json"))["items"]
@@ -224,9 +227,8 @@ def test_other_processes_use_it_through_its_host(host: Host) -> None:
         "tool_call_item",
     ]
 
-    said, _ = second.communicate(timeout=60)
-    assert second.returncode == 1
-    (line,) = said.splitlines()
+    assert second.wait(60) == 1
+    (line,) = log.read_text().splitlines()
     assert host.process is not None
     assert f"is in use by process {host.process.pid}" in line
     assert host.run(asks)["status"] == "completed"

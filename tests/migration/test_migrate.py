@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -242,7 +243,7 @@ def test_files_are_numbered(name: str, reason: str, files: Path) -> None:
 @pytest.fixture
 def limited(server: str) -> Iterator[str]:
     """A user without rights, whose name has to be quoted."""
-    name = "limited-user"
+    name = f"limited-{os.environ.get('PYTEST_XDIST_WORKER', 'user')}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
         yield name
