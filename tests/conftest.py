@@ -1,4 +1,4 @@
-"""One PostgreSQL for all workers, one template, and a fresh clone of it for each test."""
+"""One PostgreSQL a session, one migrated template, and a fresh clone of it for each test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS
-from filelock import FileLock
 from psycopg import sql
 
 from tests import forking
@@ -32,8 +31,6 @@ _SERVER_SETTINGS = {
     "autovacuum": "off",
     "checkpoint_timeout": "1h",
     "max_wal_size": "4GB",
-    "max_connections": "400",
-    "shared_buffers": "256MB",
 }
 
 
@@ -59,7 +56,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not _WORKER:
         directory = config.stash[_directory]
         forking.close()
-        embedded.stop(directory / "server")
         shutil.rmtree(directory)
 
 
@@ -87,36 +83,28 @@ def public_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def server(pytestconfig: pytest.Config) -> str:
-    """The URL, as libpq spells it, of a superuser on the PostgreSQL of all workers."""
-    directory = pytestconfig.stash[_directory]
-    with FileLock(directory / "server.lock"):
-        home, told = directory / "server", directory / "server.url"
-        if not told.exists():
-            embedded.start(home)
-            url = _libpq(embedded.start(home).set(database="postgres"))
-            for name, value in _SERVER_SETTINGS.items():
-                setting = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
-                _administer(url, setting)
-            embedded.stop(home)
-            embedded.start(home)
-            _make_template(url)
-            told.write_text(url)
-        return told.read_text()
+def server(public_directory: Path) -> Iterator[str]:
+    """The URL, as libpq spells it, of a superuser on the session's PostgreSQL."""
+    home = public_directory / "server"
+    url = _libpq(embedded.start(home).set(database="postgres"))
+    for name, value in _SERVER_SETTINGS.items():
+        change = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
+        _administer(url, change)
+    _administer(url, sql.SQL("SELECT pg_reload_conf()"))
+    yield url
+    embedded.stop(home)
 
 
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
-    """The name of a database to clone, which has both schemas."""
-    return "template"
-
-
-def _make_template(server: str) -> None:
-    url = database.parse_url(server).set(database="template")
-    _administer(server, sql.SQL("CREATE DATABASE template"))
+    """The name of a database to clone, which has Timestep's schema and DBOS's."""
+    name = "migrated"
+    url = database.parse_url(server).set(database=name)
+    _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     migrate.apply(database.engine_for(url))
     DBOS.migrate(_libpq(url))
     database.dispose_all()
+    return name
 
 
 @pytest.fixture
@@ -138,7 +126,7 @@ def engine(database_url: str) -> sa.Engine:
 
 
 def _made(server: str, template: str) -> Iterator[str]:
-    name = f"test_{_WORKER}_{next(_numbers)}"
+    name = f"test_{next(_numbers)}"
     made, source = sql.Identifier(name), sql.Identifier(template)
     # To copy files takes two checkpoints, which cost nothing where nothing is synced.
     create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")

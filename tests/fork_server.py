@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 IMPORTED = (
@@ -61,9 +62,13 @@ def _served(address: str, session: int) -> Request | None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{address}.new")
         server.listen(64)
+        os.rename(f"{address}.new", address)
+        if os.fork():
+            # The server is nobody's child.
+            os._exit(0)
+        Path(f"{address}.pid").write_text(str(os.getpid()))
         # Nobody waits for those who keep the processes.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        os.rename(f"{address}.new", address)
         while _lives(session):
             ready, _, _ = select.select([server], [], [], LIFE_SECONDS)
             if not ready:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -38,26 +37,15 @@ def address() -> str:
     with FileLock(f"{place}.lock"):
         if os.path.exists(place):
             return place
-        log = f"{place}.log"
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         # It imports from here, whatever the directory of whoever comes first.
-        code = (
-            f"import sys; sys.path[0] = {str(ROOT)!r}; from tests.fork_server import main; main()"
-        )
-        command = [sys.executable, "-c", code, place, _addresses["session"]]
-        # Nobody's to wait for: it ends with the session.
-        pid = os.posix_spawn(
-            sys.executable,
-            command,
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, file, 1), (os.POSIX_SPAWN_DUP2, file, 2)],
-        )
-        os.close(file)
-        while not os.path.exists(place):
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                raise RuntimeError(f"the fork server ended: {Path(log).read_text()}")
-            time.sleep(0.01)
-        Path(f"{place}.pid").write_text(str(pid))
+        begin = "from tests.fork_server import main; main()"
+        code = f"import sys; sys.path[0] = {str(ROOT)!r}; {begin}"
+        with open(f"{place}.log", "w+") as log:
+            command = [sys.executable, "-c", code, place, _addresses["session"]]
+            # It ends where the server has begun.
+            done = subprocess.run(command, stdout=log, stderr=log, check=False)
+            log.seek(0)
+            assert done.returncode == 0, log.read()
     return place
 
 

@@ -111,8 +111,6 @@ class Zygote:
 @contextlib.contextmanager
 def database(server: str, name: str, template: str) -> Iterator[str]:
     """A database of its own, made from a migrated one, and its URL."""
-    # The workers have one server.
-    name = f"{name}_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
     with psycopg.connect(server, autocommit=True) as connection:
         made, source = sql.Identifier(name), sql.Identifier(template)
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(made))

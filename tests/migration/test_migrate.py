@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -90,12 +89,12 @@ def _names(engine: sa.Engine, query: str) -> list[str]:
 
 
 def _schema(engine: sa.Engine) -> list[str]:
-    """Everything outside the system's own schemas."""
+    """Everything outside the system's own schemas, and DBOS's."""
     return _names(
         engine,
         "SELECT oid::regclass::text FROM pg_class WHERE relnamespace NOT IN (SELECT oid FROM "
-        "pg_namespace WHERE nspname ~ '^pg_|^information_schema$') "
-        "UNION ALL SELECT nspname FROM pg_namespace ORDER BY 1",
+        "pg_namespace WHERE nspname ~ '^pg_|^information_schema$|^dbos$') "
+        "UNION ALL SELECT nspname FROM pg_namespace WHERE nspname <> 'dbos' ORDER BY 1",
     )
 
 
@@ -243,7 +242,7 @@ def test_files_are_numbered(name: str, reason: str, files: Path) -> None:
 @pytest.fixture
 def limited(server: str) -> Iterator[str]:
     """A user without rights, whose name has to be quoted."""
-    name = f"limited-{os.environ.get('PYTEST_XDIST_WORKER', 'user')}"
+    name = "limited-user"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
         yield name
