@@ -22,6 +22,9 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _numbers = itertools.count()
 _directory = pytest.StashKey[Path]()
 
+_ROOM = 2 << 30
+"""Bytes that there must be for the databases of all workers."""
+
 _SERVER_SETTINGS = {
     # What a crash of the server would lose is the tests' own.
     "fsync": "off",
@@ -30,7 +33,7 @@ _SERVER_SETTINGS = {
     # Databases live for a second.
     "autovacuum": "off",
     "checkpoint_timeout": "1h",
-    "max_wal_size": "4GB",
+    "max_wal_size": "256MB",
 }
 
 
@@ -76,7 +79,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @pytest.fixture(scope="session")
 def public_directory() -> Iterator[Path]:
     """A directory that every user may enter: run by root, PostgreSQL runs as another user."""
-    path = Path(tempfile.mkdtemp(prefix="timestep-tests-"))
+    path = Path(tempfile.mkdtemp(prefix="timestep-tests-", dir=_in_memory()))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
@@ -93,6 +96,13 @@ def server(public_directory: Path) -> Iterator[str]:
     _administer(url, sql.SQL("SELECT pg_reload_conf()"))
     yield url
     embedded.stop(home)
+
+
+def _in_memory() -> Path | None:
+    """Where files need no disk, if there is room: a database has a thousand of them."""
+    directory = Path("/dev/shm")
+    has_room = directory.is_dir() and shutil.disk_usage(directory).free > _ROOM
+    return directory if has_room and os.access(directory, os.W_OK) else None
 
 
 @pytest.fixture(scope="session")

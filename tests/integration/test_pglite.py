@@ -10,6 +10,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,9 +66,9 @@ def made(shared: Path, home: Path) -> Path:
 
 
 @pytest.fixture
-def new_path(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def new_path(public_directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A PGlite directory of the test's own that the environment names, not made yet."""
-    path = tmp_path / "pglite_data"
+    path = Path(tempfile.mkdtemp(dir=public_directory)) / "pglite_data"
     monkeypatch.setenv("TIMESTEP_USE_PGLITE", "true")
     monkeypatch.setenv("TIMESTEP_PGLITE_PATH", str(path))
     monkeypatch.setenv("TIMESTEP_HOME", str(home))
