@@ -6,6 +6,8 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,9 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _numbers = itertools.count()
 _directory = pytest.StashKey[Path]()
 
+_PATIENCE = 20.0
+"""Seconds in which what a test ended has to be gone: much more than it takes."""
+
 _ROOM = 2 << 30
 """Bytes that there must be for the databases of all workers."""
 
@@ -30,6 +35,8 @@ _SERVER_SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
+    # What a test cut off ends with it.
+    "client_connection_check_interval": "100ms",
     # Databases live for a second.
     "autovacuum": "off",
     "checkpoint_timeout": "1h",
@@ -63,7 +70,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_outlives_its_test() -> Iterator[None]:
+    """A thread that a test leaves behind is that test's failure, not another one's."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _PATIENCE
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(deadline - time.monotonic(), 0))
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert left == [], "threads that the test left behind"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(
+    nothing_outlives_its_test: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """No setting of the machine reaches a test, and no engine of a test the next one.
 
     But for how steps are recorded: `TIMESTEP_ORDINARY_STEPS=true pytest` tests the other way.
@@ -143,7 +164,22 @@ def _made(server: str, template: str) -> Iterator[str]:
     _administer(server, create.format(made, source))
     yield _libpq(database.parse_url(server).set(database=name))
     database.dispose_all()
-    _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
+    left = _connected(server, name)
+    force = " WITH (FORCE)" if left else ""
+    _administer(server, sql.SQL("DROP DATABASE {}" + force).format(made))
+    assert left == [], "connections that the test left open, and what they did last"
+
+
+def _connected(server: str, name: str) -> list[str]:
+    """What is still connected to a database: whoever closed its connection is given time."""
+    query = "SELECT application_name || ': ' || query FROM pg_stat_activity WHERE datname = %s"
+    deadline = time.monotonic() + _PATIENCE
+    with psycopg.connect(server, autocommit=True) as connection:
+        while left := [line for (line,) in connection.execute(query, [name])]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
+    return left
 
 
 def _administer(server: str, statement: sql.SQL | sql.Composed) -> None:

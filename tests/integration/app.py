@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -18,7 +19,7 @@ from dbos._utils import INTERNAL_QUEUE_NAME
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from timestep import recorder, testing
+from timestep import parking, recorder, testing, watch
 from timestep.replays import Replay, watched
 from timestep.tables import metadata
 
@@ -155,4 +156,29 @@ def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     launch(database_url)
     yield App(database_url)
     DBOS.destroy()
+    stop_threads(database_url)
     recorder.forget_recorders()
+
+
+def stop_threads(url: str) -> None:
+    """Let the threads of this process end at once that would see only a second later that nobody
+    needs them."""
+    watch.look_now()
+    if any(thread.name.startswith("dbos-executor") for thread in threading.enumerate()):
+        # DBOS lets them go on: an execution that was replaced waits for what the other one answers.
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "UPDATE dbos.workflow_status SET status = 'CANCELLED' "
+                "WHERE status NOT IN ('SUCCESS', 'ERROR')"
+            )
+    listeners = list(parking._listeners.values())
+    if not listeners:
+        return
+    with pytest.MonkeyPatch.context() as patch, psycopg.connect(url) as connection:
+        patch.setattr(parking, "_POLL", 0.01)
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        )
+        for thread in listeners:
+            thread.join(20)

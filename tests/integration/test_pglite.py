@@ -201,14 +201,10 @@ def test_other_processes_use_it_through_its_host(host: Host, tmp_path: Path) -> 
     host.start()
     log = tmp_path / "second.log"
     with log.open("w") as file:
+        # It waits for a host that ends, but not for long here.
+        short = "from timestep import cli, pglite; pglite.HANDOVER_SECONDS = 1; cli.main(['serve'])"
         second = Forked(
-            "-m",
-            "timestep",
-            "serve",
-            cwd=host.folder,
-            env=host.environment,
-            stdout=file,
-            stderr=file,
+            "-c", short, cwd=host.folder, env=host.environment, stdout=file, stderr=file
         )
     asks = host.begin("ask", target="mars")
     host.run_when(asks, "interrupted")
