@@ -164,13 +164,16 @@ def stop_threads(url: str) -> None:
     """Let the threads of this process end at once that would see only a second later that nobody
     needs them."""
     watch.look_now()
-    if any(thread.name.startswith("dbos-executor") for thread in threading.enumerate()):
+    executing = [one for one in threading.enumerate() if one.name.startswith("dbos-executor")]
+    if executing:
         # DBOS lets them go on: an execution that was replaced waits for what the other one answers.
         with psycopg.connect(url) as connection:
             connection.execute(
                 "UPDATE dbos.workflow_status SET status = 'CANCELLED' "
                 "WHERE status NOT IN ('SUCCESS', 'ERROR')"
             )
+        for thread in executing:
+            thread.join(20)
     listeners = list(parking._listeners.values())
     if not listeners:
         return
