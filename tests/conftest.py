@@ -6,23 +6,85 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from dbos import DBOS
 from psycopg import sql
 
+from tests import forking
 from timestep.database import engines, migrations, urls
 from timestep.database.servers import embedded_postgres
 from timestep.runtime import process_state
 
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _numbers = itertools.count()
+_directory = pytest.StashKey[Path]()
+
+_PATIENCE = 20.0
+"""Seconds in which what a test ended has to be gone: much more than it takes."""
+
+_ROOM = 2 << 30
+"""Bytes that there must be for the databases of all workers."""
+
+_SERVER_SETTINGS = {
+    # What a crash of the server would lose is the tests' own.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    # What a test cut off ends with it.
+    "client_connection_check_interval": "100ms",
+    # Databases live for a second.
+    "autovacuum": "off",
+    "checkpoint_timeout": "1h",
+    "max_wal_size": "256MB",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the directory of all workers; a worker is told of it."""
+    given = getattr(config, "workerinput", {}).get("timestep_directory")
+    if given is None:
+        given = tempfile.mkdtemp(prefix="timestep-tests-")
+        # Run by root, PostgreSQL runs as another user, who has to get there.
+        Path(given).chmod(0o755)
+    config.stash[_directory] = Path(given)
+    forking.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tell a worker of the directory."""
+    node.workerinput["timestep_directory"] = str(node.config.stash[_directory])  # type: ignore[attr-defined]  # of xdist
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what the workers shared."""
+    if not _WORKER:
+        directory = config.stash[_directory]
+        forking.close()
+        shutil.rmtree(directory)
 
 
 @pytest.fixture(autouse=True)
-def own_process_state() -> Iterator[None]:
+def nothing_outlives_its_test() -> Iterator[None]:
+    """A thread that a test leaves behind is that test's failure, not another one's."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _PATIENCE
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(deadline - time.monotonic(), 0))
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert left == [], "threads that the test left behind"
+
+
+@pytest.fixture(autouse=True)
+def own_process_state(nothing_outlives_its_test: None) -> Iterator[None]:
     """No connection, thread or list of one test reaches the next one."""
     with process_state.renewed():
         yield
@@ -43,7 +105,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def public_directory() -> Iterator[Path]:
     """A directory that every user may enter: run by root, PostgreSQL runs as another user."""
-    path = Path(tempfile.mkdtemp(prefix="timestep-tests-"))
+    path = Path(tempfile.mkdtemp(prefix="timestep-tests-", dir=_in_memory()))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
@@ -53,16 +115,30 @@ def public_directory() -> Iterator[Path]:
 def server(public_directory: Path) -> Iterator[str]:
     """The URL, as libpq spells it, of a superuser on the session's PostgreSQL."""
     home = public_directory / "server"
-    yield _libpq(embedded_postgres.start(home).set(database="postgres"))
+    url = _libpq(embedded_postgres.start(home).set(database="postgres"))
+    for name, value in _SERVER_SETTINGS.items():
+        change = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
+        _administer(url, change)
+    _administer(url, sql.SQL("SELECT pg_reload_conf()"))
+    yield url
     embedded_postgres.stop(home)
+
+
+def _in_memory() -> Path | None:
+    """Where files need no disk, if there is room: a database has a thousand of them."""
+    directory = Path("/dev/shm")
+    has_room = directory.is_dir() and shutil.disk_usage(directory).free > _ROOM
+    return directory if has_room and os.access(directory, os.W_OK) else None
 
 
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
-    """The name of a migrated database, to clone."""
+    """The name of a database to clone, which has Timestep's schema and DBOS's."""
     name = "migrated"
+    url = urls.parse_url(server).set(database=name)
     _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrations.apply(engines.engine_for(urls.parse_url(server).set(database=name)))
+    migrations.apply(engines.engine_for(url))
+    DBOS.migrate(_libpq(url))
     engines.dispose_all()
     return name
 
@@ -88,13 +164,30 @@ def engine(database_url: str) -> sa.Engine:
 def _made(server: str, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     made, source = sql.Identifier(name), sql.Identifier(template)
-    _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
+    # To copy files takes two checkpoints, which cost nothing where nothing is synced.
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+    _administer(server, create.format(made, source))
     yield _libpq(urls.parse_url(server).set(database=name))
     process_state.close()
-    _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
+    left = _connected(server, name)
+    force = " WITH (FORCE)" if left else ""
+    _administer(server, sql.SQL("DROP DATABASE {}" + force).format(made))
+    assert left == [], "connections that the test left open, and what they did last"
 
 
-def _administer(server: str, statement: sql.Composed) -> None:
+def _connected(server: str, name: str) -> list[str]:
+    """What is still connected to a database: whoever closed its connection is given time."""
+    query = "SELECT application_name || ': ' || query FROM pg_stat_activity WHERE datname = %s"
+    deadline = time.monotonic() + _PATIENCE
+    with psycopg.connect(server, autocommit=True) as connection:
+        while left := [line for (line,) in connection.execute(query, [name])]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
+    return left
+
+
+def _administer(server: str, statement: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(statement)
 

@@ -6,19 +6,15 @@ import asyncio
 import importlib
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from dbos import DBOS, SetWorkflowID
 
 import timestep
+from tests.forking import Forked
 from tests.integration.app import App
 from timestep.offline import PREFIX
-
-ROOT = Path(__file__).parents[2]
 
 LIFE = """
 import asyncio, importlib, sys
@@ -233,10 +229,8 @@ def test_operations_only_looks_where_nothing_else_is_asked(app: App) -> None:
 
 def kill_in_the_middle(app: App, name: str, argument: str, table: str) -> None:
     """Run an entrypoint in another process; kill that once a row of a table is written."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", LIFE, name, argument, app.url],
-        cwd=ROOT,
-        env={**os.environ, "TIMESTEP_OFFLINE_DELAY": "1"},
+    process = Forked(
+        "-c", LIFE, name, argument, app.url, env={**os.environ, "TIMESTEP_OFFLINE_DELAY": "1"}
     )
     try:
         app.until(lambda: app.rows(table) or process.poll() is not None, seconds=60)

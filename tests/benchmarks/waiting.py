@@ -119,7 +119,7 @@ class Host:
 
     def _database(self, query: str) -> int:
         code = (
-            "import sqlalchemy as sa; from timestep.database import *;"
+            "from timestep.database.engines import *;"
             "connection = engine_for(database_url()).connect();"
             f"print(connection.exec_driver_sql({query!r}).scalar_one())"
         )

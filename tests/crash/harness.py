@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
+from tests.forking import Forked
 from timestep.store.tables import metadata
 
 WORKFLOW_ID = "crash"
@@ -54,10 +53,7 @@ class Zygote:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = str(folder / "zygote.socket")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.zygote", self.address],
-            cwd=Path(__file__).parents[2],
-        )
+        self.process = Forked("-m", "tests.crash.zygote", self.address)
         while not os.path.exists(self.address):
             if self.process.poll() is not None:
                 raise RuntimeError("the zygote died while importing")
@@ -118,7 +114,8 @@ def database(server: str, name: str, template: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as connection:
         made, source = sql.Identifier(name), sql.Identifier(template)
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(made))
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        connection.execute(create.format(made, source))
         try:
             yield _with_database(server, name)
         finally:

@@ -7,6 +7,9 @@ was committed must not have happened again.
 
 Every scenario is killed where steps are recorded jointly with their rows, some where DBOS
 records them itself, too; and a process of either way recovers what one of either way began.
+
+That takes minutes: `pytest -m long`. Without it each scenario is killed at every sixth of its
+boundaries, another sixth for each, so that together they come to every kind of them.
 """
 
 from __future__ import annotations
@@ -49,6 +52,9 @@ SCENARIOS = {
 
 IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
 """Scenarios that are killed where DBOS records the steps itself, too."""
+
+FEW = 6
+"""Boundaries of which the short form takes one."""
 
 MANY = 20
 """Boundaries of which some are left out there: the same code came to them in the joint way."""
@@ -104,20 +110,40 @@ class Matrix:
 
 
 @pytest.fixture
-def matrix(server: str, crash_template: str, zygotes: list[Zygote], tmp_path: Path) -> Matrix:
-    return Matrix(server, crash_template, zygotes, tmp_path)
+def matrix(server: str, template: str, zygotes: list[Zygote], tmp_path: Path) -> Matrix:
+    return Matrix(server, template, zygotes, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "way"),
-    [
-        *((scenario, "joint") for scenario in SCENARIOS),
-        *((scenario, "ordinary") for scenario in IN_THE_ORDINARY_WAY),
-    ],
-)
+WAYS: list[tuple[str, Way]] = [
+    *((scenario, "joint") for scenario in SCENARIOS),
+    *((scenario, "ordinary") for scenario in IN_THE_ORDINARY_WAY),
+]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(("scenario", "way"), WAYS)
 def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
     matrix: Matrix, scenario: str, way: Way, report: Callable[[str], None]
 ) -> None:
+    check(matrix, scenario, way, report)
+
+
+@pytest.mark.parametrize(("scenario", "way"), WAYS)
+def test_killed_here_and_there_a_run_ends_as_if_it_had_not_been(
+    matrix: Matrix, scenario: str, way: Way, report: Callable[[str], None]
+) -> None:
+    check(matrix, scenario, way, report, slice(WAYS.index((scenario, way)) % FEW, None, FEW))
+
+
+def check(
+    matrix: Matrix,
+    scenario: str,
+    way: Way,
+    report: Callable[[str], None],
+    some: slice = slice(None),
+) -> None:
+    """Kill a scenario at its boundaries, or at some of them, and compare what is left."""
     other: Way = "joint" if way == "ordinary" else "ordinary"
     whole = matrix.lives(scenario, None, way)
     assert whole.result.startswith(SCENARIOS[scenario])
@@ -126,6 +152,7 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
     if way == "ordinary" and len(points) > MANY:
         # Each step has four of them: every third one comes to each kind of them in turn.
         points = points[::3]
+    points = points[some] or points[-1:]
 
     def recovered(point: str) -> Outcome:
         # Every other one in the other way.

@@ -10,6 +10,7 @@ tells it. One request at a time: forking needs a process of one thread.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -91,6 +92,9 @@ async def _decide(workflow_id: str, decisions: dict[str, dict[str, Any]]) -> Non
 def main(address: str) -> None:
     # As an application does before it launches DBOS; each child is installed as this process is.
     timestep.install()
+    # Nobody's garbage: to look through it would copy every page of it.
+    gc.collect()
+    gc.freeze()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()

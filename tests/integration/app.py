@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -155,3 +156,17 @@ def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     launch(database_url)
     yield App(database_url)
     DBOS.destroy()
+    end_executions(database_url)
+
+
+def end_executions(url: str) -> None:
+    """End the executions that DBOS lets go on: one that was replaced waits for the other's end."""
+    executing = [one for one in threading.enumerate() if one.name.startswith("dbos-executor")]
+    if executing:
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "UPDATE dbos.workflow_status SET status = 'CANCELLED' "
+                "WHERE status NOT IN ('SUCCESS', 'ERROR')"
+            )
+        for thread in executing:
+            thread.join(20)

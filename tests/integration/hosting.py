@@ -17,6 +17,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.crash.harness import database
+from tests.forking import Forked
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -137,21 +138,22 @@ class Host:
             "TIMESTEP_PORT": "0",
             **environment,
         }
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self.log = folder / "serve.log"
         self.url = ""
 
-    def start(self) -> Host:
+    def start(self, *, is_forked: bool = True) -> Host:
         """Start it, and wait until it listens."""
+        command, folder, settings = ("-m", "timestep", "serve"), self.folder, self.environment
+        process: Forked | subprocess.Popen[bytes]
         with self.log.open("w") as log:
-            self.process = process = subprocess.Popen(
-                [sys.executable, "-m", "timestep", "serve"],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+            if is_forked:
+                process = Forked(*command, cwd=folder, env=settings, stdout=log, stderr=log)
+            else:
+                process = subprocess.Popen(
+                    [sys.executable, *command], cwd=folder, env=settings, stdout=log, stderr=log
+                )
+        self.process = process
 
         def listens() -> bool:
             assert process.poll() is None, self.log.read_text()

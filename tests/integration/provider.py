@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -17,6 +18,10 @@ class Handler(BaseHTTPRequestHandler):
     """One request; what happens to it is the next behaviour of its provider."""
 
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.provider.connections.append(self.connection)  # type: ignore[attr-defined]
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -64,6 +69,7 @@ class Provider:
         self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         self.behaviours: list[Behaviour] = []
         self.requests: list[dict[str, Any]] = []
+        self.connections: list[socket.socket] = []
 
 
 @pytest.fixture
@@ -76,6 +82,10 @@ def provider() -> Iterator[Provider]:
     yield provider
     server.shutdown()
     server.server_close()
+    # A client may have left its connection open, and the thread that serves it waiting.
+    for connection in provider.connections:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
     thread.join()
 
 

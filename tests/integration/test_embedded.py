@@ -33,8 +33,8 @@ import sys, types
 from pathlib import Path
 sys.modules["timestep"] = types.ModuleType("timestep")
 sys.modules["timestep"].__path__ = ["timestep"]
-from timestep import embedded
-print(embedded.start(Path(sys.argv[1])).render_as_string(), flush=True)
+from timestep.database.servers import embedded_postgres
+print(embedded_postgres.start(Path(sys.argv[1])).render_as_string(), flush=True)
 sys.stdin.read()
 """
 

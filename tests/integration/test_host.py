@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from tests import forking
 from tests.integration.hosting import Host, host, lines, own_host
 from tests.waiting import until
 from timestep.store.fleet import hosts
@@ -390,14 +389,7 @@ def test_an_executor_is_one_host(engine: sa.Engine) -> None:
 
 def failing(own_host: Host) -> str:
     """What `serve` says on standard error when it cannot start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "timestep", "serve"],
-        cwd=own_host.folder,
-        env=own_host.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = forking.run("-m", "timestep", "serve", cwd=own_host.folder, env=own_host.environment)
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1

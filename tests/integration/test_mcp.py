@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -30,6 +28,8 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CONNECTION_CLOSED, CallToolResult, TextContent, Tool
 
 import timestep
+from tests import forking
+from tests.forking import Forked
 from tests.integration.app import BODIES, App
 from timestep.runtime import process_state
 from timestep.sdk.mcp import shared_connections
@@ -54,8 +54,7 @@ def starts(log: Path) -> int:
 
 def stdio(log: Path, **options: Any) -> MCPServerStdio:
     params: Any = {
-        "command": sys.executable,
-        "args": ["-m", "tests.mcp_server", str(log), "stdio"],
+        **forking.command("-m", "tests.mcp_server", str(log), "stdio"),
         "env": {"API_KEY": "s3cret"},
         "cwd": ROOT,
     }
@@ -201,11 +200,7 @@ def test_two_runs_of_a_server_that_caches_record_the_same_steps(app: App, log: P
 
 @contextlib.contextmanager
 def served(log: Path, transport: str, port: int) -> Iterator[None]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.mcp_server", str(log), transport, str(port)],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Forked("-m", "tests.mcp_server", str(log), transport, str(port))
     try:
         while process.poll() is None:
             with contextlib.suppress(OSError):

@@ -9,8 +9,8 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +27,7 @@ from filelock import FileLock
 from psycopg.rows import dict_row
 
 import timestep
+from tests.forking import Forked
 from tests.integration.app import App
 from tests.integration.hosting import Host, lines, project
 from tests.integration.test_ownership import Actor, in_the_middle
@@ -70,9 +71,9 @@ def made(shared: Path, home: Path) -> Path:
 
 
 @pytest.fixture
-def new_path(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def new_path(public_directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A PGlite directory of the test's own that the environment names, not made yet."""
-    path = tmp_path / "pglite_data"
+    path = Path(tempfile.mkdtemp(dir=public_directory)) / "pglite_data"
     monkeypatch.setenv("TIMESTEP_USE_PGLITE", "true")
     monkeypatch.setenv("TIMESTEP_PGLITE_PATH", str(path))
     monkeypatch.setenv("TIMESTEP_HOME", str(home))
@@ -201,16 +202,18 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     assert not socket_in(path).exists()
 
 
-def test_other_processes_use_it_through_its_host(host: Host) -> None:
+def test_other_processes_use_it_through_its_host(host: Host, tmp_path: Path) -> None:
     host.start()
-    second = subprocess.Popen(
-        [sys.executable, "-m", "timestep", "serve"],
-        cwd=host.folder,
-        env=host.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    log = tmp_path / "second.log"
+    with log.open("w") as file:
+        # It waits for a host that ends, but not for long here.
+        short = (
+            "from timestep import cli; from timestep.database.servers import pglite; "
+            "pglite.HANDOVER_SECONDS = 1; cli.main(['serve'])"
+        )
+        second = Forked(
+            "-c", short, cwd=host.folder, env=host.environment, stdout=file, stderr=file
+        )
     asks = host.begin("ask", target="mars")
     host.run_when(asks, "interrupted")
     (asked,) = json.loads(command("approvals", "--json"))["items"]
@@ -229,9 +232,8 @@ def test_other_processes_use_it_through_its_host(host: Host) -> None:
         "tool_call_item",
     ]
 
-    said, _ = second.communicate(timeout=60)
-    assert second.returncode == 1
-    (line,) = said.splitlines()
+    assert second.wait(60) == 1
+    (line,) = log.read_text().splitlines()
     assert host.process is not None
     assert f"is in use by process {host.process.pid}" in line
     assert host.run(asks)["status"] == "completed"
@@ -287,6 +289,8 @@ def test_what_dbos_cancels_ends(app: App) -> None:
     assert not thread.is_alive()
     assert [row["status"] for row in app.rows("runs")] == ["cancelled"]
     assert len(actor.acted) == 1
+    # The tool's thread cannot be cancelled.
+    actor.may_end.set()
 
 
 def test_a_workflow_replays_from_its_record(app: App, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,8 +8,6 @@ import gc
 import json
 import multiprocessing
 import re
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -20,6 +18,7 @@ import psycopg
 import pytest
 from agents import Agent, RunContextWrapper, Runner, RunState
 
+from tests import forking
 from tests.integration.provider import Provider, answers, provider
 from tests.stopping import TOLD, decide, deleter, handing_off, made, nested, stopped
 from tests.waiting import until
@@ -86,9 +85,8 @@ async def main(url):
 set_tracing_disabled(True)
 asyncio.run(main(sys.argv[1]))
 """
-    other = subprocess.run(
-        [sys.executable, "-c", code, database_url], check=True, capture_output=True, text=True
-    )
+    other = forking.run("-c", code, database_url)
+    assert other.returncode == 0, other.stderr
     assert other.stdout == f"{TOLD} {{'who': 'ann'}} ['b']\n"
     first, second = states(database_url)
     (run,) = runs(database_url)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -22,6 +20,7 @@ from openai.types.responses import (
 )
 
 import timestep
+from tests import forking
 from tests.integration.app import App
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.recorder import Recorder
@@ -324,11 +323,10 @@ def test_another_process_follows(app: App) -> None:
         "        print(event.cursor, event.type)\n"
         "asyncio.run(main())\n"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
+    told = forking.run("-c", program)
+    assert told.returncode == 0, told.stderr
     here = asyncio.run(followed("elsewhere"))
-    assert told.split("\n")[:-1] == [f"{event.cursor} {event.type}" for event in here]
+    assert told.stdout.split("\n")[:-1] == [f"{event.cursor} {event.type}" for event in here]
 
 
 def test_what_cannot_be_followed(app: App) -> None:

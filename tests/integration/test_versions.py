@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
+from tests import forking
 from tests.integration.hosting import Host, host, lines, own_host
 from tests.integration.test_host import problem
 from tests.waiting import until
@@ -30,15 +30,7 @@ async def tell(folder: str) -> None:
 
 
 def command(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "timestep", *arguments],
-        cwd=host.folder,
-        env=host.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return forking.run("-m", "timestep", *arguments, cwd=host.folder, env=host.environment)
 
 
 def test_a_new_version_goes_on_with_what_the_old_one_left(own_host: Host, tmp_path: Path) -> None:

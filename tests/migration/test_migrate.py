@@ -90,12 +90,12 @@ def _names(engine: sa.Engine, query: str) -> list[str]:
 
 
 def _schema(engine: sa.Engine) -> list[str]:
-    """Everything outside the system's own schemas."""
+    """Everything outside the system's own schemas, and DBOS's."""
     return _names(
         engine,
         "SELECT oid::regclass::text FROM pg_class WHERE relnamespace NOT IN (SELECT oid FROM "
-        "pg_namespace WHERE nspname ~ '^pg_|^information_schema$') "
-        "UNION ALL SELECT nspname FROM pg_namespace ORDER BY 1",
+        "pg_namespace WHERE nspname ~ '^pg_|^information_schema$|^dbos$') "
+        "UNION ALL SELECT nspname FROM pg_namespace WHERE nspname <> 'dbos' ORDER BY 1",
     )
 
 
