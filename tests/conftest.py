@@ -20,6 +20,20 @@ from timestep.database.servers import embedded_postgres
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--renew-golden",
+        action="store_true",
+        help="write what the code makes into the files that tests compare it with",
+    )
+
+
+@pytest.fixture
+def renew_golden(pytestconfig: pytest.Config) -> bool:
+    """Whether a golden file is to be written anew, and not compared."""
+    return bool(pytestconfig.getoption("--renew-golden"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting of the machine reaches a test, and no engine of a test the next one.

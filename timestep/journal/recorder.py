@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 import uuid
@@ -355,12 +354,6 @@ def _constraint(error: DatabaseError) -> str | None:
     return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
 
 
-_SETTINGS = (
-    "TIMESTEP_DB_URL",
-    "TIMESTEP_HOME",
-    "TIMESTEP_USE_PGLITE",
-    "TIMESTEP_PGLITE_PATH",
-)
 _recorders: dict[tuple[str | None, ...], Recorder] = {}
 
 
@@ -371,7 +364,7 @@ def recorder() -> Recorder:
         ConfigurationError: The settings cannot work.
     """
     # Asked for at every run: the settings are read again only when they changed.
-    key = tuple(os.environ.get(name) for name in _SETTINGS)
+    key = config.as_given("db_url", "home", "use_pglite", "pglite_path")
     found = _recorders.get(key)
     if found is None:
         found = _recorders.setdefault(key, Recorder(database_url()))
