@@ -17,11 +17,12 @@ from typing import NoReturn
 import click
 import uvicorn
 
-from timestep import config
+from timestep import config, versions
 from timestep.config import Settings
 from timestep.errors import ConfigurationError
 from timestep.host.banner import greet
 from timestep.host.launch import launch, stop
+from timestep.sdk import patches
 from timestep.web.app import create_app
 
 _BACKLOG = 512
@@ -31,9 +32,12 @@ def serve() -> NoReturn:
     """Launch, and serve the HTTP API until SIGTERM or SIGINT; then end the process, status 0.
 
     Raises:
-        ConfigurationError: A setting cannot work, or the address is taken.
+        ConfigurationError: A library or a setting cannot work, or the address is taken.
         EntrypointError, DatabaseError: As `launch` raises them.
     """
+    patches.connect()
+    for line in versions.others().values():
+        click.echo(f"Warning: {line}", err=True)
     settings = config.read()
     settings.check_listen()
     listener = _listen(settings)
