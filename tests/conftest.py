@@ -71,6 +71,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(directory)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--renew-golden",
+        action="store_true",
+        help="write what the code makes into the files that tests compare it with",
+    )
+
+
+@pytest.fixture
+def renew_golden(pytestconfig: pytest.Config) -> bool:
+    """Whether a golden file is to be written anew, and not compared."""
+    return bool(pytestconfig.getoption("--renew-golden"))
+
+
 @pytest.fixture(autouse=True)
 def nothing_outlives_its_test() -> Iterator[None]:
     """A thread that a test leaves behind is that test's failure, not another one's."""

@@ -1,8 +1,9 @@
 """Durable, queryable OpenAI Agents SDK runs on DBOS and PostgreSQL."""
 
+from timestep import versions
 from timestep.runtime.garbage_collection import uncollected
 
-with uncollected():
+with uncollected(), versions.explained():
     from timestep import errors, offline, testing
     from timestep.execution.current import is_replaying
     from timestep.operations.cancel import cancel_run

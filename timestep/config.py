@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import math
+import os
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -26,7 +28,7 @@ PREFIX = "TIMESTEP_"
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-_SECRETS = ("api_tokens", "escalation_url", "escalation_secret")
+_SECRETS = ("api_tokens", "escalation_url", "escalation_secret", "openai_api_key")
 """Settings whose value is never shown: a chat's webhook URL lets anybody write there."""
 _SECRET_PREFIX = "whsec_"
 
@@ -66,44 +68,134 @@ def _tokens(value: object) -> object:
     return tuple(tokens)
 
 
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < _LONGEST:
+        raise ValueError("is not a number of seconds like 0.5")
+    return seconds
+
+
+_LONGEST = 86400.0
+"""The seconds of a day: a longer wait is a mistake."""
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+
+
+def _setting(
+    default: Any,
+    sentence: str,
+    *,
+    kind: str | None = None,
+    unit: str | None = None,
+    unset: str | None = None,
+    **options: Any,
+) -> Any:
+    """A field of the settings.
+
+    Args:
+        default: Its value where the variable is not set.
+        sentence: What it is, for people.
+        kind: What is written into the variable, where the field's type does not tell it.
+        unit: What a number counts.
+        unset: What holds where the variable is not set, where the default does not tell it.
+        options: As `pydantic.Field` takes them.
+    """
+    return Field(
+        default=default,
+        description=sentence,
+        json_schema_extra={"kind": kind, "unit": unit, "unset": unset},
+        **options,
+    )
+
+
 class Settings(BaseSettings):
     """Timestep's settings. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
-    db_url: str | None = Field(default=None, repr=False)
-    """PostgreSQL URL; unset: the embedded PostgreSQL."""
-    home: Path = Path(".timestep")
-    """Where the embedded PostgreSQL and other local state live."""
-    use_pglite: bool = False
-    """Whether the schema lives in PGlite."""
-    pglite_path: Path = Path("pglite_data")
-    """PGlite's data directory."""
-    ordinary_steps: bool = False
-    """Whether DBOS records each step itself, as it must where it has a database of its own."""
-    api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = ()
-    """Credentials of the HTTP API; none: loopback only, and no token is asked."""
-    host: str = "127.0.0.1"
-    """The address that the host listens on."""
-    port: int = Field(default=8000, ge=0, le=65535)
-    """The TCP port that the host listens on; 0: any free one."""
-
-    model_retries: int = Field(default=2, ge=0)
-    """How often a model call is tried again after an error that may pass. Replaces the retries of
-    the provider's client; `ModelSettings.retry` replaces it."""
-
-    escalation_insecure: bool = False
-    """Whether `escalation_url` may be plain http to another machine."""
-    escalation_url: SecretStr | None = None
-    """Who is told that approvals wait: a webhook, or a chat's incoming webhook. None: nobody."""
-    escalation_secret: SecretStr | None = None
-    """What messages to it are signed with: `whsec_` and base64, or any text. None: they are not."""
-    escalation_format: Literal["json", "slack"] | None = None
-    """What it takes: JSON documents, or Slack's `{"text": ...}`. None: the latter at Slack only."""
-    public_url: str | None = None
-    """Where people reach the host; messages link to it."""
+    db_url: str | None = _setting(
+        None,
+        "The PostgreSQL, 12 to 18, that holds the schema and DBOS's tables.",
+        kind="URL",
+        unset="the embedded PostgreSQL",
+        repr=False,
+    )
+    home: Path = _setting(
+        Path(".timestep"), "Where the embedded PostgreSQL and other local state live."
+    )
+    use_pglite: bool = _setting(False, "Whether the schema lives in PGlite.")
+    pglite_path: Path = _setting(Path("pglite_data"), "PGlite's data directory.")
+    ordinary_steps: bool = _setting(
+        False,
+        "Whether DBOS records each step itself, after its rows are written, as it must where it "
+        "has a database of its own.",
+    )
+    api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = _setting(
+        (),
+        "The credentials of the HTTP API, needed to listen on other than loopback; roles are "
+        "`viewer`, `operator` and `admin`.",
+        kind="`name:role:token,…`",
+        unset="none, and no token is asked",
+    )
+    host: str = _setting("127.0.0.1", "The address that the host listens on.", kind="address")
+    port: int = _setting(
+        8000, "The TCP port that the host listens on; 0 is any free one.", ge=0, le=65535
+    )
+    grace: Seconds = _setting(
+        10.0,
+        "How long running steps may go on when the host is stopped.",
+        unit="seconds",
+    )
+    offline_delay: Seconds = _setting(
+        0.0,
+        "How long the offline model, and the examples' slow tools, take.",
+        unit="seconds",
+    )
+    model_retries: int = _setting(
+        2,
+        "How often a model call is tried again after an error that may pass; this replaces the "
+        "retries of the provider's client, and `ModelSettings.retry` replaces this.",
+        unit="attempts",
+        ge=0,
+    )
+    escalation_insecure: bool = _setting(
+        False, "Whether `TIMESTEP_ESCALATION_URL` may be plain http to another machine."
+    )
+    escalation_url: SecretStr | None = _setting(
+        None,
+        "The webhook, or a chat's incoming webhook, that is told that approvals wait.",
+        kind="URL",
+        unset="nobody is told",
+    )
+    escalation_secret: SecretStr | None = _setting(
+        None,
+        "What messages to the webhook are signed with: `whsec_` and base64, or any text.",
+        kind="text",
+        unset="they are not signed",
+    )
+    escalation_format: Literal["json", "slack"] | None = _setting(
+        None,
+        'What the webhook takes: JSON documents, or Slack\'s `{"text": …}`.',
+        unset="`slack` at Slack, else `json`",
+    )
+    public_url: str | None = _setting(
+        None, "Where people reach the host: messages link to it.", kind="URL", unset="no links"
+    )
+    openai_api_key: SecretStr | None = _setting(
+        None,
+        "The key of the model provider; the OpenAI client reads it, and `OPENAI_BASE_URL`, too.",
+        validation_alias="OPENAI_API_KEY",
+        kind="text",
+        unset="the offline model answers",
+    )
 
     @field_validator("escalation_url")
     @classmethod
@@ -150,6 +242,54 @@ class Settings(BaseSettings):
         )
 
 
+def variable_of(name: str) -> str:
+    """The environment variable of a field of the settings."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else f"{PREFIX}{name.upper()}"
+
+
+def as_given(*names: str) -> tuple[str | None, ...]:
+    """What is written into the variables of some settings, to see at no cost that they changed."""
+    return tuple(os.environ.get(f"{PREFIX}{name.upper()}") for name in names)
+
+
+def table() -> str:
+    """The settings as the documentation shows them: a table in Markdown."""
+    rows = ["| variable | value | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, found in Settings.model_fields.items():
+        told = found.json_schema_extra
+        assert isinstance(told, dict)
+        value = str(told["kind"] or _kind(found.annotation))
+        if told["unit"]:
+            value += f", {told['unit']}"
+        default = told["unset"] or f"`{_as_written(found.default)}`"
+        rows.append(f"| `{variable_of(name)}` | {value} | {default} | {found.description} |")
+    return "\n".join(rows) + "\n"
+
+
+_KINDS: dict[object, str] = {
+    bool: "`true` or `false`",
+    int: "whole number",
+    float: "number",
+    Path: "path",
+}
+
+
+def _kind(annotation: Any) -> str:
+    if annotation in _KINDS:
+        return _KINDS[annotation]
+    choices = get_args(get_args(annotation)[0])  # Of `Literal[...] | None`.
+    return " or ".join(f"`{choice}`" for choice in choices)
+
+
+def _as_written(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, Path):
+        return f"./{default}"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
 def read() -> Settings:
     """Read the environment.
 
@@ -164,12 +304,14 @@ def read() -> Settings:
         return Settings()
     except ValidationError as exc:
         problem = exc.errors(include_url=False)[0]
-        field = str(problem["loc"][0])
-        shown = "" if field in _SECRETS else f"={problem['input']!r}"
+        field = str(problem["loc"][0]).lower()
         reason = problem["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{PREFIX}{field.upper()}{shown}: {reason}") from (
-            None if field in _SECRETS else exc
-        )
+        if field in _SECRETS:
+            raise ConfigurationError(f"{variable_of(field)}: {reason}") from None
+        colon = "" if reason.startswith("is ") else ":"
+        raise ConfigurationError(
+            f"{variable_of(field)}={problem['input']!r}{colon} {reason}"
+        ) from exc
 
 
 def key_of(secret: str) -> bytes:

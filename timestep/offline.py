@@ -20,8 +20,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
-import os
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -33,6 +31,7 @@ from agents.items import TResponseStreamEvent
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 from openai.types.responses import ResponseTextDeltaEvent
 
+from timestep import config
 from timestep.errors import ConfigurationError
 
 NAME = "offline"
@@ -40,9 +39,6 @@ NAME = "offline"
 
 PREFIX = "[offline model] "
 """How every text of the offline model begins."""
-
-DELAY = "TIMESTEP_OFFLINE_DELAY"
-"""The environment variable with the seconds of each `pause()`."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,11 @@ def fallback(*steps: Step, name: str | None = None) -> Model | str | None:
     Args:
         steps: The offline model's plan.
         name: The provider's model. None: the SDK's default.
+
+    Raises:
+        ConfigurationError: A setting cannot work.
     """
-    return name if os.environ.get("OPENAI_API_KEY") else OfflineModel(*steps)
+    return name if config.read().openai_api_key else OfflineModel(*steps)
 
 
 async def pause() -> None:
@@ -99,16 +98,9 @@ async def pause() -> None:
     The offline model pauses before each answer.
 
     Raises:
-        ConfigurationError: The variable is not a number of seconds.
+        ConfigurationError: A setting cannot work, or this is not a number of seconds.
     """
-    text = os.environ.get(DELAY) or "0"
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ConfigurationError(f"{DELAY} is a number of seconds like 0.5, not {text!r}")
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(config.read().offline_delay)
 
 
 class OfflineModel(Model):

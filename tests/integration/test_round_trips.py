@@ -15,7 +15,9 @@ from agents.testing import assistant_message, function_call
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import App
+from tests.unit import test_step_commit
 from timestep.database.async_pool import Sender
+from timestep.store import step_commit
 
 TURNS = 5
 """Turns that the longer of two runs has more."""
@@ -54,6 +56,7 @@ class Trips:
     def __init__(self, app: App) -> None:
         self.app = app
         self.sent = 0
+        self.statements: set[str] = set()
         self.asked: list[str] = []
 
     def of(self, turns: int, calls: int, *, stream: bool) -> tuple[int, int, int]:
@@ -92,6 +95,7 @@ def trips(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trips]:
     async def sent(sender: Sender, sql: str, parameters: Sequence[bytes | None]) -> Any:
         # A connection prepares each statement once, with a round trip of its own.
         found.sent += 1
+        found.statements.add(sql)
         return await execute(sender, sql, parameters)
 
     def asked(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -117,3 +121,10 @@ def test_a_step_is_one_round_trip_and_one_transaction(
         assert sent == steps + 2, "a statement each, and for the run's beginning and its end"
         assert asked == 3, trips.asked  # DBOS's, for a workflow.
         assert written == sent + 2
+
+
+def test_steps_are_committed_as_the_documentation_shows(trips: Trips) -> None:
+    trips.of(3, 1, stream=False)
+    for tables in test_step_commit.STEPS.values():
+        shown = step_commit.statement(tables, "dbos", is_joint=True)
+        assert step_commit.numbered(shown)[0] in trips.statements

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,46 @@ def test_a_bad_value_is_named_in_one_line(
 
     assert caught.value.message.startswith(f"TIMESTEP_{name}={value!r}: ")
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["GRACE", "OFFLINE_DELAY"])
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "86400"])
+def test_a_time_is_a_number_of_seconds_below_a_day(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TIMESTEP_{name}", value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        config.read()
+
+    reason = "is not a number of seconds like 0.5"
+    assert caught.value.message == f"TIMESTEP_{name}={value!r} {reason}"
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, found in config.Settings.model_fields.items():
+        assert found.description is not None
+        assert re.fullmatch(r"[A-Z][^.\n]*(\.\S[^.\n]*)*\.", found.description), name
+
+
+def test_the_environment_is_read_in_config_only() -> None:
+    """Apart from what other programs are given, and what is DBOS's own."""
+    allowed = {"PATH", "DBOS__VMID"}
+    for path in Path(config.__file__).parent.rglob("*.py"):
+        if path == Path(config.__file__):
+            continue
+        for read in re.findall(r"(?:environ(?:\.get\(|\[)|getenv\()([^,)\]]*)", path.read_text()):
+            assert read.strip("\"'") in allowed, f"{path} reads {read}"
+
+
+def test_the_readme_shows_the_settings(renew_golden: bool) -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    before, start, rest = readme.read_text().partition("<!-- the settings -->\n")
+    shown, end, after = rest.partition("<!-- end -->\n")
+    if renew_golden:
+        readme.write_text(f"{before}{start}{config.table()}{end}{after}")
+    else:
+        assert shown == config.table()
 
 
 def test_secrets_are_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from timestep import config
+from timestep import config, versions
 from timestep.approvals.webhook import Webhook
 from timestep.database import migrations
 from timestep.database.engines import check_server
@@ -23,12 +24,19 @@ from timestep.store.reads import server
 _PACKAGES = ("dbos", "openai-agents", "psycopg", "sqlalchemy")
 
 
+Mark = Literal["ok", "doubt", "problem"]
+
+
+class _Doubt(TimestepError):
+    """It works, and may not go on to."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What one check found."""
 
     check: str
-    is_ok: bool
+    mark: Mark
     text: str
     """What is there, or what is wrong and how to put it right."""
 
@@ -37,9 +45,11 @@ def examine() -> Iterator[Finding]:
     """Check settings, packages, the database and the entrypoints, one after another."""
     for check, work in _CHECKS.items():
         try:
-            yield Finding(check, True, work())
+            yield Finding(check, "ok", work())
+        except _Doubt as doubt:
+            yield Finding(check, "doubt", doubt.message)
         except TimestepError as error:
-            yield Finding(check, False, error.message)
+            yield Finding(check, "problem", error.message)
 
 
 def _settings() -> str:
@@ -60,7 +70,10 @@ def _escalation() -> str:
 
 
 def _packages() -> str:
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    there = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    if lines := versions.others().values():
+        raise _Doubt("; ".join((there, *lines)))
+    return there
 
 
 def _agents_sdk() -> str:

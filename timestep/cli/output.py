@@ -81,10 +81,12 @@ def approvals(found: Sequence[Interruption]) -> None:
     _print(f"Decide:  timestep resume {found[0].workflow_id} --approve {found[0].id}")
 
 
-def finding(check: str, is_ok: bool, text: str) -> None:
+_MARKS = {"ok": "green", "doubt": "yellow", "problem": "red"}
+
+
+def finding(check: str, mark: str, text: str) -> None:
     """One line of `doctor`."""
-    mark = Text("ok     ", style="green") if is_ok else Text("problem", style="red")
-    _print(Text.assemble(mark, f"  {check:<12}  {text}"))
+    _print(Text.assemble((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
 
 
 def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import socket
 
 import click
 
+from timestep import config
 from timestep.host.launch import Launched
 from timestep.operations.entrypoints import Entrypoint
 
@@ -33,7 +33,7 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             f"               timestep resume {shlex.quote(launched.stranded_id or 'WORKFLOW_ID')} "
             "--from-checkpoint"
         )
-    if not os.environ.get("OPENAI_API_KEY"):
+    if config.read().openai_api_key is None:
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
     if launched.entrypoints:
         name, given = _example(launched.entrypoints)

@@ -17,17 +17,14 @@ from typing import NoReturn
 import click
 import uvicorn
 
-from timestep import config
+from timestep import config, versions
 from timestep.config import Settings
 from timestep.errors import ConfigurationError
 from timestep.host.banner import greet
 from timestep.host.launch import launch, stop
+from timestep.sdk import patches
 from timestep.web.app import create_app
 
-GRACE = "TIMESTEP_GRACE"
-"""The environment variable with the seconds that running steps have when the host is stopped."""
-
-DEFAULT_GRACE = 10.0
 _BACKLOG = 512
 
 
@@ -35,12 +32,14 @@ def serve() -> NoReturn:
     """Launch, and serve the HTTP API until SIGTERM or SIGINT; then end the process, status 0.
 
     Raises:
-        ConfigurationError: A setting cannot work, or the address is taken.
+        ConfigurationError: A library or a setting cannot work, or the address is taken.
         EntrypointError, DatabaseError: As `launch` raises them.
     """
+    patches.connect()
+    for line in versions.others().values():
+        click.echo(f"Warning: {line}", err=True)
     settings = config.read()
     settings.check_listen()
-    grace = _grace()
     listener = _listen(settings)
     launched = launch()
     server = uvicorn.Server(
@@ -50,7 +49,7 @@ def serve() -> NoReturn:
             access_log=False,
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=max(1, round(grace)),
+            timeout_graceful_shutdown=max(1, round(settings.grace)),
         )
     )
     received: list[int] = []
@@ -61,7 +60,7 @@ def serve() -> NoReturn:
     server.run(sockets=[listener])
     received.clear()
     click.echo("Stopping: running steps may end, and the next start goes on from there.")
-    stop(grace, is_urgent=lambda: bool(received))
+    stop(settings.grace, is_urgent=lambda: bool(received))
     _leave()
 
 
@@ -71,17 +70,6 @@ def _leave() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _grace() -> float:
-    text = os.environ.get(GRACE) or str(DEFAULT_GRACE)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 86400:
-        raise ConfigurationError(f"{GRACE}={text!r} is not a number of seconds like 10")
-    return seconds
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 import uuid
@@ -357,14 +356,6 @@ def _constraint(error: DatabaseError) -> str | None:
     return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
 
 
-_SETTINGS = (
-    "TIMESTEP_DB_URL",
-    "TIMESTEP_HOME",
-    "TIMESTEP_USE_PGLITE",
-    "TIMESTEP_PGLITE_PATH",
-)
-
-
 class Recorders(PerProcess):
     """A process writes through one recorder for each database that its settings have named."""
 
@@ -374,7 +365,7 @@ class Recorders(PerProcess):
 
     def configured(self) -> Recorder:
         # Asked for at every run: the settings are read again only when they changed.
-        key = tuple(os.environ.get(name) for name in _SETTINGS)
+        key = config.as_given("db_url", "home", "use_pglite", "pglite_path")
         found = self._recorders.get(key)
         if found is None:
             made = Recorder(database_url())

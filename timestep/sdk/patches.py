@@ -7,7 +7,6 @@ part of a durable run, so agents, tools and run configurations stay the user's, 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from agents.run_internal import (
 )
 from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
 
+from timestep import versions
 from timestep.errors import ConfigurationError
 from timestep.execution.current import current_run
 from timestep.sdk import builtin_tools, function_tools, guardrails, session_calls, turn_loop
@@ -84,11 +84,8 @@ def connect() -> None:
     for owner, name, ours in _SITES:
         original = getattr(owner, name, None)
         if original is None:
-            raise ConfigurationError(
-                f"openai-agents {importlib.metadata.version('openai-agents')} has no "
-                f"{owner.__name__}.{name}, which Timestep needs: install a version that Timestep "
-                "was tested with (0.24)"
-            )
+            reason = f"it has no {owner.__name__}.{name}"
+            raise ConfigurationError(versions.refusal(reason, "openai-agents"))
         if not hasattr(original, "timestep_original"):
             site = _site(original, ours)
             # What the class or module holds itself: a class method is no function there.

@@ -39,7 +39,7 @@ def doctor_() -> None:
 
     problems = 0
     for found in doctor.examine():
-        output.finding(found.check, found.is_ok, found.text)
-        problems += not found.is_ok
+        output.finding(found.check, found.mark, found.text)
+        problems += found.mark == "problem"
     if problems:
         fail(f"{problems} problem{'s' if problems > 1 else ''} found")
