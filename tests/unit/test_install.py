@@ -103,7 +103,10 @@ assert not [name for name in registered if name.startswith("timestep")], registe
 
 
 def test_importing_every_module_registers_starts_and_patches_nothing() -> None:
-    ours = ("timestep.steps.tool_call_workflow", "timestep.approvals.notification_workflow")
+    ours = (
+        "timestep.runner.dbos_workflows.tool_call",
+        "timestep.runner.dbos_workflows.notification",
+    )
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT, *ours], capture_output=True, text=True, check=False
     )

@@ -30,7 +30,7 @@ from timestep.store import interruptions as store
 _log = logging.getLogger("timestep")
 
 NAME = "timestep.escalate"
-"""DBOS's name for the workflow, which `notification_workflow` registers."""
+"""DBOS's name for the workflow, which `runner.dbos_workflows` registers."""
 
 _DECIDED = "decided"
 _PAUSES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)

@@ -19,8 +19,8 @@ from timestep.sdk.default_runner import DispatchingRunner
 from timestep.steps import tool_workflow
 
 _WORKFLOWS = {
-    tool_workflow.NAME: "timestep.steps.tool_call_workflow",
-    notifications.NAME: "timestep.approvals.notification_workflow",
+    tool_workflow.NAME: "timestep.runner.dbos_workflows.tool_call",
+    notifications.NAME: "timestep.runner.dbos_workflows.notification",
 }
 """The module that registers each workflow of Timestep with DBOS when it is imported."""
 

@@ -37,7 +37,7 @@ from timestep.steps.tool_call import Invoke, ToolResult, nested_usage
 T = TypeVar("T")
 
 NAME = "timestep.tool_call"
-"""DBOS's name for the workflow, which `tool_call_workflow` registers."""
+"""DBOS's name for the workflow, which `runner.dbos_workflows` registers."""
 
 _PAUSE = 0.05
 _PAUSES_BETWEEN_LOOKS = 20

@@ -1,4 +1,4 @@
-"""Registers the workflow of a tool call with DBOS, when it is imported: `runner.install` does that.
+"""Registers the workflow of a tool call with DBOS, when `runner.installation` imports it.
 
 DBOS makes the application's version of the source of the function, from its decorator to its last
 line: changed by one letter, no workflow of before would be recovered.
