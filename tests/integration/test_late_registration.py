@@ -172,8 +172,11 @@ def test_a_call_that_is_recovered_before_its_name_is_known_is_made(
     assert application.said == ["begun", "held", "begun", "held"], "a call was made twice"
     (call,) = application.workflows("timestep.tool_call")
     assert call["workflow_uuid"] == before["workflow_uuid"]
-    attempts = before["recovery_attempts"] + (2 if how == "late" else 1)
-    assert (call["status"], call["recovery_attempts"]) == ("SUCCESS", attempts)
+    assert call["status"] == "SUCCESS"
+    # Late, the first time was in vain; but for a name that came between DBOS's claim of the
+    # workflow and its look for the function, which takes long where the machine is busy.
+    attempts = (1, 2) if how == "late" else (1,)
+    assert call["recovery_attempts"] - before["recovery_attempts"] in attempts
 
 
 def test_a_message_that_was_taken_up_before_its_name_was_known_is_sent(
@@ -203,4 +206,5 @@ def test_a_message_that_was_taken_up_before_its_name_was_known_is_sent(
     # Nobody has to answer anything any more, so that is how it ends.
     until(application.has_ended("timestep.escalate"))
     (message,) = application.workflows("timestep.escalate")
-    assert message["recovery_attempts"] == 2
+    # The first time was in vain, but for a name that came just before DBOS looked for it.
+    assert message["recovery_attempts"] in (1, 2)
