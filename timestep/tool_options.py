@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from agents import ToolOriginType
 from agents.tool import (
     ApplyPatchTool,
     ComputerTool,
@@ -15,6 +16,7 @@ from agents.tool import (
     FunctionTool,
     LocalShellTool,
     ShellTool,
+    get_function_tool_origin,
 )
 
 AnyTool = TypeVar(
@@ -156,8 +158,13 @@ def _check_fits(options: ToolOptions, tool: object) -> None:
         )
     if options.as_workflow and not isinstance(tool, FunctionTool):
         raise ValueError(f"as_workflow is for function tools, not for a {kind}")
-    if options.as_workflow and getattr(tool, "_is_agent_tool", False):
+    if options.as_workflow and _is_agent(tool):
         raise ValueError("as_workflow is not for an agent as a tool, which is durable without it")
+
+
+def _is_agent(tool: object) -> bool:
+    origin = get_function_tool_origin(tool) if isinstance(tool, FunctionTool) else None
+    return origin is not None and origin.type is ToolOriginType.AGENT_AS_TOOL
 
 
 def _runs_in_a_thread(tool: object) -> bool:

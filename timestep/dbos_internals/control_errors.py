@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from dbos._error import (
-    DBOSStepNondeterminismError,
-    DBOSUnexpectedStepError,
-    DBOSWorkflowCancelledError,
-    DBOSWorkflowConflictIDError,
-)
+from dbos import error as dbos_errors
 
 from timestep.dbos_internals.workflow_scope import Owner
 
@@ -19,24 +14,22 @@ def lost(owner: Owner, status: str | None) -> BaseException:
     owns it now, or it has ended.
     """
     if status == "CANCELLED":
-        return DBOSWorkflowCancelledError(f"Workflow {owner.workflow_id} is cancelled.")
-    return DBOSWorkflowConflictIDError(owner.workflow_id)
+        return dbos_errors.DBOSWorkflowCancelledError(f"Workflow {owner.workflow_id} is cancelled.")
+    return dbos_errors.DBOSWorkflowConflictIDError(owner.workflow_id)
 
 
 def twice(owner: Owner, number: int) -> BaseException:
     """What ends an execution whose step has a number that DBOS recorded otherwise."""
-    return DBOSStepNondeterminismError(owner.workflow_id, number)
+    return dbos_errors.DBOSStepNondeterminismError(owner.workflow_id, number)
 
 
 CONTROL_ERRORS = (
-    DBOSStepNondeterminismError,
-    DBOSUnexpectedStepError,
-    DBOSWorkflowCancelledError,
-    DBOSWorkflowConflictIDError,
+    dbos_errors.DBOSStepNondeterminismError,
+    dbos_errors.DBOSUnexpectedStepError,
+    dbos_errors.DBOSWorkflowCancelledError,
+    dbos_errors.DBOSWorkflowConflictIDError,
 )
 """DBOS's own errors: nothing between a step and the workflow's end may answer them."""
 
-LOST = (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError)
+LOST = (dbos_errors.DBOSWorkflowCancelledError, dbos_errors.DBOSWorkflowConflictIDError)
 """The execution does not own its workflow any more."""
-
-__all__ = ["CONTROL_ERRORS", "LOST", "DBOSUnexpectedStepError", "lost", "twice"]

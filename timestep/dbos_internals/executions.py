@@ -9,9 +9,9 @@ from collections.abc import Collection
 from typing import Any
 
 from dbos import DBOS, WorkflowSerializationFormat
+from dbos import error as dbos_errors
 from dbos._core import execute_dequeued_workflow
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
-from dbos._error import DBOSException
 from dbos._recovery import _recover_workflow
 from dbos._sys_db import GetPendingWorkflowsOutput
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
@@ -26,7 +26,7 @@ def execute_again(workflow_id: str, token: str) -> None:
     dbos = _get_dbos_instance()
     status = dbos._sys_db.get_workflow_status(workflow_id)
     if status is None:
-        raise DBOSException(f"workflow {workflow_id!r} is not there")
+        raise dbos_errors.DBOSException(f"workflow {workflow_id!r} is not there")
     execute_dequeued_workflow(dbos, status, token)
 
 

@@ -4,8 +4,6 @@ Where one PostgreSQL holds both, the statement that writes a step's rows inserts
 have recorded of the step, too, and DBOS's look-up before a step is answered from its records,
 read once when an execution begins. Steps keep DBOS's numbers, names, spans and errors, and its
 tables hold what it would have written. Everywhere else steps are DBOS's ordinary ones.
-
-Every private name of DBOS that only this needs is in this module.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbos import _dbos
+from dbos import error as dbos_errors
 from dbos._context import EnterDBOSStepCtx
-from dbos._error import DBOSUnexpectedStepError
 from dbos._serialization import (
     deserialize_exception,
     deserialize_value,
@@ -97,7 +95,7 @@ class Records:
         """
         found = self._recorded.get(number)
         if found is not None and found.name != name:
-            raise DBOSUnexpectedStepError(
+            raise dbos_errors.DBOSUnexpectedStepError(
                 workflow_id=self._owner.workflow_id,
                 step_id=number,
                 expected_name=name,

@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from dbos import error as dbos_errors
 from dbos._context import DBOSContext, get_local_dbos_context
 from dbos._core import WorkflowHandleAsyncTask
 from dbos._dbos import _get_dbos_instance
-from dbos._error import DBOSException
 
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
@@ -67,7 +67,9 @@ def scope() -> WorkflowScope:
     found: WorkflowScope | None = vars(context).get(_SCOPE)
     if found is None:
         if context.owner_xid is None:
-            raise DBOSException(f"workflow {context.workflow_id!r} runs without an owner")
+            raise dbos_errors.DBOSException(
+                f"workflow {context.workflow_id!r} runs without an owner"
+            )
         found = WorkflowScope(Owner(context.workflow_id, context.owner_xid))
         vars(context)[_SCOPE] = found
     return found
@@ -94,7 +96,7 @@ def dbos_context() -> DBOSContext:
     """
     context = get_local_dbos_context()
     if context is None or not context.is_within_workflow():
-        raise DBOSException("not inside a DBOS workflow")
+        raise dbos_errors.DBOSException("not inside a DBOS workflow")
     return context
 
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents import RunState
+from agents import ModelResponse
 
 from timestep.dbos_internals import workflow_scope
 from timestep.dbos_internals.step_numbers import StepNumbers
@@ -20,7 +20,6 @@ from timestep.errors import ReplayError
 from timestep.execution.current import StepScope, current_step
 from timestep.execution.run import Run
 from timestep.journal.recorder import Recorder
-from timestep.serialization.sdk_objects import raw
 
 
 @dataclass
@@ -69,7 +68,16 @@ def workflow_runs() -> WorkflowRuns:
 _lanes: ContextVar[Lane | None] = ContextVar("timestep_lane", default=None)
 
 
-def open_run(recorder: Recorder, task: str, continued: RunState[Any] | None = None) -> Run:
+@dataclass(frozen=True)
+class Stopped:
+    """A state to go on with, as far as it tells whose it is."""
+
+    waiting: frozenset[str]
+    """The provider's ids of the calls that wait for a decision."""
+    newest_answer: ModelResponse | None
+
+
+def open_run(recorder: Recorder, task: str, continued: Stopped | None = None) -> Run:
     """A run of the workflow, or the step, that the caller is inside of.
 
     Its id comes from where it starts: the step number drawn here; or, inside a step, which
@@ -190,15 +198,14 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def _continued(state: RunState[Any]) -> Run | None:
+def _continued(state: Stopped) -> Run | None:
     """The run that stopped with this state: by its last answer, or by the calls it waits for."""
-    wanted = frozenset(waiting_call_ids(state))
+    wanted = state.waiting
     same = [run for run in known_runs() if wanted and run.questions.call_ids == wanted]
-    answers = state._model_responses
     for run in same:
         result = run.questions.result
         told = result.raw_responses if result else []
-        if told and answers and told[-1] is answers[-1]:
+        if told and told[-1] is state.newest_answer:
             return run
     if len(same) > 1:
         raise ReplayError(
@@ -206,12 +213,6 @@ def _continued(state: RunState[Any]) -> Run | None:
             "on with the state that result.to_state() gave, not with a copy of it"
         )
     return same[0] if same else None
-
-
-def waiting_call_ids(state: RunState[Any]) -> list[str]:
-    """The provider's ids of the calls that an interrupted state waits for."""
-    documents = [raw(item.raw_item) for item in state.get_interruptions()]
-    return [str(found.get("call_id") or found.get("id") or "") for found in documents]
 
 
 def known_runs() -> list[Run]:

@@ -256,7 +256,7 @@ class Run:
     async def agent_id(self, agent: Agent[Any]) -> uuid.UUID:
         """The id of an agent's row, which is written now if the run met the agent only now."""
         if id(agent) not in self.definitions.agent_ids:
-            found = describe([agent])
+            found = describe([agent], target_of=self.definitions.target_of)
             await self.recorder.write_definitions(found)
             self.definitions.agents.extend(found.agents)
             self.definitions.agent_ids.update(found.agent_ids)

@@ -33,7 +33,8 @@ from timestep.journal.checkpoints import (
     is_context_document,
 )
 from timestep.run_states.from_javascript import python_state_from_javascript
-from timestep.serialization.agent_definitions import Definitions, describe
+from timestep.sdk.reached_agents import agent_of, describe
+from timestep.serialization.agent_definitions import Definitions
 from timestep.serialization.values import dumps, has_text
 
 _log = logging.getLogger("timestep")
@@ -226,7 +227,7 @@ def _reachable(agent: Agent[Any]) -> Definitions:
     found = describe([agent])
     while True:
         tools = [tool for known in found.agents for tool in known.tools]
-        instances = [getattr(tool, "_agent_instance", None) for tool in tools]
+        instances = [agent_of(tool) for tool in tools]
         new = [one for one in instances if one is not None and id(one) not in found.agent_ids]
         if not new:
             return found

@@ -17,13 +17,14 @@ from timestep.dbos_internals import workflow_scope
 from timestep.errors import NotInWorkflowError
 from timestep.execution.context_changes import warn_of_losses
 from timestep.execution.current import StepScope, current_step
-from timestep.execution.identity import open_run
+from timestep.execution.identity import Stopped, open_run
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
-from timestep.sdk.state import continue_from_record
+from timestep.sdk.reached_agents import describe
+from timestep.sdk.state import continue_from_record, run_state_fields
 from timestep.sdk.state.run_history import RunHistory, history_of
 from timestep.sdk.validation import check_agents, check_options, recorded_input
-from timestep.serialization.agent_definitions import RunGuardrail, describe
+from timestep.serialization.agent_definitions import RunGuardrail
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import dumps, encode
 from timestep.sessions import row_of
@@ -40,7 +41,7 @@ def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     approval_timeout = options.pop("approval_timeout", None)
     check_options(options)
     state = given if isinstance(given, RunState) else None
-    run = open_run(recorder(), _task_of(agent, given), state)
+    run = open_run(recorder(), _task_of(agent, given), _stopped(state) if state else None)
     run.take_options(
         timeout=timeout,
         approval_timeout=approval_timeout,
@@ -53,7 +54,7 @@ def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     is_counted = enclosing is not None and _counts_in(enclosing, options.get("context"))
     run.begin_with(history, enclosing.id if enclosing is not None and is_counted else None)
     if state is not None:
-        run.go_on_at(state._current_turn)
+        run.go_on_at(run_state_fields.turn_of(state))
         history.adopt(state)
     else:
         config = options.get("run_config")
@@ -65,10 +66,18 @@ def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     return run
 
 
+def _stopped(state: RunState[Any]) -> Stopped:
+    waiting = frozenset(map(interruption.call_id, state.get_interruptions()))
+    return Stopped(waiting, run_state_fields.newest_answer_of(state))
+
+
 def _task_of(agent: Agent[Any], given: Input) -> str:
     """What a run is to do, as text."""
-    task = given._original_input if isinstance(given, RunState) else given
-    return f"{agent.name}:{dumps(encode(jsonable(task)))}"
+    return f"{agent.name}:{dumps(encode(jsonable(_input_of(given))))}"
+
+
+def _input_of(given: Input) -> str | list[TResponseInputItem]:
+    return run_state_fields.input_of(given) if isinstance(given, RunState) else given
 
 
 def _counts_in(step: StepScope, context: object) -> bool:
@@ -81,7 +90,7 @@ async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, An
     if run.record.is_begun:
         continue_from_record.change(run, options)
         if isinstance(given, RunState):
-            await interruption.settle(run, given)
+            await interruption.settle(run, given, run_state_fields.context_of(given))
         return given
     config = options.get("run_config")
     run_guardrails: list[RunGuardrail] = (
@@ -93,7 +102,7 @@ async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, An
     check_agents(definitions.agents)
     session = options.get("session")
     values = {
-        "input": recorded_input(given),
+        "input": recorded_input(_input_of(given)),
         "max_turns": options.get("max_turns", DEFAULT_MAX_TURNS),
         "session_id": await row_of(session) if session is not None else None,
     }
@@ -102,15 +111,16 @@ async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, An
     _warn_of_lost_changes(run, given, options.get("context"))
     if "started_at" not in (run.record.own_row or {}):
         run.start_timer()
-    if isinstance(given, RunState) and given._current_agent is not None:
-        await model_call.expect_left(run, given._current_agent, history_of(run).left)
+    current = run_state_fields.agent_of(given) if isinstance(given, RunState) else None
+    if current is not None:
+        await model_call.expect_left(run, current, history_of(run).left)
     return given
 
 
 def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
     """Where changes of the run's context will not survive, say so once."""
     if context is None and isinstance(given, RunState):
-        context = given._context
+        context = run_state_fields.context_of(given)
     if isinstance(context, RunContextWrapper):
         context = context.context
     run.context.told_of = context

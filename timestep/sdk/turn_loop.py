@@ -10,10 +10,10 @@ from agents import Agent, RunResultStreaming
 from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
 
 from timestep.execution.run import Run
+from timestep.sdk.reached_agents import describe
 from timestep.sdk.state import turn_state
 from timestep.sdk.state.run_history import Told, history_of
 from timestep.sdk.validation import check_agents
-from timestep.serialization.agent_definitions import describe
 
 
 async def start_streaming(run: Run, original: Any, *args: Any, **kwargs: Any) -> None:

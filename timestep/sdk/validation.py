@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from agents import Agent, RunConfig, RunState
+from agents import Agent, RunConfig
 from agents.sandbox import SandboxAgent
 
 from timestep.errors import NotDurableError
@@ -39,13 +39,11 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def recorded_input(given: object) -> Json:
-    """A run's input as JSON.
+    """A run's input as JSON; of a state, the input that its run began with.
 
     Raises:
         NotDurableError: Something in it is not JSON.
     """
-    if isinstance(given, RunState):
-        given = given._original_input
     if isinstance(given, str):
         return _json(given, "the run's input")
     if not isinstance(given, list):

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -47,10 +47,15 @@ _SETTINGS_COLUMNS = (
 _MAY_HOLD_SECRETS = {"extra_headers", "extra_query", "extra_body", "extra_args"}
 
 
+TargetOf = Callable[[Handoff[Any, Any]], Agent[Any] | None]
+
+
 @dataclass
 class Definitions:
     """Rows of every definition that some agents reach, by table, and their ids."""
 
+    target_of: TargetOf = lambda _: None
+    """Tells the agent that a handoff goes to, or None; the SDK's handoffs keep it to themselves."""
     rows: dict[str, dict[Any, Row]] = field(default_factory=dict)
     """Table name to key to row."""
     agent_ids: dict[int, uuid.UUID] = field(default_factory=dict)
@@ -69,21 +74,24 @@ class Definitions:
 def describe(
     roots: Iterable[Agent[Any]],
     guardrails: Iterable[RunGuardrail] = (),
+    *,
+    target_of: TargetOf,
 ) -> Definitions:
     """The rows of the agents that can be reached from `roots`, handoff cycles included.
 
     Args:
         roots: The agents a run starts with.
         guardrails: Guardrails that belong to a run rather than to an agent.
+        target_of: Tells the agent that a handoff goes to.
     """
-    found = Definitions()
+    found = Definitions(target_of)
     waiting = list(roots)
     while waiting:
         agent = waiting.pop()
         if id(agent) in found.agent_ids:
             continue
         _describe_agent(found, agent)
-        waiting.extend(target for _, target in _handoffs(agent) if target is not None)
+        waiting.extend(target for _, target in _handoffs(agent, target_of) if target is not None)
     for agent in found.agents:
         _link_handoffs(found, agent)
     for guardrail in guardrails:
@@ -102,7 +110,7 @@ def _describe_agent(found: Definitions, agent: Agent[Any]) -> None:
     tools = [(tool, _tool_row(tool)) for tool in agent.tools]
     own: list[RunGuardrail] = [*agent.input_guardrails, *agent.output_guardrails]
     guardrails = [(guardrail, _guardrail_row(guardrail)) for guardrail in own]
-    handoffs = [_handoff_row(config) for config, _ in _handoffs(agent)]
+    handoffs = [_handoff_row(config) for config, _ in _handoffs(agent, found.target_of)]
     mcp_servers = [_mcp_server_row(server) for server in agent.mcp_servers]
     instructions = agent.instructions
     content: dict[str, Json] = {
@@ -179,7 +187,7 @@ def _add_tool(found: Definitions, tool: Tool, row: Row) -> None:
 
 def _link_handoffs(found: Definitions, agent: Agent[Any]) -> None:
     agent_id = found.agent_ids[id(agent)]
-    for position, (config, target) in enumerate(_handoffs(agent)):
+    for position, (config, target) in enumerate(_handoffs(agent, found.target_of)):
         row = _handoff_row(config)
         found.add("handoff_configs", row)
         target_id = found.agent_ids[id(target)] if target is not None else None
@@ -192,15 +200,15 @@ def _link_handoffs(found: Definitions, agent: Agent[Any]) -> None:
         found.add("agent_handoffs", {"id": link_id, **content, "position": position})
 
 
-def _handoffs(agent: Agent[Any]) -> Iterator[tuple[Handoff[Any, Any], Agent[Any] | None]]:
+def _handoffs(
+    agent: Agent[Any], target_of: TargetOf
+) -> Iterator[tuple[Handoff[Any, Any], Agent[Any] | None]]:
     """An agent's handoffs with their targets; a hand-made handoff may not tell its target."""
     for entry in agent.handoffs:
         if isinstance(entry, Agent):
             yield handoff(entry), entry
         else:
-            reference = getattr(entry, "_agent_ref", None)
-            target = reference() if callable(reference) else None
-            yield entry, target if isinstance(target, Agent) else None
+            yield entry, target_of(entry)
 
 
 def _settings_row(settings: ModelSettings) -> Row:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from agents import RunResult, RunResultStreaming, RunState
+from agents import RunContextWrapper, RunResult, RunResultStreaming, RunState
 from agents.items import ToolApprovalItem
 
 from timestep.execution.pending_calls import Call
@@ -200,8 +200,14 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
     return id_
 
 
-async def settle(run: Run, state: RunState[Any]) -> None:
-    """Take decisions that code made on the state itself for answers to the run's questions."""
+async def settle(run: Run, state: RunState[Any], context: RunContextWrapper[Any] | None) -> None:
+    """Take decisions that code made on the state itself for answers to the run's questions.
+
+    Args:
+        run: The run that goes on.
+        state: What it goes on with.
+        context: The state's, which has the decisions.
+    """
     decisions = []
     for item in state.get_interruptions():
         found = call_of(run, item)
@@ -212,7 +218,6 @@ async def settle(run: Run, state: RunState[Any]) -> None:
         ):
             continue
         owner, call = found
-        context = state._context
         approved = (
             context.is_tool_approved(item.tool_name or "", call_id(item)) if context else None
         )
