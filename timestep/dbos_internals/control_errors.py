@@ -1,4 +1,4 @@
-"""DBOS's own errors, which pass through everything between a step and the workflow's end."""
+"""Names DBOS's own errors, which pass through everything between a step and a workflow's end."""
 
 from __future__ import annotations
 

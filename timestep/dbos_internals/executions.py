@@ -1,4 +1,4 @@
-"""Executes workflows again, and takes them from queues."""
+"""Executes workflows again, and takes them from DBOS's queues at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DBOS as this process has it: whether it runs, its registry, its loop, its tables' schema."""
+"""Tells how this process has DBOS: whether it runs, its registry, its loop, its schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DBOS's own record of a step, committed together with the step's rows.
+"""Writes DBOS's own record of a step together with the step's rows.
 
 Where one PostgreSQL holds both, the statement that writes a step's rows inserts what DBOS would
 have recorded of the step, too, and DBOS's look-up before a step is answered from its records,

@@ -1,4 +1,4 @@
-"""Which execution of which DBOS workflow the caller runs in, and what that execution keeps."""
+"""Tells which execution of which DBOS workflow the caller runs in, and what it keeps."""
 
 from __future__ import annotations
 

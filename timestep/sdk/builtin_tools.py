@@ -1,4 +1,4 @@
-"""Calls of tools that act here and are no functions: shells, editors, computers, custom ones.
+"""Makes steps of the SDK's built-in tools: shells, editors, computers, custom ones.
 
 A call's tool is replaced by a copy that acts through a step; the agent's own stays as it is.
 """

@@ -1,4 +1,4 @@
-"""The SDK's default runner while Timestep is installed."""
+"""Chooses between the durable runner and the SDK's own, as the SDK's default runner."""
 
 from __future__ import annotations
 

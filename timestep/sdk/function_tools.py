@@ -1,4 +1,4 @@
-"""Calls of function tools, and whether they need an approval."""
+"""Makes steps of function tools' calls, and answers whether a call needs an approval."""
 
 from __future__ import annotations
 

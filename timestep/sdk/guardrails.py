@@ -1,4 +1,4 @@
-"""Checks of a run's input and output, and of a tool's."""
+"""Makes steps of guardrails: of a run's input and output, and of a tool's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SDK's call sites that a durable run goes through. Nothing else replaces its privates.
+"""Replaces the SDK's call sites that a durable run goes through; nothing else replaces any.
 
 Each is replaced once by a function that falls through to the SDK's own unless the caller is
 part of a durable run, so agents, tools and run configurations stay the user's, untouched.

@@ -1,4 +1,4 @@
-"""What the SDK's loop asks of a session."""
+"""Hands what the SDK's loop asks of a session to `DatabaseSession`, or to a recorded step."""
 
 from __future__ import annotations
 

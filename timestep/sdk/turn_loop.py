@@ -1,4 +1,4 @@
-"""Where the SDK's loop begins and ends a turn: checkpoints, and what a turn leaves behind."""
+"""Begins and ends a turn of the SDK's loop: its checkpoint, and the rows it leaves behind."""
 
 from __future__ import annotations
 

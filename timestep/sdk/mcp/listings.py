@@ -1,4 +1,4 @@
-"""What MCP servers list while a state is read outside of any run.
+"""Keeps what MCP servers list while a state is read outside of any run.
 
 A state that waits for the calls of a server's tools is read with the server's list. Who reads
 it once more, in a recovery, needs that list and no server.

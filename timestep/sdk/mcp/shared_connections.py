@@ -1,4 +1,4 @@
-"""Connections to MCP servers: made when a run first needs one, and shared by the process's runs.
+"""Connects MCP servers when a run first needs one, and shares the connections among runs.
 
 A server that its owner connected is used as it is and never closed here. One that nobody
 connected is connected here, once however many runs use it, and closed a while after the last

@@ -1,4 +1,4 @@
-"""MCP servers: which tools they list is a step, and their calls are tool calls like others."""
+"""Records which tools MCP servers list, and makes steps of their calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of a turn, asked through the run's steps, streamed or not."""
+"""Asks a turn's model through the run's steps, streamed or not."""
 
 from __future__ import annotations
 

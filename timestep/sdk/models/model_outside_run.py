@@ -1,4 +1,4 @@
-"""A model that workflow code asks through the SDK's inner functions, outside any run.
+"""Makes a DBOS step of a model that workflow code asks outside any run.
 
 There is no run whose rows could hold the answer, so DBOS's own record of the step does.
 """

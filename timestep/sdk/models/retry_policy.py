@@ -1,4 +1,4 @@
-"""Which failures of a model call are worth another attempt, and when.
+"""Decides which failures of a model call are worth another attempt, and when.
 
 One layer tries again: `timestep.steps.model_attempts`, asked by the SDK's own rules for what may
 be sent twice, unless `ModelSettings.retry` makes the SDK's runner that layer. The retries of the

@@ -1,4 +1,4 @@
-"""What tells a run's agents apart in its states: their names, where each has its own.
+"""Tells a run's agents apart in its states by their names, where each has its own.
 
 The SDK makes a signature of every agent, all its tools included, also where no two agents share
 a name; a checkpoint a turn would pay for it a turn.

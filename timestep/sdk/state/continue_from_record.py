@@ -1,4 +1,4 @@
-"""Runs that begin with a recorded state, in a fork or in other code than began them."""
+"""Begins runs with a recorded state: forks, and runs that other code began."""
 
 from __future__ import annotations
 

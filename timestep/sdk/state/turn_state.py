@@ -1,4 +1,4 @@
-"""The state before a turn as JSON, of which only what is new since the last one is written.
+"""Makes JSON of the state before a turn, and of that only what is new since the last one.
 
 The SDK's own serializer writes it, of a state whose lists hold no more than their ends. A
 run's items stay what they were once they are told, except where a handoff's filter had them.
