@@ -18,7 +18,7 @@ import timestep
 from tests.answering import AnsweringModel
 from tests.integration.app import App
 from timestep.execution.current import current_run
-from timestep.journal.checkpoints import Checkpoint, History, States, context_document
+from timestep.journal.checkpoints import Checkpoint, CheckpointHistory, States, context_document
 from timestep.sdk.state import turn_state
 from timestep.sdk.state.run_history import Told
 from timestep.serialization.sdk_objects import jsonable
@@ -182,7 +182,7 @@ def test_checkpoints_are_what_the_sdk_writes(
     kinds = {row["state_type"] for row in states}
     assert kinds - {"interrupted"} == ({"final"} if ends else {"checkpoint"})
 
-    history = History([row for row in states if row["state_type"] != "interrupted"])
+    history = CheckpointHistory([row for row in states if row["state_type"] != "interrupted"])
 
     turns = len(shape) + 1 if ends else len(shape)
     assert history.turns[:turns] == list(range(1, turns + 1))
@@ -196,7 +196,7 @@ def test_checkpoints_are_what_the_sdk_writes(
         again.resume({row["id"]: row for row in states})
         last = {**told[str(run["id"]), turns], "session_items": []}
         rows = again.final_rows(Checkpoint(last, turns, "1"))["run_states"]
-        recovered = History(json.loads(json.dumps(rows)))
+        recovered = CheckpointHistory(json.loads(json.dumps(rows)))
         assert recovered.turns == history.turns
         for turn in recovered.turns:
             assert same(recovered.state(turn), told[str(run["id"]), turn])
@@ -216,6 +216,6 @@ def test_a_change_may_name_what_jsonb_cannot_hold_and_is_gone(app: App) -> None:
         return str(run.final_output)
 
     assert app.run(body, "w") == "done"
-    history = History(app.rows("run_states"))
+    history = CheckpointHistory(app.rows("run_states"))
     contexts = [history.state(turn)["context"]["context"] for turn in history.turns]
     assert contexts == [{"a\x00": 1, "b": 2}, {"b": 2}]

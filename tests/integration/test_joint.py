@@ -36,7 +36,7 @@ from psycopg.rows import dict_row
 import timestep
 from tests.answering import AnsweringModel, outputs
 from tests.integration.app import BODIES, App, launch, run_it
-from timestep.database import reconnect
+from timestep.database import lost_connections
 from timestep.database.async_pool import Sender
 from timestep.journal import ownership_watch, recorder
 from timestep.runtime import cancellation
@@ -439,7 +439,7 @@ def test_a_statement_whose_answer_is_lost_is_sent_again_and_counts_once(
             raise psycopg.OperationalError("the connection is lost")
         return answer
 
-    monkeypatch.setattr(reconnect, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(lost_connections, "_FIRST_PAUSE", 0.001)
     left = []
     for way in WAYS:
         forget(app)

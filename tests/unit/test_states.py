@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timestep.journal.checkpoints import Checkpoint, History, States
+from timestep.journal.checkpoints import Checkpoint, CheckpointHistory, States
 from timestep.serialization.values import is_plain
 
 _keys = st.sampled_from(["a", "b", "nul\x00", "lone\ud800"])
@@ -49,6 +49,6 @@ def test_jsonb_can_hold_each_row_and_every_state_comes_back(contexts: list[dict[
     rows = [json.loads(json.dumps(states.checkpoint_row(each))) for each in given[:-1]]
     rows += json.loads(json.dumps(states.final_rows(given[-1])["run_states"]))
     assert all("\x00" not in text and text.encode() for text in texts(rows))
-    for kept in (History(rows[:-1]), History(rows[-1:])):
+    for kept in (CheckpointHistory(rows[:-1]), CheckpointHistory(rows[-1:])):
         assert kept.turns == [each.turn for each in given[:-1]]
         assert [kept.state(turn) for turn in kept.turns] == [each.state for each in given[:-1]]

@@ -140,7 +140,7 @@ def folded(rows: dict[str, dict[str, Any]], state_id: str) -> dict[str, Any]:
     return state
 
 
-class History:
+class CheckpointHistory:
     """The checkpoints of a run, as its rows of `run_states` hold them.
 
     While it goes on each has a row. Of a run that has its last state they are made again of

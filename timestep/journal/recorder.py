@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config
-from timestep.database import reconnect
+from timestep.database import lost_connections
 from timestep.database.async_pool import Answered, Values, sender_of
 from timestep.database.engines import database_url, engine_for
 from timestep.database.error_translation import translated
@@ -309,11 +309,11 @@ class Recorder:
         Raises:
             DatabaseError: The database refused, or could never be reached from here.
         """
-        for pause in reconnect.pauses():
+        for pause in lost_connections.pauses():
             try:
                 with translated(self.url):
                     done = work()
-            except reconnect.FAILURES as error:
+            except lost_connections.FAILURES as error:
                 self._bear(error, pause)
                 time.sleep(pause)
             else:
@@ -324,11 +324,11 @@ class Recorder:
     async def sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
         """What a statement answers that is sent from the loop; as `patiently`."""
         numbered, values = _numbered(sql, parameters)
-        for pause in reconnect.pauses():
+        for pause in lost_connections.pauses():
             try:
                 with translated(self.url):
                     answer = await sender_of(self.engine).execute(numbered, values)
-            except reconnect.FAILURES as error:
+            except lost_connections.FAILURES as error:
                 self._bear(error, pause)
                 await asyncio.sleep(pause)
             else:
@@ -337,7 +337,7 @@ class Recorder:
         return answer
 
     def _bear(self, error: Exception, pause: float) -> None:
-        if not self._was_reached or not reconnect.is_lost_connection(error):
+        if not self._was_reached or not lost_connections.is_lost_connection(error):
             raise error
         _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
 

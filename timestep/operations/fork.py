@@ -22,7 +22,7 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.journal import dbos_client
-from timestep.journal.checkpoints import History
+from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
 from timestep.sdk.state.continue_from_record import model_settings
@@ -175,7 +175,7 @@ def _continuations(
 ) -> tuple[store.Row, list[store.Row]]:
     """The run that is forked, and what stands where in the new workflow; the new run last."""
     source, place, others = _source(connection, name)
-    history = History(store.checkpoints(connection, source["id"]))
+    history = CheckpointHistory(store.checkpoints(connection, source["id"]))
     if turn not in history.turns:
         known = f"turns {history.turns[0]} to {history.turns[-1]}" if history.turns else "none"
         raise UnknownCheckpointError(

@@ -11,7 +11,7 @@ from timestep.database.error_translation import translated
 from timestep.dbos_internals import control_errors, executions, process, step_numbers
 from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
 from timestep.journal import dbos_client
-from timestep.journal.checkpoints import History
+from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.recorder import recorder
 from timestep.serialization.values import storable
 from timestep.store import run_continuations as store
@@ -136,7 +136,7 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool
 
 def _going_on(connection: Any, run: store.Row, known: store.Row) -> store.Row:
     """What a run that has not ended goes on with."""
-    history = History(store.checkpoints(connection, run["id"]))
+    history = CheckpointHistory(store.checkpoints(connection, run["id"]))
     if not history.turns:
         # No answer of a model is recorded: it begins as it was to.
         kept = {name: value for name, value in known.items() if name != "created_at"}

@@ -19,7 +19,7 @@ from timestep import tool_options
 from timestep.execution.run import Run
 from timestep.steps import interruption
 from timestep.steps.recorded_value import recorded
-from timestep.steps.tool_attempts import Attempts
+from timestep.steps.tool_attempts import ToolAttempts
 from timestep.steps.tool_call import Asked, ToolResult, call_tool
 
 
@@ -140,7 +140,7 @@ def _once(run: Run, tool: Any, call: Any, given: Any, execute: Any) -> Callable[
             output = execute(*args)
             return await output if inspect.isawaitable(output) else output
 
-        async def invoke(attempts: Attempts) -> ToolResult:
+        async def invoke(attempts: ToolAttempts) -> ToolResult:
             return ToolResult(await attempts.make(body), is_error=False)
 
         return (await call_tool(run, asked, invoke)).output

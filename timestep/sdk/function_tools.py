@@ -17,7 +17,7 @@ from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvoca
 from timestep.execution.run import Run
 from timestep.sdk.mcp import tools
 from timestep.steps import interruption, tool_workflow
-from timestep.steps.tool_attempts import Attempts
+from timestep.steps.tool_attempts import ToolAttempts
 from timestep.steps.tool_call import Asked, ToolResult, call_tool
 from timestep.tool_options import options_of
 
@@ -25,7 +25,7 @@ from timestep.tool_options import options_of
 async def invoke_function_tool(
     run: Run, original: Any, *, function_tool: Any, context: Any, arguments: str
 ) -> Any:
-    async def invoke(attempts: Attempts) -> ToolResult:
+    async def invoke(attempts: ToolAttempts) -> ToolResult:
         def make(tool: Any) -> Awaitable[Any]:
             return original(function_tool=tool, context=context, arguments=arguments)  # type: ignore[no-any-return]  # untyped
 
@@ -41,7 +41,7 @@ async def invoke_function_tool(
 
     scope_id = get_agent_tool_state_scope(context)
 
-    async def invoke_apart(attempts: Attempts) -> ToolResult:
+    async def invoke_apart(attempts: ToolAttempts) -> ToolResult:
         return await tool_workflow.make_call(run, context, attempts, invoke)
 
     asked = Asked(function_tool, context.tool_call_id, context.tool_call, context)
@@ -54,7 +54,7 @@ async def invoke_function_tool(
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
 
 
-def _in_attempts(function_tool: Any, attempts: Attempts) -> Any:
+def _in_attempts(function_tool: Any, attempts: ToolAttempts) -> Any:
     """A copy of the tool whose body runs in attempts, inside what answers its last error."""
     tool = copy.copy(function_tool)
     invoker = tool.on_invoke_tool
@@ -67,7 +67,7 @@ def _in_attempts(function_tool: Any, attempts: Attempts) -> Any:
     return tool
 
 
-def _attempted(invoke: Any, attempts: Attempts) -> Any:
+def _attempted(invoke: Any, attempts: ToolAttempts) -> Any:
     # The SDK reads the annotations of an invoker to choose which context it is given.
     @functools.wraps(invoke)
     async def attempted(context: Any, arguments: str) -> Any:

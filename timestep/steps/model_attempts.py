@@ -26,7 +26,7 @@ class Failure:
     duration_ms: int
 
 
-class Attempts:
+class ModelAttempts:
     """Asks until there is an answer, or an error that asking again cannot help.
 
     A process that dies between two attempts leaves nothing of them: the step begins again.

@@ -25,7 +25,7 @@ from timestep.serialization.sdk_objects import (
     response_of,
 )
 from timestep.serialization.values import plain_text, storable
-from timestep.steps.model_attempts import Attempts
+from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.model_stream import Stream
 from timestep.steps.perform import perform
 from timestep.steps.step import Step
@@ -38,7 +38,7 @@ async def call_model(
     model: object,
     tools: Sequence[Tool],
     handoffs: Sequence[Handoff[Any, Any]],
-    attempts: Attempts,
+    attempts: ModelAttempts,
     stream: Stream | None = None,
 ) -> ModelResponse:
     """The model's answer in the current turn, recorded once. Its usage counts every attempt.
@@ -83,7 +83,7 @@ class _ModelStep(Step[ModelResponse]):
         ordinal: int,
         agent: Agent[Any],
         model: object,
-        attempts: Attempts,
+        attempts: ModelAttempts,
         stream: Stream | None,
         handoff_names: Collection[str],
     ) -> None:

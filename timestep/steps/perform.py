@@ -19,7 +19,7 @@ from timestep.dbos_internals.step_records import Records, StepRecord, failure, r
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
 from timestep.execution.current import inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
-from timestep.execution.replay.ordering import Place
+from timestep.execution.replay.ordering import StartPlace
 from timestep.execution.run import Rows
 from timestep.runtime import draining
 from timestep.serialization import exceptions
@@ -192,7 +192,7 @@ class _RecordedByDbos(_Numbered[T]):
         row = self._row
         return await _copied(self._step, recorded) if row is None else _replay(self._step, row)
 
-    def _body(self, place: Place) -> Callable[[], Coroutine[Any, Any, dict[str, str]]]:
+    def _body(self, place: StartPlace) -> Callable[[], Coroutine[Any, Any, dict[str, str]]]:
         """What DBOS executes as the step, where it has no record of it."""
 
         async def body() -> dict[str, str]:
@@ -202,7 +202,7 @@ class _RecordedByDbos(_Numbered[T]):
         body.__qualname__ = self._step.name
         return body
 
-    async def _execute(self, place: Place) -> dict[str, str]:
+    async def _execute(self, place: StartPlace) -> dict[str, str]:
         step = self._step
         try:
             if (row := self._row) is not None:

@@ -37,7 +37,7 @@ def idempotency_key() -> str:
     return key
 
 
-class Attempts:
+class ToolAttempts:
     """The attempts of one call."""
 
     def __init__(self, tool_name: str, options: ToolOptions, key: str) -> None:

@@ -37,7 +37,7 @@ from timestep.steps.interruption import (
 )
 from timestep.steps.perform import perform
 from timestep.steps.step import Step
-from timestep.steps.tool_attempts import Attempts
+from timestep.steps.tool_attempts import ToolAttempts
 from timestep.tool_options import options_of
 
 
@@ -50,7 +50,7 @@ class ToolResult(NamedTuple):
     """The call stopped for an approval inside it, and will be continued."""
 
 
-Invoke = Callable[[Attempts], Awaitable[ToolResult]]
+Invoke = Callable[[ToolAttempts], Awaitable[ToolResult]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _CallStep(Step[ToolResult]):
         self.usage = asked.wrapper.usage
         self.invoke = invoke
         self.options = options_of(asked.tool)
-        self.attempts = Attempts(asked.tool.name, self.options, str(call.id))
+        self.attempts = ToolAttempts(asked.tool.name, self.options, str(call.id))
         self.use: Use | None = None
         self.id = call.id
         self.number = call.number

@@ -31,7 +31,7 @@ from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization import exceptions
 from timestep.serialization.values import decode, encode
-from timestep.steps.tool_attempts import Attempts
+from timestep.steps.tool_attempts import ToolAttempts
 from timestep.steps.tool_call import Invoke, ToolResult, nested_usage
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _Live:
 
     run: Run
     wrapper: RunContextWrapper[Any]
-    attempts: Attempts
+    attempts: ToolAttempts
     invoke: Invoke
     was_made: bool = False
 
@@ -84,7 +84,7 @@ class LiveCalls(PerProcess):
 
 
 async def make_call(
-    run: Run, wrapper: RunContextWrapper[Any], attempts: Attempts, invoke: Invoke
+    run: Run, wrapper: RunContextWrapper[Any], attempts: ToolAttempts, invoke: Invoke
 ) -> ToolResult:
     """What a call gave that was made in a workflow of its own.
 

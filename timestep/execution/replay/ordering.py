@@ -99,7 +99,7 @@ async def patiently(event: asyncio.Event, run_id: uuid.UUID, what: str) -> None:
         ) from None
 
 
-class Place:
+class StartPlace:
     """Where a step stands among those of its run that were called and have not begun."""
 
     def __init__(self, ahead: list[asyncio.Event]) -> None:
@@ -117,12 +117,12 @@ class StartOrder:
     """Lets the steps of a run begin in the order in which they were called."""
 
     def __init__(self) -> None:
-        self._places: deque[Place] = deque()
+        self._places: deque[StartPlace] = deque()
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[Place]:
+    def entered(self) -> Iterator[StartPlace]:
         """Hold a place at the end, until the step has begun or its caller is done with it."""
-        place = Place([place.left for place in self._places if not place.left.is_set()])
+        place = StartPlace([place.left for place in self._places if not place.left.is_set()])
         self._places.append(place)
         try:
             yield place

@@ -34,7 +34,7 @@ from openai.types.responses.response_usage import InputTokensDetails, OutputToke
 from timestep.execution.run import Run
 from timestep.sdk.models import retry_policy
 from timestep.steps import model_call
-from timestep.steps.model_attempts import Attempts
+from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.model_stream import Stream
 
 
@@ -156,14 +156,14 @@ class DurableModel(Model):
         return response
 
 
-class _TimedAttempts(Attempts):
-    """Attempts for which `ModelSettings.timeout` is there, as for those of the provider's client.
+class _TimedAttempts(ModelAttempts):
+    """Makes attempts within `ModelSettings.timeout`, as the provider's client does its own.
 
     The SDK would count the time in which the answer is recorded, too, and give it up after.
 
     Args:
-        ask: As for `Attempts`.
-        pause_after: As for `Attempts`.
+        ask: As for `ModelAttempts`.
+        pause_after: As for `ModelAttempts`.
         timeout: Seconds, or none.
     """
 
