@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -61,6 +62,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: object) -> None:
     """Tell a worker of the directory."""
     node.workerinput["timestep_directory"] = str(node.config.stash[_directory])  # type: ignore[attr-defined]  # of xdist
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and the garbage collector need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
