@@ -125,7 +125,7 @@ class App:
             ).fetchall()
         return [name for (name,) in found]
 
-    def until(self, condition: Callable[[], Any], seconds: float = 20) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         """Wait for a condition, and give what it answered."""
         deadline = time.monotonic() + seconds
         while not (answer := condition()):
