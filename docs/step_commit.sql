@@ -5,7 +5,7 @@
 -- workflow, and every insert selects from `mine`. The rows come as JSON, a parameter a table.
 --
 -- Made from timestep/store/step_commit.py, with line breaks for reading. To make it anew:
---     pytest tests/unit/test_step_commit.py --renew-golden
+--     pytest tests/store/test_step_commit_is_the_golden_file.py --renew-golden
 
 -- A model's answer: the response, its items and calls, what it used, where the run is now, and
 -- the state before the turn.

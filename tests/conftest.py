@@ -18,10 +18,13 @@ import sqlalchemy as sa
 from dbos import DBOS
 from psycopg import sql
 
-from tests import forking
+from tests.support import forked_processes
+from tests.support.dbos_app import app
 from timestep.database import engines, migrations, urls
 from timestep.database.servers import embedded_postgres
 from timestep.runtime import process_state
+
+__all__ = ["app"]
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _numbers = itertools.count()
@@ -55,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # Run by root, PostgreSQL runs as another user, who has to get there.
         Path(given).chmod(0o755)
     config.stash[_directory] = Path(given)
-    forking.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())
+    forked_processes.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,7 +77,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End what the workers shared."""
     if not _WORKER:
         directory = config.stash[_directory]
-        forking.close()
+        forked_processes.close()
         shutil.rmtree(directory)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.benchmarks import measures, proxy, report
 from tests.benchmarks.measures import Cell
 from tests.benchmarks.server import Server
-from tests.waiting import until
+from tests.support.conditions import until
 from timestep.database import urls
 
 

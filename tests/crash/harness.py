@@ -16,7 +16,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
-from tests.forking import Forked
+from tests.support.forked_processes import Forked
 from timestep.store.tables import metadata
 
 WORKFLOW_ID = "crash"

@@ -10,7 +10,7 @@ from typing import Any
 from agents import Agent, RunConfig, RunContextWrapper, Runner, RunState, function_tool
 from agents.testing import assistant_message, function_call
 
-from tests.answering import AnsweringModel, outputs
+from tests.support.conversational_model import AnsweringModel, outputs
 from timestep import DatabaseRunStateStore
 
 CONTEXT = {"user": "ada"}

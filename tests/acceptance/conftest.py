@@ -1,3 +1,0 @@
-from tests.integration.app import app
-
-__all__ = ["app"]

@@ -1,0 +1,245 @@
+"""The command line, with a host that executes what it starts."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.host_process import ROOT, Host, host, own_host
+from tests.support.workflows_package import own_workflows
+from timestep.cli import main
+
+__all__ = ["host", "own_host"]
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """Runs a command beside the host: same folder, same database."""
+    monkeypatch.chdir(host.folder)
+    monkeypatch.setenv("TIMESTEP_DB_URL", host.database)
+    with own_workflows():
+        yield run
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def done(result: Result) -> str:
+    """What a command that ended well wrote."""
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def failed(result: Result, status: int = 1) -> str:
+    """The one line that a command that failed wrote."""
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert status == 2 or len(lines) == 1, result.stderr
+    return lines[-1]
+
+
+def parsed(result: Result) -> Any:
+    return json.loads(done(result))
+
+
+def test_start_waits_for_the_result(cli: Cli) -> None:
+    result = cli("start", "greet", "--input", '{"name": "Ada"}', "--wait")
+    assert done(result) == "[offline model] hello Ada\n"
+    assert result.stderr.startswith("workflow ")
+    result = cli("start", "plain", "--input", '{"order": {"item": "tea"}}', "--wait")
+    assert done(result) == "1 tea\n"
+
+
+def test_start_answers_the_id_and_the_same_id_is_the_same_run(cli: Cli, host: Host) -> None:
+    command = ("start", "greet", "--input", '{"name": "Alan"}', "--id", "cli-once")
+    assert done(cli(*command)) == "cli-once\n"
+    assert host.output("cli-once") == "[offline model] hello Alan"
+    assert done(cli(*command)) == "cli-once\n"
+    assert len(host.get("/api/runs", workflow_id="cli-once").json()["items"]) == 1
+    other = ("start", "greet", "--input", '{"name": "Eve"}', "--id", "cli-once")
+    assert "was started already, with another input" in failed(cli(*other))
+    other = ("start", "fail", "--input", '{"reason": "x"}', "--id", "cli-once")
+    assert "was started already, as 'greet', not 'fail'" in failed(cli(*other))
+
+
+def test_start_tells_what_does_not_fit(cli: Cli) -> None:
+    assert "there is no entrypoint 'nope': there are 'ask'," in failed(cli("start", "nope"))
+    assert "'name' is missing" in failed(cli("start", "greet"))
+    assert "'x' is not JSON" in failed(cli("start", "greet", "--input", "x"), 2)
+    assert "not [1]" in failed(cli("start", "greet", "--input", "[1]"))
+    unknown = cli("start", "greet", "--input", '{"name": "x"}', "--queue", "nope")
+    assert "there is no queue 'nope'" in failed(unknown)
+
+
+def test_start_tells_how_the_workflow_failed(cli: Cli) -> None:
+    result = cli("start", "fail", "--input", '{"reason": "out of tea"}', "--wait")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1] == "Error: ValueError: out of tea"
+
+
+def test_what_is_started_while_no_host_runs_waits_for_one(
+    own_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own_host.folder)
+    monkeypatch.setenv("TIMESTEP_DB_URL", own_host.database)
+    with own_workflows():
+        done(run("migrate"))
+        workflow_id = done(run("start", "greet", "--input", '{"name": "Ada"}')).strip()
+        assert "running" in done(run("show", workflow_id))
+    own_host.start()
+    assert own_host.output(workflow_id) == "[offline model] hello Ada"
+
+
+def test_runs_are_listed(cli: Cli) -> None:
+    done(cli("start", "greet", "--input", '{"name": "Grace"}', "--id", "cli-listed", "--wait"))
+    text = done(cli("runs"))
+    assert "cli-listed" in text
+    assert "completed" in text
+    page = parsed(cli("runs", "--json", "--limit", "1"))
+    assert [run["workflow_id"] for run in page["items"]] == ["cli-listed"]
+    assert parsed(cli("runs", "--status", "failed", "--json"))["items"] == []
+    assert done(cli("runs", "--status", "failed")) == "No runs.\n"
+    assert "'odd' is not one of" in failed(cli("runs", "--status", "odd"), 2)
+
+
+def test_show_tells_a_story(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    given = json.dumps({"folder": str(tmp_path)})
+    done(cli("start", "work", "--input", given, "--id", "cli-story", "--wait"))
+    text = done(cli("show", "cli-story"))
+    parts = [
+        "completed",
+        "workflow   cli-story (work)",
+        "Turn 1",
+        f'→ Worker: note({{"folder": "{tmp_path}"}})',
+        "← note: noted",
+        "Turn 3",
+        "Worker: [offline model] all done",
+        "Answer  [offline model] all done",
+        "3 turns · 3 model calls · ",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    whole = parsed(cli("show", "cli-story", "--json"))
+    assert whole["run"]["final_output"] == "[offline model] all done"
+    assert [call["tool_name"] for call in whole["tool_calls"]] == ["note", "hold"]
+    assert len(whole["items"]) == 5
+    assert done(cli("show", whole["run"]["id"])) == text
+    assert "there is no run and no workflow 'nope'" in failed(cli("show", "nope"))
+
+
+def test_show_tells_of_a_workflow_without_a_run(cli: Cli) -> None:
+    cli("start", "fail", "--input", '{"reason": "out of tea"}', "--id", "cli-failed", "--wait")
+    text = done(cli("show", "cli-failed"))
+    assert "Workflow cli-failed  failed" in text
+    assert "Failed: ValueError: out of tea" in text
+
+
+@pytest.mark.parametrize(
+    ("decision", "output"),
+    [
+        (("--approve", "all", "--always"), "launched moon"),
+        (("--reject", "all", "--message", "not today"), "not today"),
+        (("--supply", "{id}", '"it flew already"'), "it flew already"),
+    ],
+)
+def test_an_approval_is_decided(
+    cli: Cli, host: Host, decision: tuple[str, ...], output: str
+) -> None:
+    workflow_id = done(cli("start", "ask", "--input", '{"target": "moon"}')).strip()
+    host.run_when(workflow_id, "interrupted")
+    (asked,) = parsed(cli("approvals", "--json"))["items"]
+    assert asked["workflow_id"] == workflow_id
+    text = done(cli("approvals"))
+    assert 'launch({"target": "moon"})' in text
+    assert f"timestep resume {workflow_id} --approve {asked['id']}" in text
+    assert "Waits for a decision: launch" in done(cli("show", workflow_id))
+
+    assert "nothing is decided" in failed(cli("resume", workflow_id), 2)
+    assert "'nope' is not one of" in failed(cli("resume", workflow_id, "--approve", "nope"))
+    command = [part.format(id=asked["id"]) for part in decision]
+    assert done(cli("resume", workflow_id, *command)) == "decided 1\n"
+    assert host.output(workflow_id) == f"[offline model] {output}"
+    (row,) = host.rows(f"SELECT * FROM interruptions WHERE id = '{asked['id']}'")
+    assert row["resolved_by"] == getpass.getuser()
+    assert row["resolution_always"] == ("--always" in decision)
+    other = "--reject" if row["resolution_action"] != "reject" else "--approve"
+    refused = failed(cli("resume", workflow_id, other, asked["id"]))
+    assert refused.endswith(f"by {getpass.getuser()}")
+    assert done(cli("approvals")) == "Nothing waits for a decision.\n"
+
+
+def test_a_workflow_is_cancelled(cli: Cli, host: Host) -> None:
+    workflow_id = done(cli("start", "ask", "--input", '{"target": "moon"}')).strip()
+    host.run_when(workflow_id, "interrupted")
+    assert done(cli("cancel", workflow_id)) == f"cancelled {workflow_id}\n"
+    assert host.run(workflow_id)["status"] == "cancelled"
+    assert "there is no workflow 'nope'" in failed(cli("cancel", "nope"))
+
+    ended = done(cli("start", "greet", "--input", '{"name": "Ada"}', "--wait", "--id", "over"))
+    assert ended
+    assert done(cli("cancel", "over")) == "over had ended: completed\n"
+
+
+def test_doctor_finds_nothing_wrong(cli: Cli) -> None:
+    text = done(cli("doctor"))
+    assert "problem" not in text
+    assert "ask, fail, greet, plain, work" in text
+
+
+def test_migrate_makes_both_schemas(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TIMESTEP_DB_URL", empty_database_url)
+    monkeypatch.chdir(tmp_path)
+    assert "run `timestep migrate`" in failed(run("runs"))
+    assert "would apply 001_initial_schema" in done(run("migrate", "--dry-run"))
+    text = run("doctor")
+    assert text.exit_code == 1
+    assert "run `timestep migrate`" in text.stdout
+    assert "there is no folder 'workflows'" in text.stdout
+    assert text.stderr == "Error: 2 problems found\n"
+    assert "applied 001_initial_schema" in done(run("migrate"))
+    assert done(run("migrate")) == "the schema is up to date\n"
+    assert done(run("runs")) == "No runs.\n"
+    assert "there is no workflow" in failed(run("cancel", "nope"))
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM dbos.workflow_status").fetchone() == (0,)
+
+
+def test_a_database_that_is_away_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TIMESTEP_DB_URL", "postgresql://me:secret@127.0.0.1:1/x")
+    for command in (["runs"], ["show", "x"], ["approvals"], ["cancel", "x"], ["migrate"]):
+        line = failed(run(*command))
+        assert "postgresql://me:***@127.0.0.1:1/x" in line
+
+
+def test_a_failure_shows_no_traceback(host: Host) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "timestep", "start", "nope"],
+        cwd=host.folder,
+        env=host.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: there is no entrypoint 'nope'")
+    assert len(result.stderr.splitlines()) == 1
+    assert str(ROOT) not in result.stderr

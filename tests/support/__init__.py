@@ -1,0 +1,1 @@
+"""What tests are made with: an application, a host, a provider, models, processes, conditions."""
