@@ -85,8 +85,9 @@ def take_enqueued(queue_name: str) -> None:
 _LOOKS = 20
 _BETWEEN_LOOKS = 0.05
 """Seconds."""
-_BETWEEN_LOOKS_FOR_UNNAMED = 0.5
-"""Seconds: far longer than DBOS takes from the claim of a workflow to its execution."""
+_BETWEEN_LOOKS_FOR_UNNAMED = 5.0
+"""Seconds: longer than DBOS takes from the claim of a workflow to its execution, on a busy machine,
+too. A workflow that was about to begin would be executed twice."""
 
 
 def _take_recovered(stopped: threading.Event) -> None:
