@@ -258,8 +258,9 @@ def test_a_child_that_dies_alone_is_started_again(app: App, path: Path) -> None:
 
 
 def nodes() -> list[psutil.Process]:
-    """The children of this process that run Node.js."""
-    return [child for child in psutil.Process().children() if "node" in child.name()]
+    """The children of this process that run PGlite."""
+    children = psutil.Process().children()
+    return [child for child in children if "server.mjs" in " ".join(child.cmdline())]
 
 
 def test_a_replaced_execution_writes_nothing(app: App, path: Path) -> None:
