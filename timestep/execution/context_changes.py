@@ -60,13 +60,24 @@ class ContextChanges:
     """What the calls of one run changed in its context, and what of that is brought back."""
 
     def __init__(self) -> None:
-        self.told_of: object = None
+        self._warned_of: object = None
         """The context whose losses were said in the log."""
         self._base: Fields = {}
         self._last = 0
         self._restored: set[int] = set()
         self._uses: set[Use] = set()
         self._paused: dict[object, Fields] = {}
+
+    def warn_once(self, context: object, around: ContextChanges | None) -> None:
+        """Say in the log what of a run's context will be lost, unless the run around said so.
+
+        Args:
+            context: The run's context.
+            around: Those of the run that this one is inside of.
+        """
+        self._warned_of = context
+        if around is None or around._warned_of is not context:
+            warn_of_losses(context)
 
     @contextmanager
     def used(self, target: object, call: object) -> Iterator[Use | None]:

@@ -15,7 +15,6 @@ from agents.run import DEFAULT_MAX_TURNS
 
 from timestep.dbos_internals import workflow_scope
 from timestep.errors import NotInWorkflowError
-from timestep.execution.context_changes import warn_of_losses
 from timestep.execution.current import StepScope, current_step
 from timestep.execution.identity import Stopped, open_run
 from timestep.execution.run import Run
@@ -123,6 +122,4 @@ def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
         context = run_state_fields.context_of(given)
     if isinstance(context, RunContextWrapper):
         context = context.context
-    run.context.told_of = context
-    if run.parent is None or run.parent.context.told_of is not context:
-        warn_of_losses(context)
+    run.context.warn_once(context, run.parent.context if run.parent is not None else None)
