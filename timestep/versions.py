@@ -1,4 +1,4 @@
-"""Which versions of the Agents SDK and of DBOS Timestep was tested with.
+"""Tells which versions of the Agents SDK and of DBOS Timestep was tested with.
 
 It uses names that both keep to themselves (the tables at the top of `sdk` and of
 `dbos_internals`), which any of their releases may change. `pyproject.toml` has the same bounds; a

@@ -45,7 +45,7 @@ class Parked(BaseException):
 
 
 async def park(recorder: Recorder, owner: Owner, questions: Collection[str]) -> None:
-    """End this execution, if nobody awaits it, until questions are decided or expire.
+    """Park a workflow, whose execution nobody awaits, until its questions are decided or expire.
 
     Returns only where something was decided meanwhile, or the execution has to stay.
 
@@ -90,7 +90,7 @@ async def until_told(recorder: Recorder, workflow_id: str, seconds: float) -> No
 
 
 class Decisions(PerProcess):
-    """Threads hear of decisions, one for each database, and tell those who wait for them.
+    """Hears of decisions, in a thread for each database, and tells those who wait for them.
 
     A thread runs while somebody waits in this process, or DBOS is launched in it.
     """

@@ -155,7 +155,7 @@ def _unlogged() -> Iterator[None]:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Made once: it reads every certificate that the machine trusts."""
+    """The certificates that the machine trusts, which are read once."""
     import httpx
 
     return httpx.create_ssl_context()

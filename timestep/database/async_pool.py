@@ -258,7 +258,7 @@ class Sender:
             connection.close()
 
     def _connect(self) -> None:
-        """Have one more connection: idle at first, so that it is nobody's who was cancelled."""
+        """Open one more connection, idle at first: a caller who is cancelled leaves none behind."""
         age = self._age
         pooled = self._engine.raw_connection()
         driver = pooled.driver_connection

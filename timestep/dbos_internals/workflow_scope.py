@@ -101,7 +101,7 @@ def dbos_context() -> DBOSContext:
 
 
 class UnattendedWorkflows(PerProcess):
-    """This process started these workflows, and nobody in it awaits their results."""
+    """Keeps which workflows this process started whose results nobody in it awaits."""
 
     def __init__(self) -> None:
         self.ids: set[str] = set()

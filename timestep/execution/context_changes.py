@@ -50,7 +50,7 @@ _current: ContextVar[Use | None] = ContextVar("timestep_context_use", default=No
 
 
 class CallsGoingOn(PerProcess):
-    """This process is making these calls, of every run: runs may share a context."""
+    """Keeps the calls that this process is making, of every run: runs may share a context."""
 
     def __init__(self) -> None:
         self.uses: list[Use] = []

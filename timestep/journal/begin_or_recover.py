@@ -94,7 +94,7 @@ class _Beginning:
         return recorder.mirror is None and is_known and self._needed <= recorder.written
 
     async def sent(self) -> Begun | None:
-        """What became of it, sent from the loop; None where its definitions are gone."""
+        """Send the run's beginning from the event loop; None where its definitions are gone."""
         sql = run_journal.begin_statement(self.recorder.schema)
         try:
             return run_journal.begun(await self.recorder.sent(sql, self._parameters))
@@ -106,7 +106,7 @@ class _Beginning:
             return None
 
     def written(self) -> Begun:
-        """What became of it, written with its definitions."""
+        """Write the run's beginning together with its definitions."""
         try:
             return self._write()
         except DatabaseError as error:

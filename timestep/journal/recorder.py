@@ -357,7 +357,7 @@ def _constraint(error: DatabaseError) -> str | None:
 
 
 class Recorders(PerProcess):
-    """A process writes through one recorder for each database that its settings have named."""
+    """Keeps one recorder for each database that this process's settings have named."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -144,7 +144,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other writers out, whichever process they are in."""
+    """Hold the lock of a state's file, which keeps writers of every process out."""
     path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.name}.lock", mode=PRIVATE_FILE):
         yield

@@ -1,4 +1,4 @@
-"""What `install` has put in place in this process, and the durable runs that need it."""
+"""Puts in place what durable runs need of the SDK and DBOS, and takes it away again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORKFLOWS = {
 
 
 class Installation(PerProcess):
-    """A process has the SDK and DBOS call Timestep, from `install` or its first durable run on."""
+    """Keeps whether the SDK and DBOS call Timestep, and the durable runs that need them to."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

@@ -65,7 +65,7 @@ class Cut:
         return self
 
     def now(self, cause: BaseException) -> None:
-        """End it: the task is cancelled, and whoever entered is raised `cause`."""
+        """Cancel the task, and raise `cause` to whoever entered."""
         if self._task is not None and self.cause is None:
             self.cause = cause
             self._task.cancel()

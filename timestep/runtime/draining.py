@@ -10,7 +10,7 @@ from timestep.runtime.process_state import PerProcess
 
 
 class Gate(PerProcess):
-    """The gate counts the steps that run in this process, and lets none begin once it is closed."""
+    """Counts the steps that run in this process, and lets none begin once it is closed."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -20,5 +20,5 @@ def uncollected() -> Iterator[None]:
 
 
 def keep_all() -> None:
-    """Let no collection look again at what is there now: it stays until the process ends."""
+    """Have Python's collector pass over what is there now, which stays until the process ends."""
     gc.freeze()

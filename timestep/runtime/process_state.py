@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 
 class PerProcess:
-    """A process holds one object of each subclass. It is made without arguments."""
+    """An object of which a process holds one; it is made without arguments when first asked for."""
 
     def close(self) -> None:
         """Let go of everything: end and join threads, close connections."""
@@ -29,7 +29,7 @@ K = TypeVar("K", bound=PerProcess)
 
 
 class ProcessState:
-    """A process holds one object of each kind here, in the order in which they were made."""
+    """Holds the process's objects, one of each kind, in the order in which they were made."""
 
     def __init__(self, parent: ProcessState | None = None) -> None:
         # Re-entrant: making one object may ask for another one.

@@ -16,7 +16,7 @@ class Tail(list[Any]):
 
 
 class Some(dict[str, Any]):
-    """Those keys of an object that may be new or changed; it keeps the others."""
+    """The keys of an object that may be new or changed; all others stay as they are."""
 
 
 _SET = "set"

@@ -56,7 +56,7 @@ class Stream:
         self._last: Any = None
 
     async def open(self, response_id: uuid.UUID, turn: int) -> None:
-        """Say which answer it is, and find what is recorded of it."""
+        """Begin the stream of an answer, and find what is recorded of that."""
         self._response_id = response_id
         self._turn = turn
         self._recorded = [

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Step(ABC, Generic[T]):
-    """One step; `timestep.steps.perform` does it, or takes its recorded outcome."""
+    """One step of a run: `timestep.steps.perform` executes it, or takes its recorded outcome."""
 
     run: Run
     name: str

@@ -60,7 +60,7 @@ class _Live:
 
 
 class LiveCalls(PerProcess):
-    """Steps of this process wait for these calls: it can make them."""
+    """Keeps the calls that steps of this process wait for, for the workflows that make them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -110,7 +110,7 @@ def is_made(
 def add(
     connection: sa.Connection, fence: dict[str, Any] | None, values: dict[str, Any]
 ) -> int | None:
-    """Add items unless they are there. None: the caller does not own the workflow."""
+    """Add items that are not there; None where the caller does not own the workflow."""
     items = values["items"]
     parameters = {**values, "first_id": items[0]["id"], "items": json.dumps(items, default=str)}
     return _change(connection, _ADD, fence, parameters)
@@ -119,7 +119,7 @@ def add(
 def remove(
     connection: sa.Connection, fence: dict[str, Any] | None, values: dict[str, Any]
 ) -> int | None:
-    """Remove items unless they are gone. None: the caller does not own the workflow."""
+    """Remove items that are there; None where the caller does not own the workflow."""
     return _change(connection, _REMOVE, fence, values)
 
 

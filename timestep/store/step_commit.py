@@ -202,7 +202,7 @@ def _run_update() -> list[str]:
 
 
 def _is_one_of(column: str, given: str, name: str) -> str:
-    """The same as a join says, and never without an index.
+    """SQL that says the same as a join, and is never planned without an index.
 
     A plan is made once, when tables may be small: a join would be planned as a scan of all rows.
     """

@@ -34,7 +34,7 @@ class Account:
     gid: int
 
     def may(self, path: Path, *, bits: int) -> bool:
-        """Whether `path`'s mode grants it `bits` (read 4, write 2, execute 1)."""
+        """Whether `path`'s mode grants the user `bits` (read 4, write 2, execute 1)."""
         status = path.stat()
         if self.uid == status.st_uid:
             granted = status.st_mode >> 6
@@ -45,7 +45,7 @@ class Account:
         return granted & bits == bits
 
     def reaches(self, directory: Path) -> bool:
-        """Whether it may go through every directory from the root into `directory`."""
+        """Whether the user may go through every directory from the root into `directory`."""
         return all(self.may(part, bits=1) for part in (directory, *directory.parents))
 
 

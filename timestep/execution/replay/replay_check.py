@@ -24,7 +24,7 @@ class Replay:
 
 
 class WatchedReplays(PerProcess):
-    """A test watches the replays of these workflows in this process."""
+    """Keeps which workflows' replays a test watches in this process."""
 
     def __init__(self) -> None:
         self.by_workflow: dict[str, Replay] = {}

@@ -18,7 +18,7 @@ def turn_of(state: RunState[Any]) -> int:
 
 
 def agent_of(state: RunState[Any]) -> Agent[Any] | None:
-    """Whose turn it is."""
+    """The agent whose turn it is."""
     return state._current_agent
 
 
