@@ -142,7 +142,8 @@ def test_installed_taken_away_and_installed_again() -> None:
         timestep.uninstall()
         for now, was in zip(sites(), before, strict=True):
             assert now is was
-        assert AgentsException not in copyreg.dispatch_table
+    # A workflow that has not ended may still raise one.
+    assert AgentsException in copyreg.dispatch_table
     # DBOS cannot forget them.
     assert SOURCES.keys() <= process.registered().keys()
 

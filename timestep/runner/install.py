@@ -55,9 +55,11 @@ def uninstall() -> None:
     Every function of the SDK that was replaced is its own again, and so is its default runner;
     not where another library has put something around it, or in its place, since.
 
-    Two things stay. DBOS cannot forget a workflow, so Timestep's stay registered; they are
-    executed only if one is recorded. And durable runs that go on keep what they need, so the SDK
-    is left as it is while there are any: they end as they began, plain runs outside of them are
-    the SDK's own at once, and another call puts back the rest once they have ended.
+    Three things stay. DBOS cannot forget a workflow, so Timestep's stay registered; they are
+    executed only if one is recorded. Pickle carries errors of the SDK and of openai from then on:
+    DBOS may have to record one after its run has ended. And durable runs that go on keep what they
+    need, so the SDK is left as it is while there are any: they end as they began, plain runs
+    outside of them are the SDK's own at once, and another call puts back the rest once they have
+    ended.
     """
     process_state.of(Installation).take_away()

@@ -26,6 +26,7 @@ from agents.run_internal import (
 from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
 
 from timestep import versions
+from timestep.envelopes import make_picklable
 from timestep.errors import ConfigurationError
 from timestep.execution.current import current_run
 from timestep.sdk import builtin_tools, function_tools, guardrails, session_calls, turn_loop
@@ -34,7 +35,6 @@ from timestep.sdk.mcp import tools
 from timestep.sdk.mcp.listings import current_listing
 from timestep.sdk.models import durable_model, model_outside_run
 from timestep.sdk.state import agent_identity
-from timestep.serialization.exceptions import forget_picklable, make_picklable
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_model", durable_model.get_model),
@@ -109,7 +109,6 @@ def disconnect() -> None:
             delattr(owner, name)
         else:
             setattr(owner, name, replaced)
-    forget_picklable()
 
 
 def _site(original: Any, ours: Callable[..., Any]) -> Any:

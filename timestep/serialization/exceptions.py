@@ -8,12 +8,9 @@ request is kept, so no key is.
 
 from __future__ import annotations
 
-import copyreg
 import importlib
-from collections.abc import Iterator
 from typing import Any
 
-import openai
 from agents import (
     Agent,
     GuardrailFunctionOutput,
@@ -92,32 +89,6 @@ def opened(envelope: dict[str, Any]) -> BaseException:
     if (told := envelope.get("tripwire")) is not None:
         _restore_tripwire(error, told)
     return error
-
-
-def make_picklable() -> None:
-    """Let pickle carry the SDK's and openai's errors, as DBOS does with a workflow's error.
-
-    They hold agents, responses and requests, which it cannot carry; an envelope leaves those.
-    """
-    for kind in (*_family(AgentsException), *_family(openai.APIError)):
-        copyreg.pickle(kind, _reduced)
-
-
-def forget_picklable() -> None:
-    """Undo `make_picklable`: pickle treats these errors as it did. What it wrote stays readable."""
-    for kind, reducer in list(copyreg.dispatch_table.items()):
-        if reducer is _reduced:
-            del copyreg.dispatch_table[kind]
-
-
-def _family(kind: type[BaseException]) -> Iterator[type[BaseException]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _family(child)
-
-
-def _reduced(error: BaseException) -> tuple[Any, ...]:
-    return opened, (seal(error),)
 
 
 def summary(envelope: dict[str, Any]) -> str:
