@@ -19,11 +19,7 @@ import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App
 from tests.support.host_process import Host, own_host
-from timestep.errors import (
-    AlreadyResolvedError,
-    ConfigurationError,
-    UnknownInterruptionError,
-)
+from timestep.errors import AlreadyResolvedError, ConfigurationError, UnknownInterruptionError
 
 __all__ = ["own_host"]
 

@@ -6,10 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from timestep.errors import (
-    AlreadyResolvedError,
-    UnknownInterruptionError,
-)
+from timestep.errors import AlreadyResolvedError, UnknownInterruptionError
 from timestep.serialization.values import encode, plain_text, storable
 
 UNSET: Any = object()

@@ -11,10 +11,7 @@ from timestep import config
 from timestep.database.error_translation import translated
 from timestep.database.servers import embedded_postgres, pglite
 from timestep.database.urls import parse_url, shown
-from timestep.errors import (
-    ConfigurationError,
-    DatabaseTooOldError,
-)
+from timestep.errors import ConfigurationError, DatabaseTooOldError
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 

@@ -11,11 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from timestep.database.urls import shown
-from timestep.errors import (
-    DatabaseError,
-    DatabaseRightsError,
-    DatabaseUnreachableError,
-)
+from timestep.errors import DatabaseError, DatabaseRightsError, DatabaseUnreachableError
 
 
 @contextmanager

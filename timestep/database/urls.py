@@ -11,9 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.exc import ArgumentError
 
 from timestep.database.servers import pglite
-from timestep.errors import (
-    ConfigurationError,
-)
+from timestep.errors import ConfigurationError
 
 DRIVER = "postgresql+psycopg"
 SCHEMES = ("postgres", "postgresql", DRIVER)

@@ -8,11 +8,7 @@ from typing import Any
 
 from timestep.approvals import wait_for_decision
 from timestep.approvals.decide import choose, contradicts, decision
-from timestep.errors import (
-    AlreadyResolvedError,
-    ConfigurationError,
-    UnknownInterruptionError,
-)
+from timestep.errors import AlreadyResolvedError, ConfigurationError, UnknownInterruptionError
 from timestep.journal.recorder import recorder
 from timestep.operations import take_over
 from timestep.operations.queries.interruptions import list_interruptions

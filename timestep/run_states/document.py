@@ -20,12 +20,7 @@ from agents import Agent, RunState
 from agents.exceptions import AgentsException
 from agents.run_state import CURRENT_SCHEMA_VERSION, SUPPORTED_SCHEMA_VERSIONS
 
-from timestep.errors import (
-    CorruptStateError,
-    ForeignStateError,
-    StateError,
-    StateTooNewError,
-)
+from timestep.errors import CorruptStateError, ForeignStateError, StateError, StateTooNewError
 from timestep.journal.checkpoints import (
     SDK_VERSION,
     context_document,

@@ -6,11 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents import (
-    Agent,
-    RunResult,
-    RunResultStreaming,
-)
+from agents import Agent, RunResult, RunResultStreaming
 from agents.run import AgentRunner
 
 from timestep.execution.current import entered

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents import (
-    Agent,
-    RunResult,
-    RunResultStreaming,
-)
+from agents import Agent, RunResult, RunResultStreaming
 
 from timestep.dbos_internals import workflow_scope
 from timestep.errors import NotInWorkflowError

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents import (
-    Agent,
-    RunConfig,
-    RunContextWrapper,
-    RunState,
-    TResponseInputItem,
-)
+from agents import Agent, RunConfig, RunContextWrapper, RunState, TResponseInputItem
 from agents.run import DEFAULT_MAX_TURNS
 
 from timestep.dbos_internals import workflow_scope

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from agents import (
-    RunResultStreaming,
-)
+from agents import RunResultStreaming
 from agents.exceptions import InputGuardrailTripwireTriggered, MaxTurnsExceeded
 
 

@@ -13,9 +13,7 @@ from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import arguments_of, raw
-from timestep.serialization.values import (
-    storable,
-)
+from timestep.serialization.values import storable
 from timestep.store import interruptions as store
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from timestep.errors import (
-    UnknownRunError,
-)
+from timestep.errors import UnknownRunError
 from timestep.journal.recorder import recorder
 from timestep.operations.queries.pagination import Page, interruption_place, page_of, page_size
 from timestep.operations.queries.records import Interruption

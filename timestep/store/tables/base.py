@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    ForeignKey,
-    MetaData,
-    Text,
-    Uuid,
-    text,
-)
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(

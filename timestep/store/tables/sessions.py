@@ -4,15 +4,7 @@ Every change of a session has a revision; an item knows the revision that added 
 one that removed it, so a replay reads the session exactly as it was then.
 """
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Index,
-    Integer,
-    Table,
-    UniqueConstraint,
-)
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, UniqueConstraint
 
 from timestep.store.tables.base import (
     count,

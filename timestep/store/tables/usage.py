@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    CheckConstraint,
-    Column,
-    Index,
-    Numeric,
-    Table,
-    UniqueConstraint,
-)
+from sqlalchemy import CheckConstraint, Column, Index, Numeric, Table, UniqueConstraint
 
 from timestep.store.tables.base import (
     acting_agent,
