@@ -174,12 +174,13 @@ class Decisions(PerProcess):
                     recorder.listening(parked_workflows.CHANNEL) as connection,
                 ):
                     while self._is_wanted():
-                        self._wait(connection.fileno())
+                        # What came while LISTEN was answered is read already: it is told first.
                         for notice in connection.notifies(timeout=0):
                             tell(**json.loads(notice.payload))
                         if time.monotonic() > swept + _SWEEP:
                             swept = time.monotonic()
                             recorder.end_cancelled()
+                        self._wait(connection.fileno())
             except Exception as error:  # noqa: BLE001  # without it nothing is heard, or swept
                 _log.debug("decisions cannot be heard of: %s", error)
                 self._wait()
