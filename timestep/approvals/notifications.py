@@ -8,7 +8,6 @@ tell nothing anew. The URL and its secrets are read where it is sent, and record
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 import weakref
 from dataclasses import asdict
@@ -21,13 +20,13 @@ from timestep.approvals.webhook import Answer, Webhook
 from timestep.dbos_internals import executions
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
-from timestep.runtime import draining, process_state
+from timestep.runtime import draining, logs, process_state
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.ids import derived
 from timestep.store import interruptions as store
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 NAME = "timestep.escalate"
 """DBOS's name for the workflow, which `runner.dbos_workflows` registers."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import select
 import threading
@@ -23,7 +22,7 @@ from timestep.dbos_internals import executions, process, workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.execution.identity import workflow_runs
 from timestep.journal.recorder import Recorder
-from timestep.runtime import draining, process_state
+from timestep.runtime import draining, logs, process_state
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.process_state import PerProcess
 from timestep.store import parked_workflows
@@ -34,7 +33,7 @@ _POLL = 1.0
 _SWEEP = 10.0
 """Seconds between two looks for parked workflows that DBOS has cancelled."""
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 class Parked(BaseException):

@@ -17,7 +17,6 @@ import hmac
 import importlib.metadata
 import json
 import logging
-import shlex
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from timestep.config import Settings, key_of
+from timestep.runtime import terminal
 from timestep.serialization.values import restored
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _text(workflow_id: str, questions: Sequence[Row]) -> str:
 
 
 def _command(workflow_id: str) -> str:
-    return f"timestep resume {shlex.quote(workflow_id)} --approve all"
+    return terminal.command("resume", workflow_id, "--approve", "all")
 
 
 def _escaped(text: str) -> str:

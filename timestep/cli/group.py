@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -12,7 +13,8 @@ from dbos import error as dbos_errors
 
 from timestep.database.engines import check_server, database_url, engine_for
 from timestep.errors import TimestepError
-from timestep.runtime import garbage_collection
+from timestep.runtime import garbage_collection, logs
+from timestep.runtime.terminal import printable, printable_lines
 
 T = TypeVar("T")
 
@@ -25,12 +27,40 @@ class _Group(click.Group):
         garbage_collection.keep_all()
         return super().main(*args, **kwargs)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _errors_in_one_line():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         logging.getLogger("dbos").setLevel(logging.ERROR)
-        try:
+        logs.make_others_fit()
+        with _errors_in_one_line():
             return super().invoke(ctx)
-        except (TimestepError, dbos_errors.DBOSException) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@contextlib.contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Let click show what went wrong as one line, or as its own text, fit for a terminal."""
+    try:
+        yield
+    except (TimestepError, dbos_errors.DBOSException) as error:
+        raise click.ClickException(_one_line(str(error))) from error
+    except click.UsageError as error:
+        if _is_fit(text := error.format_message()):
+            raise
+        raise click.UsageError(_one_line(text), error.ctx) from error
+    except click.ClickException as error:
+        if _is_fit(text := error.format_message()):
+            raise
+        raise click.ClickException(_one_line(text)) from error
+
+
+def _is_fit(text: str) -> bool:
+    return printable_lines(text) == text
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 @click.group(cls=_Group)

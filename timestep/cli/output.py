@@ -1,4 +1,7 @@
-"""Prints runs, items and interruptions as tables and stories for people."""
+"""Prints what commands have to say: JSON for programs; lines, tables and stories for people.
+
+All of it is fit for a terminal (`timestep.runtime.terminal`): commands print through here only.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
+from timestep.runtime import terminal
+from timestep.runtime.terminal import printable, printable_lines
+from timestep.serialization.json_output import dumps
 
 _REASONS = {
     "cancelled": "somebody cancelled its workflow",
@@ -32,12 +39,34 @@ _IDS = ("run", "interruption")
 _LONG = 2000
 _WIDE = 160
 """Columns of a table that is written to a file or a pipe."""
+_FURTHER = "\n      "
+"""How the further lines of an entry begin: an entry of a story has less before it."""
+
+
+def say(line: str) -> None:
+    """Print a line on standard output."""
+    click.echo(printable(line))
+
+
+def say_lines(text: str) -> None:
+    """Print a text that may have several lines on standard output."""
+    click.echo(printable_lines(text))
+
+
+def tell(line: str) -> None:
+    """Print a line on standard error: what is not the command's result."""
+    click.echo(printable(line), err=True)
+
+
+def document(value: Any) -> None:
+    """Print a document for programs, as JSON."""
+    click.echo(dumps(value))
 
 
 def runs(found: Sequence[Run]) -> None:
     """A table of runs, newest first."""
     if not found:
-        _print("No runs.")
+        say("No runs.")
         return
     table = _table("run", "status", "agent", "turns", "tokens", "started")
     seen: set[str | None] = set()
@@ -52,9 +81,9 @@ def runs(found: Sequence[Run]) -> None:
         else:
             shown = f"↳ {run.id}"
         table.add_row(
-            shown,
-            Text(run.status, style=_STYLES[run.status]),
-            run.agent_name,
+            _cell(shown),
+            _cell(run.status, _STYLES[run.status]),
+            _cell(run.agent_name),
             str(run.turns),
             str(run.usage.total_tokens),
             _when(run.started_at),
@@ -65,20 +94,21 @@ def runs(found: Sequence[Run]) -> None:
 def approvals(found: Sequence[Interruption]) -> None:
     """A table of what waits for a decision, and how to decide."""
     if not found:
-        _print("Nothing waits for a decision.")
+        say("Nothing waits for a decision.")
         return
     table = _table("workflow", "interruption", "agent", "wants")
     for one in found:
         doubt = " (may have happened already)" if one.reason == "in_doubt" else ""
         until = f", rejected at {_when(one.expires_at)}" if one.expires_at is not None else ""
         table.add_row(
-            one.workflow_id,
-            one.id,
-            one.agent_name,
-            Text(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}"),
+            _cell(one.workflow_id),
+            _cell(one.id),
+            _cell(one.agent_name),
+            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}"),
         )
     _print(table)
-    _print(f"Decide:  timestep resume {found[0].workflow_id} --approve {found[0].id}")
+    first = found[0]
+    say(f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}")
 
 
 _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red"}
@@ -86,7 +116,7 @@ _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red"}
 
 def finding(check: str, mark: str, text: str) -> None:
     """One line of `doctor`."""
-    _print(Text.assemble((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
+    _print(_line((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
 
 
 def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None:
@@ -98,45 +128,45 @@ def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None
 def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Iterator[Text]:
     style = _STYLES[run.status]
     if run.id is None:
-        yield Text.assemble(f"Workflow {run.workflow_id}  ", (run.status, style))
+        yield _line(f"Workflow {run.workflow_id}  ", (run.status, style))
     else:
-        yield Text.assemble(f"Run {run.id}  ", (run.status, style))
+        yield _line(f"Run {run.id}  ", (run.status, style))
         if run.workflow_id is not None:
-            yield Text(f"  workflow   {run.workflow_id} ({run.workflow_name})")
+            yield _line(f"  workflow   {run.workflow_id} ({run.workflow_name})")
         now = run.current_agent_name
         turned = f", now {now}" if now not in (None, run.agent_name) else ""
-        yield Text(f"  agent      {run.agent_name}{turned}")
+        yield _line(f"  agent      {run.agent_name}{turned}")
     if run.parent_run_id is not None:
-        yield Text(f"  inside     {run.parent_run_id}")
+        yield _line(f"  inside     {run.parent_run_id}")
     if run.forked_from_run_id is not None:
-        yield Text(f"  forked     from {run.forked_from_run_id}, before turn {run.forked_at_turn}")
+        yield _line(f"  forked     from {run.forked_from_run_id}, before turn {run.forked_at_turn}")
     if run.session_id is not None:
-        yield Text(f"  session    {run.session_id}")
-    yield Text(f"  started    {_when(run.started_at)}{_took(run)}")
-    yield Text(f"  input      {_text(run.input)}")
+        yield _line(f"  session    {run.session_id}")
+    yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
+    yield _line(f"  input      {_text(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0
     for item in items:
         if item.turn > turn:
             turn = item.turn
-            yield Text(f"Turn {turn}", style="bold")
-        yield Text(f"  {_item(item, made)}")
+            yield _line(f"Turn {turn}", style="bold")
+        yield _line(f"  {_item(item, made)}")
     for one in run.interruptions:
         if one.resolved_at is None and run.completed_at is None:
-            yield Text(
+            yield _line(
                 f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
                 f"interruption {one.id}",
                 style="yellow",
             )
     if run.error is not None:
         where = f" in turn {run.error.turn}" if run.error.turn else ""
-        yield Text(f"Failed{where}: {run.error.type}: {run.error.message}", style="red")
+        yield _line(f"Failed{where}: {run.error.type}: {run.error.message}", style="red")
     elif run.cancel_reason is not None:
-        yield Text(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
+        yield _line(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
     elif run.status == "completed":
-        yield Text.assemble(("Answer  ", "bold"), _text(run.final_output))
+        yield _line(("Answer  ", "bold"), _text(run.final_output))
     if run.id is not None:
-        yield Text(_usage(run), style="dim")
+        yield _line(_usage(run), style="dim")
 
 
 def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
@@ -199,6 +229,20 @@ def _when(moment: datetime.datetime | None) -> str:
     return moment.astimezone().strftime("%b %d %H:%M:%S") if moment is not None else ""
 
 
+def _line(*parts: str | tuple[str, str], style: str = "") -> Text:
+    """An entry of what people read: parts, some of them with a style.
+
+    Further lines of it are set in, so that no text that it quotes looks like another entry.
+    """
+    styled = [(part, "") if isinstance(part, str) else part for part in parts]
+    fit = [(printable_lines(text).replace("\n", _FURTHER), own) for text, own in styled]
+    return Text.assemble(*fit, style=style)
+
+
+def _cell(text: str | None, style: str = "") -> Text:
+    return Text(printable(text or ""), style)
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -207,7 +251,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print(what: Any) -> None:
+def _print(what: Text | Table) -> None:
     # Words of models are no markup; lines are not cut where nobody watches a terminal.
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:

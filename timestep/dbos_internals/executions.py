@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -17,8 +16,9 @@ from dbos._sys_db import GetPendingWorkflowsOutput
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 
 from timestep.dbos_internals.process import is_launched
+from timestep.runtime import logs
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 def execute_again(workflow_id: str, token: str) -> None:

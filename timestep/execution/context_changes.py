@@ -9,7 +9,6 @@ What hooks change is not part of it: they run again.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,12 +17,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from timestep.errors import ReplayError
-from timestep.runtime import process_state
+from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.json_delta import difference, patched
 from timestep.serialization.values import Json, decode, encode, has_text, kept_exactly, restored
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 Fields = dict[str, Json]
 

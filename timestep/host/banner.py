@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 
 import click
@@ -10,13 +9,15 @@ import click
 from timestep import config
 from timestep.host.launch import Launched
 from timestep.operations.entrypoints import Entrypoint
+from timestep.runtime import terminal
+from timestep.runtime.terminal import printable, shell_word
 
 
 def greet(launched: Launched, listener: socket.socket) -> None:
     """Say what is there, and what to do next."""
     host, port = listener.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    lines = [f"Timestep listens on {place}", f"  database     {launched.database}"]
+    lines = [f"Timestep listens on {place}", f"  database     {printable(launched.database)}"]
     names = ", ".join(sorted(launched.entrypoints)) or "none: put one into workflows/"
     lines.append(f"  entrypoints  {names}")
     if launched.recovered:
@@ -30,19 +31,23 @@ def greet(launched: Launched, listener: socket.socket) -> None:
         lines.append(
             f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
             "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
-            f"               timestep resume {shlex.quote(launched.stranded_id or 'WORKFLOW_ID')} "
-            "--from-checkpoint"
+            f"               {_take_over(launched.stranded_id)}"
         )
     if config.read().openai_api_key is None:
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
     if launched.entrypoints:
         name, given = _example(launched.entrypoints)
-        lines.append(f"Try:  timestep start {name} --input '{given}' --wait")
+        body = f'{{"input": {given}}}'
+        lines.append(f"Try:  timestep start {name} --input {shell_word(given)} --wait")
         lines.append(
             f"      curl {place}/api/workflows/{name}/runs -H 'content-type: application/json' "
-            f"-d '{{\"input\": {given}}}'"
+            f"-d {shell_word(body)}"
         )
     click.echo("\n".join(lines))
+
+
+def _take_over(workflow_id: str | None) -> str:
+    return terminal.command("resume", workflow_id or "WORKFLOW_ID", "--from-checkpoint")
 
 
 def _workflows(count: int) -> str:

@@ -22,6 +22,7 @@ from timestep.config import Settings
 from timestep.errors import ConfigurationError
 from timestep.host.banner import greet
 from timestep.host.launch import launch, stop
+from timestep.runtime.terminal import printable
 from timestep.sdk import patches
 from timestep.web.app import create_app
 
@@ -37,7 +38,7 @@ def serve() -> NoReturn:
     """
     patches.connect()
     for line in versions.others().values():
-        click.echo(f"Warning: {line}", err=True)
+        click.echo(f"Warning: {printable(line)}", err=True)
     settings = config.read()
     settings.check_listen()
     listener = _listen(settings)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from dataclasses import dataclass
 from timestep.dbos_internals.control_errors import lost
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.journal.recorder import Recorder
-from timestep.runtime import process_state
+from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
 
 _INTERVAL = 1.0
 """Seconds between two looks; what this process cancels is looked for at once."""
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 @dataclass(eq=False)

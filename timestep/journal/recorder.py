@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 import uuid
@@ -27,7 +26,7 @@ from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
 from timestep.journal import dbos_mirror
 from timestep.journal.dbos_mirror import Mirror
-from timestep.runtime import process_state
+from timestep.runtime import logs, process_state
 from timestep.runtime.cancellation import in_thread, over, to_its_end
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.agent_definitions import Definitions
@@ -39,7 +38,7 @@ from timestep.store import run_journal as runs_store
 T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 class Recorder:

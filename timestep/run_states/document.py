@@ -11,7 +11,6 @@ numbers are all doubles rounds it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +27,12 @@ from timestep.journal.checkpoints import (
     is_context_document,
 )
 from timestep.run_states.from_javascript import python_state_from_javascript
+from timestep.runtime import logs
 from timestep.sdk.reached_agents import agent_of, describe
 from timestep.serialization.agent_definitions import Definitions
 from timestep.serialization.values import dumps, has_text
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 ContextSerializer = Callable[[Any], Mapping[str, Any]]
 ContextDeserializer = Callable[[Mapping[str, Any]], Any]

@@ -13,7 +13,6 @@ from timestep.cli.group import as_json, run_async
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
 from timestep.operations.resume import resume_workflow
-from timestep.serialization.json_output import dumps
 
 
 @click.command("approvals")
@@ -22,7 +21,7 @@ def approvals_(as_json: bool) -> None:
     """List what waits for a decision."""
     found = run_async(interruptions.list_interruptions)
     if as_json:
-        click.echo(dumps(Page(found, None)))
+        output.document(Page(found, None))
     else:
         output.approvals(found)
 
@@ -84,12 +83,12 @@ def resume(
         )
     )
     if as_json:
-        click.echo(dumps(result))
+        output.document(result)
     elif from_checkpoint:
-        click.echo(f"{workflow_id} goes on from its newest checkpoint")
+        output.say(f"{workflow_id} goes on from its newest checkpoint")
     else:
         left = f", {len(result.pending)} still to decide" if result.pending else ""
-        click.echo(f"decided {len(result.resolved)}{left}")
+        output.say(f"decided {len(result.resolved)}{left}")
 
 
 def _user() -> str | None:

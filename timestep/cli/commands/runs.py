@@ -20,7 +20,7 @@ from timestep.operations.queries import pagination
 from timestep.operations.queries.records import STATUSES, Run, RunItem
 from timestep.operations.queries.runs import get_run, list_items, list_runs, list_tool_calls
 from timestep.operations.start import start_run
-from timestep.serialization.json_output import dumps
+from timestep.runtime import terminal
 
 _POLL = 0.2
 _PATIENCE = 5.0
@@ -45,8 +45,14 @@ def _json_or_none(ctx: click.Context, param: click.Parameter, text: str | None) 
 @click.option("--id", "workflow_id", metavar="ID", help="The workflow's id; again: the same run.")
 @click.option("--queue", metavar="NAME", help="A queue of DBOS; by default the hosts' own.")
 @click.option("--wait", is_flag=True, help="Wait for its end, and print what it returned.")
+@as_json
 def start(
-    entrypoint: str, input_: Any, workflow_id: str | None, queue: str | None, wait: bool
+    entrypoint: str,
+    input_: Any,
+    workflow_id: str | None,
+    queue: str | None,
+    wait: bool,
+    as_json: bool,
 ) -> None:
     """Start an entrypoint's workflow; a running `timestep serve` executes it."""
 
@@ -60,11 +66,17 @@ def start(
               "`timestep serve` first, or leave out --wait")  # fmt: skip
     started = run_async(work)
     if not wait:
-        click.echo(started)
+        if as_json:
+            output.document({"workflow_id": started})
+        else:
+            output.say(started)
         return
-    click.echo(f"workflow {started}", err=True)
+    output.tell(f"workflow {started}")
     returned = _outcome(started)
-    click.echo(returned if isinstance(returned, str) else dumps(returned))
+    if isinstance(returned, str) and not as_json:
+        output.say_lines(returned)
+    else:
+        output.document(returned)
 
 
 def _outcome(workflow_id: str) -> Any:
@@ -75,7 +87,7 @@ def _outcome(workflow_id: str) -> Any:
     def tell(what: str, text: str) -> None:
         if what not in told:
             told.add(what)
-            click.echo(text, err=True)
+            output.tell(text)
 
     while True:
         run = run_async(lambda: get_run(workflow_id))
@@ -91,8 +103,8 @@ def _outcome(workflow_id: str) -> Any:
             fail(f"{error.type}: {error.message}" if error is not None else status)
         for one in run.interruptions:
             if one.resolved_at is None:
-                tell(one.id, f"waits for a decision: timestep resume {workflow_id} "
-                             f"--approve {one.id}   ({one.tool_name})")  # fmt: skip
+                decide = terminal.command("resume", workflow_id, "--approve", one.id)
+                tell(one.id, f"waits for a decision: {decide}   ({one.tool_name})")
         if status == "ENQUEUED" and time.monotonic() - began > _PATIENCE:
             tell("queued", "still in the queue: is `timestep serve` running?")
         time.sleep(_POLL)
@@ -106,7 +118,7 @@ def runs(status: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
     page = run_async(lambda: list_runs(status=status, limit=limit))
     if as_json:
-        click.echo(dumps(page))
+        output.document(page)
     else:
         output.runs(page.items)
 
@@ -122,7 +134,7 @@ def show(run: str, as_json: bool) -> None:
         items = await _all_items(found)
         calls = await list_tool_calls(found.id) if found.id else []
         if as_json:
-            click.echo(dumps({"run": found, "items": items, "tool_calls": calls}))
+            output.document({"run": found, "items": items, "tool_calls": calls})
         else:
             output.story(found, items, calls)
 
@@ -152,9 +164,9 @@ def cancel(workflow_id: str) -> None:
 
     status = run_async(cancelled)
     if status == "cancelled":
-        click.echo(f"cancelled {workflow_id}")
+        output.say(f"cancelled {workflow_id}")
     else:
-        click.echo(f"{workflow_id} had ended: {status}")
+        output.say(f"{workflow_id} had ended: {status}")
 
 
 @click.command()
@@ -192,4 +204,7 @@ def fork(
             run, turn=turn, input=input_, append=append, agent=agent, new_workflow_id=workflow_id
         )
     )
-    click.echo(dumps({"workflow_id": new_id}) if as_json else new_id)
+    if as_json:
+        output.document({"workflow_id": new_id})
+    else:
+        output.say(new_id)

@@ -26,9 +26,9 @@ def migrate_(dry_run: bool) -> None:
     url = database_url()
     applied = migrations.apply(engine_for(url), dry_run=dry_run)
     for migration in applied:
-        click.echo(f"{'would apply' if dry_run else 'applied'} {migration.name}")
+        output.say(f"{'would apply' if dry_run else 'applied'} {migration.name}")
     if not applied:
-        click.echo("the schema is up to date")
+        output.say("the schema is up to date")
     if not dry_run:
         DBOS.migrate(system_database_url())
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import atexit
 import fcntl
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -30,7 +29,7 @@ import sqlalchemy as sa
 from timestep.database.servers import nodejs, postgres_programs
 from timestep.database.servers.socket_directory import PORT, directory_for, socket_in
 from timestep.errors import PGliteError
-from timestep.runtime import process_state
+from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
 
 START_SECONDS = 120
@@ -43,7 +42,7 @@ _LONGEST_PAUSE = 5.0
 _LOG_LINES = 4
 _SOURCE = Path(__file__).with_name("pglite_server")
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 class _Server:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import threading
 import uuid
 from collections.abc import Callable, Coroutine
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from mcp.types import CONNECTION_CLOSED
 
-from timestep.runtime import process_state
+from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ Loop = asyncio.AbstractEventLoop
 LINGER = 30.0
 """Seconds for which a connection is kept after the last run that used it."""
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 async def use(server: Any, user: uuid.UUID, work: Work[T], *, may_repeat: bool = False) -> T:

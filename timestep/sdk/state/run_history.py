@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +14,13 @@ from agents.run_internal.session_persistence import session_items_for_turn
 
 from timestep.execution.run import Rows, Run
 from timestep.journal.checkpoints import Checkpoint, context_document
+from timestep.runtime import logs
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import document_of, raw
 from timestep.serialization.values import plain_text, storable
 from timestep.steps.tool_call import output_item
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 @dataclass

@@ -1,0 +1,45 @@
+"""Makes the logger that all of Timestep writes to: each of its records is fit for a terminal."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+
+from timestep.runtime.terminal import printable, printable_lines
+
+_NAME = "timestep"
+_OTHERS = ("asyncio", "dbos", "httpx", "openai", "openai.agents", "uvicorn.error")
+"""Loggers of libraries that quote what runs did."""
+
+_formatter = logging.Formatter()
+
+
+def logger() -> logging.Logger:
+    """Timestep's logger, whose handlers are the application's own."""
+    found = logging.getLogger(_NAME)
+    found.addFilter(_made_fit)
+    return found
+
+
+def make_others_fit() -> None:
+    """Let what libraries log be fit for a terminal, too, in a process that is Timestep's own."""
+    for name in _OTHERS:
+        logging.getLogger(name).addFilter(_made_fit)
+
+
+def _made_fit(record: logging.LogRecord) -> bool:
+    """Escape what a terminal would obey. A message is one line; of a traceback, each is indented.
+
+    So nothing in a record looks like another record. One that is fit stays as it was made.
+    """
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):  # a library's mistake: logging tells of it
+        return True
+    shown = printable(message)
+    if shown != message:
+        record.msg, record.args = shown, ()
+    if record.exc_info and record.exc_info[0] is not None:
+        text = record.exc_text or _formatter.formatException(record.exc_info)
+        record.exc_text = textwrap.indent(printable_lines(text), "  ")
+    return True

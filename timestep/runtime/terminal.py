@@ -1,0 +1,69 @@
+"""Makes text fit for a terminal and for a log, and words fit for a shell.
+
+What models, tools, providers and callers say may hold characters that a terminal obeys: escape
+sequences move its cursor and write its clipboard, bidirectional ones let a line read as another
+one, others are not seen at all. Whatever Timestep prints or logs comes through here.
+"""
+
+from __future__ import annotations
+
+import shlex
+import unicodedata
+
+_UNFIT = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Categories of Unicode: control and format characters, lone surrogates, separators of lines."""
+_TAB = 4
+"""Columns from one stop of a tab to the next."""
+
+
+def printable(text: str) -> str:
+    """One line of text whose control and format characters are escaped, as `\\x1b` or `\\u202e`.
+
+    A line's end is one of them, and is `\\n`.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def printable_lines(text: str) -> str:
+    """What `printable` does for each line of a text; its lines stay lines, and tabs are spaces."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join(printable(line.expandtabs(_TAB)) for line in lines)
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _UNFIT:
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def shell_word(text: str) -> str:
+    """A word that a shell gives to a command as `text`; it is fit to print, too.
+
+    Where quotes alone do not make it fit it is `$'…'`, which bash, ksh and zsh know, and POSIX
+    since 2024.
+    """
+    if printable(text) == text:
+        return shlex.quote(text)
+    return "$'" + "".join(map(_quoted, text)) + "'"
+
+
+def _quoted(character: str) -> str:
+    if character in "\\'":
+        return "\\" + character
+    if printable(character) == character:
+        return character
+    return "".join(f"\\{byte:03o}" for byte in character.encode(errors="surrogatepass"))
+
+
+def command(name: str, workflow_id: str, *options: str) -> str:
+    """The line for a shell that runs a command of `timestep` on a workflow.
+
+    Args:
+        name: The command, such as `resume`.
+        workflow_id: The workflow, whatever its id is.
+        options: Of the command.
+    """
+    # What begins with a dash would be taken for an option.
+    is_option = workflow_id.startswith("-")
+    words = (*options, "--", workflow_id) if is_option else (workflow_id, *options)
+    return " ".join(("timestep", name, *map(shell_word, words)))
