@@ -33,21 +33,22 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
         r.tool_name, r.tool_type, r.arguments, r.status, r.output, r.output_text, r.error,
         coalesce(r.is_error, false), coalesce(r.safe_to_repeat, true), coalesce(r.intents, 0),
-        r.duration_ms, CASE WHEN r.started_at THEN now() END,
-        CASE WHEN r.completed_at THEN now() END, coalesce(r.attempts, 0), r.context_change,
-        r.context_position
+        r.duration_ms,
+        CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
+        CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
+        coalesce(r.attempts, 0), r.context_change, r.context_position
     FROM mine, jsonb_to_recordset(%(tool_calls)s::text::jsonb) AS r(id UUID, run_id UUID,
         agent_id UUID, tool_id UUID, model_response_id UUID, turn INTEGER, call_id TEXT,
         tool_name TEXT, tool_type TEXT, arguments JSONB, status TEXT, output JSONB,
         output_text TEXT, error JSONB, is_error BOOLEAN, safe_to_repeat BOOLEAN, intents INTEGER,
-        duration_ms INTEGER, started_at boolean, completed_at boolean, attempts INTEGER,
+        duration_ms INTEGER, started_at jsonb, completed_at jsonb, attempts INTEGER,
         context_change JSONB, context_position INTEGER)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, output = excluded.output,
         output_text = excluded.output_text, error = excluded.error, is_error = excluded.is_error,
         intents = excluded.intents, attempts = excluded.attempts,
         duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
         context_change = excluded.context_change, context_position = excluded.context_position,
-        started_at = coalesce(tool_calls.started_at, excluded.started_at)
+        started_at = coalesce(excluded.started_at, tool_calls.started_at)
     WHERE tool_calls.completed_at IS NULL
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,
@@ -144,21 +145,22 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
         r.tool_name, r.tool_type, r.arguments, r.status, r.output, r.output_text, r.error,
         coalesce(r.is_error, false), coalesce(r.safe_to_repeat, true), coalesce(r.intents, 0),
-        r.duration_ms, CASE WHEN r.started_at THEN now() END,
-        CASE WHEN r.completed_at THEN now() END, coalesce(r.attempts, 0), r.context_change,
-        r.context_position
+        r.duration_ms,
+        CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
+        CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
+        coalesce(r.attempts, 0), r.context_change, r.context_position
     FROM mine, jsonb_to_recordset(%(tool_calls)s::text::jsonb) AS r(id UUID, run_id UUID,
         agent_id UUID, tool_id UUID, model_response_id UUID, turn INTEGER, call_id TEXT,
         tool_name TEXT, tool_type TEXT, arguments JSONB, status TEXT, output JSONB,
         output_text TEXT, error JSONB, is_error BOOLEAN, safe_to_repeat BOOLEAN, intents INTEGER,
-        duration_ms INTEGER, started_at boolean, completed_at boolean, attempts INTEGER,
+        duration_ms INTEGER, started_at jsonb, completed_at jsonb, attempts INTEGER,
         context_change JSONB, context_position INTEGER)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, output = excluded.output,
         output_text = excluded.output_text, error = excluded.error, is_error = excluded.is_error,
         intents = excluded.intents, attempts = excluded.attempts,
         duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
         context_change = excluded.context_change, context_position = excluded.context_position,
-        started_at = coalesce(tool_calls.started_at, excluded.started_at)
+        started_at = coalesce(excluded.started_at, tool_calls.started_at)
     WHERE tool_calls.completed_at IS NULL
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,

@@ -220,7 +220,7 @@ class Recorder:
     def _commit_copied(self, owner: Owner, sql: str, parameters: dict[str, Any]) -> Any:
         def attempt() -> Any:
             with self.connected([owner.workflow_id]) as connection:
-                return connection.exec_driver_sql(sql, parameters).one_or_none()
+                return connection.exec_driver_sql(sql, _as_of_now(parameters)).one_or_none()
 
         return self.patiently(attempt)
 
@@ -322,11 +322,10 @@ class Recorder:
 
     async def sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
         """What a statement answers that is sent from the loop; as `patiently`."""
-        numbered, values = _numbered(sql, parameters)
         for pause in lost_connections.pauses():
             try:
                 with translated(self.url):
-                    answer = await sender_of(self.engine).execute(numbered, values)
+                    answer = await sender_of(self.engine).execute(*_numbered(sql, parameters))
             except lost_connections.FAILURES as error:
                 self._bear(error, pause)
                 await asyncio.sleep(pause)
@@ -343,7 +342,13 @@ class Recorder:
 
 def _numbered(sql: str, parameters: dict[str, Any]) -> tuple[str, list[bytes | None]]:
     numbered, names = step_commit.numbered(sql)
-    return numbered, [_as_text(parameters[name]) for name in names]
+    given = _as_of_now(parameters)
+    return numbered, [_as_text(given[name]) for name in names]
+
+
+def _as_of_now(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a statement that is sent now."""
+    return {**parameters, step_commit.CLOCK: time.monotonic()}
 
 
 def _as_text(value: Any) -> bytes | None:

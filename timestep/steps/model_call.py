@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -259,7 +260,7 @@ class _ModelStep(Step[ModelResponse]):
             "turn": self.turn,
             **columns,
             "status": "pending" if here else "executed",
-            "completed_at": not here,
+            "completed_at": None if here else time.monotonic(),
             "safe_to_repeat": options_of(tool).safe_to_repeat,
         }
         return Call(id=uuid.UUID(row["id"]), row=row, position=0, number=None)

@@ -296,7 +296,16 @@ async def _copied(step: Step[T], reference: Any) -> T:
     return value
 
 
-_KEPT = ("attempt", "attempts", "intents", "context_change", "context_position", "duration_ms")
+_KEPT = (
+    "attempt",
+    "attempts",
+    "intents",
+    "context_change",
+    "context_position",
+    "duration_ms",
+    "started_at",
+    "completed_at",
+)
 
 
 async def _referred_to(step: Step[Any], reference: Any) -> dict[str, Any] | None:
@@ -332,7 +341,7 @@ async def _execute(step: Step[T]) -> T:
     # What paused does nothing anew until it has paused again.
     step.is_executed = not step.pauses_again
     took(step.run, step.table, from_record=step.pauses_again)
-    started = time.monotonic()
+    step.began = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):
             value = await step.effect()
@@ -340,13 +349,13 @@ async def _execute(step: Step[T]) -> T:
         raise
     except Exception as error:
         envelope = exceptions.seal(error)
-        rows = step.failed_rows(envelope, _since(started))
+        rows = step.failed_rows(envelope, _since(step.began))
         await _commit(step, rows, None if step.record is None else step.record.failed(error))
         raise
     if step.is_paused(value):
         await step.pause()
         raise NotEnded(value)
-    rows = step.rows(value, _since(started))
+    rows = step.rows(value, _since(step.began))
     writing = _commit(step, rows, None if step.record is None else step.record.ended())
     if not step.may_be_deferred(value):
         await writing

@@ -37,6 +37,8 @@ class Step(ABC, Generic[T]):
     """Done with that, or with an outcome that may be used before."""
     record: StepRecord | None = None
     """What DBOS is to hold of it, where that is written with its rows."""
+    began: float = 0.0
+    """When its effect began, on `time.monotonic`."""
     is_kept = False
     """Whether its rows are there, or on their way: DBOS must record it, too."""
     is_executed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ class _CallStep(Step[ToolResult]):
         self.options = options_of(asked.tool)
         self.attempts = ToolAttempts(asked.tool.name, self.options, str(call.id))
         self.use: Use | None = None
+        self.is_made = False
         self.id = call.id
         self.number = call.number
         self.name = f"tool: {asked.tool.name} ({asked.call_id})"
@@ -138,7 +140,9 @@ class _CallStep(Step[ToolResult]):
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
             self.intents += 1
-            await self.run.commits.commit({"tool_calls": [self._noted("started", started_at=True)]})
+            intent = self._noted("started", started_at=time.monotonic())
+            await self.run.commits.commit({"tool_calls": [intent]})
+        self.began, self.is_made = time.monotonic(), True
         with self.run.context.used(self.asked.wrapper.context, self.id) as self.use:
             result = await self.invoke(self.attempts)
         self.run.limits.check_failure()
@@ -154,8 +158,8 @@ class _CallStep(Step[ToolResult]):
         encoded = encode(value.output)
         row = self._noted(
             "executed",
-            started_at=True,
-            completed_at=True,
+            started_at=self.began if self.is_made else None,
+            completed_at=time.monotonic(),
             output=storable(encoded),
             output_text=exact_text(encoded),
             is_error=value.is_error,
@@ -177,8 +181,8 @@ class _CallStep(Step[ToolResult]):
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
         row = self._noted(
             "failed",
-            started_at=True,
-            completed_at=True,
+            started_at=self.began if self.is_made else None,
+            completed_at=time.monotonic(),
             error=storable(dict(envelope)),
             duration_ms=duration_ms,
             **self._context_change(),

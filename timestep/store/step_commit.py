@@ -38,7 +38,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
             context_change = excluded.context_change,
             context_position = excluded.context_position,
-            started_at = coalesce(tool_calls.started_at, excluded.started_at)
+            started_at = coalesce(excluded.started_at, tool_calls.started_at)
         WHERE tool_calls.completed_at IS NULL""",
     ),
     "stream_batches": (journal.stream_batches, _KEEP),
@@ -67,6 +67,15 @@ _RUN_COLUMNS = (
     "cancel_steps",
     "completed_at",
 )
+
+
+_MOMENTS = frozenset((runs.tool_calls.c.started_at, runs.tool_calls.c.completed_at))
+"""When an effect began and ended: seconds on the clock that `CLOCK` is read from, or a time that
+is recorded already."""
+
+CLOCK = "clock"
+"""The parameter that tells what the sender's own clock, `time.monotonic`, shows when the statement
+is sent. So no other clock than the database's counts, and waiting for it moves no moment."""
 
 
 def statement(tables: Iterable[str], schema: str, *, is_joint: bool = False) -> str:
@@ -141,6 +150,12 @@ def _values(table: Table) -> str:
 def _value(column: Column[Any]) -> str:
     if column.name == "expires_at":
         return "now() + make_interval(secs => r.expires_at)"
+    if column in _MOMENTS:
+        return (
+            f"CASE jsonb_typeof(r.{column.name}) WHEN 'number' THEN now() - make_interval("
+            f"secs => %(clock)s::float8 - r.{column.name}::float8) "
+            f"ELSE (r.{column.name} #>> '{{}}')::timestamptz END"
+        )
     if isinstance(column.type, DateTime):
         # A time is given as true: it is the transaction's, whatever the caller's clock says.
         return f"CASE WHEN r.{column.name} THEN now() END"
@@ -159,6 +174,8 @@ def _type(table: Table, name: str) -> str:
     kind = table.columns[name].type
     if name == "expires_at":
         return "double precision"
+    if table.columns[name] in _MOMENTS:
+        return "jsonb"
     return "boolean" if isinstance(kind, DateTime) else str(kind.compile(dialect=_DIALECT))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,7 +150,7 @@ class RunHistory:
         document = raw(item.raw_item)
         if (call := run.calls.take(str(document["approval_request_id"]))) is not None:
             status = "executed" if document["approve"] else "rejected"
-            answered = {**call.row, "status": status, "completed_at": True}
+            answered = {**call.row, "status": status, "completed_at": time.monotonic()}
             rows.setdefault("tool_calls", []).append(answered)
         rows.setdefault("run_items", []).append(_left_behind(run, item))
 
@@ -159,7 +160,7 @@ class RunHistory:
         made = run.calls.made(call_id)
         if made is None and (call := run.calls.take(call_id)) is not None:
             # The call was answered without being made: rejected by a person or a guardrail.
-            rejected = {**call.row, "status": "rejected", "completed_at": True}
+            rejected = {**call.row, "status": "rejected", "completed_at": time.monotonic()}
             rows.setdefault("tool_calls", []).append(rejected)
         else:
             if made is None:
