@@ -227,6 +227,14 @@ class Settings(BaseSettings):
             value = value.rstrip("/")
         return value
 
+    def secrets(self) -> list[str]:
+        """Every secret that the settings hold, as it is: to be kept out of what is shown."""
+        given = (self.escalation_url, self.escalation_secret, self.openai_api_key)
+        held = [*given, *(token.secret for token in self.api_tokens)]
+        found = [secret.get_secret_value() for secret in held if secret is not None]
+        password = _password_of(self.db_url or "")
+        return found if password is None else [*found, password]
+
     def check_listen(self) -> None:
         """Refuse to serve other machines without tokens.
 
@@ -341,6 +349,13 @@ def _web_address(url: str) -> tuple[str, str]:
     if scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
         raise ValueError("is not a URL like https://example.com/hook")
     return scheme, host
+
+
+def _password_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return None
 
 
 def _is_loopback(host: str) -> bool:

@@ -157,6 +157,9 @@ def _stable(row: dict[str, Any]) -> dict[str, Any]:
     stable = {name: value for name, value in row.items() if name not in _VOLATILE}
     if "guardrail_name" in row and "position" in row:
         stable.pop("position")  # The order in which parallel checks ended.
+    if isinstance(row.get("error"), dict):
+        # An error that comes out of the record has another way behind it.
+        stable["error"] = {k: v for k, v in row["error"].items() if k != "traceback"}
     if "state_data" in row:
         stable["state_data"] = _without_trace(row["state_data"])
     return stable

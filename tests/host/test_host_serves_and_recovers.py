@@ -426,3 +426,15 @@ def test_a_module_that_cannot_be_imported_is_one_clear_line(own_host: Host) -> N
     (own_host.folder / "workflows" / "bad.py").write_text("import nowhere\n")
     text = failing(own_host)
     assert "workflows/bad.py, line 1 cannot be imported: ModuleNotFoundError" in text
+
+
+def test_it_tells_of_workflows_that_fail(own_host: Host) -> None:
+    own_host.start()
+    hostile = "out of tea\x1b[2J\u202e\nforged"
+    workflow_id = own_host.begin("fail", reason=hostile)
+    own_host.run_when(workflow_id, "failed")
+    told = rf"workflow {workflow_id} failed: ValueError: out of tea\x1b[2J\u202e forged"
+    until(lambda: told in own_host.log.read_text())
+    text = own_host.log.read_text()
+    assert text.count("out of tea") == 1
+    assert "Traceback" not in text

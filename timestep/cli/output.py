@@ -125,6 +125,15 @@ def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None
         _print(line)
 
 
+def traceback(text: str | None) -> None:
+    """Where in the code a run failed, if that is recorded."""
+    if text is None:
+        say("No traceback is recorded: the run did not fail, or its error was not one of the run. "
+            "The log of its process has it, with the logger `timestep` at DEBUG.")  # fmt: skip
+    else:
+        _print(_line(text.rstrip("\n")))
+
+
 def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Iterator[Text]:
     style = _STYLES[run.status]
     if run.id is None:

@@ -51,6 +51,8 @@ class WorkflowRuns:
     thread_lane: Lane | None = None
     """Where the workflow's own thread draws them, if its code is not async."""
     dbos_records: SharedRecords = field(default_factory=SharedRecords)
+    told: object = None
+    """What was told of the newest of them that failed; not its error, which holds all it ran."""
     _begun: dict[object, int] = field(default_factory=dict)
 
     def next_of(self, key: object) -> int:

@@ -17,11 +17,13 @@ from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
+from timestep.dbos_internals.workflow_failures import FailureFilter
 from timestep.journal.executor_claim import ExecutorClaim
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints
 from timestep.operations.entrypoints import Entrypoint
+from timestep.runner import failures
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, process_state
 from timestep.runtime.process_state import PerProcess
@@ -34,6 +36,9 @@ QUEUE_POLL = 0.5
 _SCHEMA = "dbos"
 _POLL = 0.1
 """Seconds between two looks at whether running steps have ended."""
+
+
+_FAILURES = FailureFilter(failures.tell_of_workflow)
 
 
 class Claims(PerProcess):
@@ -88,6 +93,7 @@ def launch() -> Launched:
     migrations.apply(engine)
     install()
     _quiet_trace_export()
+    logging.getLogger("dbos").addFilter(_FAILURES)
     executor = process.executor_id()
     if not settings.use_pglite:
         process_state.of(Claims).held.append(ExecutorClaim(engine, name, executor))
@@ -152,4 +158,5 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
         waited += _POLL
     DBOS.destroy()
     logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
+    logging.getLogger("dbos").removeFilter(_FAILURES)
     process_state.of(Claims).close()

@@ -11,12 +11,16 @@ from timestep.dbos_internals import control_errors, process
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
+from timestep.runner import failures
 from timestep.sdk.state import turn_state
 from timestep.sdk.state.run_history import Told, history_of
 from timestep.serialization import exceptions
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored, storable
 from timestep.steps import interruption
+
+_TRACEBACK = "traceback"
+"""What a failed run's envelope has besides that of any error: read by `timestep show`."""
 
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
@@ -102,7 +106,8 @@ def _as_recorded(run: Run, error: Exception) -> BaseException:
     if row is None or row["error"] is None:
         return error
     recorded = restored(row["error"])
-    return error if recorded == exceptions.seal(error) else exceptions.opened(recorded)
+    told = {name: value for name, value in recorded.items() if name != _TRACEBACK}
+    return error if told == exceptions.seal(error) else exceptions.opened(recorded)
 
 
 async def record_failure(
@@ -120,9 +125,10 @@ async def record_failure(
         "error_type": exceptions.short_type(str(envelope["type"])),
         "error_message": envelope["message"],
         "error_turn": run.turn,
-        "error": storable(dict(envelope)),
+        "error": storable({**envelope, _TRACEBACK: failures.traceback_of(error)}),
     }
     await _record(run, "failed", columns, rows)
+    failures.tell_of_run(run, error)
 
 
 async def record_cut(run: Run) -> None:

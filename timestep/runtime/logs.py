@@ -13,6 +13,9 @@ _OTHERS = ("asyncio", "dbos", "httpx", "openai", "openai.agents", "uvicorn.error
 
 _formatter = logging.Formatter()
 
+LINES = {"has_lines": True}
+"""The `extra` of a record whose message has lines of its own, such as a traceback."""
+
 
 def logger() -> logging.Logger:
     """Timestep's logger, whose handlers are the application's own."""
@@ -28,7 +31,7 @@ def make_others_fit() -> None:
 
 
 def _made_fit(record: logging.LogRecord) -> bool:
-    """Escape what a terminal would obey. A message is one line; of a traceback, each is indented.
+    """Escape what a terminal would obey, and set in each line of a record but the first.
 
     So nothing in a record looks like another record. One that is fit stays as it was made.
     """
@@ -36,7 +39,10 @@ def _made_fit(record: logging.LogRecord) -> bool:
         message = record.getMessage()
     except (TypeError, ValueError):  # a library's mistake: logging tells of it
         return True
-    shown = printable(message)
+    if getattr(record, "has_lines", False):
+        shown = printable_lines(message).replace("\n", "\n  ")
+    else:
+        shown = printable(message)
     if shown != message:
         record.msg, record.args = shown, ()
     if record.exc_info and record.exc_info[0] is not None:

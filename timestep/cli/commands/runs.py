@@ -18,7 +18,13 @@ from timestep.operations.cancel import cancel_run
 from timestep.operations.fork import fork_run
 from timestep.operations.queries import pagination
 from timestep.operations.queries.records import STATUSES, Run, RunItem
-from timestep.operations.queries.runs import get_run, list_items, list_runs, list_tool_calls
+from timestep.operations.queries.runs import (
+    get_run,
+    get_traceback,
+    list_items,
+    list_runs,
+    list_tool_calls,
+)
 from timestep.operations.start import start_run
 from timestep.runtime import terminal
 
@@ -125,18 +131,24 @@ def runs(status: str | None, limit: int, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run")
+@click.option("--traceback", "with_traceback", is_flag=True,
+              help="Where in the code it failed, too.")  # fmt: skip
 @as_json
-def show(run: str, as_json: bool) -> None:
+def show(run: str, with_traceback: bool, as_json: bool) -> None:
     """Tell the story of a run, or of a workflow's newest run."""
 
     async def work() -> None:
         found = await get_run(run)
         items = await _all_items(found)
         calls = await list_tool_calls(found.id) if found.id else []
+        failed_at = await get_traceback(found.id) if found.id and with_traceback else None
         if as_json:
-            output.document({"run": found, "items": items, "tool_calls": calls})
-        else:
-            output.story(found, items, calls)
+            told = {"run": found, "items": items, "tool_calls": calls}
+            output.document({**told, "traceback": failed_at} if with_traceback else told)
+            return
+        output.story(found, items, calls)
+        if with_traceback:
+            output.traceback(failed_at)
 
     run_async(work)
 

@@ -72,6 +72,30 @@ def _get_run(name: str) -> Run:
     return _without_run(workflow)
 
 
+async def get_traceback(run_id: str) -> str | None:
+    """The traceback of what a run failed with, without secrets and without variables' values.
+
+    Args:
+        run_id: The id of a run.
+
+    Returns:
+        Lines; None where none is recorded: the run did not fail, or failed under a version of
+        Timestep that recorded none.
+
+    Raises:
+        UnknownRunError: `run_id` is not the id of a run.
+        DatabaseError: The database refused, or is away.
+    """
+    id_ = runs.as_uuid(run_id)
+    if id_ is None:
+        raise UnknownRunError(f"{run_id!r} is not the id of a run")
+    envelope = restored(
+        await asyncio.to_thread(lambda: reading(lambda connection: runs.error(connection, id_)))
+    )
+    found = envelope.get("traceback") if isinstance(envelope, dict) else None
+    return found if isinstance(found, str) else None
+
+
 async def list_runs(
     *,
     status: str | None = None,

@@ -101,6 +101,11 @@ def find_run(connection: sa.Connection, name: str) -> Row | None:
     return found[0] if found else None
 
 
+def error(connection: sa.Connection, run_id: uuid.UUID) -> Any:
+    """The recorded envelope of what a run failed with; None: it did not fail."""
+    return connection.execute(sa.select(_RUN.c.error).where(_RUN.c.id == run_id)).scalar_one()
+
+
 def total_usage(connection: sa.Connection, run_id: uuid.UUID) -> Row:
     """The tokens of a run and of every run inside it."""
     inside = sa.select(_RUN.c.id).where(_RUN.c.id == run_id).cte(recursive=True)
