@@ -24,12 +24,13 @@ from tests.support.dbos_app import App
 from tests.support.hostile_text import ATTACK, TEXTS, obeyed
 from timestep.cli import doctor, main, output
 from timestep.host.banner import greet
-from timestep.host.launch import Launched
+from timestep.host.launch import Launched, Left
 from timestep.operations.queries.records import (
     STATUSES,
     Interruption,
     Run,
     RunError,
+    RunExecutor,
     RunItem,
     ToolCall,
 )
@@ -47,6 +48,7 @@ _OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str | None: TEXTS | st.none(),
     Any: JSON,
     bool: st.booleans(),
+    bool | None: st.booleans() | st.none(),
     int: st.integers(0, 9),
     int | None: st.integers(0, 9) | st.none(),
     float | None: st.floats(0, 9) | st.none(),
@@ -73,6 +75,7 @@ RUNS = made(
     total_usage=st.none(),
     interruptions=st.lists(INTERRUPTIONS, max_size=2),
     workflow=st.none(),
+    executor=made(RunExecutor) | st.none(),
 )
 KINDS = ["tool_call_output_item", "handoff_output_item", "tool_call_item", "message_output_item"]
 ITEMS = made(
@@ -174,7 +177,8 @@ def test_what_is_found_and_greeted_is_harmless(monkeypatch: pytest.MonkeyPatch) 
     result = CliRunner().invoke(main, ["doctor"])
     assert obeyed(result.output) == []
 
-    launched = Launched({}, ATTACK, 1, 1, HOSTILE_ID, 1)
+    left = [Left(HOSTILE_ID, is_gone, 1, HOSTILE_ID) for is_gone in (True, False)]
+    launched = Launched({}, ATTACK, 1, 1, HOSTILE_ID, 1, left)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         printed = captured(lambda: greet(launched, listener))
     assert obeyed(printed) == []

@@ -82,13 +82,40 @@ def runs(found: Sequence[Run]) -> None:
             shown = f"↳ {run.id}"
         table.add_row(
             _cell(shown),
-            _cell(run.status, _STYLES[run.status]),
+            _cell(f"{run.status}{_doubt(run)}", _STYLES[run.status]),
             _cell(run.agent_name),
             str(run.turns),
             str(run.usage.total_tokens),
             _when(run.started_at),
         )
     _print(table)
+    left: dict[str, Run] = {}
+    for run in found:
+        if _doubt(run) and run.executor is not None:
+            left.setdefault(run.executor.id, run)
+    for run in left.values():
+        say(_left(run))
+
+
+def _doubt(run: Run) -> str:
+    """Whether anybody goes on with a run, where that is in doubt."""
+    if run.executor is None or run.executor.is_live:
+        return ""
+    return " (no live host)" if run.executor.is_live is False else " (no live host?)"
+
+
+def _left(run: Run) -> str:
+    """That nobody may go on with a run, and what to do."""
+    assert run.executor is not None
+    id_, workflow_id = run.executor.id, run.workflow_id or ""
+    what = f"{workflow_id}: no live host executes it (executor {id_})"
+    if run.executor.is_live is None:
+        what = f"{workflow_id}: no live host is its executor {id_}; if no application of yours is"
+    go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
+    return (
+        f"{what}: start a host with DBOS__VMID={terminal.shell_word(id_)}, or go on in another "
+        f"with `{go_on}`, or end it with `{terminal.command('cancel', workflow_id)}`"
+    )
 
 
 def approvals(found: Sequence[Interruption]) -> None:
@@ -152,6 +179,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     if run.session_id is not None:
         yield _line(f"  session    {run.session_id}")
     yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
+    if _doubt(run):
+        yield _line(f"  executor   {_left(run)}", style="yellow")
     yield _line(f"  input      {_text(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0

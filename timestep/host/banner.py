@@ -7,10 +7,13 @@ import socket
 import click
 
 from timestep import config
-from timestep.host.launch import Launched
+from timestep.host.launch import Launched, Left
 from timestep.operations.entrypoints import Entrypoint
 from timestep.runtime import terminal
 from timestep.runtime.terminal import printable, shell_word
+
+_LISTED = 3
+"""Executors that are told of one by one."""
 
 
 def greet(launched: Launched, listener: socket.socket) -> None:
@@ -33,6 +36,10 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
             f"               {_take_over(launched.stranded_id)}"
         )
+    lines += [_left(one) for one in launched.left[:_LISTED]]
+    if len(launched.left) > _LISTED:
+        more = len(launched.left) - _LISTED
+        lines.append(f"  no host      {more} more executors: see `timestep runs --status running`")
     if config.read().openai_api_key is None:
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
     if launched.entrypoints:
@@ -44,6 +51,17 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             f"-d {shell_word(body)}"
         )
     click.echo("\n".join(lines))
+
+
+def _left(left: Left) -> str:
+    """What an executor left that no live host is, and what to do about it."""
+    unless = "" if left.is_gone else ", unless an application of your own is it"
+    id_ = left.executor_id
+    return (
+        f"  no host      {_workflows(left.workflows)} of the executor {printable(id_)}, which no "
+        f"live host is{unless}: start\n               one with DBOS__VMID={shell_word(id_)}, or go "
+        f"on in this one with\n               {_take_over(left.example)}"
+    )
 
 
 def _take_over(workflow_id: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dbos import DBOS
@@ -19,6 +19,7 @@ from timestep.database.urls import shown
 from timestep.dbos_internals import process
 from timestep.dbos_internals.workflow_failures import FailureFilter
 from timestep.journal.executor_claim import ExecutorClaim
+from timestep.journal.executors import Executor, liveness
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints
@@ -28,7 +29,7 @@ from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, process_state
 from timestep.runtime.process_state import PerProcess
 from timestep.store import parked_workflows
-from timestep.store.fleet import hosts
+from timestep.store.fleet import executors, hosts
 
 QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
@@ -53,6 +54,18 @@ class Claims(PerProcess):
 
 
 @dataclass(frozen=True)
+class Left:
+    """Workflows under way of an executor that no live host is."""
+
+    executor_id: str
+    is_gone: bool
+    """Whether nobody else can be it either: no other application is connected."""
+    workflows: int
+    example: str
+    """The id of one of them."""
+
+
+@dataclass(frozen=True)
 class Launched:
     """What `launch` found."""
 
@@ -67,6 +80,8 @@ class Launched:
     """One of them."""
     undecided: int
     """Workflows that wait for a person."""
+    left: list[Left] = field(default_factory=list)
+    """What other executors began that no live host is."""
 
 
 def launch() -> Launched:
@@ -99,12 +114,14 @@ def launch() -> Launched:
         process_state.of(Claims).held.append(ExecutorClaim(engine, name, executor))
     with translated(url), recorder().system() as (connection, schema):
         left = hosts.unfinished_workflows(connection, schema, name, executor)
+        others = executors.of_others(connection, schema, name, executor)
     draining.reopen()
     DBOS(
         config={
             "name": name,
             "system_database_url": system_database_url(),
             "dbos_system_schema": _SCHEMA,
+            "db_engine_kwargs": {"connect_args": {"application_name": executors.HOST}},
             # What goes wrong while it launches is raised, and told in one line.
             "log_level": "CRITICAL",
         }
@@ -126,7 +143,18 @@ def launch() -> Launched:
         stranded=_count(left, lambda row: row["version"] != version),
         stranded_id=next((row["example"] for row in left if row["version"] != version), None),
         undecided=reading(parked_workflows.count),
+        left=_left(others),
     )
+
+
+def _left(others: list[tuple[Executor, int, str]]) -> list[Left]:
+    """What is under way for executors that no live host is."""
+    live = liveness([executor for executor, _, _ in others])
+    return [
+        Left(executor.id, live[executor] is False, count, example)
+        for executor, count, example in others
+        if not live[executor]
+    ]
 
 
 def _quiet_trace_export() -> None:

@@ -87,6 +87,19 @@ class Workflow:
 
 
 @dataclass(frozen=True)
+class RunExecutor:
+    """Which process executes a run that has not ended."""
+
+    id: str
+    """DBOS's id of the executor: `DBOS__VMID` of its process, or `local`."""
+    version: str | None
+    """The version of the application that it executes."""
+    is_live: bool | None
+    """Whether it is there. null: no host is, and whether another application is cannot be told,
+    because only hosts claim their executor ids."""
+
+
+@dataclass(frozen=True)
 class Run:
     """A run; or a workflow that has not begun one, which has no `id`."""
 
@@ -122,6 +135,8 @@ class Run:
     completed_at: datetime.datetime | None = None
     workflow: Workflow | None = None
     """Of a run that is asked for by itself; None in a list."""
+    executor: RunExecutor | None = None
+    """None where it has ended, or its workflow waits in a queue or outside of any process."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import asyncio
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from dbos import WorkflowStatus
 from pydantic_core import to_jsonable_python
 
 from timestep.errors import InvalidQueryError, UnknownRunError
+from timestep.journal import executors
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.fail_fast_read import T, reading
 from timestep.operations.queries.pagination import Page, item_place, page_of, page_size, run_place
@@ -21,6 +22,7 @@ from timestep.operations.queries.records import (
     Interruption,
     Run,
     RunError,
+    RunExecutor,
     RunItem,
     Status,
     ToolCall,
@@ -60,7 +62,7 @@ def _get_run(name: str) -> Run:
     found = reading(lambda connection: runs.find_run(connection, name))
     workflow = workflow_status(str(found["workflow_id"]) if found else name)
     if found is not None:
-        run = _with_interruptions([found])[0]
+        run = _whole([found])[0]
         total = reading(lambda connection: runs.total_usage(connection, found["id"]))
         return dataclasses.replace(
             run,
@@ -136,7 +138,7 @@ async def list_runs(
                 limit=size + 1,
             )
         )
-        return _with_interruptions(rows)
+        return _whole(rows)
 
     return page_of(
         await asyncio.to_thread(work),
@@ -215,6 +217,7 @@ def _without_run(found: WorkflowStatus) -> Run:
         started_at=_moment(found.created_at),
         completed_at=_moment(found.completed_at),
         workflow=workflow,
+        executor=_executors([found.workflow_id]).get(found.workflow_id),
     )
 
 
@@ -229,9 +232,26 @@ def _moment(milliseconds: int | None) -> datetime.datetime | None:
     return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
 
 
-def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:
+def _whole(rows: Sequence[dict[str, Any]]) -> list[Run]:
+    """Runs with what they ask, and with who executes them."""
     if not rows:
         return []
+    going_on = [row["workflow_id"] for row in rows if row["completed_at"] is None]
+    found = _executors({id_ for id_ in going_on if id_ is not None})
+    return [
+        run if run.completed_at else dataclasses.replace(run, executor=found.get(run.workflow_id))
+        for run in _with_interruptions(rows)
+    ]
+
+
+def _executors(workflow_ids: Collection[str]) -> dict[str | None, RunExecutor]:
+    """Who executes each of these workflows that are under way."""
+    found = executors.executors_of(workflow_ids)
+    live = executors.liveness(set(found.values()))
+    return {id_: RunExecutor(one.id, one.version, live[one]) for id_, one in found.items()}
+
+
+def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:
     ids = [row["id"] for row in rows]
     asked = reading(lambda connection: runs.interruptions(connection, ids))
     return [

@@ -32,7 +32,7 @@ def tell_version(
 ) -> None:
     """Let it be seen which version the executor is of, for as long as it is connected."""
     query = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))"
-    connection.exec_driver_sql(query, (_version_name(application, executor_id, version),))
+    connection.exec_driver_sql(query, (version_name(application, executor_id, version),))
 
 
 def is_live(
@@ -42,11 +42,11 @@ def is_live(
     ends.
     """
     query = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
-    name = _version_name(application, executor_id, version)
+    name = version_name(application, executor_id, version)
     return not connection.exec_driver_sql(query, (name,)).scalar_one()
 
 
-def _version_name(application: str, executor_id: str, version: str | None) -> str:
+def version_name(application: str, executor_id: str, version: str | None) -> str:
     return f"timestep host {application} {executor_id} of version {version}"
 
 

@@ -1,0 +1,55 @@
+"""Tells who executes workflows, and whether a live host is that executor."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dbos import DBOS
+
+from timestep.database.error_translation import translated
+from timestep.database.servers import pglite
+from timestep.dbos_internals import process
+from timestep.journal.fail_fast_read import reading
+from timestep.journal.recorder import recorder
+from timestep.store.fleet import executors as store
+from timestep.store.fleet.executors import Executor
+
+__all__ = ["Executor", "executors_of", "liveness"]
+
+
+def executors_of(workflow_ids: Collection[str]) -> dict[str, Executor]:
+    """Who executes each of these workflows that is not in a queue and has not ended.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not workflow_ids:
+        return {}
+    with translated(recorder().url), recorder().system() as (connection, schema):
+        return store.of_workflows(connection, schema, workflow_ids)
+
+
+def liveness(executors: Collection[Executor]) -> dict[Executor, bool | None]:
+    """Whether each executor is there; None: no host is it, and more is not known.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    here = {one for one in executors if _is_here(one)}
+    others = set(executors) - here
+    found: dict[Executor, bool | None] = dict.fromkeys(here, True)
+    if not others:
+        return found
+    if recorder().mirror is not None:
+        # One process at a time executes: the holder of PGlite.
+        is_held = pglite.holds(recorder().url)
+        return {**found, **dict.fromkeys(others, False if is_held else None)}
+    name = process.application_name()
+    return {**found, **reading(lambda connection: store.liveness(connection, others, name))}
+
+
+def _is_here(executor: Executor) -> bool:
+    return process.is_launched() and (executor.id, executor.version) == (
+        DBOS.executor_id,
+        DBOS.application_version,
+    )

@@ -1,0 +1,92 @@
+"""Tells which executors have workflows under way, and whether a live host is each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from timestep.store.fleet.hosts import version_name
+
+HOST = "timestep_host"
+"""How the connections of a host's DBOS are named: those of other applications have other names."""
+
+_KNOWN = [HOST, "timestep", "dbos_transact_client"]
+"""Connections of hosts, and of processes that execute nothing."""
+
+_LOCKED = """
+    SELECT name FROM unnest(%(names)s::text[]) AS name JOIN pg_locks ON locktype = 'advisory'
+        AND objsubid = 1 AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (classid::bigint << 32) | objid::bigint = hashtextextended(name, 0)"""
+
+_OTHERS = """
+    SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'
+        AND coalesce(application_name, '') <> ALL(%(known)s))"""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Who executes a workflow, as DBOS's row of it says."""
+
+    application: str | None
+    id: str
+    version: str | None
+
+
+def of_workflows(
+    connection: sa.Connection, schema: str, workflow_ids: Collection[str]
+) -> dict[str, Executor]:
+    """Who executes each of these workflows that is not in a queue and has not ended."""
+    query = sa.text(
+        f"""SELECT workflow_uuid, application_name, executor_id, application_version
+        FROM "{schema}".workflow_status WHERE status = 'PENDING' AND workflow_uuid IN :ids"""
+    ).bindparams(sa.bindparam("ids", expanding=True))
+    found = connection.execute(query, {"ids": list(workflow_ids)})
+    return {row[0]: Executor(*row[1:]) for row in found}
+
+
+def of_others(
+    connection: sa.Connection, schema: str, application: str, executor_id: str
+) -> list[tuple[Executor, int, str]]:
+    """The other executors that have workflows of an application under way.
+
+    Each with how many, and the id of one of them. Empty where DBOS has no tables yet.
+    """
+    if not sa.inspect(connection).has_table("workflow_status", schema=schema):
+        return []
+    found = connection.execute(
+        sa.text(
+            f"""SELECT application_name, executor_id, application_version, count(*),
+                min(workflow_uuid)
+            FROM "{schema}".workflow_status
+            WHERE status = 'PENDING' AND executor_id <> :executor_id
+            AND (application_name = :application OR application_name IS NULL)
+            GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2"""
+        ),
+        {"application": application, "executor_id": executor_id},
+    )
+    return [(Executor(*row[:3]), row[3], row[4]) for row in found]
+
+
+def liveness(
+    connection: sa.Connection, executors: Collection[Executor], application: str
+) -> dict[Executor, bool | None]:
+    """Whether a live host is each executor.
+
+    None: no host is, and whether another application is cannot be told: it has no claim.
+
+    Args:
+        connection: To the hosts' database.
+        executors: Which.
+        application: Whose they are that name none.
+    """
+    names = {
+        one: version_name(one.application or application, one.id, one.version) for one in executors
+    }
+    held = set(connection.exec_driver_sql(_LOCKED, {"names": [*names.values()]}).scalars())
+    is_alone = not connection.exec_driver_sql(_OTHERS, {"known": _KNOWN}).scalar_one()
+    otherwise = False if is_alone else None
+    return {one: True if name in held else otherwise for one, name in names.items()}
