@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -228,12 +228,12 @@ class Settings(BaseSettings):
         return value
 
     def secrets(self) -> list[str]:
-        """Every secret that the settings hold, as it is: to be kept out of what is shown."""
+        """Every secret that the settings hold: to be kept out of what is shown."""
         given = (self.escalation_url, self.escalation_secret, self.openai_api_key)
         held = [*given, *(token.secret for token in self.api_tokens)]
         found = [secret.get_secret_value() for secret in held if secret is not None]
         password = _password_of(self.db_url or "")
-        return found if password is None else [*found, password]
+        return found if password is None else [*found, password, unquote(password)]
 
     def check_listen(self) -> None:
         """Refuse to serve other machines without tokens.

@@ -138,6 +138,7 @@ def test_the_text_of_an_entry_looks_like_no_other_entry() -> None:
     "arguments",
     [
         (ATTACK,),
+        ("show", "\udcff\x1b[2J"),
         (f"--{ATTACK}",),
         ("runs", "--status", ATTACK),
         ("runs", "--limit", ATTACK),

@@ -55,12 +55,17 @@ def test_what_a_host_left_is_told_until_somebody_goes_on_with_it(
         f"DBOS__VMID='first host', or go on in another with `timestep resume {workflow_id} "
         f"--from-checkpoint`, or end it with `timestep cancel {workflow_id}`"
     )
-    assert told in said("show", workflow_id)
+    show = ("show", workflow_id)
+    assert told in said(*show)
     assert told in said("runs")
     assert "running (no live host)" in said("runs")
-    # Somebody is connected who may be anything.
-    with psycopg.connect(own_host.database):
-        assert "no live host is its executor first host; if no application" in said("runs")
+    # Who is connected in another way is not who executes; another application may be.
+    for name, heard in {"": False, "dbos_transact": True, "renamed": True}.items():
+        with psycopg.connect(own_host.database, application_name=name) as connection:
+            if name == "renamed":
+                connection.execute("LISTEN dbos_streams_channel")
+            assert ("no live host is its executor first host; if no app" in said(*show)) == heard
+            assert (told in said(*show)) == (told in said("runs")) == (not heard)
 
     other = Host(project(tmp_path / "other"), own_host.database, DBOS__VMID="second")
     try:

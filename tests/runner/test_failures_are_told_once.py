@@ -23,8 +23,8 @@ KEY = "sk-proj-abcdefgh12345678"
 
 @function_tool(failure_error_function=None)
 async def explode() -> str:
-    variable = "a value that is not told"
-    raise ValueError(f"out of tea\nERROR forged, key {KEY}, token hunter22" + variable[:0])
+    told = f"out of tea\nERROR forged, key {KEY}, token hunter22, abcd-efgh"
+    raise ValueError(told)
 
 
 def exploding() -> Agent[Any]:
@@ -54,6 +54,7 @@ def test_a_failed_run_is_one_line_and_its_traceback_is_recorded(
     is_streamed: bool,
 ) -> None:
     monkeypatch.setenv("TIMESTEP_API_TOKENS", "ada:admin:hunter22")
+    monkeypatch.setenv("OTHER_PROVIDER_API_KEY", "abcd-efgh")
 
     async def body() -> str:
         if is_streamed:
@@ -70,7 +71,7 @@ def test_a_failed_run_is_one_line_and_its_traceback_is_recorded(
     assert line.startswith(
         f"run {run['id']} of workflow w failed in turn 1, agent Maker: UserError: "
     )
-    assert "out of tea ERROR forged, key ***, token ***" in line
+    assert "out of tea ERROR forged, key ***, token ***, ***" in line
     (found,) = [one.getMessage() for one in log.records if "Traceback" in one.getMessage()]
     assert all(line.startswith("  ") for line in found.splitlines()[1:])
 
@@ -82,6 +83,7 @@ def test_a_failed_run_is_one_line_and_its_traceback_is_recorded(
     for text in (line, found, recorded):
         assert KEY not in text
         assert "hunter22" not in text
+        assert "abcd-efgh" not in text
 
     result = CliRunner().invoke(main, ["show", "w", "--traceback"])
     assert "in explode" in result.stdout

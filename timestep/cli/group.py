@@ -27,9 +27,14 @@ class _Group(click.Group):
         garbage_collection.keep_all()
         return super().main(*args, **kwargs)
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: list[str], *more: Any, **options: Any
+    ) -> click.Context:
         with _errors_in_one_line():
-            return super().make_context(*args, **kwargs)
+            for given in args:
+                if not _is_text(given):
+                    raise click.UsageError(f"{given!r} is not text: write it in UTF-8")
+            return super().make_context(info_name, args, *more, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         logging.getLogger("dbos").setLevel(logging.ERROR)
@@ -53,6 +58,15 @@ def _errors_in_one_line() -> Iterator[None]:
         if _is_fit(text := error.format_message()):
             raise
         raise click.ClickException(_one_line(text)) from error
+
+
+def _is_text(argument: str) -> bool:
+    """Whether an argument was text; bytes that were none are lone surrogates."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_fit(text: str) -> bool:

@@ -80,33 +80,32 @@ def runs(found: Sequence[Run]) -> None:
             shown = run.workflow_id
         else:
             shown = f"↳ {run.id}"
+        status = f"{run.status} (no live host)" if is_left(run) else run.status
         table.add_row(
             _cell(shown),
-            _cell(f"{run.status}{_doubt(run)}", _STYLES[run.status]),
+            _cell(status, _STYLES[run.status]),
             _cell(run.agent_name),
             str(run.turns),
             str(run.usage.total_tokens),
             _when(run.started_at),
         )
     _print(table)
-    left: dict[str, Run] = {}
+    told: set[str] = set()
     for run in found:
-        if _doubt(run) and run.executor is not None:
-            left.setdefault(run.executor.id, run)
-    for run in left.values():
-        say(_left(run))
+        if run.executor is not None and is_left(run) and run.executor.id not in told:
+            told.add(run.executor.id)
+            say(left(run) or "")
 
 
-def _doubt(run: Run) -> str:
-    """Whether anybody goes on with a run, where that is in doubt."""
+def is_left(run: Run) -> bool:
+    """Whether it is known that nobody executes a run that is under way."""
+    return run.executor is not None and run.executor.is_live is False
+
+
+def left(run: Run) -> str | None:
+    """That nobody may go on with a run, and what to do; None: it goes on, waits, or has ended."""
     if run.executor is None or run.executor.is_live:
-        return ""
-    return " (no live host)" if run.executor.is_live is False else " (no live host?)"
-
-
-def _left(run: Run) -> str:
-    """That nobody may go on with a run, and what to do."""
-    assert run.executor is not None
+        return None
     id_, workflow_id = run.executor.id, run.workflow_id or ""
     what = f"{workflow_id}: no live host executes it (executor {id_})"
     if run.executor.is_live is None:
@@ -179,8 +178,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     if run.session_id is not None:
         yield _line(f"  session    {run.session_id}")
     yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
-    if _doubt(run):
-        yield _line(f"  executor   {_left(run)}", style="yellow")
+    if (text := left(run)) is not None:
+        yield _line(f"  executor   {text}", style="yellow")
     yield _line(f"  input      {_text(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0

@@ -5,6 +5,8 @@ Neither shows a secret of this process, or what looks like a key: providers quot
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import traceback
 
@@ -22,6 +24,8 @@ _log = logs.logger()
 _MASK = "***"
 _KEY = re.compile(r"\b(?:sk|pk|rk)-[\w-]{8,}|(?<=bearer )\S{8,}", re.IGNORECASE)
 """How providers' keys look, and tokens in headers."""
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
+"""How variables of the environment end that hold what nobody else may know."""
 _SHORTEST_SECRET = 4
 """Characters: what is shorter is found in any text."""
 _LONGEST_LINE, _LONGEST_TRACEBACK = 1000, 16_000
@@ -77,11 +81,11 @@ def _told(error: BaseException) -> str:
 
 
 def _masked(text: str) -> str:
-    try:
-        secrets = config.read().secrets()
-    except ConfigurationError:  # a setting was changed meanwhile
-        secrets = []
-    for secret in secrets:
+    secrets = [value for name, value in os.environ.items() if _SECRET_NAME.search(name)]
+    with contextlib.suppress(ConfigurationError):  # a setting was changed meanwhile
+        secrets += config.read().secrets()
+    # The longest first: one may be the beginning of another.
+    for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, _MASK)
     return _KEY.sub(_MASK, text)

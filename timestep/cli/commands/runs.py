@@ -111,6 +111,8 @@ def _outcome(workflow_id: str) -> Any:
             if one.resolved_at is None:
                 decide = terminal.command("resume", workflow_id, "--approve", one.id)
                 tell(one.id, f"waits for a decision: {decide}   ({one.tool_name})")
+        if output.is_left(run):
+            tell("left", output.left(run) or "")
         if status == "ENQUEUED" and time.monotonic() - began > _PATIENCE:
             tell("queued", "still in the queue: is `timestep serve` running?")
         time.sleep(_POLL)

@@ -88,15 +88,17 @@ class Workflow:
 
 @dataclass(frozen=True)
 class RunExecutor:
-    """Which process executes a run that has not ended."""
+    """Which process executes a run that has not ended.
+
+    `is_live` says whether it is there; null: no host is it, and whether another application is
+    cannot be told, because only hosts claim their executor ids.
+    """
 
     id: str
     """DBOS's id of the executor: `DBOS__VMID` of its process, or `local`."""
     version: str | None
     """The version of the application that it executes."""
     is_live: bool | None
-    """Whether it is there. null: no host is, and whether another application is cannot be told,
-    because only hosts claim their executor ids."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,6 @@ from timestep.store.fleet.hosts import version_name
 HOST = "timestep_host"
 """How the connections of a host's DBOS are named: those of other applications have other names."""
 
-_KNOWN = [HOST, "timestep", "dbos_transact_client"]
-"""Connections of hosts, and of processes that execute nothing."""
-
 _LOCKED = """
     SELECT name FROM unnest(%(names)s::text[]) AS name JOIN pg_locks ON locktype = 'advisory'
         AND objsubid = 1 AND granted
@@ -23,8 +20,9 @@ _LOCKED = """
 
 _OTHERS = """
     SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-        AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'
-        AND coalesce(application_name, '') <> ALL(%(known)s))"""
+        AND application_name <> %(host)s
+        AND (application_name = 'dbos_transact' OR query LIKE 'LISTEN dbos%%'))"""
+"""Whether a DBOS is connected that is no host's: by its usual name, or by what it listens to."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,6 @@ def liveness(
         one: version_name(one.application or application, one.id, one.version) for one in executors
     }
     held = set(connection.exec_driver_sql(_LOCKED, {"names": [*names.values()]}).scalars())
-    is_alone = not connection.exec_driver_sql(_OTHERS, {"known": _KNOWN}).scalar_one()
+    is_alone = not connection.exec_driver_sql(_OTHERS, {"host": HOST}).scalar_one()
     otherwise = False if is_alone else None
     return {one: True if name in held else otherwise for one, name in names.items()}
