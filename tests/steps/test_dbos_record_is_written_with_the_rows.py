@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -434,7 +435,9 @@ def test_a_statement_whose_answer_is_lost_is_sent_again_and_counts_once(
 
     async def losing(sender: Sender, sql: str, parameters: Sequence[bytes | None]) -> Any:
         answer = await execute(sender, sql, parameters)
-        if (sent := (sql, *parameters)) not in lost:
+        # Without the sender's clock, which goes on.
+        texts = [text for text in parameters if not re.fullmatch(rb"[\d.]+", text or b"")]
+        if (sent := (sql, *texts)) not in lost:
             lost.add(sent)
             raise psycopg.OperationalError("the connection is lost")
         return answer
