@@ -17,14 +17,14 @@ from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
-from timestep.journal.executor_claim import ExecutorClaim
+from timestep.host.executor import Executor
+from timestep.journal.executor_claim import Claims, ExecutorClaim
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints
 from timestep.operations.entrypoints import Entrypoint
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, process_state
-from timestep.runtime.process_state import PerProcess
 from timestep.store import parked_workflows
 from timestep.store.fleet import hosts
 
@@ -32,19 +32,6 @@ QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
 
 _SCHEMA = "dbos"
-_POLL = 0.1
-"""Seconds between two looks at whether running steps have ended."""
-
-
-class Claims(PerProcess):
-    """A host of this process holds these claims to executor ids until it stops."""
-
-    def __init__(self) -> None:
-        self.held: list[ExecutorClaim] = []
-
-    def close(self) -> None:
-        while self.held:
-            self.held.pop().release()
 
 
 @dataclass(frozen=True)
@@ -88,11 +75,30 @@ def launch() -> Launched:
     migrations.apply(engine)
     install()
     _quiet_trace_export()
-    executor = process.executor_id()
+    executor_id, claims = process.executor_id(), process_state.of(Claims)
+    executor = process_state.of(Executor)
     if not settings.use_pglite:
-        process_state.of(Claims).held.append(ExecutorClaim(engine, name, executor))
-    with translated(url), recorder().system() as (connection, schema):
-        left = hosts.unfinished_workflows(connection, schema, name, executor)
+        claims.held = ExecutorClaim(url, name, executor_id, executor.allow)
+    try:
+        with translated(url), recorder().system() as (connection, schema):
+            left = hosts.unfinished_workflows(connection, schema, name, executor_id)
+        executor.begin(lambda: _execute(name))
+    except BaseException:
+        claims.close()
+        raise
+    version = DBOS.application_version
+    return Launched(
+        entrypoints=found,
+        database=shown(url),
+        recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
+        stranded=_count(left, lambda row: row["version"] != version),
+        stranded_id=next((row["example"] for row in left if row["version"] != version), None),
+        undecided=reading(parked_workflows.count),
+    )
+
+
+def _execute(name: str) -> None:
+    """Launch DBOS, which goes on with what this executor was executing before."""
     draining.reopen()
     DBOS(
         config={
@@ -103,24 +109,16 @@ def launch() -> Launched:
             "log_level": "CRITICAL",
         }
     )
-    with translated(url):
+    with translated(database_url()):
         DBOS.launch()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
-    for claim in process_state.of(Claims).held:
+    if (claim := process_state.of(Claims).held) is not None:
         claim.tell_version(version)
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
     wait_for_decision.listen(recorder())
-    return Launched(
-        entrypoints=found,
-        database=shown(url),
-        recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
-        stranded=_count(left, lambda row: row["version"] != version),
-        stranded_id=next((row["example"] for row in left if row["version"] != version), None),
-        undecided=reading(parked_workflows.count),
-    )
 
 
 def _quiet_trace_export() -> None:
@@ -145,11 +143,6 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
         grace: Seconds.
         is_urgent: Asked again and again; True ends the wait.
     """
-    draining.close()
-    process.stop_dequeuing()
-    waited = 0.0
-    while waited < grace and not is_urgent() and not draining.wait(_POLL):
-        waited += _POLL
-    DBOS.destroy()
+    process_state.of(Executor).end(grace, is_urgent)
     logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
     process_state.of(Claims).close()
