@@ -9,7 +9,7 @@
     │   ├── MigrationError          the schema cannot be brought to this version
     │   ├── EmbeddedDatabaseError   the embedded PostgreSQL cannot start
     │   └── PGliteError             PGlite cannot start, or is another process's
-    ├── ExecutorLostError           another host has this one's executor id
+    ├── ExecutorLostError           another host may have this one's executor id
     ├── NotInWorkflowError
     ├── NotInToolCallError
     ├── NotDurableError             this agent or call cannot be made durable
@@ -84,7 +84,7 @@ class PGliteError(DatabaseError):
 
 
 class ExecutorLostError(TimestepError):
-    """Another host has become this executor, and this one executes nothing meanwhile."""
+    """This host may not execute workflows now: another one may have its executor id."""
 
 
 class NotInWorkflowError(TimestepError):

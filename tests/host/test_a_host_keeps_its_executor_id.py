@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from dbos import DBOSClient
 
 from tests.support.conditions import until
 from tests.support.host_process import Host, lines, own_host
@@ -33,6 +34,11 @@ def change(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+EXECUTED = "SELECT tool_name FROM tool_calls WHERE status = 'executed'"
+WORKFLOWS = "SELECT name, status FROM dbos.workflow_status ORDER BY name"
+SEEN = "SELECT seen_at FROM timestep.hosts"
+
+
 def test_a_cut_changes_nothing_and_another_host_ends_what_this_one_does(
     own_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,20 +48,16 @@ def test_a_cut_changes_nothing_and_another_host_ends_what_this_one_does(
     (claimed,) = own_host.rows("SELECT * FROM timestep.hosts")
 
     cut(own_host.database)
+    url, impatient = urls.parse_url(own_host.database), Timing(patience=0)
     with pytest.raises(ConfigurationError, match=f"'local' .process {claimed['process_id']} on"):
-        ExecutorClaim(
-            urls.parse_url(own_host.database), "timestep", "local", print, Timing(patience=0.1)
-        )
+        ExecutorClaim(url, "timestep", "local", print, print, impatient)
     monkeypatch.setenv("TIMESTEP_DB_URL", own_host.database)
     with pytest.raises(TakeoverError, match="is being executed by a live host"):
         asyncio.run(take_over(workflow_id))
-    until(
-        lambda: (
-            own_host.rows("SELECT seen_at FROM timestep.hosts")[0]["seen_at"] > claimed["seen_at"]
-        )
-    )
+    until(lambda: own_host.rows(SEEN)[0]["seen_at"] > claimed["seen_at"])
     (renewed,) = own_host.rows("SELECT * FROM timestep.hosts")
     assert renewed["claim"] == claimed["claim"]
+    assert len(lines(tmp_path, "held")) == 1
 
     change(
         own_host.database,
@@ -69,21 +71,24 @@ def test_a_cut_changes_nothing_and_another_host_ends_what_this_one_does(
     refused = own_host.post("/api/workflows/greet/runs", {"input": {"name": "Ada"}})
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:timestep:executor-lost")
     assert own_host.log.read_text().count(reason) == 1
+    client = DBOSClient(system_database_url=own_host.database)
+    client.enqueue({"workflow_name": "greet", "queue_name": "timestep"}, name="Eve")
+    client.destroy()
     (tmp_path / "go").touch()
-    enqueued = "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name"
-    assert enqueued
-    assert own_host.rows("SELECT status FROM dbos.workflow_status") == [{"status": "PENDING"}]
+    waiting = [{"name": "greet", "status": "ENQUEUED"}, {"name": "work", "status": "PENDING"}]
+    assert own_host.rows(WORKFLOWS) == waiting
     assert [row["tool_name"] for row in own_host.rows(EXECUTED)] == ["note"]
 
     change(own_host.database, "DELETE FROM timestep.hosts")
+    until(lambda: own_host.log.read_text().count("listens on") == 2)
+    assert own_host.listens()
     assert own_host.output(workflow_id) == "[offline model] all done"
+    until(lambda: {row["status"] for row in own_host.rows(WORKFLOWS)} == {"SUCCESS"})
     assert own_host.get("/readyz").status_code == 200
     assert lines(tmp_path, "notes") == ["noted"]
+    # That call was under way, and its outcome was no longer this execution's to record.
     assert len(lines(tmp_path, "held")) == 2
     own_host.signal(signal.SIGTERM)
     assert own_host.ended() == 0
     assert own_host.rows("SELECT * FROM timestep.hosts") == []
     assert "Traceback" not in own_host.log.read_text()
-
-
-EXECUTED = "SELECT tool_name FROM tool_calls WHERE status = 'executed'"

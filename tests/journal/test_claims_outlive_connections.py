@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import threading
@@ -36,10 +37,11 @@ def claim(database_url: str) -> Iterator[Callable[..., ExecutorClaim]]:
     """Makes claims, each told what becomes of it; they are given up at the end."""
     made: list[ExecutorClaim] = []
 
-    def claimed(told: list[bool], **timing: float) -> ExecutorClaim:
+    def claimed(told: list[str], **timing: float) -> ExecutorClaim:
         url = urls.parse_url(database_url)
         quick = Timing(**{**vars(QUICK), **timing})
-        made.append(ExecutorClaim(url, "app", "local", told.append, quick))
+        lost, free = (functools.partial(told.append, word) for word in ("lost", "free"))
+        made.append(ExecutorClaim(url, "app", "local", lost, free, quick))
         return made[-1]
 
     yield claimed
@@ -77,7 +79,7 @@ def test_a_claim_outlives_its_connection(
     engine: sa.Engine,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told: list[bool] = []
+    told: list[str] = []
     held = claim(told, pause=0.05)
     with away(database_url, server):
         until(lambda: "cannot be told, trying again" in caplog.text)
@@ -103,7 +105,7 @@ def test_a_claim_outlives_its_connection(
 def test_a_database_that_hangs_is_given_up_and_the_lease_runs_out(
     claim: Callable[..., ExecutorClaim], engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[bool] = []
+    told: list[str] = []
     held = claim(told, answer=0.1, lease=0.4)
     with (
         engine.connect() as connection,
@@ -111,7 +113,7 @@ def test_a_database_that_hangs_is_given_up_and_the_lease_runs_out(
     ):
         connection.exec_driver_sql("SELECT FROM timestep.hosts FOR UPDATE")
         until(lambda: held.problem is not None)
-        assert "no step begins" in str(held.problem)
+        assert "no step begins here: the claim to be the executor 'local'" in str(held.problem)
         assert not process_state.of(Lease).is_valid
         until(lambda: "cannot be told, trying again" in caplog.text)
     until(lambda: held.problem is None)
@@ -124,7 +126,7 @@ def test_another_that_takes_the_claim_ends_this_one_until_it_is_free_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told: list[bool] = []
+    told: list[str] = []
     process_state.of(Claims).held = claim(told, lease=0.2)
     renew = hosts.renew
 
@@ -136,18 +138,18 @@ def test_another_that_takes_the_claim_ends_this_one_until_it_is_free_again(
     other: list[ExecutorClaim] = []
     monkeypatch.setattr(hosts, "renew", cut_off)
     other.append(claim([], patience=20))
-    until(lambda: told == [False])
+    until(lambda: told == ["lost"])
     reason = "another host has become the executor 'local' of 'app', and this one executes nothing"
     assert reason in str(executor_claim.problem())
     assert [one.levelno for one in caplog.records if reason in one.message] == [logging.ERROR]
-    process_state.of(Lease).end()  # Both are of one process here.
     with pytest.raises(ExecutorLostError, match=reason):
         executor_claim.require()
 
+    assert told == ["lost"]
     other[0].release()
-    until(lambda: told == [False, True])
-    assert executor_claim.problem() is None
-    executor_claim.require()
+    until(lambda: told[:2] == ["lost", "free"])
+    assert reason in str(executor_claim.problem()), "only a process that begins anew claims again"
+    assert process_state.of(Lease).is_over
 
 
 def test_a_host_that_was_killed_beside_this_one_is_not_waited_for(

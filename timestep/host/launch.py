@@ -78,7 +78,7 @@ def launch() -> Launched:
     executor_id, claims = process.executor_id(), process_state.of(Claims)
     executor = process_state.of(Executor)
     if not settings.use_pglite:
-        claims.held = ExecutorClaim(url, name, executor_id, executor.allow)
+        claims.held = ExecutorClaim(url, name, executor_id, executor.suspend, executor.free)
     try:
         with translated(url), recorder().system() as (connection, schema):
             left = hosts.unfinished_workflows(connection, schema, name, executor_id)

@@ -6,8 +6,8 @@ renews it. Another host may have the executor id once the row is gone, or was no
 or its process is seen to have ended.
 
 Effects begin in this process only while the claim holds, by this process's own clock: it gives
-itself less time than the row gives it, as it counts from before it asked. What it finds taken by
-another is not taken back: the process ends what it does, and claims again once it may.
+itself less time than the row gives it, as it counts from before it asked. What another has taken
+is not taken back: the process ends what it does, and only one that begins anew claims again.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class ExecutorClaim:
         url: The hosts' database.
         application: DBOS's name for the application.
         executor_id: The host's executor id.
-        tell: Called in the claim's thread with False once another host is the executor, and with
-            True once it is this one again; it returns at once.
+        lost: Called once another host has become the executor; it returns at once.
+        free: Called again and again once that one has ended.
         timing: How long what takes.
 
     Raises:
@@ -82,12 +82,13 @@ class ExecutorClaim:
         url: sa.URL,
         application: str,
         executor_id: str,
-        tell: Callable[[bool], None],
+        lost: Callable[[], None],
+        free: Callable[[], None],
         timing: Timing = USUAL,
     ) -> None:
         self._url = url
         self._engine = private_engine(url, connect_timeout=max(2, round(timing.answer)))
-        self._tell = tell
+        self._lost, self._free = lost, free
         self._timing = timing
         self._values: dict[str, Any] = {
             "application": application,
@@ -121,8 +122,8 @@ class ExecutorClaim:
             )
         if overdue := process_state.of(Lease).overdue:
             return (
-                f"no step begins: that this host is {name} could not be renewed in the database, "
-                f"and has not held for {overdue:.0f} s"
+                f"no step begins here: the claim to be {name} ran out {overdue:.0f} s ago, and "
+                "the database has not let it be renewed"
             )
         return None
 
@@ -172,8 +173,10 @@ class ExecutorClaim:
         pause = self._timing.interval
         while not self._closing.wait(pause):
             try:
-                self._renew_or_take()
+                self._renew_or_watch()
             except Exception as error:  # noqa: BLE001  # said, and tried again
+                # A connection that one statement failed on is not asked again.
+                self._engine.dispose()
                 if not self._is_failing:
                     _log.warning("that this host is alive cannot be told, trying again: %s", error)
                 self._is_failing = True
@@ -184,19 +187,15 @@ class ExecutorClaim:
                 self._is_failing = False
                 pause = self._timing.interval if self._is_held else self._timing.pause
 
-    def _renew_or_take(self) -> None:
-        if self._is_held:
-            if not self._renew():
-                self._is_held = False
-                process_state.of(Lease).end()
-                _log.error("%s", self.problem)
-                self._tell(False)
-        elif self._take():
-            self._is_held = True
-            _log.warning(
-                "this host is the executor %r again, and goes on", self._values["executor_id"]
-            )
-            self._tell(True)
+    def _renew_or_watch(self) -> None:
+        if not self._is_held:
+            if self._is_free():
+                self._free()
+        elif not self._renew():
+            self._is_held = False
+            process_state.of(Lease).end()
+            _log.error("%s", self.problem)
+            self._lost()
 
     def _renew(self) -> bool:
         asked = lease.now()
@@ -210,16 +209,21 @@ class ExecutorClaim:
         """Become the executor, unless another process may be; whether it is this one."""
         asked = lease.now()
         with translated(self._url), self._connected() as connection:
-            row = hosts.find(connection, self._values["application"], self._values["executor_id"])
-            # An answer may have been lost: then the row is this one's.
-            is_mine = row is not None and row["claim"] == self._values["claim"]
-            if is_mine:
-                is_mine = hosts.renew(connection, self._values)
-            elif row is None or self._others.is_gone(row):
-                is_mine = hosts.claim(connection, self._values, row)
+            row = self._find(connection)
+            if row is not None and not self._others.is_gone(row):
+                return False
+            is_mine = hosts.claim(connection, self._values, row)
         if is_mine:
             process_state.of(Lease).hold(asked + self._timing.lease)
         return is_mine
+
+    def _is_free(self) -> bool:
+        with translated(self._url), self._connected() as connection:
+            row = self._find(connection)
+        return row is None or self._others.is_gone(row)
+
+    def _find(self, connection: sa.Connection) -> dict[str, Any] | None:
+        return hosts.find(connection, self._values["application"], self._values["executor_id"])
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
@@ -308,10 +312,10 @@ def problem() -> str | None:
 
 
 def require() -> None:
-    """See that this process is the executor that it claims to be.
+    """See that this process may execute workflows.
 
     Raises:
-        ExecutorLostError: Another host is.
+        ExecutorLostError: It is not the executor that it claims to be, or cannot be sure of it.
     """
-    if process_state.of(Lease).is_over and (reason := problem()) is not None:
+    if (reason := problem()) is not None:
         raise ExecutorLostError(reason)

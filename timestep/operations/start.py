@@ -64,7 +64,7 @@ async def start_run(
         InvalidInputError: The input, or an option, does not fit.
         AlreadyStartedError: The workflow id belongs to another start, or the deduplication id
             is taken.
-        ExecutorLostError: Another host has become the executor that this one was.
+        ExecutorLostError: This host is no executor, or may be none, any more.
         DatabaseError: The database refused, or is away.
     """
     executor_claim.require()

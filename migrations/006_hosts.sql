@@ -1,6 +1,6 @@
 -- Which host is which executor, for as long as it says so again and again.
 --
---     psql postgresql://user:password@localhost/dbname -f migrations/005_hosts.sql
+--     psql postgresql://user:password@localhost/dbname -f migrations/006_hosts.sql
 --
 -- Running it again changes nothing.
 
