@@ -19,7 +19,7 @@ from tests.support.conditions import until
 from timestep.database import urls
 from timestep.errors import ConfigurationError, DatabaseUnreachableError, ExecutorLostError
 from timestep.journal import executor_claim
-from timestep.journal.executor_claim import Claims, ExecutorClaim, Timing
+from timestep.journal.executor_claim import Claims, ExecutorClaim, Timing, Watch
 from timestep.runtime import lease, process_identity, process_state
 from timestep.runtime.lease import Lease
 from timestep.store.fleet import hosts
@@ -183,7 +183,7 @@ def test_one_that_is_over_is_watched_before_it_is_replaced(
 def test_time_in_which_nobody_looked_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(lease, "now", lambda: clock[0])
-    watch = executor_claim._Watch(5)
+    watch = Watch(5)
     seen = {"claim": 1, "expires_at": 1, "is_expired": True, "identity": None}
 
     def is_gone(after: float, **changed: Any) -> bool:

@@ -16,7 +16,7 @@ from timestep.database.engines import check_server, database_url, engine_for, sy
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
-from timestep.dbos_internals import process
+from timestep.dbos_internals import executions, process
 from timestep.host.executor import Executor
 from timestep.journal.executor_claim import Claims, ExecutorClaim
 from timestep.journal.fail_fast_read import reading
@@ -25,6 +25,7 @@ from timestep.operations import entrypoints
 from timestep.operations.entrypoints import Entrypoint
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, process_state
+from timestep.runtime.lease import Lease
 from timestep.store import parked_workflows
 from timestep.store.fleet import hosts
 
@@ -111,6 +112,9 @@ def _execute(name: str) -> None:
     )
     with translated(database_url()):
         DBOS.launch()
+    lease = process_state.of(Lease)
+    # What is taken by a host that begins no step would wait there, and not where others are.
+    executions.take_only_while(lambda: lease.is_valid)
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
     if (claim := process_state.of(Claims).held) is not None:

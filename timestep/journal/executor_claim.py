@@ -99,7 +99,7 @@ class ExecutorClaim:
             "identity": process_identity.own(),
             "lease": timing.lease,
         }
-        self._others = _Watch(timing.settle)
+        self._others = Watch(timing.settle)
         self._is_held = False
         self._is_failing = False
         self._closing = threading.Event()
@@ -238,7 +238,7 @@ _LOOK = 0.1
 """Seconds between two looks at a claim that is waited for."""
 
 
-class _Watch:
+class Watch:
     """Tells whether the host of a row is gone that is read again and again.
 
     Args:
@@ -283,7 +283,7 @@ def is_live(
 
     One that may only have been cut off from the database is waited for, for some seconds.
     """
-    watch = _Watch(timing.settle)
+    watch = Watch(timing.settle)
     while (row := hosts.find(connection, application, executor_id)) is not None:
         if row["version"] not in (None, version) or watch.is_gone(row):
             break

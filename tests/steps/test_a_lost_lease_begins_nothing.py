@@ -10,13 +10,34 @@ from typing import Any
 import pytest
 from agents import Agent, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS, SetWorkflowID
 
 import timestep
-from tests.support.dbos_app import App
+from tests.support.dbos_app import BODIES, App, run_it
+from timestep.dbos_internals import executions
 from timestep.runtime import lease, process_state
 from timestep.runtime.lease import Lease
 
 WORDS = ("nested", "again")
+
+
+def test_nothing_is_taken_from_a_queue_that_could_not_begin(app: App) -> None:
+    found = process_state.of(Lease)
+    executions.take_only_while(lambda: found.is_valid)
+    found.hold(lease.now() - 1)
+
+    async def body() -> str:
+        return "done"
+
+    BODIES["w"] = body
+    DBOS.register_queue("queue")
+    with SetWorkflowID("w"):
+        handle: Any = DBOS.enqueue_workflow("queue", run_it, "w")
+    executions.take_enqueued("queue")
+    assert handle.get_status().status == "ENQUEUED"
+    found.hold(math.inf)
+    executions.take_enqueued("queue")
+    assert handle.get_result(polling_interval_sec=0.02) == "done"
 
 
 def test_no_effect_begins_while_the_lease_has_run_out(
