@@ -9,6 +9,7 @@
     │   ├── MigrationError          the schema cannot be brought to this version
     │   ├── EmbeddedDatabaseError   the embedded PostgreSQL cannot start
     │   └── PGliteError             PGlite cannot start, or is another process's
+    ├── ExecutorLostError           another host may have this one's executor id
     ├── NotInWorkflowError
     ├── NotInToolCallError
     ├── NotDurableError             this agent or call cannot be made durable
@@ -80,6 +81,10 @@ class EmbeddedDatabaseError(DatabaseError):
 
 class PGliteError(DatabaseError):
     """PGlite cannot be used."""
+
+
+class ExecutorLostError(TimestepError):
+    """This host may not execute workflows now: another one may have its executor id."""
 
 
 class NotInWorkflowError(TimestepError):

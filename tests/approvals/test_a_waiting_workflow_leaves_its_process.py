@@ -317,6 +317,23 @@ def test_who_hears_of_decisions_outlives_a_pool_without_connections(
     app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
 
 
+def test_a_decision_is_heard_of_after_a_cut_and_one_meanwhile_is_found(app: App) -> None:
+    listens = "SELECT pid FROM pg_stat_activity WHERE query = 'LISTEN timestep_decisions' AND " + (
+        "datname = current_database()"
+    )
+    for workflow_id in ("meanwhile", "later"):
+        begun(workflow_id)
+        parked(app, workflow_id)
+    with psycopg.connect(app.url, autocommit=True) as connection:
+        (cut,) = connection.execute(listens.encode()).fetchall()
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", cut)
+        timestep.resume_workflow_sync("meanwhile", approve="all")
+        assert result("meanwhile") == "did 0"
+        app.until(lambda: connection.execute(listens.encode()).fetchall() not in ([], [cut]))
+    timestep.resume_workflow_sync("later", approve="all")
+    assert result("later") == "did 0"
+
+
 open_door = threading.Event()
 sent: list[str] = []
 

@@ -16,7 +16,12 @@ from psycopg import sql
 from tests.support.conditions import until
 from timestep.database import engines, migrations, urls
 from timestep.database.servers import postgres_programs
-from timestep.errors import DatabaseError, DatabaseRightsError, MigrationError
+from timestep.errors import (
+    DatabaseError,
+    DatabaseRightsError,
+    DatabaseUnreachableError,
+    MigrationError,
+)
 from timestep.store.tables import metadata
 
 TABLES = [
@@ -157,6 +162,17 @@ def test_the_lock_is_given_back_by_one_that_fails(
     (files / "900_broken.sql").write_text("BEGIN; CREATE TABLE whole (); COMMIT;")
     assert [migration.name for migration in migrations.apply(empty)] == ["900_broken"]
     assert "whole" in _schema(empty)
+
+
+def test_one_that_is_cut_off_is_repeated_by_the_next(empty: sa.Engine, files: Path) -> None:
+    end = "SELECT pg_terminate_backend(pg_backend_pid())"
+    (files / "900_cut.sql").write_text(f"BEGIN; CREATE TABLE half (); {end}; COMMIT;")
+    with pytest.raises(DatabaseUnreachableError):
+        migrations.apply(empty)
+    assert "half" not in _schema(empty)
+
+    (files / "900_cut.sql").write_text("BEGIN; CREATE TABLE whole (); COMMIT;")
+    assert [migration.name for migration in migrations.apply(empty)] == ["900_cut"]
 
 
 def test_a_dry_run_changes_nothing(empty: sa.Engine) -> None:

@@ -9,12 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
 
 from tests.support import forked_processes
 from tests.support.conditions import until
 from tests.support.host_process import Host, host, lines, own_host
-from timestep.store.fleet import hosts
 
 __all__ = ["host", "own_host"]
 
@@ -374,17 +372,6 @@ def test_tokens_have_roles(own_host: Host) -> None:
     text = own_host.log.read_text()
     assert "see," not in text
     assert "olga:operator:do" not in text
-
-
-def test_an_executor_is_one_host(engine: sa.Engine) -> None:
-    with engine.connect() as first, engine.connect() as second:
-        first.detach()
-        assert hosts.claim(first, "app", "local")
-        assert not hosts.claim(second, "app", "local")
-        assert hosts.claim(second, "app", "other")
-        first.close()
-        until(lambda: hosts.claim(second, "app", "local"))
-        second.invalidate()
 
 
 def failing(own_host: Host) -> str:

@@ -127,6 +127,7 @@ def _run(request: Request) -> None:
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [request["cwd"], *(path for path in paths if path)]
+    sys.orig_argv[:] = [sys.executable, *request["arguments"]]
     kind, what, *arguments = request["arguments"]
     sys.argv = [kind, *arguments]
     if kind == "-m":

@@ -155,14 +155,17 @@ class Host:
                 )
         self.process = process
 
-        def listens() -> bool:
-            assert process.poll() is None, self.log.read_text()
-            found = re.search(r"listens on (http://\S+)", self.log.read_text())
-            self.url = found[1] if found else ""
-            return bool(found)
-
-        until(listens, seconds=60)
+        until(self.listens, seconds=60)
         return self
+
+    def listens(self) -> bool:
+        """Whether it says where, which is its `url` then."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        # The last of them, where the host began anew.
+        found = re.findall(r"listens on (http://\S+)", self.log.read_text())
+        self.url = found[-1] if found else ""
+        return bool(found)
 
     def signal(self, number: int) -> None:
         assert self.process is not None

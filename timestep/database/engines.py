@@ -23,6 +23,15 @@ MAX_OVERFLOW = 10
 CONNECT_TIMEOUT = 10
 """Seconds until an address that does not answer counts as unreachable."""
 
+_KEEPALIVES = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""A server, or a way to it, that is gone without a word is noticed within half a minute, and not
+after the hours that operating systems take."""
+
 
 class Engines(PerProcess):
     """A process uses one engine for each database URL."""
@@ -91,18 +100,21 @@ def engine_for(url: sa.URL) -> sa.Engine:
     return process_state.of(Engines).of(url)
 
 
-def private_engine(url: sa.URL) -> sa.Engine:
+def private_engine(url: sa.URL, connect_timeout: int = CONNECT_TIMEOUT) -> sa.Engine:
     """An engine of the caller's own with one connection, like `engine_for`'s otherwise.
 
     Whoever asks for it disposes of it.
     """
-    return _new_engine(url, 1, 0)
+    return _new_engine(url, 1, 0, connect_timeout)
 
 
-def _new_engine(url: sa.URL, size: int, overflow: int) -> sa.Engine:
+def _new_engine(
+    url: sa.URL, size: int, overflow: int, connect_timeout: int = CONNECT_TIMEOUT
+) -> sa.Engine:
     defaults: dict[str, Any] = {
         "application_name": "timestep",
-        "connect_timeout": CONNECT_TIMEOUT,
+        "connect_timeout": connect_timeout,
+        **_KEEPALIVES,
     }
     is_one = pglite.path_of(url) is not None
     if is_one:

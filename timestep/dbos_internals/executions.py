@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from dbos import DBOS, WorkflowSerializationFormat
@@ -80,6 +81,30 @@ def take_enqueued(queue_name: str) -> None:
             execute_again(workflow_id, token)
         except Exception as error:  # noqa: BLE001  # as DBOS does with what it takes itself
             _log.warning("workflow %r cannot be executed: %s", workflow_id, error)
+
+
+_TAKES: tuple[tuple[str, object], ...] = (
+    ("start_queued_workflows", ([], None)),
+    ("start_queued_partitioned_workflows", []),
+)
+"""What of DBOS's system database takes from a queue, and what it answers where nothing waits."""
+
+
+def take_only_while(may_take: Callable[[], bool]) -> None:
+    """Have this process's DBOS take nothing from any queue while it may not.
+
+    Args:
+        may_take: Asked before each look into a queue.
+    """
+    system = _get_dbos_instance()._sys_db
+    for name, nothing in _TAKES:
+        setattr(system, name, functools.partial(_taken, may_take, getattr(system, name), nothing))
+
+
+def _taken(
+    may_take: Callable[[], bool], take: Callable[..., Any], nothing: object, *args: Any, **kw: Any
+) -> Any:
+    return take(*args, **kw) if may_take() else nothing
 
 
 _LOOKS = 20
@@ -181,4 +206,5 @@ __all__ = [
     "look_for_recovered",
     "look_for_unnamed",
     "take_enqueued",
+    "take_only_while",
 ]

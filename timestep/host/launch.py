@@ -16,10 +16,11 @@ from timestep.database.engines import check_server, database_url, engine_for, sy
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
-from timestep.dbos_internals import process
+from timestep.dbos_internals import executions, process
 from timestep.dbos_internals.workflow_failures import FailureFilter
-from timestep.journal.executor_claim import ExecutorClaim
-from timestep.journal.executors import Executor, liveness
+from timestep.host.executor import Executor
+from timestep.journal.executor_claim import Claims, ExecutorClaim
+from timestep.journal.executors import liveness
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints
@@ -27,7 +28,7 @@ from timestep.operations.entrypoints import Entrypoint
 from timestep.runner import failures
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, process_state
-from timestep.runtime.process_state import PerProcess
+from timestep.runtime.lease import Lease
 from timestep.store import parked_workflows
 from timestep.store.fleet import executors, hosts
 
@@ -35,22 +36,8 @@ QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
 
 _SCHEMA = "dbos"
-_POLL = 0.1
-"""Seconds between two looks at whether running steps have ended."""
-
 
 _FAILURES = FailureFilter(failures.tell_of_workflow)
-
-
-class Claims(PerProcess):
-    """A host of this process holds these claims to executor ids until it stops."""
-
-    def __init__(self) -> None:
-        self.held: list[ExecutorClaim] = []
-
-    def close(self) -> None:
-        while self.held:
-            self.held.pop().release()
 
 
 @dataclass(frozen=True)
@@ -109,33 +96,19 @@ def launch() -> Launched:
     install()
     _quiet_trace_export()
     logging.getLogger("dbos").addFilter(_FAILURES)
-    executor = process.executor_id()
+    executor_id, claims = process.executor_id(), process_state.of(Claims)
+    executor = process_state.of(Executor)
     if not settings.use_pglite:
-        process_state.of(Claims).held.append(ExecutorClaim(engine, name, executor))
-    with translated(url), recorder().system() as (connection, schema):
-        left = hosts.unfinished_workflows(connection, schema, name, executor)
-        others = executors.of_others(connection, schema, name, executor)
-    draining.reopen()
-    DBOS(
-        config={
-            "name": name,
-            "system_database_url": system_database_url(),
-            "dbos_system_schema": _SCHEMA,
-            "db_engine_kwargs": {"connect_args": {"application_name": executors.HOST}},
-            # What goes wrong while it launches is raised, and told in one line.
-            "log_level": "CRITICAL",
-        }
-    )
-    with translated(url):
-        DBOS.launch()
-    logging.getLogger("dbos").setLevel(logging.WARNING)
+        claims.held = ExecutorClaim(url, name, executor_id, executor.suspend, executor.free)
+    try:
+        with translated(url), recorder().system() as (connection, schema):
+            left = hosts.unfinished_workflows(connection, schema, name, executor_id)
+            others = executors.of_others(connection, schema, name, executor_id)
+        executor.begin(lambda: _execute(name))
+    except BaseException:
+        claims.close()
+        raise
     version = DBOS.application_version
-    for claim in process_state.of(Claims).held:
-        claim.tell_version(version)
-    # What is enqueued without a version goes to the host that was started last.
-    DBOS.set_latest_application_version(version)
-    DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
-    wait_for_decision.listen(recorder())
     return Launched(
         entrypoints=found,
         database=shown(url),
@@ -147,7 +120,35 @@ def launch() -> Launched:
     )
 
 
-def _left(others: list[tuple[Executor, int, str]]) -> list[Left]:
+def _execute(name: str) -> None:
+    """Launch DBOS, which goes on with what this executor was executing before."""
+    draining.reopen()
+    DBOS(
+        config={
+            "name": name,
+            "system_database_url": system_database_url(),
+            "dbos_system_schema": _SCHEMA,
+            "db_engine_kwargs": {"connect_args": {"application_name": executors.HOST}},
+            # What goes wrong while it launches is raised, and told in one line.
+            "log_level": "CRITICAL",
+        }
+    )
+    with translated(database_url()):
+        DBOS.launch()
+    lease = process_state.of(Lease)
+    # What is taken by a host that begins no step would wait there, and not where others are.
+    executions.take_only_while(lambda: lease.is_valid)
+    logging.getLogger("dbos").setLevel(logging.WARNING)
+    version = DBOS.application_version
+    if (claim := process_state.of(Claims).held) is not None:
+        claim.tell_version(version)
+    # What is enqueued without a version goes to the host that was started last.
+    DBOS.set_latest_application_version(version)
+    DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
+    wait_for_decision.listen(recorder())
+
+
+def _left(others: list[tuple[executors.Executor, int, str]]) -> list[Left]:
     """What is under way for executors that no live host is."""
     live = liveness([executor for executor, _, _ in others])
     return [
@@ -179,12 +180,7 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
         grace: Seconds.
         is_urgent: Asked again and again; True ends the wait.
     """
-    draining.close()
-    process.stop_dequeuing()
-    waited = 0.0
-    while waited < grace and not is_urgent() and not draining.wait(_POLL):
-        waited += _POLL
-    DBOS.destroy()
+    process_state.of(Executor).end(grace, is_urgent)
     logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
     logging.getLogger("dbos").removeFilter(_FAILURES)
     process_state.of(Claims).close()

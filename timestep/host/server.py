@@ -21,7 +21,9 @@ from timestep import config, versions
 from timestep.config import Settings
 from timestep.errors import ConfigurationError
 from timestep.host.banner import greet
+from timestep.host.executor import Executor
 from timestep.host.launch import launch, stop
+from timestep.runtime import process_state
 from timestep.runtime.terminal import printable
 from timestep.sdk import patches
 from timestep.web.app import create_app
@@ -31,6 +33,8 @@ _BACKLOG = 512
 
 def serve() -> NoReturn:
     """Launch, and serve the HTTP API until SIGTERM or SIGINT; then end the process, status 0.
+
+    Where another host was this executor meanwhile, the process begins anew once that has ended.
 
     Raises:
         ConfigurationError: A library or a setting cannot work, or the address is taken.
@@ -58,11 +62,23 @@ def serve() -> NoReturn:
         # uvicorn stops the server at a signal, and then gives the signal on to this.
         signal.signal(number, lambda number, _: received.append(number))
     greet(launched, listener)
+    executor = process_state.of(Executor)
+    executor.when_free = lambda: setattr(server, "should_exit", True)
     server.run(sockets=[listener])
+    if executor.is_free and not received:
+        _begin_anew()
     received.clear()
     click.echo("Stopping: running steps may end, and the next start goes on from there.")
     stop(settings.grace, is_urgent=lambda: bool(received))
     _leave()
+
+
+def _begin_anew() -> NoReturn:
+    """Become a new process, with the same number, arguments and environment."""
+    click.echo("Beginning anew: the other host with this one's executor id has ended.")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _leave() -> NoReturn:

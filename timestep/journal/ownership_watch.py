@@ -62,6 +62,13 @@ class OwnershipWatch(PerProcess):
     def look_now(self) -> None:
         self._urgent.set()
 
+    def end_all(self) -> None:
+        with self._lock:
+            for entry in self._watched:
+                if not entry.loop.is_closed():
+                    entry.loop.call_soon_threadsafe(entry.end, lost(entry.owner, None))
+            self._watched.clear()
+
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
@@ -118,3 +125,8 @@ def watching(
 def look_now() -> None:
     """Look without waiting: a workflow was cancelled here."""
     process_state.of(OwnershipWatch).look_now()
+
+
+def end_all() -> None:
+    """End what every execution of this process waits for: none owns its workflow any more."""
+    process_state.of(OwnershipWatch).end_all()

@@ -22,7 +22,7 @@ from dbos import error as dbos_errors
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import process, workflow_scope
 from timestep.errors import AlreadyStartedError, InvalidInputError
-from timestep.journal import dbos_client
+from timestep.journal import dbos_client, executor_claim
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint, lookup
@@ -64,8 +64,10 @@ async def start_run(
         InvalidInputError: The input, or an option, does not fit.
         AlreadyStartedError: The workflow id belongs to another start, or the deduplication id
             is taken.
+        ExecutorLostError: This host is no executor, or may be none, any more.
         DatabaseError: The database refused, or is away.
     """
+    executor_claim.require()
     found = lookup(entrypoint)
     arguments = found.validate(input)
     _check_options(workflow_id, queue, priority, delay, timeout)

@@ -10,12 +10,11 @@ from dbos import DBOS
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import control_errors, executions, process, step_numbers
 from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
-from timestep.journal import dbos_client
+from timestep.journal import dbos_client, executor_claim
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.recorder import recorder
 from timestep.serialization.values import storable
 from timestep.store import run_continuations as store
-from timestep.store.fleet import hosts
 
 _REFERENCE = {"run_id", "table", "id"}
 
@@ -127,7 +126,7 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool
         DBOS.executor_id,
         DBOS.application_version,
     )
-    if is_here or hosts.is_live(connection, application, executor, version):
+    if is_here or executor_claim.is_live(connection, application, executor, version):
         raise TakeoverError(
             f"workflow {workflow_id!r} is being executed by a live host (executor "
             f"{executor!r}, version {version!r}): stop that host first, or cancel the workflow"

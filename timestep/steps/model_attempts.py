@@ -10,6 +10,7 @@ from typing import Any
 
 from agents import ModelResponse
 
+from timestep.runtime import lease
 from timestep.runtime.cancellation import cancels
 from timestep.serialization import exceptions
 
@@ -80,3 +81,4 @@ class ModelAttempts:
             self.failures.append(failure)
             self._began = time.monotonic()
             await sleep(pause)
+            await lease.held()

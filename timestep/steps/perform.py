@@ -21,7 +21,7 @@ from timestep.execution.current import inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.execution.run import Rows
-from timestep.runtime import draining
+from timestep.runtime import draining, lease
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
 from timestep.steps.step import NotEnded, Refused, Step
@@ -338,6 +338,7 @@ async def _execute(step: Step[T]) -> T:
             refusal = step.run.record.refusal(repr(step.name))
         if refusal is not None:
             raise Refused(refusal)
+    await lease.held()
     # What paused does nothing anew until it has paused again.
     step.is_executed = not step.pauses_again
     took(step.run, step.table, from_record=step.pauses_again)

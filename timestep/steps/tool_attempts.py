@@ -11,6 +11,7 @@ from agents.exceptions import ModelBehaviorError, ToolTimeoutError
 
 from timestep.dbos_internals import control_errors
 from timestep.errors import NotInToolCallError, TimestepError
+from timestep.runtime import lease
 from timestep.runtime.cancellation import cancels
 from timestep.tool_options import ToolOptions
 
@@ -71,6 +72,7 @@ class ToolAttempts:
                 if self.made > last or not self._may_try_again(error):
                     raise
             await asyncio.sleep(delay)
+            await lease.held()
             delay *= self.options.retry_backoff
 
     async def _once(self, body: Callable[[], Awaitable[T]]) -> T:

@@ -10,7 +10,7 @@ from timestep.config import Settings
 from timestep.database import migrations
 from timestep.dbos_internals import process
 from timestep.errors import TimestepError
-from timestep.journal import fail_fast_read
+from timestep.journal import executor_claim, fail_fast_read
 from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
 from timestep.web import schemas
@@ -59,6 +59,8 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
 
 
 def _missing() -> str | None:
+    if (reason := executor_claim.problem()) is not None:
+        return reason
     fail_fast_read.check_database()
     waiting = migrations.pending(recorder().engine)
     if waiting:

@@ -15,6 +15,7 @@ from timestep.errors import (
     AlreadyResolvedError,
     AlreadyStartedError,
     DatabaseUnreachableError,
+    ExecutorLostError,
     InvalidInputError,
     InvalidQueryError,
     TakeoverError,
@@ -37,6 +38,7 @@ _STATUSES: dict[type[TimestepError], int] = {
     UnknownCheckpointError: 422,
     InvalidQueryError: 422,
     DatabaseUnreachableError: 503,
+    ExecutorLostError: 503,
 }
 
 

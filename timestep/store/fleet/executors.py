@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep.store.fleet.hosts import version_name
+from timestep.store.fleet.hosts import older_version_name
 
 HOST = "timestep_host"
 """How the connections of a host's DBOS are named: those of other applications have other names."""
 
+_CLAIMED = """
+    SELECT application, executor_id, version FROM timestep.hosts
+    WHERE expires_at >= clock_timestamp()"""
+
+# Hosts of earlier versions hold locks of their sessions instead of rows.
 _LOCKED = """
     SELECT name FROM unnest(%(names)s::text[]) AS name JOIN pg_locks ON locktype = 'advisory'
         AND objsubid = 1 AND granted
@@ -82,9 +87,16 @@ def liveness(
         application: Whose they are that name none.
     """
     names = {
-        one: version_name(one.application or application, one.id, one.version) for one in executors
+        one: older_version_name(one.application or application, one.id, one.version)
+        for one in executors
     }
-    held = set(connection.exec_driver_sql(_LOCKED, {"names": [*names.values()]}).scalars())
+    locked = set(connection.exec_driver_sql(_LOCKED, {"names": [*names.values()]}).scalars())
+    claimed = {tuple(row) for row in connection.exec_driver_sql(_CLAIMED)}
     is_alone = not connection.exec_driver_sql(_OTHERS, {"host": HOST}).scalar_one()
     otherwise = False if is_alone else None
-    return {one: True if name in held else otherwise for one, name in names.items()}
+    return {
+        one: True
+        if name in locked or (one.application or application, one.id, one.version) in claimed
+        else otherwise
+        for one, name in names.items()
+    }

@@ -1,53 +1,107 @@
-"""Claims executor ids with advisory locks, and counts what waits for a host."""
+"""Says which host is which executor, and counts what waits for a host."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
 from timestep.store.reads.runs import Row
 
-# A host whose machine is gone is noticed within half a minute, not after the hours that
-# operating systems take.
-_KEEPALIVES = (
-    "SET tcp_keepalives_idle = 10",
-    "SET tcp_keepalives_interval = 5",
-    "SET tcp_keepalives_count = 3",
-)
+# Hosts of earlier versions hold a lock of their session instead of a row.
+_IS_NO_OLDER_HOST = "pg_try_advisory_xact_lock(hashtextextended(%(older_host)s, 0))"
+
+_FIND = """
+    SELECT h.*, expires_at < clock_timestamp() AS is_expired FROM timestep.hosts h
+    WHERE application = %(application)s AND executor_id = %(executor_id)s"""
+
+_EXPIRY = "clock_timestamp() + %(lease)s * interval '1 second'"
+
+# In place of nobody's row, or of the very one that was seen to be a dead host's.
+_CLAIM = f"""
+    INSERT INTO timestep.hosts AS h (
+        application, executor_id, claim, node, process_id, identity, seen_at, expires_at)
+    SELECT %(application)s, %(executor_id)s, %(claim)s::uuid, %(node)s, %(process_id)s,
+        %(identity)s, clock_timestamp(), {_EXPIRY}
+    WHERE {_IS_NO_OLDER_HOST}
+    ON CONFLICT (application, executor_id) DO UPDATE SET claim = excluded.claim, version = NULL,
+        node = excluded.node, process_id = excluded.process_id, identity = excluded.identity,
+        claimed_at = excluded.claimed_at, seen_at = excluded.seen_at,
+        expires_at = excluded.expires_at
+    WHERE h.claim = %(dead_claim)s::uuid AND h.expires_at = %(dead_until)s::timestamptz"""
+
+_MINE = """application = %(application)s AND executor_id = %(executor_id)s
+    AND claim = %(claim)s::uuid"""
+
+_RENEW = f"""
+    UPDATE timestep.hosts SET seen_at = clock_timestamp(), expires_at = {_EXPIRY} WHERE {_MINE}"""
+
+_TELL_VERSION = f"UPDATE timestep.hosts SET version = %(version)s WHERE {_MINE}"
+
+_RELEASE = f"DELETE FROM timestep.hosts WHERE {_MINE}"
 
 
-def claim(connection: sa.Connection, application: str, executor_id: str) -> bool:
-    """Make the connection's process the executor, for as long as it is connected.
+def find(connection: sa.Connection, application: str, executor_id: str) -> Row | None:
+    """The row of the host that is an executor, with whether its time is over, as `is_expired`."""
+    values = {"application": application, "executor_id": executor_id}
+    found = connection.exec_driver_sql(_FIND, values).mappings().one_or_none()
+    return None if found is None else dict(found)
 
-    False: another process is.
+
+def claim(connection: sa.Connection, values: Mapping[str, Any], dead: Row | None) -> bool:
+    """Make a process the executor; whether it is.
+
+    Args:
+        connection: To the hosts' database.
+        values: `application`, `executor_id`, `claim`, `node`, `process_id`, `identity`, and
+            `lease`: the seconds for which it is, unless it is renewed.
+        dead: The row of a host that is gone, which is replaced unless it was renewed meanwhile.
     """
-    for statement in _KEEPALIVES:
-        connection.exec_driver_sql(statement)
-    name = f"timestep host {application} {executor_id}"
-    query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-    return bool(connection.exec_driver_sql(query, (name,)).scalar_one())
+    over = {"dead_claim": None, "dead_until": None}
+    if dead is not None:
+        over = {"dead_claim": dead["claim"], "dead_until": dead["expires_at"]}
+    older = _older_name(values["application"], values["executor_id"])
+    parameters = {**values, **over, "older_host": older}
+    return connection.exec_driver_sql(_CLAIM, parameters).rowcount == 1
 
 
-def tell_version(
-    connection: sa.Connection, application: str, executor_id: str, version: str
-) -> None:
-    """Let it be seen which version the executor is of, for as long as it is connected."""
-    query = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))"
-    connection.exec_driver_sql(query, (version_name(application, executor_id, version),))
+def renew(connection: sa.Connection, values: Mapping[str, Any]) -> bool:
+    """Let a process be the executor for `lease` more seconds; whether it is still.
+
+    Args:
+        connection: To the hosts' database.
+        values: As `claim` takes them.
+    """
+    return connection.exec_driver_sql(_RENEW, {**values}).rowcount == 1
 
 
-def is_live(
+def tell_version(connection: sa.Connection, values: Mapping[str, Any], version: str) -> None:
+    """Let it be seen which version of the application an executor executes."""
+    connection.exec_driver_sql(_TELL_VERSION, {**values, "version": version})
+
+
+def release(connection: sa.Connection, values: Mapping[str, Any]) -> None:
+    """Let another process be the executor at once."""
+    connection.exec_driver_sql(_RELEASE, {**values})
+
+
+def is_older_host(
     connection: sa.Connection, application: str, executor_id: str, version: str | None
 ) -> bool:
-    """Whether a host is that executor, of that version. None becomes one until the transaction
-    ends.
-    """
-    query = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
-    name = version_name(application, executor_id, version)
-    return not connection.exec_driver_sql(query, (name,)).scalar_one()
+    """Whether a host of an earlier version of Timestep is an executor of that version."""
+    name = older_version_name(application, executor_id, version)
+    found = connection.exec_driver_sql(f"SELECT {_IS_NO_OLDER_HOST}", {"older_host": name})
+    return not found.scalar_one()
 
 
-def version_name(application: str, executor_id: str, version: str | None) -> str:
-    return f"timestep host {application} {executor_id} of version {version}"
+def older_version_name(application: str, executor_id: str, version: str | None) -> str:
+    """What a host of an earlier version of Timestep locks, so that its own version is seen."""
+    return f"{_older_name(application, executor_id)} of version {version}"
+
+
+def _older_name(application: str, executor_id: str) -> str:
+    return f"timestep host {application} {executor_id}"
 
 
 def unfinished_workflows(
