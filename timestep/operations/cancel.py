@@ -9,6 +9,7 @@ from timestep.errors import UnknownRunError
 from timestep.journal import dbos_client, ownership_watch
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.arguments import check_known
 
 
 async def cancel_run(workflow_id: str) -> None:
@@ -22,6 +23,7 @@ async def cancel_run(workflow_id: str) -> None:
         UnknownRunError: DBOS knows no such workflow.
         DatabaseError: The database refused, or is away.
     """
+    check_known(workflow_id, "workflow")
     await asyncio.to_thread(_cancel, workflow_id)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -14,12 +13,14 @@ from timestep.database.engines import database_url
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.operations import entrypoints
+from timestep.operations.arguments import quoted
 from timestep.operations.cancel import cancel_run
 from timestep.operations.fork import fork_run
 from timestep.operations.queries import pagination
 from timestep.operations.queries.records import STATUSES, Run, RunItem
 from timestep.operations.queries.runs import get_run, list_items, list_runs, list_tool_calls
 from timestep.operations.start import start_run
+from timestep.serialization import json_input
 from timestep.serialization.json_output import dumps
 
 _POLL = 0.2
@@ -29,9 +30,9 @@ _PATIENCE = 5.0
 
 def _json_value(ctx: click.Context, param: click.Parameter, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json_input.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not JSON: {error}") from error
+        raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
 
 
 def _json_or_none(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
