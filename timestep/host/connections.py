@@ -75,8 +75,12 @@ class Connection(H11Protocol):
             self.transport.abort()
             return
         body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
-        headers = [("content-type", "application/problem+json"), ("connection", "close")]
         content = json.dumps(body).encode()
+        headers = [
+            ("content-type", "application/problem+json"),
+            ("content-length", str(len(content))),
+            ("connection", "close"),
+        ]
         for event in (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
             h11.Data(data=content),
