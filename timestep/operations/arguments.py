@@ -29,8 +29,8 @@ def check_id(what: str, text: object) -> None:
             the database can have.
     """
     reason = _flaw(text)
-    if reason is None and len(str(text).encode()) > LONGEST_ID:
-        reason = f"has {len(str(text).encode())} bytes in UTF-8, and may have {LONGEST_ID}"
+    if reason is None and (length := len(str(text).encode())) > LONGEST_ID:
+        reason = f"has {length} bytes in UTF-8, and may have {LONGEST_ID}"
     if reason is not None:
         raise InvalidInputError(f"{what} {quoted(text)} {reason}")
 
@@ -96,6 +96,15 @@ def quoted(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _flaw(text: object) -> str | None:
     """Why a text cannot be in a column of the database."""
     if not isinstance(text, str):
@@ -104,6 +113,4 @@ def _flaw(text: object) -> str | None:
         return "is empty"
     if "\x00" in text:
         return "has a NUL character"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "has half of a surrogate pair"
-    return None
+    return None if is_utf8(text) else "has half of a surrogate pair"

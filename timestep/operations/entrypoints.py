@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from timestep.dbos_internals.process import registered
 from timestep.errors import EntrypointError, InvalidInputError, UnknownEntrypointError
-from timestep.operations.arguments import check_document, quoted
+from timestep.operations.arguments import check_document, is_utf8, quoted
 
 PACKAGE = "workflows"
 _SHOWN = 3
@@ -70,7 +70,7 @@ class Entrypoint:
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInputError(f"the input of {self.name!r} is not JSON: {error}") from error
         try:
-            if _is_utf8(text):
+            if is_utf8(text):
                 return self._adapter.validate_json(text)
             # Half of a surrogate pair: pydantic reads no JSON with it.
             return self._adapter.validate_python(given)
@@ -298,14 +298,6 @@ def _adapter(
 
 def _plain(arguments: dict[str, Any]) -> Any:
     return to_jsonable_python(arguments, fallback=repr)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _short(value: object) -> str:

@@ -94,7 +94,7 @@ async def follow(
             )
         )
         if is_over is None:
-            raise UnknownRunError(f"there is no run or workflow {asked!r}")
+            raise UnknownRunError(f"there is no run or workflow {quoted(asked)}")
         for row in rows:
             for event in _events(row):
                 if _place(event.cursor) > (sequence, seen):
