@@ -32,7 +32,7 @@ def test_a_limit_that_lets_nothing_in_is_refused(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"TIMESTEP_{name}", value)
-    with pytest.raises(ConfigurationError, match=f"TIMESTEP_{name}='{value}'"):
+    with pytest.raises(ConfigurationError, match=f"TIMESTEP_{name}="):
         config.read()
 
 

@@ -34,20 +34,24 @@ class Connection(H11Protocol):
     _waits_for: object = None
     _since = 0.0
     _unsent = 0
+    _is_over = False
+    """Its end was told to the event loop, which does it after all that it has begun."""
 
     def is_spare(self) -> bool:
         """Whether no request of it is unanswered, as far as its head has come."""
-        return self.conn.their_state is h11.IDLE or self._is_answered()
+        return (
+            self.conn.their_state is h11.IDLE or self._is_answered() or self.transport.is_closing()
+        )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = self.loop.time()
         self._watch()
-        others = [one for one in self.connections if isinstance(one, Connection)]
-        if len(others) > self.settings.connection_limit + _RESERVE:
+        held = [one for one in self.connections if isinstance(one, Connection) and not one._is_over]
+        if len(held) > self.settings.connection_limit + _RESERVE:
             # The one that has waited longest; a new client sends its request at once.
-            spare = [one for one in others if one.is_spare()]
-            min(spare, key=lambda one: one._since).transport.abort()
+            spare = [one for one in held if one.is_spare()]
+            min(spare, key=lambda one: one._since)._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -72,7 +76,7 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP with a problem document, if an answer can still be sent."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.abort()
+            self._end()
             return
         body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
         content = json.dumps(body).encode()
@@ -119,7 +123,11 @@ class Connection(H11Protocol):
         if 0 < self.transport.get_write_buffer_size() < self._unsent:
             self._start_timer()  # It takes its answer, if slowly.
         else:
-            self.transport.abort()
+            self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
+        self.transport.abort()
 
 
 def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
