@@ -26,6 +26,7 @@ Operator = Annotated[Token | None, Depends(require("operator"))]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
+        400: "The request says no host, or is for no path.",
         401: "No token, or an unknown one.",
         403: "The token's role does not allow it.",
         404: "There is no such thing.",

@@ -31,6 +31,7 @@ from timestep.serialization.json_output import dumps
 
 _log = logging.getLogger("timestep")
 
+_MEDIA_TYPE = "application/problem+json"
 _SHOWN = 10
 """Problems of a request that are told at once: a body may have very many."""
 
@@ -65,7 +66,7 @@ def problem(
         "status": status,
         "detail": detail,
     }
-    return Answer(body, status_code=status, headers=headers, media_type="application/problem+json")
+    return Answer(body, status_code=status, headers=headers, media_type=_MEDIA_TYPE)
 
 
 def handle_problems(app: FastAPI) -> None:
@@ -74,6 +75,24 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(TimestepError, _timestep)
     app.add_exception_handler(Exception, _unexpected)
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        found = describe()
+        for operations in found["paths"].values():
+            for operation in operations.values():
+                _describe_problems(operation["responses"])
+        return found
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI tells to extend it
+
+
+def _describe_problems(responses: dict[str, Any]) -> None:
+    """Give errors the media type that they have; FastAPI describes all with that of answers."""
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if status >= "400" and "application/json" in content:
+            content[_MEDIA_TYPE] = content.pop("application/json")
 
 
 def told(request: Request, error: TimestepError) -> str:
