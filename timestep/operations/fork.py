@@ -97,7 +97,10 @@ def _edit(given: Input | None, append: Input | None) -> dict[str, Any] | None:
     try:
         if not value:
             raise NotDurableError("it is empty")
-        return {kind: recorded_input(value)}
+        recorded = recorded_input(value)
+        if not all(isinstance(item, dict) for item in _items(restored(recorded))):
+            raise NotDurableError("each of its items is an object")
+        return {kind: recorded}
     except NotDurableError as error:
         raise InvalidInputError(f"{quoted(value)} cannot be an input: {error}") from error
 
