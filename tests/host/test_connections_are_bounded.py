@@ -177,6 +177,38 @@ def test_a_refused_body_is_not_kept(tokens: None, patient: None) -> None:
     serving(work)
 
 
+def test_refused_chunks_are_not_looked_through_for_long(tokens: None) -> None:
+    async def work(it: Served) -> None:
+        for chunks, goes_on in ((100, True), (100_000, False)):
+            client = await it.connected(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+            assert (await client.answer())[0] == 401
+            client.writer.write(b"1\r\nx\r\n" * chunks + b"0\r\n\r\n" + HEAD)
+            if goes_on:
+                assert (await client.answer())[0] == 200
+            assert await client.ended() == b""
+
+    serving(work)
+
+
+def test_no_connection_has_a_long_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    take = Connection.data_received
+
+    def noting(self: Connection, data: bytes) -> None:
+        taken.append(len(data))
+        take(self, data)
+
+    monkeypatch.setattr(Connection, "data_received", noting)
+
+    async def work(it: Served) -> None:
+        assert await it.status(POST + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000) == 200
+        many = b"a:b\r\n" * 50_000
+        assert await it.status(HEAD[:-2] + many) == 400
+
+    serving(work)
+    assert max(taken) <= 1 << 14
+
+
 def test_a_client_that_asks_first_does_not_send(tokens: None) -> None:
     async def work(it: Served) -> None:
         ask = b"Content-Length: 500000000\r\nExpect: 100-continue\r\n"

@@ -69,7 +69,7 @@ class Unread:
 
 
 async def passed(
-    settings: Settings, *messages: Message, path: str = "/api/runs", **headers: str
+    settings: Settings, *messages: Message, path: str = "/api/runs", **headers: str | None
 ) -> tuple[list[Message], int, Unread]:
     """What the gate answers to messages of a server, and how many of them it took."""
     app, sent, taken = Unread(), [], 0
@@ -89,7 +89,7 @@ async def passed(
         "type": "http",
         "method": "POST",
         "path": path,
-        "headers": [(name.encode(), text.encode()) for name, text in given.items()],
+        "headers": [(name.encode(), text.encode()) for name, text in given.items() if text],
     }
     await Gate(app, settings)(scope, receive, send)
     return sent, taken, app
@@ -309,6 +309,17 @@ def test_only_this_machine_is_this_machine() -> None:
         assert problem(await client.get("/healthz", headers=forwarded), 403)
 
     answers(work)
+
+
+def test_a_request_of_http_1_0_need_not_say_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = part(b"", more=False)
+    assert (
+        asyncio.run(passed(config.read(), whole, path="/healthz", host=None))[0][0]["status"] == 403
+    )
+    monkeypatch.setenv("TIMESTEP_API_TOKENS", TOKENS)
+    assert (
+        asyncio.run(passed(config.read(), whole, path="/healthz", host=None))[0][0]["status"] == 200
+    )
 
 
 def test_with_tokens_any_host_is_this_one_if_it_is_a_host(tokens: None) -> None:

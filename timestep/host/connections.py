@@ -20,7 +20,14 @@ _RESERVE = 16
 """Connections beyond the limit, for health checks while all others have a request under way."""
 
 
-class Connection(H11Protocol):
+_AT_ONCE = 1 << 14
+"""Bytes that are read of one connection before another one has its turn: many short headers, or
+chunks, are read at once and taken apart for long."""
+_LOOKED_THROUGH = 1 << 16
+"""Bytes of chunks, after an answer, that are looked through for the next request."""
+
+
+class Connection(H11Protocol, asyncio.BufferedProtocol):
     """A connection that ends where its client is too slow, or where it is one too many.
 
     Its client has `TIMESTEP_CLIENT_TIMEOUT` seconds for the head of each request, to send the
@@ -34,6 +41,7 @@ class Connection(H11Protocol):
     _waits_for: object = None
     _since = 0.0
     _unsent = 0
+    _unread = 0
     _is_over = False
     """Its end was told to the event loop, which does it after all that it has begun."""
 
@@ -44,6 +52,7 @@ class Connection(H11Protocol):
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._buffer = bytearray(_AT_ONCE)
         super().connection_made(transport)
         self._since = self.loop.time()
         self._watch()
@@ -57,7 +66,17 @@ class Connection(H11Protocol):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        if self._is_answered() and self.conn.their_state is h11.SEND_BODY:
+            self._unread += len(data)
+            if self._unread > _LOOKED_THROUGH and _is_chunked(self.headers):
+                return
         super().data_received(data)
         self._watch()
 
@@ -105,6 +124,7 @@ class Connection(H11Protocol):
             waits_for = (self.conn.their_state, self.cycle)
         if waits_for != self._waits_for:
             self._waits_for = waits_for
+            self._unread = 0
             self._since = self.loop.time()
             self._stop_timer()
             if waits_for is not None:
@@ -128,6 +148,10 @@ class Connection(H11Protocol):
     def _end(self) -> None:
         self._is_over = True
         self.transport.abort()
+
+
+def _is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"transfer-encoding" for name, _ in headers)
 
 
 def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:

@@ -56,7 +56,7 @@ class Gate:
             text = f"{settings.connection_limit} requests are under way: ask again later"
             return problem(503, text, kind="busy", headers={"Retry-After": _RETRY_AFTER})
         if not auth.is_host(headers):
-            hosts = " and ".join(map(quoted, headers.getlist("host"))) or "nothing"
+            hosts = " and ".join(map(quoted, headers.getlist("host")))
             return problem(400, f"the header 'Host' says {hosts}: it names one host")
         if not path.startswith("/"):
             return problem(
