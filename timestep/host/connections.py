@@ -97,6 +97,10 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self._end()
             return
+        if self.cycle is not None:
+            # The application may be about to answer the head of what went on as nonsense.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
         content = json.dumps(body).encode()
         headers = [
