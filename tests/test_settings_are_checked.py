@@ -24,6 +24,18 @@ def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("BODY_LIMIT", "-1"), ("CONNECTION_LIMIT", "0"), ("CLIENT_TIMEOUT", "0")],
+)
+def test_a_limit_that_lets_nothing_in_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TIMESTEP_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"TIMESTEP_{name}="):
+        config.read()
+
+
 def test_the_environment_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_PORT", "9000")
     assert config.read().port == 9000

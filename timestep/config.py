@@ -149,6 +149,22 @@ class Settings(BaseSettings):
     port: int = _setting(
         8000, "The TCP port that the host listens on; 0 is any free one.", ge=0, le=65535
     )
+    body_limit: int = _setting(
+        1 << 20, "How long the body of a request may be.", unit="bytes", ge=0
+    )
+    connection_limit: int = _setting(
+        500,
+        "How many connections, and requests under way, the host holds; health checks are "
+        "answered beyond it.",
+        ge=1,
+    )
+    client_timeout: Seconds = _setting(
+        20.0,
+        "How long a client may take to send the head of a request, then to send its body, and to "
+        "take some of its answer.",
+        unit="seconds",
+        gt=0,
+    )
     grace: Seconds = _setting(
         10.0,
         "How long running steps may go on when the host is stopped.",

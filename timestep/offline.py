@@ -159,7 +159,8 @@ class OfflineModel(Model):
         # No two turns of a run are asked the same, so ids made of what is asked are unique in it.
         key = hashlib.sha256(asked.encode()).hexdigest()[:16]
         output = _output(self._next(_conversation(items)), key)
-        answered = "".join(item.model_dump_json() for item in output)
+        # Not model_dump_json, which refuses half of a surrogate pair.
+        answered = "".join(_exact(item.model_dump(mode="json")) for item in output)
         step = ModelStep(output=output, usage=_usage(asked, answered), response_id=f"resp_{key}")
         return ScriptedModel([step])
 
@@ -177,6 +178,10 @@ class OfflineModel(Model):
             if missing:
                 return missing
         return " ".join(f"{t}: {', '.join(o)}." for t, o in seen.outputs.items()) or seen.text
+
+
+def _exact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _conversation(items: list[Any]) -> Conversation:

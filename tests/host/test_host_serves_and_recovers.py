@@ -13,18 +13,9 @@ import pytest
 from tests.support import forked_processes
 from tests.support.conditions import until
 from tests.support.host_process import Host, host, lines, own_host
+from tests.support.problems import problem
 
 __all__ = ["host", "own_host"]
-
-
-def problem(answer: httpx.Response, status: int) -> str:
-    """The detail of an answer that must be a problem document."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert set(body) == {"type", "title", "status", "detail"}
-    assert body["status"] == status
-    return str(body["detail"])
 
 
 def test_it_says_where_it_listens_and_what_to_try(host: Host) -> None:

@@ -42,6 +42,15 @@ def test_anything_else_is_no_cursor(cursor: str) -> None:
             place(cursor)
 
 
+@pytest.mark.parametrize(
+    "moment",
+    ["2026-01-01", "2026-01-01T00:00:00", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"],
+)
+def test_a_moment_without_a_place_in_time_is_no_cursor(moment: str) -> None:
+    with pytest.raises(InvalidQueryError, match="is not a cursor of this list"):
+        run_place(page_of([0, 1], 1, lambda _: [moment, str(uuid.uuid4())]).next_cursor)
+
+
 def test_a_page_is_not_empty_nor_endless() -> None:
     assert page_size(LONGEST) == LONGEST
     for limit in (0, LONGEST + 1):

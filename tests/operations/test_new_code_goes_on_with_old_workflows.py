@@ -7,10 +7,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.host.test_host_serves_and_recovers import problem
 from tests.support import forked_processes
 from tests.support.conditions import until
 from tests.support.host_process import Host, host, lines, own_host
+from tests.support.problems import problem
 
 __all__ = ["host", "own_host"]
 

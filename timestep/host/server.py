@@ -15,12 +15,12 @@ import sys
 from typing import NoReturn
 
 import click
-import uvicorn
 
 from timestep import config, versions
 from timestep.config import Settings
 from timestep.errors import ConfigurationError
 from timestep.host.banner import greet
+from timestep.host.connections import server_of
 from timestep.host.executor import Executor
 from timestep.host.launch import launch, stop
 from timestep.runtime import process_state
@@ -47,16 +47,7 @@ def serve() -> NoReturn:
     settings.check_listen()
     listener = _listen(settings)
     launched = launch()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, launched.entrypoints),
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(settings.grace)),
-        )
-    )
+    server = server_of(create_app(settings, launched.entrypoints), settings)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops the server at a signal, and then gives the signal on to this.

@@ -9,6 +9,7 @@ from timestep.errors import UnknownRunError
 from timestep.journal import dbos_client, ownership_watch
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.arguments import check_known, quoted
 
 
 async def cancel_run(workflow_id: str) -> None:
@@ -22,12 +23,13 @@ async def cancel_run(workflow_id: str) -> None:
         UnknownRunError: DBOS knows no such workflow.
         DatabaseError: The database refused, or is away.
     """
+    check_known(workflow_id, "workflow")
     await asyncio.to_thread(_cancel, workflow_id)
 
 
 def _cancel(workflow_id: str) -> None:
     if workflow_status(workflow_id) is None:
-        raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
+        raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
     with translated(recorder().url):
         dbos_client.client().cancel_workflow(workflow_id)
         ownership_watch.look_now()

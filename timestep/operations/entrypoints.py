@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 from timestep.dbos_internals.process import registered
 from timestep.errors import EntrypointError, InvalidInputError, UnknownEntrypointError
+from timestep.operations.arguments import check_document, is_utf8, quoted
 
 PACKAGE = "workflows"
 _SHOWN = 3
@@ -63,12 +64,16 @@ class Entrypoint:
                 f"the input of {self.name!r} is an object with its parameters as keys "
                 f"({self._takes()}), not {_short(given)}"
             )
+        check_document(f"the input of {self.name!r}", given)
         try:
-            text = json.dumps(given, allow_nan=False)
+            text = json.dumps(given, allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInputError(f"the input of {self.name!r} is not JSON: {error}") from error
         try:
-            return self._adapter.validate_json(text)
+            if is_utf8(text):
+                return self._adapter.validate_json(text)
+            # Half of a surrogate pair: pydantic reads no JSON with it.
+            return self._adapter.validate_python(given)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
             lines = [self._problem(problem) for problem in problems[:_SHOWN]]
@@ -169,7 +174,7 @@ def named(found: dict[str, Entrypoint], name: str) -> Entrypoint:
     if name in found:
         return found[name]
     known = ", ".join(repr(other) for other in sorted(found)) or "none"
-    raise UnknownEntrypointError(f"there is no entrypoint {name!r}: there are {known}")
+    raise UnknownEntrypointError(f"there is no entrypoint {quoted(name)}: there are {known}")
 
 
 # Modules

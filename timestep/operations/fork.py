@@ -25,6 +25,7 @@ from timestep.journal import dbos_client
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.arguments import check_document, check_id, check_known, quoted
 from timestep.sdk.state.continue_from_record import model_settings
 from timestep.sdk.validation import recorded_input
 from timestep.serialization.ids import derived
@@ -35,6 +36,7 @@ from timestep.store.reads import runs
 Input = str | list[Any]
 
 _CHANGES = ("instructions", "model", "model_settings")
+_HIGHEST = 2**31 - 1
 
 
 async def fork_run(
@@ -73,14 +75,14 @@ async def fork_run(
         AlreadyStartedError: The new workflow id is taken.
         DatabaseError: The database refused, or is away.
     """
+    check_known(run_or_workflow_id)
+    if new_workflow_id is not None:
+        check_id("new_workflow_id", new_workflow_id)
+    if isinstance(turn, bool) or not isinstance(turn, int) or turn > _HIGHEST:
+        raise InvalidInputError(f"turn {quoted(turn)} is not a number of a turn, counted from 1")
     edit = _edit(input, append)
     changes = _changes(agent)
-    for name in (run_or_workflow_id, new_workflow_id or "x"):
-        if not name.strip() or "\x00" in name:
-            raise InvalidInputError(f"the id {name!r} is empty, or not text")
-    if isinstance(turn, bool) or not isinstance(turn, int):
-        raise InvalidInputError(f"turn {turn!r} is not a number of a turn, counted from 1")
-    new_id = new_workflow_id or str(uuid.uuid4())
+    new_id = new_workflow_id if new_workflow_id is not None else str(uuid.uuid4())
     await asyncio.to_thread(_fork, run_or_workflow_id, turn, edit, changes, new_id)
     return new_id
 
@@ -91,12 +93,16 @@ def _edit(given: Input | None, append: Input | None) -> dict[str, Any] | None:
     kind, value = ("replace", given) if append is None else ("append", append)
     if value is None:
         return None
+    check_document("the input", value)
     try:
         if not value:
             raise NotDurableError("it is empty")
-        return {kind: recorded_input(value)}
+        recorded = recorded_input(value)
+        if not all(isinstance(item, dict) for item in _items(restored(recorded))):
+            raise NotDurableError("each of its items is an object")
+        return {kind: recorded}
     except NotDurableError as error:
-        raise InvalidInputError(f"{value!r} cannot be an input: {error}") from error
+        raise InvalidInputError(f"{quoted(value)} cannot be an input: {error}") from error
 
 
 def _changes(agent: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -111,8 +117,11 @@ def _changes(agent: Mapping[str, Any] | None) -> dict[str, Any] | None:
                 "change the rest in the code that executes the fork"
             )
         if name != "model_settings" and not isinstance(value, str):
-            raise InvalidInputError(f"{name} {value!r} is not text")
+            raise InvalidInputError(f"{name} {quoted(value)} is not text")
+    if "model" in agent:
+        check_id("model", agent["model"])
     if "model_settings" in agent:
+        check_document("model_settings", agent["model_settings"])
         try:
             model_settings(agent["model_settings"])
         except (ValidationError, TypeError) as error:
@@ -217,7 +226,7 @@ def _continuations(
         "state": None if begins else storable(state),
         "context_changes": store.context_changes(connection, source["id"], turn),
         "input": _given(source["input"], edit) if begins else edit,
-        "changes": changes,
+        "changes": None if changes is None else storable(changes),
     }
     return source, [*rows, forked]
 
@@ -242,7 +251,7 @@ def _source(
     """The run that is meant, where it stands, and the other runs of its workflow."""
     run = runs.find_run(connection, name)
     if run is None:
-        raise UnknownRunError(f"there is no run, and no workflow that began one, {name!r}")
+        raise UnknownRunError(f"there is no run, and no workflow that began one, {quoted(name)}")
     if run["parent_run_id"] is not None:
         raise InvalidInputError(
             f"run {run['id']} is inside run {run['parent_run_id']}: fork the outermost one"

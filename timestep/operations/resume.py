@@ -11,6 +11,7 @@ from timestep.approvals.decide import choose, contradicts, decision
 from timestep.errors import AlreadyResolvedError, ConfigurationError, UnknownInterruptionError
 from timestep.journal.recorder import recorder
 from timestep.operations import take_over
+from timestep.operations.arguments import check_document, check_known
 from timestep.operations.queries.interruptions import list_interruptions
 from timestep.operations.queries.records import ResumeResult
 from timestep.runtime.cancellation import in_thread
@@ -54,12 +55,15 @@ async def resume_workflow(
     Raises:
         TakeoverError: `from_checkpoint`, and the workflow is being executed by a live host, has
             ended, or left no usable checkpoint. Nothing was changed.
-        UnknownRunError: `from_checkpoint`, and there is no such workflow.
+        UnknownRunError: There can be no such workflow; or `from_checkpoint`, and there is none.
+        InvalidInputError: A supplied result is nested too deeply.
         ConfigurationError: `from_checkpoint` together with decisions.
         UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
             the run that asked has ended.
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
     """
+    check_known(workflow_id, "workflow")
+    check_document("what is supplied", supply)
     if from_checkpoint:
         if approve or reject or supply:
             raise ConfigurationError("from_checkpoint decides nothing: decide in another call")

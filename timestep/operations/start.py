@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from timestep.errors import AlreadyStartedError, InvalidInputError
 from timestep.journal import dbos_client, executor_claim
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.arguments import check_id, check_seconds, quoted
 from timestep.operations.entrypoints import Entrypoint, lookup
 
 _HIGHEST = 2**31 - 1
@@ -49,12 +49,12 @@ async def start_run(
     Args:
         entrypoint: The name of an entrypoint in `workflows/`, or a workflow function.
         input: Its arguments by name, made of JSON's types.
-        workflow_id: The id of the workflow; None: a new one.
+        workflow_id: The id of the workflow, up to 1,000 bytes; None: a new one.
         queue: A queue of DBOS; None: the hosts' own, where one is needed.
         priority: 1 to 2147483647; a lower number runs first.
         deduplication_id: While a workflow with this id is in the queue, no other is let in.
-        delay: Seconds until it may run.
-        timeout: Seconds from its beginning after which DBOS cancels it.
+        delay: Seconds until it may run, 0.001 to 1e9.
+        timeout: Seconds from its beginning after which DBOS cancels it, 0.001 to 1e9.
 
     Returns:
         The workflow's id.
@@ -70,7 +70,7 @@ async def start_run(
     executor_claim.require()
     found = lookup(entrypoint)
     arguments = found.validate(input)
-    _check_options(workflow_id, queue, priority, delay, timeout)
+    _check_options(workflow_id, queue, priority, deduplication_id, delay, timeout)
     is_here = process.is_launched()
     needs_queue = not is_here or (priority, deduplication_id, delay) != (None, None, None)
     own_queue = process.application_name() if queue is None and needs_queue else None
@@ -115,17 +115,20 @@ def _check_options(
     workflow_id: str | None,
     queue: str | None,
     priority: int | None,
+    deduplication_id: str | None,
     delay: float | None,
     timeout: float | None,
 ) -> None:
-    for name, text in (("workflow_id", workflow_id), ("queue", queue)):
-        if text is not None and (not text.strip() or "\x00" in text):
-            raise InvalidInputError(f"{name} {text!r} is empty, or not text")
-    if priority is not None and not 1 <= priority <= _HIGHEST:
-        raise InvalidInputError(f"priority {priority} is not between 1 and {_HIGHEST}")
+    ids = {"workflow_id": workflow_id, "queue": queue, "deduplication_id": deduplication_id}
+    for name, text in ids.items():
+        if text is not None:
+            check_id(name, text)
+    is_number = isinstance(priority, int) and not isinstance(priority, bool)
+    if priority is not None and not (is_number and 1 <= priority <= _HIGHEST):
+        raise InvalidInputError(f"priority {quoted(priority)} is not between 1 and {_HIGHEST}")
     for name, seconds in (("delay", delay), ("timeout", timeout)):
-        if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
-            raise InvalidInputError(f"{name} {seconds} is not a positive number of seconds")
+        if seconds is not None:
+            check_seconds(name, seconds)
 
 
 def _check_queue(queue: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from timestep.config import Settings
 from timestep.database import migrations
@@ -14,8 +14,8 @@ from timestep.journal import executor_claim, fail_fast_read
 from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
 from timestep.web import schemas
-from timestep.web.auth import OwnPagesOnly
-from timestep.web.problems import Answer, handle_problems, problem
+from timestep.web.gate import Gate
+from timestep.web.problems import Answer, handle_problems, problem, told
 from timestep.web.routes import interruptions, runs, workflows
 
 
@@ -31,12 +31,14 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         summary="Durable, queryable OpenAI Agents SDK runs.",
         version="1",
         docs_url=None,
+        # A redirect's address would be made of what the caller says that the host is.
+        redirect_slashes=False,
         redoc_url=None,
         default_response_class=Answer,
     )
     app.state.settings = settings
     app.state.entrypoints = entrypoints
-    app.add_middleware(OwnPagesOnly, settings=settings)
+    app.add_middleware(Gate, settings=settings)
     handle_problems(app)
     for routes in (workflows, runs, interruptions):
         app.include_router(routes.router)
@@ -46,16 +48,35 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         """Whether the process serves."""
         return Answer({"status": "ok"})
 
+    readiness = _Readiness()
+
     @app.get("/readyz", responses={503: {"model": schemas.Problem}})
-    async def readyz() -> Answer:
+    async def readyz(request: Request) -> Answer:
         """Whether it can start workflows: the database answers and has the schema."""
         try:
-            reason = await asyncio.to_thread(_missing)
+            reason = await readiness.missing()
         except TimestepError as error:
-            reason = error.message
-        return Answer({"status": "ok"}) if reason is None else problem(503, reason)
+            reason = told(request, error)
+        if reason is None:
+            return Answer({"status": "ok"})
+        is_stranger = settings.api_tokens and request.state.caller is None
+        return problem(
+            503, "it is not ready: send a token to be told why" if is_stranger else reason
+        )
 
     return app
+
+
+class _Readiness:
+    """Looks once for all who ask at the same time: anybody may ask, as often as they like."""
+
+    def __init__(self) -> None:
+        self._look: asyncio.Task[str | None] | None = None
+
+    async def missing(self) -> str | None:
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(asyncio.to_thread(_missing))
+        return await asyncio.shield(self._look)
 
 
 def _missing() -> str | None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from timestep.config import Role, Settings, Token
-from timestep.web.problems import problem
+from timestep.operations.arguments import quoted
 
 _RANKS: dict[Role, int] = {"viewer": 0, "operator": 1, "admin": 2}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_bearer = HTTPBearer(auto_error=False)
+_HOST = re.compile(
+    r"(?P<name>[a-z0-9._-]+|\[(?P<address>[0-9a-f:.]+)\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
+"""A name or an address, and a port (RFC 9110, 7.2): no user, no zone, nothing that is escaped."""
+
+_described = HTTPBearer(auto_error=False)
+"""Only for the description of the API: `Gate` has looked at the token before."""
 
 
 def require(role: Role) -> Callable[..., Awaitable[Token | None]]:
@@ -30,21 +35,10 @@ def require(role: Role) -> Callable[..., Awaitable[Token | None]]:
 
     async def caller(
         request: Request,
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_described)],
     ) -> Token | None:
-        settings: Settings = request.app.state.settings
-        if not settings.api_tokens:
-            return None
-        token = _token(settings, given.credentials) if given is not None else None
-        if token is None:
-            what = "an unknown bearer token" if given is not None else "no bearer token"
-            raise HTTPException(
-                401,
-                f"{what} was sent: send 'Authorization: Bearer <token>' with one that "
-                "TIMESTEP_API_TOKENS lists",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        if _RANKS[token.role] < _RANKS[role]:
+        token: Token | None = request.state.caller
+        if token is not None and _RANKS[token.role] < _RANKS[role]:
             raise HTTPException(
                 403, f"the token of {token.name!r} is a {token.role}'s: this takes an {role}'s"
             )
@@ -53,52 +47,63 @@ def require(role: Role) -> Callable[..., Awaitable[Token | None]]:
     return caller
 
 
-def _token(settings: Settings, sent: str) -> Token | None:
+def token_of(settings: Settings, headers: Headers) -> Token | None:
+    """The token that a request's `Authorization` has; None: none that is known."""
+    sent = _bearer(headers)
     found = None
     # Every one is compared, so that the time tells nothing.
     for token in settings.api_tokens:
-        if hmac.compare_digest(token.secret.get_secret_value().encode(), sent.encode()):
+        secret = token.secret.get_secret_value().encode("utf-8", "surrogateescape")
+        if sent is not None and hmac.compare_digest(secret, sent):
             found = token
     return found
 
 
-class OwnPagesOnly:
-    """Without tokens, keeps the pages of other sites in this machine's browsers out.
+def no_token(headers: Headers) -> str:
+    """What to tell a caller without a known token."""
+    what = "no bearer token" if _bearer(headers) is None else "an unknown bearer token"
+    return (
+        f"{what} was sent: send 'Authorization: Bearer <token>' with one that "
+        "TIMESTEP_API_TOKENS lists"
+    )
+
+
+def _bearer(headers: Headers) -> bytes | None:
+    given = headers.getlist("authorization")
+    scheme, _, sent = (given[0] if len(given) == 1 else "").partition(" ")
+    return sent.strip().encode("latin-1") if scheme.lower() == "bearer" and sent.strip() else None
+
+
+def is_host(headers: Headers) -> bool:
+    """Whether a request says at most once, and rightly spelled, which host it is for."""
+    given = headers.getlist("host")
+    return not given or (len(given) == 1 and _HOST.fullmatch(given[0]) is not None)
+
+
+def foreign_page(settings: Settings, method: str, headers: Headers) -> str | None:
+    """Why a request is of another site's page in a browser of this machine; None: it is not.
 
     A name of theirs may lead to this address (DNS rebinding), and their forms may be sent
     here: both show in a request's `Host` and `Origin`.
     """
+    host = headers.get("host", "")
+    if not _is_ours(settings, host):
+        return f"the host {quoted(host)} is not this machine: use 127.0.0.1, or set tokens"
+    own = (f"http://{host}", f"https://{host}")
+    others = [origin for origin in headers.getlist("origin") if origin not in own]
+    if method not in _SAFE and others:
+        return f"a page of {quoted(others[0])} sent this: only this host's own pages may"
+    return None
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app = app
-        self.settings = settings
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self.settings.api_tokens:
-            headers = Headers(scope=scope)
-            refusal = self._refusal(scope["method"], headers)
-            if refusal is not None:
-                await problem(403, refusal, kind="foreign-page")(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _refusal(self, method: str, headers: Headers) -> str | None:
-        host = headers.get("host", "")
-        if not self._is_ours(host):
-            return f"the host {host!r} is not this machine: use 127.0.0.1, or set tokens"
-        origin = headers.get("origin")
-        if method not in _SAFE and origin is not None and urlsplit(origin).netloc != host:
-            return f"a page of {origin!r} sent this: only this host's own pages may"
-        return None
-
-    def _is_ours(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name in ("localhost", self.settings.host.strip("[]").lower()):
-            return True
-        try:
-            return ip_address(name).is_loopback
-        except ValueError:
-            return False
+def _is_ours(settings: Settings, host: str) -> bool:
+    spelled = _HOST.fullmatch(host)
+    if spelled is None:
+        return False
+    name = (spelled["address"] or spelled["name"]).lower()
+    if name in ("localhost", settings.host.strip("[]").lower()):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from timestep.errors import (
     AlreadyResolvedError,
     AlreadyStartedError,
+    DatabaseError,
     DatabaseUnreachableError,
     ExecutorLostError,
     InvalidInputError,
@@ -25,7 +27,14 @@ from timestep.errors import (
     UnknownInterruptionError,
     UnknownRunError,
 )
+from timestep.operations.arguments import quoted
 from timestep.serialization.json_output import dumps
+
+_log = logging.getLogger("timestep")
+
+_MEDIA_TYPE = "application/problem+json"
+_SHOWN = 10
+"""Problems of a request that are told at once: a body may have very many."""
 
 _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
@@ -59,7 +68,7 @@ def problem(
         "status": status,
         "detail": detail,
     }
-    return Answer(body, status_code=status, headers=headers, media_type="application/problem+json")
+    return Answer(body, status_code=status, headers=headers, media_type=_MEDIA_TYPE)
 
 
 def handle_problems(app: FastAPI) -> None:
@@ -68,24 +77,60 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(TimestepError, _timestep)
     app.add_exception_handler(Exception, _unexpected)
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        found = describe()
+        for operations in found["paths"].values():
+            for operation in operations.values():
+                _describe_problems(operation["responses"])
+        return found
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI tells to extend it
+
+
+def _describe_problems(responses: dict[str, Any]) -> None:
+    """Give errors the media type that they have; FastAPI describes all with that of answers."""
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if status >= "400" and "application/json" in content:
+            content[_MEDIA_TYPE] = content.pop("application/json")
+
+
+def told(request: Request, error: TimestepError) -> str:
+    """What a caller is told of an error.
+
+    What names the database, its host and its user is for who has shown a token, and for the log.
+    """
+    if not isinstance(error, DatabaseError) or request.state.caller is not None:
+        return error.message
+    state = request.app.state
+    if getattr(state, "logged", None) != error.message:
+        # Not at each request: callers may ask as often as they like.
+        state.logged = error.message
+        _log.warning("%s", error.message)
+    return f"{type(error)().message} The host's log tells more."
 
 
 async def _http(request: Request, error: Exception) -> Answer:
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
+    # Not of `request.url`, which is made of what the caller says that the host is.
+    path = quoted(request.scope["path"])
     if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
-        detail = f"there is nothing at {request.url.path!r}: see /openapi.json"
+        detail = f"there is nothing at {path}: see /openapi.json"
     if error.status_code == 405:
-        detail = f"{request.method} is not a method of {request.url.path!r}: see /openapi.json"
-    return problem(error.status_code, detail, headers=dict(error.headers or {}))
+        detail = f"{request.method} is not a method of {path}: see /openapi.json"
+    kind = "invalid-request" if error.status_code == 422 else None
+    return problem(error.status_code, detail, kind=kind, headers=dict(error.headers or {}))
 
 
 async def _validation(request: Request, error: Exception) -> Answer:
     assert isinstance(error, RequestValidationError)
-    lines = []
-    for one in error.errors():
-        where = ".".join(str(part) for part in one["loc"])
-        lines.append(f"{where}: {one['msg']}")
+    found = error.errors()
+    lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        lines.append(f"and {len(found) - _SHOWN} more")
     return problem(422, "; ".join(lines), kind="invalid-request")
 
 
@@ -94,7 +139,7 @@ async def _timestep(request: Request, error: Exception) -> Answer:
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     name = type(error).__name__.removesuffix("Error")
     kind = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-    return problem(status, error.message, kind=kind)
+    return problem(status, told(request, error), kind=kind)
 
 
 async def _unexpected(request: Request, error: Exception) -> Answer:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import json
 from typing import Any
 
 import click
 
 from timestep.cli import output
 from timestep.cli.group import as_json, run_async
+from timestep.operations.arguments import quoted
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
 from timestep.operations.resume import resume_workflow
+from timestep.serialization import json_input
 
 
 @click.command("approvals")
@@ -66,9 +67,9 @@ def resume(
     results: dict[str, Any] = {}
     for name, text in supply:
         try:
-            results[name] = json.loads(text)
+            results[name] = json_input.loads(text)
         except ValueError as error:
-            raise click.BadParameter(f"{text!r} is not JSON: {error}") from error
+            raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
     result = run_async(
         lambda: resume_workflow(
             workflow_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -14,6 +13,7 @@ from timestep.database.engines import database_url
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.operations import entrypoints
+from timestep.operations.arguments import quoted
 from timestep.operations.cancel import cancel_run
 from timestep.operations.fork import fork_run
 from timestep.operations.queries import pagination
@@ -27,6 +27,7 @@ from timestep.operations.queries.runs import (
 )
 from timestep.operations.start import start_run
 from timestep.runtime import terminal
+from timestep.serialization import json_input
 
 _POLL = 0.2
 _PATIENCE = 5.0
@@ -35,9 +36,9 @@ _PATIENCE = 5.0
 
 def _json_value(ctx: click.Context, param: click.Parameter, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json_input.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not JSON: {error}") from error
+        raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
 
 
 def _json_or_none(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
+from timestep.operations.arguments import check_known, quoted
 from timestep.serialization.values import restored
 from timestep.store import streams
 from timestep.store.reads import runs
@@ -70,6 +71,7 @@ async def follow(
     """
     sequence, seen = _place(after)
     asked = str(run_id_or_workflow_id)
+    check_known(asked, "run or workflow")
     id_ = runs.as_uuid(asked)
     workflow_id = None
     if id_ is not None:
@@ -92,7 +94,7 @@ async def follow(
             )
         )
         if is_over is None:
-            raise UnknownRunError(f"there is no run or workflow {asked!r}")
+            raise UnknownRunError(f"there is no run or workflow {quoted(asked)}")
         for row in rows:
             for event in _events(row):
                 if _place(event.cursor) > (sequence, seen):
@@ -137,5 +139,5 @@ def _place(cursor: str | None) -> tuple[int, int]:
         return 0, -1
     found = re.fullmatch(r"(\d{1,18})\.(\d{1,9})", cursor)
     if found is None:
-        raise InvalidQueryError(f"after={cursor!r} is not the cursor of an event")
+        raise InvalidQueryError(f"after={quoted(cursor)} is not the cursor of an event")
     return int(found[1]), int(found[2])

@@ -7,6 +7,7 @@ from typing import Any
 
 from timestep.errors import UnknownRunError
 from timestep.journal.recorder import recorder
+from timestep.operations.arguments import check_filter, quoted
 from timestep.operations.queries.pagination import Page, interruption_place, page_of, page_size
 from timestep.operations.queries.records import Interruption
 from timestep.serialization.values import restored
@@ -28,7 +29,9 @@ async def list_interruptions(
 
     Raises:
         UnknownRunError: `run_id` is not an id.
+        InvalidQueryError: `workflow_id` is not text that an id can be.
     """
+    check_filter("workflow_id", workflow_id)
     run = _uuid(run_id)
 
     def read(connection: Any) -> list[dict[str, Any]]:
@@ -49,8 +52,9 @@ async def page_of_interruptions(
         cursor: The `next_cursor` of an earlier page, with the same filters.
 
     Raises:
-        InvalidQueryError: The limit or the cursor cannot be used.
+        InvalidQueryError: The filter, the limit or the cursor cannot be used.
     """
+    check_filter("workflow_id", workflow_id)
     size, after = page_size(limit), interruption_place(cursor)
 
     def read(connection: Any) -> list[dict[str, Any]]:
@@ -68,7 +72,7 @@ def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
     try:
         return uuid.UUID(value)
     except ValueError:
-        raise UnknownRunError(f"{value!r} is not the id of a run") from None
+        raise UnknownRunError(f"{quoted(value)} is not the id of a run") from None
 
 
 def _interruption(row: dict[str, Any]) -> Interruption:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from timestep.errors import InvalidQueryError
+from timestep.operations.arguments import quoted
+from timestep.serialization.json_input import loads
 
 T = TypeVar("T")
 
@@ -33,8 +35,8 @@ def page_size(limit: int) -> int:
     Raises:
         InvalidQueryError: It may not.
     """
-    if not 1 <= limit <= LONGEST:
-        raise InvalidQueryError(f"limit {limit!r} is not between 1 and {LONGEST}")
+    if not isinstance(limit, int) or not 1 <= limit <= LONGEST:
+        raise InvalidQueryError(f"limit {quoted(limit)} is not between 1 and {LONGEST}")
     return limit
 
 
@@ -63,8 +65,12 @@ def run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
         return None
     try:
         moment, id_ = _opened(cursor)
-        return datetime.datetime.fromisoformat(moment), uuid.UUID(id_)
-    except (ValueError, TypeError, AttributeError):
+        place = datetime.datetime.fromisoformat(moment)
+        if place.tzinfo is None:
+            raise ValueError("it has no time zone")
+        # PostgreSQL knows fewer time zones than Python does.
+        return place.astimezone(datetime.UTC), uuid.UUID(id_)
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise _bad(cursor) from None
 
 
@@ -100,9 +106,13 @@ def item_place(cursor: str | None) -> int | None:
 
 
 def _opened(cursor: str) -> Any:
+    if not isinstance(cursor, str):
+        raise ValueError("it is not text")
     text = cursor.encode("ascii")
-    return json.loads(base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True))
+    return loads(base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True))
 
 
 def _bad(cursor: str) -> InvalidQueryError:
-    return InvalidQueryError(f"{cursor!r} is not a cursor of this list: use a page's next_cursor")
+    return InvalidQueryError(
+        f"{quoted(cursor)} is not a cursor of this list: use a page's next_cursor"
+    )

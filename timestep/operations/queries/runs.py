@@ -16,6 +16,7 @@ from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal import executors
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.fail_fast_read import T, reading
+from timestep.operations.arguments import check_filter, check_known, quoted
 from timestep.operations.queries.pagination import Page, item_place, page_of, page_size, run_place
 from timestep.operations.queries.records import (
     STATUSES,
@@ -59,6 +60,7 @@ async def get_run(run_or_workflow_id: str) -> Run:
 
 
 def _get_run(name: str) -> Run:
+    check_known(name)
     found = reading(lambda connection: runs.find_run(connection, name))
     workflow = workflow_status(str(found["workflow_id"]) if found else name)
     if found is not None:
@@ -70,7 +72,9 @@ def _get_run(name: str) -> Run:
             total_usage=Usage(**total),
         )
     if workflow is None:
-        raise UnknownRunError(f"there is no run and no workflow {name!r}: see `timestep runs`")
+        raise UnknownRunError(
+            f"there is no run and no workflow {quoted(name)}: see `timestep runs`"
+        )
     return _without_run(workflow)
 
 
@@ -118,11 +122,14 @@ async def list_runs(
         cursor: The `next_cursor` of an earlier page, with the same filters.
 
     Raises:
-        InvalidQueryError: The status, limit or cursor cannot be used.
+        InvalidQueryError: A filter, the limit or the cursor cannot be used.
         DatabaseError: The database refused, or is away.
     """
     if status is not None and status not in STATUSES:
-        raise InvalidQueryError(f"status {status!r} is not one of {', '.join(STATUSES)}")
+        raise InvalidQueryError(f"status {quoted(status)} is not one of {', '.join(STATUSES)}")
+    check_filter("agent", agent)
+    check_filter("session_id", session_id)
+    check_filter("workflow_id", workflow_id)
     before = run_place(cursor)
     size = page_size(limit)
 
@@ -185,7 +192,7 @@ async def list_tool_calls(run_id: str) -> list[ToolCall]:
     """
     id_ = runs.as_uuid(run_id)
     if id_ is None:
-        raise UnknownRunError(f"{run_id!r} is not the id of a run")
+        raise UnknownRunError(f"{quoted(run_id)} is not the id of a run")
     rows = await asyncio.to_thread(
         lambda: reading(lambda connection: runs.list_tool_calls(connection, id_))
     )

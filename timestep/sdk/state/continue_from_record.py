@@ -113,7 +113,7 @@ def _change_context(run: Run, row: dict[str, Any], given: Any) -> None:
 def change(run: Run, options: dict[str, Any]) -> None:
     """Make the agent different, as the fork asked for; the code's own agent stays as it is."""
     row = run.record.continuation
-    changes = row["changes"] if row is not None else None
+    changes = values.restored(row["changes"]) if row is not None else None
     if changes is None:
         return
     config: RunConfig = options.get("run_config") or RunConfig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import Interruption
-from timestep.web.dependencies import Limit, api_router, checked_name
+from timestep.web.dependencies import Limit, api_router
 from timestep.web.problems import Answer
 
 router = api_router()
@@ -19,7 +19,6 @@ async def list_interruptions(
     cursor: str | None = None,
 ) -> Answer:
     """What waits for a decision, oldest first; with `resolved=true`, what was decided."""
-    workflow_id = checked_name(workflow_id) if workflow_id is not None else None
     return Answer(
         await interruptions.page_of_interruptions(
             workflow_id=workflow_id, resolved=resolved, limit=limit, cursor=cursor

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import Body
 
-from timestep.errors import InvalidQueryError
 from timestep.operations import fork
 from timestep.operations.queries import runs
 from timestep.operations.queries.pagination import Page
@@ -28,9 +27,6 @@ async def list_runs(
     cursor: str | None = None,
 ) -> Answer:
     """Runs, newest first."""
-    for given in (agent, session_id, workflow_id):
-        if given is not None and "\x00" in given:
-            raise InvalidQueryError(f"{given!r} is not text")
     return Answer(
         await runs.list_runs(
             status=status,

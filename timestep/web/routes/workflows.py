@@ -10,7 +10,7 @@ from timestep.errors import InvalidInputError
 from timestep.operations import cancel, resume, start
 from timestep.operations.entrypoints import Entrypoint, named
 from timestep.operations.queries.records import ResumeResult
-from timestep.web.dependencies import CONFLICT, NOBODY, Operator, WorkflowName, api_router
+from timestep.web.dependencies import CONFLICT, NOBODY, Operator, api_router
 from timestep.web.problems import Answer
 from timestep.web.schemas import Resume, Start, WorkflowRef, Workflows
 
@@ -45,7 +45,7 @@ async def start_workflow(
 
 @router.post("/workflows/{workflow_id}/resume", response_model=ResumeResult, responses=CONFLICT)
 async def resume_workflow(
-    workflow_id: WorkflowName, caller: Operator, body: Annotated[Resume, Body()]
+    workflow_id: str, caller: Operator, body: Annotated[Resume, Body()]
 ) -> Answer:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
     is_decided = bool(body.approve or body.reject or body.supply)
@@ -60,7 +60,7 @@ async def resume_workflow(
 
 
 @router.post("/workflows/{workflow_id}/cancel", status_code=202, response_model=WorkflowRef)
-async def cancel_workflow(workflow_id: WorkflowName, caller: Operator) -> Answer:
+async def cancel_workflow(workflow_id: str, caller: Operator) -> Answer:
     """Cancel a workflow: no further step of it begins."""
     await cancel.cancel_run(workflow_id)
     return Answer({"workflow_id": workflow_id}, status_code=202)

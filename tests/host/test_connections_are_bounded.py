@@ -1,0 +1,391 @@
+"""Clients that are slow, many, or send nonsense, over sockets to the server that hosts run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from timestep import config
+from timestep.host.connections import Connection, server_of
+from timestep.web.gate import Gate
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+POST = b"POST /api/runs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "BODY_LIMIT": "100000",
+        "CONNECTION_LIMIT": "3",
+        "CLIENT_TIMEOUT": "0.05",
+        "GRACE": "0",
+    }.items():
+        monkeypatch.setenv(f"TIMESTEP_{name}", value)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_CLIENT_TIMEOUT", "600")
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_API_TOKENS", "vera:viewer:see")
+
+
+class Served:
+    """A server, its application, and clients of it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[int] = []
+        """The lengths of the bodies that reached the application."""
+        self.scopes: list[Scope] = []
+        self.goes_on = asyncio.Event()
+        self.server: uvicorn.Server
+        self.port = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers at once, or `/slow` when it may, or `/large` with megabytes."""
+        self.bodies.append(len((await receive())["body"]))
+        self.scopes.append(scope)
+        if scope["path"] == "/slow":
+            await self.goes_on.wait()
+        answer = b"x" * (30_000_000 if scope["path"] == "/large" else 2)
+        length = (b"content-length", str(len(answer)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": answer})
+
+    @property
+    def connections(self) -> list[Connection]:
+        return [one for one in self.server.server_state.connections if isinstance(one, Connection)]
+
+    async def connected(self, sent: bytes = b"", **options: Any) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **options)
+        self._writers.append(writer)
+        writer.write(sent)
+        return Client(reader, writer)
+
+    async def status(self, sent: bytes = HEAD) -> int:
+        """The status that a new client is answered."""
+        return (await (await self.connected(sent)).answer())[0]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not condition():  # noqa: ASYNC110  # It is not this code that makes it hold.
+                await asyncio.sleep(0.002)
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+class Client:
+    """One connection's other end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """The next answer: its status, its headers, its body."""
+        async with asyncio.timeout(60):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+            length = headers.get("content-length")
+            body = await (
+                self.reader.read() if length is None else self.reader.readexactly(int(length))
+            )
+        return int(head[0].split()[1]), headers, body
+
+    async def ended(self) -> bytes:
+        """What comes until the server ends the connection."""
+        async with asyncio.timeout(60):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+
+def serving(work: Callable[[Served], Awaitable[None]]) -> None:
+    """Do `work` with a server in this process."""
+
+    async def run() -> None:
+        async with served() as it:
+            await work(it)
+
+    asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def served() -> AsyncIterator[Served]:
+    it, settings = Served(), config.read()
+    it.server = server_of(Gate(it.app, settings), settings)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        it.port = listener.getsockname()[1]
+        # Not `serve`, which would take this process's signals; and it has no connection to end.
+        running = asyncio.create_task(it.server._serve([listener]))
+        await it.until(lambda: it.server.started)
+        try:
+            yield it
+        finally:
+            it.close()
+            await it.until(lambda: not it.connections)
+            running.cancel()
+            for listening in it.server.servers:
+                listening.close()
+
+
+def test_the_token_is_asked_for_before_a_body_is_read(tokens: None) -> None:
+    async def work(it: Served) -> None:
+        for length in (b"Content-Length: 500000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
+            client = await it.connected(POST + length)
+            status, headers, body = await client.answer()
+            assert (status, headers["content-type"]) == (401, "application/problem+json")
+            assert "no bearer token" in json.loads(body)["detail"]
+        # What is sent nevertheless is dropped, for a while.
+        client.writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        assert await client.ended() == b""
+        assert it.bodies == []
+
+    serving(work)
+
+
+def test_a_refused_body_is_not_kept(tokens: None, patient: None) -> None:
+    async def work(it: Served) -> None:
+        client = await it.connected(POST + b"Content-Length: 3000000\r\n\r\n")
+        assert (await client.answer())[0] == 401
+        (connection,) = it.connections
+        for _ in range(30):
+            client.writer.write(b"x" * 100_000)
+            await client.writer.drain()
+            assert len(connection.cycle.body) + len(connection.conn.trailing_data[0]) <= 1 << 18
+        # The connection serves on, once the refused body is over.
+        client.writer.write(HEAD)
+        assert (await client.answer())[0] == 200
+        assert it.bodies == [0]
+
+    serving(work)
+
+
+def test_refused_chunks_are_not_looked_through_for_long(tokens: None) -> None:
+    async def work(it: Served) -> None:
+        for chunks, goes_on in ((100, True), (100_000, False)):
+            client = await it.connected(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+            assert (await client.answer())[0] == 401
+            client.writer.write(b"1\r\nx\r\n" * chunks + b"0\r\n\r\n" + HEAD)
+            if goes_on:
+                assert (await client.answer())[0] == 200
+            assert await client.ended() == b""
+
+    serving(work)
+
+
+def test_no_connection_has_a_long_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    take = Connection.data_received
+
+    def noting(self: Connection, data: bytes) -> None:
+        taken.append(len(data))
+        take(self, data)
+
+    monkeypatch.setattr(Connection, "data_received", noting)
+
+    async def work(it: Served) -> None:
+        assert await it.status(POST + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000) == 200
+        many = b"a:b\r\n" * 50_000
+        assert await it.status(HEAD[:-2] + many) == 400
+
+    serving(work)
+    assert max(taken) <= 1 << 14
+
+
+def test_a_client_that_asks_first_does_not_send(tokens: None) -> None:
+    async def work(it: Served) -> None:
+        ask = b"Content-Length: 500000000\r\nExpect: 100-continue\r\n"
+        assert await it.status(POST + ask + b"\r\n") == 401
+        known = b"Authorization: Bearer see\r\n\r\n"
+        assert await it.status(POST + ask + known) == 413
+        client = await it.connected(POST + ask.replace(b"500000000", b"5") + known)
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        client.writer.write(b"hello")
+        assert (await client.answer())[0] == 200
+        assert it.bodies == [5]
+
+    serving(work)
+
+
+@pytest.mark.parametrize("token", [b"", b"Authorization: Bearer see\r\n"])
+def test_bodies_have_a_limit(token: bytes, request: pytest.FixtureRequest) -> None:
+    if token:
+        request.getfixturevalue("tokens")
+
+    async def work(it: Served) -> None:
+        for length, status in ((100_000, 200), (100_001, 413)):
+            sized = POST + token + b"Content-Length: %d\r\n\r\n" % length
+            assert await it.status(sized + b"x" * length) == status
+            chunked = POST + token + b"Transfer-Encoding: chunked\r\n\r\n"
+            chunks = (
+                b"1\r\nx\r\n" + b"%x\r\n" % (length - 1) + b"x" * (length - 1) + b"\r\n0\r\n\r\n"
+            )
+            assert await it.status(chunked + chunks) == status
+        assert it.bodies == [100_000, 100_000]
+
+    serving(work)
+
+
+def test_a_head_that_does_not_come_ends_the_connection() -> None:
+    async def work(it: Served) -> None:
+        for sent in (b"", b"G", HEAD[:-2]):
+            assert await (await it.connected(sent)).ended() == b""
+        client = await it.connected(HEAD[:-1])
+        with contextlib.suppress(ConnectionError):
+            while not client.reader.at_eof():  # It trickles on, and that is no help.
+                client.writer.write(b"X: y\r\n")
+                await client.writer.drain()
+                await asyncio.sleep(0.005)
+        kept = await it.connected(HEAD)
+        assert (await kept.answer())[0] == 200
+        kept.writer.write(HEAD[:5])
+        assert await kept.ended() == b""
+        await it.until(lambda: not it.connections)
+
+    serving(work)
+
+
+def test_a_body_that_does_not_come_is_told() -> None:
+    async def work(it: Served) -> None:
+        client = await it.connected(POST + b"Content-Length: 10\r\n\r\nhello")
+        status, headers, body = await client.answer()
+        assert (status, headers["content-type"]) == (408, "application/problem+json")
+        assert json.loads(body)["detail"] == "the body was not sent within 0.05 seconds"
+        assert await client.ended() == b""
+        assert it.bodies == []
+
+    serving(work)
+
+
+def test_an_answer_that_nobody_takes_ends_the_connection() -> None:
+    async def work(it: Served) -> None:
+        client = await it.connected(HEAD.replace(b"/healthz", b"/large"), limit=1000)
+        await it.until(lambda: it.bodies == [0])
+        await it.until(lambda: not it.connections)
+        await client.ended()
+
+    serving(work)
+
+
+def test_an_answer_that_is_taken_slowly_is_given() -> None:
+    async def work(it: Served) -> None:
+        client = await it.connected(HEAD.replace(b"/healthz", b"/large"), limit=1000)
+        began, taken = asyncio.get_running_loop().time(), 0
+        while taken < 30_000_000:
+            taken += len(await client.reader.read(400_000))
+            await asyncio.sleep(0.002)
+        assert asyncio.get_running_loop().time() - began > 0.1
+
+    serving(work)
+
+
+def test_of_too_many_connections_those_that_ask_for_nothing_are_ended(patient: None) -> None:
+    async def work(it: Served) -> None:
+        with contextlib.ExitStack() as stack:
+            # All at once: the server accepts them in one pass of its loop.
+            for _ in range(60):
+                half_open = stack.enter_context(socket.create_connection(("127.0.0.1", it.port)))
+                half_open.send(HEAD[:-2])
+            assert await it.status() == 200
+            await it.until(lambda: len(it.connections) == 19)
+            for _ in range(40):
+                assert await it.status() == 200
+            await it.until(lambda: len(it.connections) == 19)
+
+    serving(work)
+
+
+def test_of_too_many_requests_all_but_health_checks_are_refused(patient: None) -> None:
+    async def work(it: Served) -> None:
+        slow = [await it.connected(HEAD.replace(b"/healthz", b"/slow")) for _ in range(3)]
+        await it.until(lambda: len(it.bodies) == 3)
+        half_open = [await it.connected(b"G") for _ in range(30)]
+        for _ in range(30):
+            assert await it.status(POST + b"\r\n") == 503
+            assert await it.status() == 200
+        it.goes_on.set()
+        for client in slow:
+            assert (await client.answer())[0] == 200
+        assert await it.status(POST + b"\r\n") == 200
+        assert len(half_open) == 30
+
+    serving(work)
+
+
+NONSENSE = (
+    b"nonsense\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.com\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: evil.com@127.0.0.1\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 100_000,
+    b"GET http://evil.com/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    POST + b"Content-Length: -1\r\n\r\n",
+    POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    POST + b"Transfer-Encoding: gzip\r\n\r\n",
+    # Of two minds: the application refuses the head, while its body is no HTTP.
+    POST.replace(b"127", b"evil") + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+)
+
+
+def test_nonsense_is_told_in_no_line_of_the_log(
+    patient: None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def work(it: Served) -> None:
+        for sent in NONSENSE:
+            status, headers, body = await (await it.connected(sent)).answer()
+            assert status in (400, 501), sent
+            assert headers["content-type"] == "application/problem+json"
+            assert json.loads(body)["status"] == status
+            assert "server" not in headers
+        upgrade = b"Upgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+        assert await it.status(HEAD[:-2] + upgrade) == 200
+
+    serving(work)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert capfd.readouterr().err == ""
+
+
+def test_nonsense_after_an_answer_ends_the_connection(
+    tokens: None, patient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(it: Served) -> None:
+        client = await it.connected(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert (await client.answer())[0] == 401
+        client.writer.write(b"nonsense\r\n")
+        assert await client.ended() == b""
+
+    serving(work)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_what_x_forwarded_says_is_not_believed() -> None:
+    async def work(it: Served) -> None:
+        forwarded = b"X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\n\r\n"
+        assert await it.status(HEAD[:-2] + forwarded) == 200
+        assert [(scope["client"][0], scope["scheme"]) for scope in it.scopes] == [
+            ("127.0.0.1", "http")
+        ]
+
+    serving(work)

@@ -1,0 +1,116 @@
+"""Checks what callers give: ids, texts to look for, seconds, documents.
+
+Python, the command line and the HTTP API share these checks: each operation makes its own first.
+"""
+
+from __future__ import annotations
+
+from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
+from timestep.serialization.json_input import check_depth
+
+LONGEST_ID = 1000
+"""Bytes of an id in UTF-8: an index holds 2,704 of a queue's name and a deduplication id."""
+SHORTEST = 0.001
+LONGEST = 1e9
+"""Seconds: DBOS counts milliseconds; thirty years are a mistake."""
+
+_SHOWN = 80
+
+
+def check_id(what: str, text: object) -> None:
+    """Refuse what cannot be the id of something new, or the name of a queue.
+
+    Args:
+        what: The name of the argument.
+        text: What was given.
+
+    Raises:
+        InvalidInputError: It is no text, empty, too long, or has a character that no text in
+            the database can have.
+    """
+    reason = _flaw(text)
+    if reason is None and (length := len(str(text).encode())) > LONGEST_ID:
+        reason = f"has {length} bytes in UTF-8, and may have {LONGEST_ID}"
+    if reason is not None:
+        raise InvalidInputError(f"{what} {quoted(text)} {reason}")
+
+
+def check_known(text: object, what: str = "run and no workflow") -> None:
+    """Refuse what cannot be the id of anything there is.
+
+    Raises:
+        UnknownRunError: It cannot.
+    """
+    reason = _flaw(text)
+    if reason is not None:
+        raise UnknownRunError(f"there is no {what} {quoted(text)}: it {reason}")
+
+
+def check_filter(what: str, text: object) -> None:
+    """Refuse what cannot be looked for; None looks for nothing.
+
+    Raises:
+        InvalidQueryError: It cannot.
+    """
+    reason = _flaw(text or "any")
+    if reason is not None:
+        raise InvalidQueryError(f"{what} {quoted(text)} {reason}")
+
+
+def check_seconds(what: str, seconds: object) -> None:
+    """Refuse what is no time that DBOS can wait for.
+
+    Raises:
+        InvalidInputError: It is no number, or too small or too large a one.
+    """
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not SHORTEST <= seconds <= LONGEST
+    ):
+        raise InvalidInputError(
+            f"{what} {quoted(seconds)} is not a positive number of seconds, {SHORTEST} to "
+            f"{LONGEST:.0f}"
+        )
+
+
+def check_document(what: str, value: object) -> None:
+    """Refuse a value that is nested too deeply to be recorded.
+
+    Raises:
+        InvalidInputError: It is.
+    """
+    try:
+        check_depth(value)
+    except ValueError as error:
+        raise InvalidInputError(f"{what} cannot be used: {error}") from error
+
+
+def quoted(value: object) -> str:
+    """A value as an error quotes it: in ASCII where it is odd, and cut."""
+    if isinstance(value, str):
+        value = value[: _SHOWN + 1]
+    elif isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
+        return f"of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _flaw(text: object) -> str | None:
+    """Why a text cannot be in a column of the database."""
+    if not isinstance(text, str):
+        return "is not text"
+    if not text.strip():
+        return "is empty"
+    if "\x00" in text:
+        return "has a NUL character"
+    return None if is_utf8(text) else "has half of a surrogate pair"

@@ -1,0 +1,114 @@
+"""Lets requests in, before anything else reads of them: who sends them, how much, how long."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from timestep.config import Settings
+from timestep.operations.arguments import quoted
+from timestep.web import auth
+from timestep.web.problems import Answer, problem
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""What is answered without a token, and however much else is asked."""
+
+_RETRY_AFTER = "1"
+"""Seconds."""
+
+
+class Gate:
+    """Refuses a request by its head, then reads its body, and only then calls the application.
+
+    A refused request's body is not read at all; one that is let in is held in memory, once, up
+    to `TIMESTEP_BODY_LIMIT`. `request.state.caller` is the caller's token, or None.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            refusal = self._refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+            body = await self._body(scope, receive)
+            if isinstance(body, Answer):
+                await body(scope, receive, send)
+            elif body is not None:
+                await self.app(scope, _replayed(body, receive), send)
+        finally:
+            self._under_way -= 1
+
+    def _refusal(self, scope: Scope) -> Answer | None:
+        """The answer to a request that is not let in."""
+        settings, headers, path = self.settings, Headers(scope=scope), scope["path"]
+        if self._under_way > settings.connection_limit and path not in OPEN:
+            text = f"{settings.connection_limit} requests are under way: ask again later"
+            return problem(503, text, kind="busy", headers={"Retry-After": _RETRY_AFTER})
+        if not auth.is_host(headers):
+            hosts = " and ".join(map(quoted, headers.getlist("host")))
+            return problem(400, f"the header 'Host' says {hosts}: it names one host")
+        if not path.startswith("/"):
+            return problem(
+                400, f"the request is for {quoted(path)}: ask for a path, like /api/runs"
+            )
+        caller = auth.token_of(settings, headers)
+        scope.setdefault("state", {})["caller"] = caller
+        if not settings.api_tokens:
+            foreign = auth.foreign_page(settings, scope["method"], headers)
+            if foreign is not None:
+                return problem(403, foreign, kind="foreign-page")
+        elif caller is None and path not in OPEN:
+            return problem(401, auth.no_token(headers), headers={"WWW-Authenticate": "Bearer"})
+        length = headers.get("content-length", "")
+        return self._too_long() if length.isdigit() and self._is_too_long(int(length)) else None
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | Answer | None:
+        """The whole body; an answer where it is not let in; None: the caller is gone."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.settings.client_timeout):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    body += message.get("body", b"")
+                    if self._is_too_long(len(body)):
+                        return self._too_long()
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            seconds = self.settings.client_timeout
+            return problem(408, f"the body was not sent within {seconds:g} seconds")
+
+    def _is_too_long(self, length: int) -> bool:
+        return length > self.settings.body_limit
+
+    def _too_long(self) -> Answer:
+        return problem(
+            413, f"the body is longer than {self.settings.body_limit} bytes (TIMESTEP_BODY_LIMIT)"
+        )
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Gives the body, once, as a server does; then what else comes from the server."""
+    is_given = False
+
+    async def replayed() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
