@@ -13,7 +13,6 @@ is not taken back: the process ends what it does, and only one that begins anew 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import platform
@@ -31,12 +30,12 @@ from timestep.database.engines import private_engine
 from timestep.database.error_translation import translated
 from timestep.database.urls import shown
 from timestep.errors import ConfigurationError, ExecutorLostError
-from timestep.runtime import lease, process_identity, process_state
+from timestep.runtime import lease, logs, process_identity, process_state
 from timestep.runtime.lease import Lease
 from timestep.runtime.process_state import PerProcess
 from timestep.store.fleet import hosts
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from http import HTTPStatus
 from typing import Any
@@ -28,9 +27,10 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.operations.arguments import quoted
+from timestep.runtime import logs
 from timestep.serialization.json_output import dumps
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 _MEDIA_TYPE = "application/problem+json"
 _SHOWN = 10
