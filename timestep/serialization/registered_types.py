@@ -19,15 +19,44 @@ import threading
 import typing
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any, TypeVar
 
+import openai
+from agents import ShellCallOutcome, ShellCommandOutput, ShellResult
+from agents.editor import ApplyPatchResult
+from agents.tool import ToolOutputFileContent, ToolOutputImage, ToolOutputText
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
 C = TypeVar("C", bound=type)
 
 _SDK = "agents"
+
+_OF_TOOLS = (
+    ApplyPatchResult,
+    ShellCallOutcome,
+    ShellCommandOutput,
+    ShellResult,
+    ToolOutputFileContent,
+    ToolOutputImage,
+    ToolOutputText,
+)
+"""What the SDK has tools give."""
+
+_OF_APIS = {"openai.types": openai.BaseModel, "mcp.types": BaseModel}
+"""Packages, and the base of the models in them that are what an API sends, and nothing else."""
+
+_MOVED = {
+    "timestep.approvals": "timestep.operations.queries.records",
+    "timestep.following": "timestep.operations.queries.follow",
+    "timestep.pages": "timestep.operations.queries.pagination",
+    "timestep.queries": "timestep.operations.queries.records",
+    "timestep.reports": "timestep.operations.queries.usage",
+}
+"""Modules that earlier versions recorded classes under, and where those are."""
 
 
 class RegisteredTypes:
@@ -78,6 +107,22 @@ class RegisteredTypes:
             elif can_be_made(cls) and self.find(type_path(cls)) is not cls:
                 self.add(cls)
 
+    def declare_value(self, value: object) -> None:
+        """Register the classes of a value, and of all that it holds."""
+        waiting, seen = [value], set()
+        while waiting:
+            found = waiting.pop()
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            self.declare(type(found))
+            if isinstance(found, dict):
+                waiting.extend((*found, *found.values()))
+            elif isinstance(found, list | tuple | set | frozenset):
+                waiting.extend(found)
+            elif dataclasses.is_dataclass(found) or isinstance(found, BaseModel):
+                waiting.extend(getattr(found, "__dict__", {}).values())
+
     def _read_fields(self) -> None:
         with self._lock:
             while self._unread:
@@ -86,8 +131,19 @@ class RegisteredTypes:
                     self.declare(hint)
 
 
-_process = RegisteredTypes()
-_current: ContextVar[RegisteredTypes] = ContextVar("timestep_types", default=_process)
+PROCESS = RegisteredTypes()
+"""What is registered for the process."""
+_current: ContextVar[RegisteredTypes] = ContextVar("timestep_types", default=PROCESS)
+
+
+@contextmanager
+def known(types: RegisteredTypes) -> Iterator[None]:
+    """Let values be made of the classes of a list, for as long as this lasts."""
+    token = _current.set(types)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def register_type(cls: C) -> C:
@@ -117,7 +173,7 @@ def register_type(cls: C) -> C:
             f"values of {type_path(cls)} cannot be made again from their fields: register "
             "dataclasses, pydantic models and enums, and put @register_type above @dataclass"
         )
-    _process.add(cls)
+    PROCESS.add(cls)
     return cls
 
 
@@ -126,12 +182,36 @@ def declare(annotation: object) -> None:
 
     What cannot be made again is passed over: it is recorded as its text.
     """
-    _process.declare(annotation)
+    PROCESS.declare(annotation)
 
 
 def registered(path: str) -> type | None:
     """The class of a path that is registered here: for the process, or for the current run."""
-    return _current.get().find(path)
+    module, _, name = path.partition(":")
+    found = _current.get().find(f"{_MOVED.get(module, module)}:{name}")
+    return _of_api(module, path) if found is None else found
+
+
+def _of_api(module: str, path: str) -> type | None:
+    for package, base in _OF_APIS.items():
+        if module == package or module.startswith(f"{package}."):
+            cls = imported(path)
+            return cls if cls is not None and issubclass(cls, base) else None
+    return None
+
+
+def imported(path: object) -> type | None:
+    """The class of a path, if its module is imported already. Nothing of the module is called."""
+    if not isinstance(path, str):
+        return None
+    module, _, qualname = path.partition(":")
+    found: object = sys.modules.get(module)
+    for name in qualname.split("."):
+        if not isinstance(found, ModuleType | type):
+            return None
+        # Not `getattr`: a module, or a class, may answer it with code of its own.
+        found = object.__getattribute__(found, "__dict__").get(name)
+    return found if isinstance(found, type) else None
 
 
 def type_path(cls: type) -> str:
@@ -197,3 +277,7 @@ def _read(name: str, hint: Any, space: dict[str, Any], inside: dict[str, Any]) -
         return list(typing.get_type_hints(one, space, inside, include_extras=True).values())
     except Exception:  # noqa: BLE001  # as above
         return []
+
+
+for _cls in _OF_TOOLS:
+    PROCESS.add(_cls)

@@ -16,10 +16,13 @@ from timestep.serialization.values import (
     Json,
     decode,
     encode,
+    escaped,
+    is_encoded,
     is_plain,
     plain_text,
     restored,
     storable,
+    unescaped,
 )
 
 Row = dict[str, Any]
@@ -83,7 +86,8 @@ def document_of(value: object) -> tuple[Any, bool]:
 def response_columns(response: ModelResponse) -> Row:
     """The columns of `model_responses` that hold what the model answered."""
     output: list[Json] = [
-        raw(item) if isinstance(item, BaseModel) else encode_item(item) for item in response.output
+        escaped(raw(item)) if isinstance(item, BaseModel) else encode_item(item)
+        for item in response.output
     ]
     usage = serialize_usage(response.usage)
     if response.raw_usage is not None:
@@ -99,7 +103,8 @@ def response_columns(response: ModelResponse) -> Row:
 def encode_item(item: object) -> Json:
     """An item that is not a model object keeps its form, so that a replay sees the same."""
     if isinstance(item, dict):
-        return {"$type": "builtins:dict", "value": [[k, encode(v)] for k, v in item.items()]}
+        pairs: list[Json] = [[encode(key), encode(value)] for key, value in item.items()]
+        return {"$type": "builtins:dict", "value": pairs}
     return encode(item)
 
 
@@ -107,7 +112,7 @@ def response_of(row: Row) -> ModelResponse:
     """The model's answer as it was."""
     usage = restored(row["usage"])
     return ModelResponse(
-        output=[_output_item(item) for item in restored(row["output"])],
+        output=[item_of(item, _classes()) for item in restored(row["output"])],
         usage=deserialize_usage(usage),
         response_id=row["response_id"],
         request_id=row["request_id"],
@@ -115,13 +120,20 @@ def response_of(row: Row) -> ModelResponse:
     )
 
 
-def _output_item(item: Any) -> Any:
-    if not isinstance(item, dict) or "$type" in item:
-        return decode(item)
-    return made(item, _classes())
+def item_of(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
+    """What was recorded of an item or event: by `encode_item`, or of a model, escaped.
+
+    Args:
+        document: What was recorded.
+        kinds: The models of the provider's API by their `type`.
+    """
+    found = unescaped(document)
+    if found is document and (not isinstance(found, dict) or is_encoded(found)):
+        return decode(found)
+    return _made(found, kinds)
 
 
-def made(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
+def _made(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
     """A document of the provider's API as the object it was, if its kind is known."""
     kind = kinds.get(str(document.get("type")))
     if kind is None:
@@ -131,6 +143,12 @@ def made(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
     except ValidationError:
         # Gateways leave out fields that the type asks for; the SDK built it unchecked, too.
         return kind.model_construct(**document)
+
+
+def text_in(item: Row, name: str) -> str | None:
+    """A text of an item that somebody else made, for a column; None of anything else."""
+    found = item.get(name)
+    return plain_text(found) if isinstance(found, str) else None
 
 
 def kinds_of(union: Any) -> dict[str, type[BaseModel]]:
@@ -153,7 +171,7 @@ def _classes() -> dict[str, type[BaseModel]]:
 def item_type(item: Row, handoff_names: Collection[str]) -> str:
     """The SDK's name for a run item made of a provider's item."""
     kind = str(item.get("type"))
-    if kind == "function_call" and item.get("name") in handoff_names:
+    if kind == "function_call" and text_in(item, "name") in handoff_names:
         return "handoff_call_item"
     return _ITEM_TYPES.get(kind, "tool_call_item")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from agents.items import ItemHelpers
 from agents.tool import FunctionTool, Tool
 from agents.usage import deserialize_usage
 
+from timestep.errors import UnreadableValueError
 from timestep.execution.context_changes import Use
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
@@ -49,6 +51,8 @@ class ToolResult(NamedTuple):
     is_paused: bool = False
     """The call stopped for an approval inside it, and will be continued."""
 
+
+_log = logging.getLogger("timestep")
 
 Invoke = Callable[[ToolAttempts], Awaitable[ToolResult]]
 
@@ -131,7 +135,7 @@ class _CallStep(Step[ToolResult]):
     async def effect(self) -> ToolResult:
         decision = self.run.questions.decision(self.call.id)
         if decision is not None and decision["resolution_action"] == "supply":
-            supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
+            supplied = ToolResult(_supplied(decision), is_error=False)
             self.show(supplied)
             return supplied
         if not self.options.safe_to_repeat and not self.pauses_again:
@@ -214,6 +218,16 @@ class _CallStep(Step[ToolResult]):
         row = {**self.call.row, "status": status, **counts, **columns}
         self.run.record.note("tool_calls", {**_NOTHING_KNOWN, **row})
         return row
+
+
+def _supplied(decision: dict[str, Any]) -> Any:
+    """The result that a person gave instead of the call; what only looks like a value is data."""
+    document = restored(decision["resolution_output"])
+    try:
+        return decode(document)
+    except UnreadableValueError as error:
+        _log.warning("the result supplied for %s stays JSON: %s", decision["id"], error)
+        return document
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:

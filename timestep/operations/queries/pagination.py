@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from timestep.errors import InvalidQueryError
+from timestep.serialization.registered_types import register_type
 
 T = TypeVar("T")
 
@@ -18,6 +19,7 @@ LONGEST = 200
 """The items of one page at most."""
 
 
+@register_type
 @dataclass(frozen=True)
 class Page(Generic[T]):
     """A part of a list."""
