@@ -52,7 +52,8 @@ _RUN_HERE = {
 def raw(item: object) -> dict[str, Any]:
     """A provider's item as JSON, whichever form the SDK has it in."""
     if isinstance(item, BaseModel):
-        return item.model_dump(mode="json", exclude_unset=True)
+        # Without warnings: a gateway's may not fit their types.
+        return item.model_dump(mode="json", exclude_unset=True, warnings=False)
     if isinstance(item, Mapping):
         return {str(key): jsonable(value) for key, value in item.items()}
     return {"type": type(item).__name__, "value": str(item)}
@@ -61,7 +62,7 @@ def raw(item: object) -> dict[str, Any]:
 def jsonable(value: object) -> Any:
     """The value with models as objects, and what JSON has no word for as text."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_unset=True)
+        return value.model_dump(mode="json", exclude_unset=True, warnings=False)
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -17,7 +17,7 @@ from typing import Any
 from timestep.errors import DatabaseError
 from timestep.execution.run import Run
 from timestep.serialization.ids import derived
-from timestep.serialization.stream_events import decode_event, encode_event, survives
+from timestep.serialization.stream_events import decode_event, encode_event
 from timestep.serialization.values import restored, storable
 from timestep.steps.step import Refused
 
@@ -82,7 +82,6 @@ class Stream:
 
     def hand_out(self, event: Any) -> None:
         """Give an event to the consumer, and keep it for the record."""
-        event = survives(event)
         self._emit(event)
         self.keep(event)
 
