@@ -46,7 +46,7 @@ _OF_TOOLS = (
 )
 """What the SDK has tools give."""
 
-_OF_APIS = {"openai.types": openai.BaseModel, "mcp.types": BaseModel}
+_OF_APIS = {"openai.types": openai.BaseModel, "mcp.types": BaseModel, "mcp_types": BaseModel}
 """Packages, and the base of the models in them that are what an API sends, and nothing else."""
 
 _MOVED = {
