@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
 
 import pytest
 from agents import RunContextWrapper
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from typing_extensions import TypedDict
 
 import timestep
@@ -82,6 +82,7 @@ def reached(annotation: object) -> set[type]:
         (Named, {Inner, Colour}),
         (Literal[Colour.RED], {Colour}),
         (type[Inner] | None, {Inner, Colour}),
+        (JsonValue | Inner, {Inner, Colour}),
         (None, set()),
         ("Inner", set()),
         (int | str | list[Any] | Plain | BaseModel, set()),
@@ -89,6 +90,15 @@ def reached(annotation: object) -> set[type]:
 )
 def test_an_annotation_declares_what_it_leads_to(annotation: object, classes: set[type]) -> None:
     assert reached(annotation) == classes
+
+
+def test_a_value_declares_what_it_holds() -> None:
+    types = RegisteredTypes()
+    held: dict[str, Any] = {"outer": [Unrelated(1)], "size": (Size.BIG,), "shape": Shape}
+    held["self"] = held
+    types.declare_value(held)
+    found = {cls for cls in (Unrelated, Size, Shape, Inner) if types.find(type_path(cls)) is cls}
+    assert found == {Unrelated, Size}
 
 
 def test_what_a_run_declares_is_not_known_to_others() -> None:

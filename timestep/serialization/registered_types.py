@@ -109,19 +109,24 @@ class RegisteredTypes:
 
     def declare_value(self, value: object) -> None:
         """Register the classes of a value, and of all that it holds."""
-        waiting, seen = [value], set()
+        waiting: list[Any] = [value]
+        seen: dict[int, Any] = {}
         while waiting:
             found = waiting.pop()
             if id(found) in seen:
                 continue
-            seen.add(id(found))
+            seen[id(found)] = found
             self.declare(type(found))
             if isinstance(found, dict):
                 waiting.extend((*found, *found.values()))
             elif isinstance(found, list | tuple | set | frozenset):
                 waiting.extend(found)
-            elif dataclasses.is_dataclass(found) or isinstance(found, BaseModel):
-                waiting.extend(getattr(found, "__dict__", {}).values())
+            elif isinstance(found, BaseModel):
+                waiting.extend((vars(found), found.__pydantic_extra__, found.__pydantic_private__))
+            elif dataclasses.is_dataclass(found) and not isinstance(found, type):
+                fields = [field.name for field in dataclasses.fields(found)]
+                waiting.extend(getattr(found, name, None) for name in fields)
+                waiting.append(getattr(found, "__dict__", None))
 
     def _read_fields(self) -> None:
         with self._lock:
@@ -236,8 +241,12 @@ def can_be_made(cls: type) -> bool:
 def classes_in(annotation: object) -> Iterator[type]:
     """The classes that an annotation is made of."""
     waiting: list[Any] = [annotation]
+    seen: dict[int, Any] = {}
     while waiting:
         found = waiting.pop()
+        if id(found) in seen:  # An alias may be part of itself.
+            continue
+        seen[id(found)] = found
         if isinstance(found, type) and not typing.get_args(found):
             yield found
         elif isinstance(found, TypeVar):

@@ -24,7 +24,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from timestep.errors import UnreadableValueError
@@ -306,9 +306,14 @@ def _made(kind: Any, held: Any) -> Any:
     except UnreadableValueError:
         raise
     except Exception as error:
+        problems = (
+            [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+            if isinstance(error, ValidationError)
+            else [str(error)]
+        )
         raise UnreadableValueError(
-            f"a recorded {path!r} cannot be made again: {' '.join(str(error).split())}; let the "
-            "class take what earlier versions of it held"
+            f"a recorded {path!r} cannot be made again ({'; '.join(problems)}): let the class take "
+            "what its earlier versions held"
         ) from error
 
 
