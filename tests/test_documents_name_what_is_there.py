@@ -1,4 +1,4 @@
-"""What docs/architecture.md, docs/trust.md and CONTRIBUTING.md name is there: files, functions and tests."""
+"""What the documents for engineers name is there: files, functions and tests."""
 
 from __future__ import annotations
 

@@ -90,6 +90,10 @@ def test_what_a_provider_says_comes_back(
     items = [
         made(kind, {**usual, **keys, "type": item_type}),
         made(kind, {**keys, "n": inside, "type": item_type}),
+        # Of a type that the client does not know, or of none.
+        made(kind, {**keys, "n": inside}),
+        made(kind, {**keys, "type": "brand_new"}),
+        made(kind, {**keys, "type": inside}),
         made(kind, {**usual, "type": item_type, "content": content}),
     ]
     answer = ModelResponse(output=items, usage=Usage(), response_id=None)

@@ -52,6 +52,9 @@ DELTA: dict[str, Any] = {
         ResponseOutputItemDoneEvent.construct(
             type="response.output_item.done", item={"type": "brand_new", "n": 1}
         ),
+        # The client makes what it does not know of some class.
+        ResponseTextDeltaEvent.construct(type="response.brand_new", n={"$type": "a:b", "value": 1}),
+        ResponseTextDeltaEvent.construct(delta="without a type"),
         {"type": "response.completed", "but": "only a dict"},
         ("a", 1),
         "text",

@@ -7,11 +7,13 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
+import openai
 from agents import ModelResponse
 from agents.usage import deserialize_usage, serialize_usage
 from openai.types.responses import ResponseOutputItem
 from pydantic import BaseModel, ValidationError
 
+from timestep.serialization.registered_types import registered, type_path
 from timestep.serialization.values import (
     Json,
     decode,
@@ -86,10 +88,7 @@ def document_of(value: object) -> tuple[Any, bool]:
 
 def response_columns(response: ModelResponse) -> Row:
     """The columns of `model_responses` that hold what the model answered."""
-    output: list[Json] = [
-        escaped(raw(item)) if isinstance(item, BaseModel) else encode_item(item)
-        for item in response.output
-    ]
+    output: list[Json] = [_recorded(item) for item in response.output]
     usage = serialize_usage(response.usage)
     if response.raw_usage is not None:
         usage["raw_usage"] = response.raw_usage
@@ -99,6 +98,33 @@ def response_columns(response: ModelResponse) -> Row:
         "output": storable(output),
         "usage": storable(usage),
     }
+
+
+def _recorded(item: object) -> Json:
+    if not isinstance(item, BaseModel):
+        return encode_item(item)
+    document = raw(item)
+    if is_of_api(type(item)) and _classes().get(str(document.get("type"))) is not type(item):
+        return encode_model(item)
+    return escaped(document)
+
+
+def encode_model(model: BaseModel) -> Json:
+    """A model of the API's whose document does not tell its class: of a type that is new, or none.
+
+    The client makes an item of some class in any case, without checking it.
+    """
+    document = model.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
+    return {"$type": type_path(type(model)), "value": encode(document)}
+
+
+def is_of_api(kind: type | None) -> bool:
+    """Whether a class is a model of the provider's API, or one that is registered and derived."""
+    return (
+        kind is not None
+        and issubclass(kind, openai.BaseModel)
+        and registered(type_path(kind)) is kind
+    )
 
 
 def encode_item(item: object) -> Json:
@@ -130,15 +156,19 @@ def item_of(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
     """
     found = unescaped(document)
     if found is document and (not isinstance(found, dict) or is_encoded(found)):
-        return decode(found)
+        kind: Any = registered(found["$type"]) if isinstance(found, dict) else None
+        held = decode(found["value"]) if is_of_api(kind) else None
+        return _built(kind, held) if isinstance(held, dict) else decode(found)
     return _made(found, kinds)
 
 
 def _made(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
     """A document of the provider's API as the object it was, if its kind is known."""
     kind = kinds.get(str(document.get("type")))
-    if kind is None:
-        return document
+    return document if kind is None else _built(kind, document)
+
+
+def _built(kind: type[BaseModel], document: Any) -> Any:
     try:
         return kind.model_validate(document)
     except ValidationError:

@@ -12,7 +12,13 @@ from pydantic_core import PydanticSerializationError
 
 from timestep.serialization import values
 from timestep.serialization.registered_types import registered, type_path
-from timestep.serialization.sdk_objects import encode_item, item_of, kinds_of
+from timestep.serialization.sdk_objects import (
+    encode_item,
+    encode_model,
+    is_of_api,
+    item_of,
+    kinds_of,
+)
 from timestep.serialization.values import Json, escaped
 
 
@@ -30,7 +36,7 @@ def encode_event(event: object) -> Json:
             )
             if _is_same(decode_event(document), event):
                 return document
-            kept = encode_item(event)
+            kept = encode_model(event) if is_of_api(type(event)) else encode_item(event)
             return document if values.has_text(kept) else kept
     return encode_item(event)
 
