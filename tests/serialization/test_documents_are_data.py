@@ -188,7 +188,7 @@ def javascript(context: dict[str, Any]) -> dict[str, Any]:
 def test_what_javascript_and_files_hold_comes_back(context: dict[str, Any]) -> None:
     state = python_state_from_javascript(javascript(context))["context"]
     assert same(state["context"], context)
-    is_ours = context.keys() == {"$type", "value"} and context["$type"].endswith(
+    is_ours = context.keys() == {"$type", "value"} and str(context["$type"]).endswith(
         (":Registered", ":Colour", "queries:Run")
     )
     assert state["context_meta"]["serialized_via"] == "context_serializer" or not is_ours
