@@ -18,11 +18,17 @@ from typing import Any
 
 from agents import Agent, Handoff
 
+from timestep.runtime import process_state
+from timestep.runtime.process_state import PerProcess
 from timestep.sdk.reached_agents import agent_of, target_of
 from timestep.serialization.registered_types import RegisteredTypes
 
-_hints: weakref.WeakKeyDictionary[FunctionType, list[Any]] = weakref.WeakKeyDictionary()
-"""What functions at the top level of modules are annotated with: to read it takes long."""
+
+class KnownAnnotations(PerProcess):
+    """Keeps what functions at the top level of modules are annotated with: to read it is slow."""
+
+    def __init__(self) -> None:
+        self.of: weakref.WeakKeyDictionary[FunctionType, list[Any]] = weakref.WeakKeyDictionary()
 
 
 def declare(types: RegisteredTypes, agents: Iterable[Agent[Any]], others: Iterable[Any]) -> None:
@@ -86,14 +92,15 @@ def _function_of(found: Any) -> FunctionType | None:
 
 
 def _annotations(function: FunctionType) -> list[Any]:
-    known = _hints.get(function)
+    kept = process_state.of(KnownAnnotations).of
+    known = kept.get(function)
     if known is None:
         try:
             known = list(typing.get_type_hints(function, include_extras=True).values())
         except Exception:  # noqa: BLE001  # an annotation may be any expression
             known = list(function.__annotations__.values())
         if "<locals>" not in function.__qualname__:
-            _hints[function] = known
+            kept[function] = known
     return known
 
 
