@@ -234,8 +234,10 @@ def decode(value: Any) -> Any:
         return held
     if named in _BUILT_IN:
         written_as, made = _BUILT_IN[named]
+        if not isinstance(held, written_as):
+            return _as_it_is(named, held)
         try:
-            return made(held if isinstance(held, written_as) else None)
+            return made(held)
         except (ArithmeticError, TypeError, ValueError):
             return _as_it_is(named, held)
     if named == _AS_DATA:
@@ -274,16 +276,10 @@ _BUILT_IN: dict[str, tuple[type, Callable[[Any], Any]]] = {
     type_path(datetime.datetime): (str, datetime.datetime.fromisoformat),
     type_path(datetime.date): (str, datetime.date.fromisoformat),
     type_path(datetime.time): (str, datetime.time.fromisoformat),
-    type_path(decimal.Decimal): (str, lambda text: decimal.Decimal(_given(text))),
-    type_path(uuid.UUID): (str, lambda text: uuid.UUID(_given(text))),
+    type_path(decimal.Decimal): (str, decimal.Decimal),
+    type_path(uuid.UUID): (str, uuid.UUID),
 }
 """How values that JSON has no word for are written, and what makes them of that again."""
-
-
-def _given(text: str | None) -> str:
-    if text is None:
-        raise TypeError
-    return text
 
 
 def _made(kind: Any, held: Any) -> Any:
