@@ -1,4 +1,4 @@
-"""What docs/architecture.md and CONTRIBUTING.md name is there: files, functions and tests."""
+"""What the documents for engineers name is there: files, functions and tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "timestep"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-DOCUMENTS = [ARCHITECTURE, ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [ARCHITECTURE, ROOT / "docs" / "trust.md", ROOT / "CONTRIBUTING.md"]
 
 # A path in capitals stands for one that its reader makes.
 _PATH = re.compile(

@@ -19,6 +19,7 @@ with uncollected(), versions.explained():
     from timestep.runner.durable_runner import DurableRunner
     from timestep.runner.install import install, uninstall
     from timestep.runner.run_agent import run_agent
+    from timestep.serialization.registered_types import register_type
     from timestep.sessions import DatabaseSession
     from timestep.steps.tool_attempts import idempotency_key
     from timestep.tool_options import tool_options
@@ -44,6 +45,7 @@ __all__ = [
     "list_items",
     "list_runs",
     "offline",
+    "register_type",
     "resume_workflow",
     "resume_workflow_sync",
     "run_agent",

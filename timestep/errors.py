@@ -31,7 +31,8 @@
     │   └── ForeignStateError       it is of another SDK, or of other agents
     ├── StepError                   how DBOS shows a step that failed
     ├── ReplayError                 a record and the code that replays it disagree
-    └── RecordedError               an error read back whose class is gone
+    ├── UnreadableValueError        a recorded value whose class is not known, or has changed
+    └── RecordedError               an error read back whose class is not here
 
 The class docstring is the default message. Messages quote the value and name the fix.
 """
@@ -181,8 +182,12 @@ class ReplayError(TimestepError):
     """The record of this run and the code that replays it disagree."""
 
 
+class UnreadableValueError(TimestepError, LookupError):
+    """A recorded value cannot be made again: register its class with timestep.register_type."""
+
+
 class RecordedError(TimestepError):
-    """An error was recorded whose class cannot be imported any more.
+    """An error was recorded whose class is not among those that are imported.
 
     `type_name` is the class's full name as it was recorded.
     """

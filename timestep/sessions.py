@@ -31,7 +31,7 @@ from timestep.execution.replay import recorded_end
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
 from timestep.serialization.ids import derived
-from timestep.serialization.sdk_objects import jsonable
+from timestep.serialization.sdk_objects import jsonable, text_in
 from timestep.serialization.values import plain_text, restored, storable
 from timestep.store import session_items as store
 
@@ -98,8 +98,8 @@ class DatabaseSession:
                 {
                     "id": derived(change.key, str(position)),
                     "position": position,
-                    "item_type": plain_text(document.get("type")),
-                    "role": plain_text(document.get("role")),
+                    "item_type": text_in(document, "type"),
+                    "role": text_in(document, "role"),
                     "item_data": storable(document),
                 }
                 for position, document in enumerate(documents)

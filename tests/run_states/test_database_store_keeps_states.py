@@ -212,7 +212,7 @@ def column(sql: str) -> Change:
     ("change", "error", "told"),
     [
         (column("state_data = '[]'"), CorruptStateError, "no object"),
-        (column("""state_data = '{"$text": "{"}'"""), CorruptStateError, "put together"),
+        (column("""state_data = '{"$text": "{"}'"""), CorruptStateError, "is None"),
         (column("state_data = state_data - '$schemaVersion'"), CorruptStateError, "is None"),
         (column("state_data = state_data - 'context'"), CorruptStateError, "'context' is missing"),
         (

@@ -13,9 +13,11 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from timestep.serialization.stream_events import decode_event, encode_event
+import timestep
+from timestep.serialization.stream_events import decode_event, encode_event, survives
 
 
+@timestep.register_type
 class MyDelta(ResponseTextDeltaEvent):
     mine: int = 0
 
@@ -50,6 +52,9 @@ DELTA: dict[str, Any] = {
         ResponseOutputItemDoneEvent.construct(
             type="response.output_item.done", item={"type": "brand_new", "n": 1}
         ),
+        # The client makes what it does not know of some class.
+        ResponseTextDeltaEvent.construct(type="response.brand_new", n={"$type": "a:b", "value": 1}),
+        ResponseTextDeltaEvent.construct(delta="without a type"),
         {"type": "response.completed", "but": "only a dict"},
         ("a", 1),
         "text",
@@ -62,6 +67,20 @@ def test_an_event_comes_back_as_it_was(event: object) -> None:
     back = decode_event(document)
     assert back == event
     assert type(back) is type(event)
+
+
+class Unknown(ResponseTextDeltaEvent):
+    mine: int = 0
+
+
+def test_an_event_of_a_class_that_is_not_known_is_the_apis_from_the_first() -> None:
+    event = Unknown(**DELTA, mine=4)
+    seen = survives(event)
+    assert type(seen) is ResponseTextDeltaEvent
+    assert seen == ResponseTextDeltaEvent(**DELTA, mine=4)
+    assert decode_event(json.loads(json.dumps(encode_event(event)))) == seen
+    known = ResponseTextDeltaEvent(**DELTA)
+    assert survives(known) is known
 
 
 def test_an_event_is_recorded_as_the_api_writes_it() -> None:

@@ -229,3 +229,32 @@ def _response() -> dict[str, Any]:
             "total_tokens": 9,
         },
     }
+
+
+def answers_with(keys: dict[str, Any]) -> Behaviour:
+    """An answer whose events and items have other keys, too, as a gateway may add them."""
+
+    def marked(event: dict[str, Any]) -> dict[str, Any]:
+        found = {**event, **keys}
+        if "item" in event:
+            found["item"] = {**event["item"], **keys}
+        if "response" in event:
+            found["response"] = whole(event["response"])
+        return found
+
+    def whole(response: dict[str, Any]) -> dict[str, Any]:
+        return {**response, "output": [{**item, **keys} for item in response["output"]], **keys}
+
+    def answer(handler: Handler) -> None:
+        if not handler.is_streamed:
+            body = json.dumps(whole(_response())).encode()
+            handler.reply(200, body, {"content-type": "application/json"})
+            return
+        events = [json.loads(chunk.partition(b"data: ")[2]) for chunk in _chunks(is_chat=False)]
+        body = b"".join(
+            f"event: {event['type']}\ndata: {json.dumps(marked(event))}\n\n".encode()
+            for event in events
+        )
+        handler.reply(200, body, {"content-type": "text/event-stream"})
+
+    return answer

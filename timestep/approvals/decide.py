@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from timestep.errors import AlreadyResolvedError, UnknownInterruptionError
-from timestep.serialization.values import encode, plain_text, storable
+from timestep.serialization.values import encode, plain_text, storable, survives
 
 UNSET: Any = object()
 
@@ -97,5 +97,5 @@ def decision(
         "always": always and action != "supply",
         "by": plain_text(by),
         "has_output": output is not UNSET,
-        "output": None if output is UNSET else storable(encode(output)),
+        "output": None if output is UNSET else storable(encode(survives(output))),
     }

@@ -95,7 +95,8 @@ class Webhook:
             content: object = {"text": _text(workflow_id, questions)}
         else:
             content = _document(workflow_id, run_id, questions, self.public_url)
-        return json.dumps(content, ensure_ascii=False).encode()
+        # In ASCII, which also has a word for half of a surrogate pair.
+        return json.dumps(content).encode()
 
     def headers(self, message_id: str, sent_at: int, body: bytes) -> dict[str, str]:
         """The headers of a message; its signature, if there is a key."""

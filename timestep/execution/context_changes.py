@@ -226,7 +226,8 @@ def warn_of_losses(context: object) -> None:
         _log.warning(
             "what tools change in %s of the run's context, a %s, is lost if the run is recovered "
             "in another process: keep there only what JSON, dataclasses and pydantic models can "
-            "hold, or keep it out of what tools change",
+            "hold, name their classes in annotations or to timestep.register_type, or keep it out "
+            "of what tools change",
             ", ".join(lost),
             kind,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from timestep.dbos_internals import workflow_scope
 from timestep.execution.run import Run
+from timestep.serialization import registered_types
 
 _STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
 
@@ -70,11 +71,13 @@ def current_step() -> StepScope | None:
 
 
 @contextlib.contextmanager
-def entered(run: Run | None) -> Iterator[None]:
+def entered(run: Run) -> Iterator[None]:
+    """While the caller is part of a run: its classes are known, too."""
     # Reset in any case: a workflow awaited directly shares its caller's context.
     token = _run.set(run)
     try:
-        yield
+        with registered_types.known(run.types):
+            yield
     finally:
         _run.reset(token)
 

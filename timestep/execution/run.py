@@ -30,6 +30,7 @@ from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
 from timestep.journal.recorder import Recorder
 from timestep.serialization.agent_definitions import Definitions, describe
+from timestep.serialization.registered_types import PROCESS, RegisteredTypes
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 
@@ -88,6 +89,8 @@ class Run:
         """The agent whose turn it is."""
         self.turn = 0
         self.definitions = Definitions()
+        self.types: RegisteredTypes = RegisteredTypes(PROCESS if parent is None else parent.types)
+        """The classes that its agents, tools and context declare, and those of its parent."""
         self.has_hooks = True
         """Whether code of the user's hears of each step as it ends."""
         self.models: dict[int, Model] = {}

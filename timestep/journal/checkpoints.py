@@ -10,7 +10,7 @@ from typing import Any
 
 from timestep.serialization.ids import derived
 from timestep.serialization.json_delta import difference, inverse, patched
-from timestep.serialization.values import decode, encode, restored, storable
+from timestep.serialization.values import decode, encode, is_encoded, restored, storable
 
 SDK_VERSION = importlib.metadata.version("openai-agents")
 
@@ -175,13 +175,13 @@ def context_document(context: Any) -> dict[str, Any]:
 
 def is_context_document(document: Any) -> bool:
     """Whether `context_document` may have made this, and not a serializer of the user's own."""
-    return isinstance(document, dict) and ("$type" in document or document.keys() == {"value"})
+    return is_encoded(document) or (isinstance(document, dict) and document.keys() == {"value"})
 
 
 def context_of(document: Mapping[str, Any]) -> Any:
     """The context that `context_document` was given.
 
     Raises:
-        LookupError: Its class, or that of something in it, is gone.
+        UnreadableValueError: Its class, or that of something in it, is not known here.
     """
-    return decode(dict(document) if "$type" in document else document["value"])
+    return decode(document if is_encoded(document) else document["value"])

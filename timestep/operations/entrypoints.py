@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 from timestep.dbos_internals.process import registered
 from timestep.errors import EntrypointError, InvalidInputError, UnknownEntrypointError
 from timestep.operations.arguments import check_document, is_utf8, quoted
+from timestep.serialization.registered_types import declare
 
 PACKAGE = "workflows"
 _SHOWN = 3
@@ -261,6 +262,8 @@ def _adapter(
         raise EntrypointError(
             f"an annotation of the entrypoint {name!r} in {file} cannot be read: {error}"
         ) from error
+    for hint in hints.values():
+        declare(hint)
     fields: dict[str, Any] = {}
     extra: typing.Literal["allow", "forbid"] = "forbid"
     for parameter in signature.parameters.values():

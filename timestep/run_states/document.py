@@ -19,7 +19,13 @@ from agents import Agent, RunState
 from agents.exceptions import AgentsException
 from agents.run_state import CURRENT_SCHEMA_VERSION, SUPPORTED_SCHEMA_VERSIONS
 
-from timestep.errors import CorruptStateError, ForeignStateError, StateError, StateTooNewError
+from timestep.errors import (
+    CorruptStateError,
+    ForeignStateError,
+    StateError,
+    StateTooNewError,
+    UnreadableValueError,
+)
 from timestep.journal.checkpoints import (
     SDK_VERSION,
     context_document,
@@ -28,8 +34,11 @@ from timestep.journal.checkpoints import (
 )
 from timestep.run_states.from_javascript import python_state_from_javascript
 from timestep.runtime import logs
+from timestep.sdk import declared_types
 from timestep.sdk.reached_agents import agent_of, describe
+from timestep.sdk.state.run_state_fields import context_of as context_of_state
 from timestep.serialization.agent_definitions import Definitions
+from timestep.serialization.registered_types import PROCESS, RegisteredTypes, known
 from timestep.serialization.values import dumps, has_text
 
 _log = logs.logger()
@@ -113,6 +122,10 @@ def made(state: RunState[Any], agent: Agent[Any], serializer: ContextSerializer 
         raise StateError(
             f"a RunState is saved, as result.to_state() gives it, and not a {type(state).__name__}"
         )
+    context = context_of_state(state)
+    if context is not None:
+        # Who loads it here knows its class; elsewhere the agents name it, or it is registered.
+        PROCESS.declare_value(context.context)
     try:
         document = state.to_json(context_serializer=serializer or context_document)
         dumps(document)
@@ -155,6 +168,15 @@ async def read(
         StateTooNewError: The installed Agents SDK does not know its schema yet.
         CorruptStateError: It is no state, or not a whole one.
     """
+    types = RegisteredTypes(PROCESS)
+    declared_types.declare(types, [agent], [])
+    with known(types):
+        return await _read(stored, agent, deserializer)
+
+
+async def _read(
+    stored: Stored, agent: Agent[Any], deserializer: ContextDeserializer | None
+) -> RunState[Any]:
     document = _python_document(stored)
     _check_schema(stored, document)
     try:
@@ -296,8 +318,8 @@ def _context_reader(
     document = context["context"]
     try:
         context_of(document)
-    except LookupError as error:
-        raise ForeignStateError(f"{stored.where}: {error.args[0]}") from error
+    except UnreadableValueError as error:
+        raise ForeignStateError(f"{stored.where}: {error.message}") from error
     if has_text(document):
         _log.warning("%s: what JSON could not hold of the run's context is text now", stored.where)
     return context_of

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from timestep.errors import ForeignStateError
 from timestep.run_states.javascript_items import Document, renamed
+from timestep.serialization.registered_types import registered
+from timestep.serialization.values import is_encoded
 
 
 def run_key(call: Document) -> str:
@@ -23,7 +25,9 @@ def context_of(document: Document, items: list[Document], decided: list[Document
     agents = {found["agent"]["name"] for found in items}
     inherited = [owner for owner in decided if owner["agentIdentity"] in agents]
     # A context that Timestep made JSON of in Python has been through JavaScript as that JSON.
-    of_class = "$type" in context["context"]
+    # Whatever else has such keys is JavaScript's own data.
+    found = context["context"]
+    of_class = is_encoded(found) and registered(found["$type"]) is not None
     return {
         **renamed("context", context),
         "context": context["context"],

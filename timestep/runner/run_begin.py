@@ -13,6 +13,7 @@ from timestep.execution.current import StepScope, current_step
 from timestep.execution.identity import Stopped, open_run
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
+from timestep.sdk import declared_types
 from timestep.sdk.reached_agents import describe
 from timestep.sdk.state import continue_from_record, run_state_fields
 from timestep.sdk.state.run_history import RunHistory, history_of
@@ -93,6 +94,9 @@ async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, An
     )
     definitions = describe([agent], run_guardrails)
     check_agents(definitions.agents)
+    context = _context_of(given, options)
+    declared_types.declare(run.types, [agent], run_guardrails)
+    run.types.declare_value(context)
     session = options.get("session")
     values = {
         "input": recorded_input(_input_of(given)),
@@ -101,7 +105,7 @@ async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, An
     }
     await run.begin(agent, definitions, values)
     given = await continue_from_record.continued(run, agent, given, options)
-    _warn_of_lost_changes(run, given, options.get("context"))
+    run.context.warn_once(context, run.parent.context if run.parent is not None else None)
     if "started_at" not in (run.record.own_row or {}):
         run.start_timer()
     current = run_state_fields.agent_of(given) if isinstance(given, RunState) else None
@@ -110,10 +114,9 @@ async def begin(run: Run, agent: Agent[Any], given: Input, options: dict[str, An
     return given
 
 
-def _warn_of_lost_changes(run: Run, given: Input, context: object) -> None:
-    """Where changes of the run's context will not survive, say so once."""
+def _context_of(given: Input, options: dict[str, Any]) -> object:
+    """The user's object that a run's context is."""
+    context = options.get("context")
     if context is None and isinstance(given, RunState):
         context = run_state_fields.context_of(given)
-    if isinstance(context, RunContextWrapper):
-        context = context.context
-    run.context.warn_once(context, run.parent.context if run.parent is not None else None)
+    return context.context if isinstance(context, RunContextWrapper) else context

@@ -13,7 +13,7 @@ from timestep.serialization.agent_definitions import Definitions, RunGuardrail
 
 def describe(roots: Iterable[Agent[Any]], guardrails: Iterable[RunGuardrail] = ()) -> Definitions:
     """The rows of the agents that can be reached from `roots` by handoffs."""
-    return agent_definitions.describe(roots, guardrails, target_of=_target_of)
+    return agent_definitions.describe(roots, guardrails, target_of=target_of)
 
 
 def agent_of(tool: Tool) -> Agent[Any] | None:
@@ -22,7 +22,7 @@ def agent_of(tool: Tool) -> Agent[Any] | None:
     return found if isinstance(found, Agent) else None
 
 
-def _target_of(handoff: Handoff[Any, Any]) -> Agent[Any] | None:
+def target_of(handoff: Handoff[Any, Any]) -> Agent[Any] | None:
     """The agent that a handoff goes to; one that was made by hand may not tell."""
     reference = getattr(handoff, "_agent_ref", None)
     target = reference() if callable(reference) else None

@@ -10,6 +10,7 @@ from agents import Agent, RunResultStreaming
 from agents.run_internal.run_steps import NextStepHandoff, QueueCompleteSentinel
 
 from timestep.execution.run import Run
+from timestep.sdk import declared_types
 from timestep.sdk.reached_agents import describe
 from timestep.sdk.state import turn_state
 from timestep.sdk.state.run_history import Told, history_of
@@ -92,6 +93,7 @@ def _start_turn(run: Run, agent: Agent[Any]) -> None:
     if id(agent) not in run.definitions.agent_ids:
         # A handoff that told its target only when it was invoked.
         check_agents(describe([agent]).agents)
+        declared_types.declare(run.types, [agent], [])
     run.begin_turn(agent)
 
 

@@ -4,11 +4,14 @@ Pickling loses many of them (openai's status errors, the SDK's tripwires), and r
 as something else. An envelope keeps the class, its arguments and its plain attributes. An
 HTTP response is kept as its status, body and the headers that say when to try again; no
 request is kept, so no key is.
+
+An envelope is data, as every recorded document: its class is one of those that are imported
+already, and neither that class's own code nor that of its attributes is called.
 """
 
 from __future__ import annotations
 
-import importlib
+import sys
 from typing import Any
 
 from agents import (
@@ -31,18 +34,12 @@ from agents.exceptions import (
 )
 from pydantic import BaseModel
 
-from timestep.errors import RecordedError
-from timestep.serialization.values import (
-    Json,
-    decode,
-    encode,
-    import_type,
-    plain_text,
-    survives,
-    type_path,
-)
+from timestep.errors import RecordedError, UnreadableValueError
+from timestep.serialization.registered_types import imported, type_path
+from timestep.serialization.values import Json, decode, encode, plain_text, survives
 
-_BUILT_IN = {BaseException.__new__, OSError.__new__}
+_HTTP = ("httpx", "httpx2")
+"""The libraries whose responses errors hold; openai has used more than one."""
 _TOOL_TRIPWIRES: dict[type[Any], type[Any]] = {
     ToolInputGuardrailTripwireTriggered: ToolInputGuardrail,
     ToolOutputGuardrailTripwireTriggered: ToolOutputGuardrail,
@@ -70,20 +67,29 @@ def seal(error: BaseException) -> dict[str, Json]:
     }
 
 
-def opened(envelope: dict[str, Any]) -> BaseException:
-    """The error an envelope holds; a `RecordedError` where its class is gone."""
-    kind = import_type(envelope["type"])
-    if kind is None or not issubclass(kind, BaseException):
-        return RecordedError(summary(envelope), type_name=envelope["type"])
-    args = tuple(decode(arg) for arg in envelope["args"])
-    # Built-in errors read their arguments when they are made, others are not to run again.
-    error = kind.__new__(kind, *args) if kind.__new__ in _BUILT_IN else kind.__new__(kind)
+def opened(envelope: Any) -> BaseException:
+    """The error an envelope holds; a `RecordedError` where its class is not here, or it is none."""
+    try:
+        return _opened(envelope)
+    except Exception:  # noqa: BLE001  # whatever is wrong with an envelope is no error of its own
+        return RecordedError(summary(envelope), type_name=_told(envelope, "type"))
+
+
+def _opened(envelope: dict[str, Any]) -> BaseException:
+    kind = imported(envelope["type"])
+    if kind is None or not issubclass(kind, Exception):
+        raise LookupError(envelope["type"])
+    args = tuple(_known(arg) for arg in envelope["args"])
+    # Errors of the system read their arguments when they are made. The class's own code is not run.
+    base = OSError if issubclass(kind, OSError) else Exception
+    error = base.__new__(kind, *args)
     if not isinstance(error, OSError) or error.filename is None:
         error.args = args
     if isinstance(error, AgentsException):
         error.run_data = None
     for name, value in envelope["attributes"].items():
-        setattr(error, name, decode(value))
+        if not name.startswith("__"):
+            vars(error)[name] = _known(value)
     if (sealed := envelope["response"]) is not None:
         _restore_response(error, sealed)
     if (told := envelope.get("tripwire")) is not None:
@@ -91,9 +97,15 @@ def opened(envelope: dict[str, Any]) -> BaseException:
     return error
 
 
-def summary(envelope: dict[str, Any]) -> str:
+def summary(envelope: Any) -> str:
     """`RateLimitError: too many requests`."""
-    return f"{short_type(envelope['type'])}: {envelope['message']}"
+    return f"{short_type(_told(envelope, 'type')) or 'Error'}: {_told(envelope, 'message')}"
+
+
+def _told(envelope: Any, name: str) -> str:
+    """A text of an envelope; of something else, none."""
+    found = envelope.get(name) if isinstance(envelope, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def short_type(path: str) -> str:
@@ -121,7 +133,7 @@ def _is_model(value: object) -> bool:
 
 
 def _seal_response(response: Any) -> dict[str, Json] | None:
-    """An httpx response; openai has used more than one module of that shape."""
+    """An httpx response, or one of that shape."""
     status = getattr(response, "status_code", None)
     if not isinstance(status, int):
         return None
@@ -136,11 +148,20 @@ def _seal_response(response: Any) -> dict[str, Json] | None:
 
 
 def _restore_response(error: Any, sealed: dict[str, Any]) -> None:
-    http = importlib.import_module(sealed["module"])
-    error.request = http.Request("POST", "https://recorded.invalid")
-    error.response = http.Response(
-        sealed["status"], headers=sealed["headers"], text=sealed["body"], request=error.request
+    if sealed["module"] not in _HTTP:
+        raise LookupError(sealed["module"])
+    names = (sealed["module"], *_HTTP)
+    http: Any = next(sys.modules[name] for name in names if name in sys.modules)
+    request = http.Request("POST", "https://recorded.invalid")
+    headers = {name: sealed["headers"][name] for name in _KEPT_HEADERS if name in sealed["headers"]}
+    response = http.Response(
+        int(sealed["status"]), headers=headers, text=str(sealed["body"]), request=request
     )
+    if type(error).__module__.partition(".")[0] in _HTTP:
+        # The library's own errors keep their request behind a property.
+        error.request, error.response = request, response
+    else:
+        vars(error).update(request=request, response=response)
 
 
 def _seal_tripwire(error: BaseException) -> dict[str, Json] | None:
@@ -167,11 +188,13 @@ def _seal_tripwire(error: BaseException) -> dict[str, Json] | None:
 def _restore_tripwire(error: Any, told: dict[str, Any]) -> None:
     name = told["guardrail"]
     if "behavior" in told:
-        kind = _TOOL_TRIPWIRES[error.__class__]
+        kind = _TOOL_TRIPWIRES[type(error)]
         error.guardrail = kind(guardrail_function=_recorded_guardrail, name=name)
         error.output = ToolGuardrailFunctionOutput(_known(told["info"]), told["behavior"])
         return
     output = GuardrailFunctionOutput(_known(told["info"]), tripwire_triggered=True)
+    if not isinstance(error, InputGuardrailTripwireTriggered | OutputGuardrailTripwireTriggered):
+        raise TypeError(f"{type(error).__name__} is no tripwire")
     if "agent" in told:
         error.guardrail_result = OutputGuardrailResult(
             guardrail=OutputGuardrail(guardrail_function=_recorded_guardrail, name=name),
@@ -185,10 +208,10 @@ def _restore_tripwire(error: Any, told: dict[str, Any]) -> None:
 
 
 def _known(value: Any) -> Any:
-    """What was encoded; where its class is gone, as JSON."""
+    """What was encoded; where its class is not known here, as JSON."""
     try:
         return decode(value)
-    except LookupError:
+    except UnreadableValueError:
         return value
 
 

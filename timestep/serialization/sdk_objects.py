@@ -7,19 +7,24 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
+import openai
 from agents import ModelResponse
 from agents.usage import deserialize_usage, serialize_usage
 from openai.types.responses import ResponseOutputItem
 from pydantic import BaseModel, ValidationError
 
+from timestep.serialization.registered_types import registered, type_path
 from timestep.serialization.values import (
     Json,
     decode,
     encode,
+    escaped,
+    is_encoded,
     is_plain,
     plain_text,
     restored,
     storable,
+    unescaped,
 )
 
 Row = dict[str, Any]
@@ -49,7 +54,8 @@ _RUN_HERE = {
 def raw(item: object) -> dict[str, Any]:
     """A provider's item as JSON, whichever form the SDK has it in."""
     if isinstance(item, BaseModel):
-        return item.model_dump(mode="json", exclude_unset=True)
+        # Without warnings: a gateway's may not fit their types.
+        return item.model_dump(mode="json", exclude_unset=True, warnings=False)
     if isinstance(item, Mapping):
         return {str(key): jsonable(value) for key, value in item.items()}
     return {"type": type(item).__name__, "value": str(item)}
@@ -58,7 +64,7 @@ def raw(item: object) -> dict[str, Any]:
 def jsonable(value: object) -> Any:
     """The value with models as objects, and what JSON has no word for as text."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_unset=True)
+        return value.model_dump(mode="json", exclude_unset=True, warnings=False)
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -82,9 +88,7 @@ def document_of(value: object) -> tuple[Any, bool]:
 
 def response_columns(response: ModelResponse) -> Row:
     """The columns of `model_responses` that hold what the model answered."""
-    output: list[Json] = [
-        raw(item) if isinstance(item, BaseModel) else encode_item(item) for item in response.output
-    ]
+    output: list[Json] = [_recorded(item) for item in response.output]
     usage = serialize_usage(response.usage)
     if response.raw_usage is not None:
         usage["raw_usage"] = response.raw_usage
@@ -96,10 +100,38 @@ def response_columns(response: ModelResponse) -> Row:
     }
 
 
+def _recorded(item: object) -> Json:
+    if not isinstance(item, BaseModel):
+        return encode_item(item)
+    document = raw(item)
+    if is_of_api(type(item)) and _classes().get(str(document.get("type"))) is not type(item):
+        return encode_model(item)
+    return escaped(document)
+
+
+def encode_model(model: BaseModel) -> Json:
+    """A model of the API's whose document does not tell its class: of a type that is new, or none.
+
+    The client makes an item of some class in any case, without checking it.
+    """
+    document = model.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
+    return {"$type": type_path(type(model)), "value": encode(document)}
+
+
+def is_of_api(kind: type | None) -> bool:
+    """Whether a class is a model of the provider's API, or one that is registered and derived."""
+    return (
+        kind is not None
+        and issubclass(kind, openai.BaseModel)
+        and registered(type_path(kind)) is kind
+    )
+
+
 def encode_item(item: object) -> Json:
     """An item that is not a model object keeps its form, so that a replay sees the same."""
     if isinstance(item, dict):
-        return {"$type": "builtins:dict", "value": [[k, encode(v)] for k, v in item.items()]}
+        pairs: list[Json] = [[encode(key), encode(value)] for key, value in item.items()]
+        return {"$type": "builtins:dict", "value": pairs}
     return encode(item)
 
 
@@ -107,7 +139,7 @@ def response_of(row: Row) -> ModelResponse:
     """The model's answer as it was."""
     usage = restored(row["usage"])
     return ModelResponse(
-        output=[_output_item(item) for item in restored(row["output"])],
+        output=[item_of(item, _classes()) for item in restored(row["output"])],
         usage=deserialize_usage(usage),
         response_id=row["response_id"],
         request_id=row["request_id"],
@@ -115,22 +147,39 @@ def response_of(row: Row) -> ModelResponse:
     )
 
 
-def _output_item(item: Any) -> Any:
-    if not isinstance(item, dict) or "$type" in item:
-        return decode(item)
-    return made(item, _classes())
+def item_of(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
+    """What was recorded of an item or event: by `encode_item`, or of a model, escaped.
+
+    Args:
+        document: What was recorded.
+        kinds: The models of the provider's API by their `type`.
+    """
+    found = unescaped(document)
+    if found is document and (not isinstance(found, dict) or is_encoded(found)):
+        kind: Any = registered(found["$type"]) if isinstance(found, dict) else None
+        held = decode(found["value"]) if is_of_api(kind) else None
+        return _built(kind, held) if isinstance(held, dict) else decode(found)
+    return _made(found, kinds)
 
 
-def made(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
+def _made(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
     """A document of the provider's API as the object it was, if its kind is known."""
     kind = kinds.get(str(document.get("type")))
-    if kind is None:
-        return document
+    return document if kind is None else _built(kind, document)
+
+
+def _built(kind: type[BaseModel], document: Any) -> Any:
     try:
         return kind.model_validate(document)
     except ValidationError:
         # Gateways leave out fields that the type asks for; the SDK built it unchecked, too.
         return kind.model_construct(**document)
+
+
+def text_in(item: Row, name: str) -> str | None:
+    """A text of an item that somebody else made, for a column; None of anything else."""
+    found = item.get(name)
+    return plain_text(found) if isinstance(found, str) else None
 
 
 def kinds_of(union: Any) -> dict[str, type[BaseModel]]:
@@ -153,7 +202,7 @@ def _classes() -> dict[str, type[BaseModel]]:
 def item_type(item: Row, handoff_names: Collection[str]) -> str:
     """The SDK's name for a run item made of a provider's item."""
     kind = str(item.get("type"))
-    if kind == "function_call" and item.get("name") in handoff_names:
+    if kind == "function_call" and text_in(item, "name") in handoff_names:
         return "handoff_call_item"
     return _ITEM_TYPES.get(kind, "tool_call_item")
 

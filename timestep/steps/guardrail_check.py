@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from agents import Agent, GuardrailFunctionOutput
@@ -19,7 +20,14 @@ from timestep.execution.counters import OF_CALLS
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.serialization.ids import derived
-from timestep.serialization.values import decode, encode, plain_text, restored, storable
+from timestep.serialization.values import (
+    decode,
+    encode,
+    plain_text,
+    restored,
+    storable,
+    survives,
+)
 from timestep.steps.perform import perform
 from timestep.steps.step import Step
 
@@ -84,7 +92,9 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
         self.run.guardrails.skip(self.position)
 
     async def effect(self) -> GuardrailFunctionOutput:
-        return await self.check()
+        said = await self.check()
+        info = survives(said.output_info)
+        return said if info is said.output_info else replace(said, output_info=info)
 
     def _row(self, duration_ms: int) -> dict[str, Any]:
         self.position = self.run.guardrails.next()
@@ -177,7 +187,9 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
         self.number = call.checks.pop((kind, index)) if numbered and call else run.counters.draw()
 
     async def effect(self) -> ToolGuardrailFunctionOutput:
-        return await self.check()
+        said = await self.check()
+        info = survives(said.output_info)
+        return said if info is said.output_info else replace(said, output_info=info)
 
     def _row(self, duration_ms: int) -> dict[str, Any]:
         guardrail_id = self.run.definitions.tool_guardrail_ids.get(id(self.guardrail))

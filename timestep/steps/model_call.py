@@ -24,8 +24,9 @@ from timestep.serialization.sdk_objects import (
     raw,
     response_columns,
     response_of,
+    text_in,
 )
-from timestep.serialization.values import plain_text, storable
+from timestep.serialization.values import storable
 from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.model_stream import Stream
 from timestep.steps.perform import perform
@@ -239,7 +240,7 @@ class _ModelStep(Step[ModelResponse]):
                     "turn": self.turn,
                     "position": self.run.counters.next_position(),
                     "item_type": kind,
-                    "role": plain_text(item.get("role")),
+                    "role": text_in(item, "role"),
                     "item_data": storable(item),
                 }
             )

@@ -16,7 +16,13 @@ from typing import Any, Generic, TypeVar
 from timestep.dbos_internals import control_errors, step_records, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
-from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
+from timestep.errors import (
+    DatabaseError,
+    ReplayError,
+    StepError,
+    TimestepError,
+    UnreadableValueError,
+)
 from timestep.execution.current import inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
@@ -47,7 +53,7 @@ async def perform(step: Step[T]) -> T:
     except Refused as refused:
         step.run.limits.fail(refused.error)
         raise refused.error from None
-    except control_errors.CONTROL_ERRORS as error:
+    except (*control_errors.CONTROL_ERRORS, UnreadableValueError) as error:
         # Kept, because the SDK answers an Exception that comes out of a tool.
         step.run.limits.fail(error)
         raise

@@ -14,9 +14,11 @@ from agents.items import ItemHelpers
 from agents.tool import FunctionTool, Tool
 from agents.usage import deserialize_usage
 
+from timestep.errors import UnreadableValueError
 from timestep.execution.context_changes import Use
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
+from timestep.runtime import logs
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import call_columns, raw
 from timestep.serialization.values import (
@@ -50,6 +52,8 @@ class ToolResult(NamedTuple):
     is_paused: bool = False
     """The call stopped for an approval inside it, and will be continued."""
 
+
+_log = logs.logger()
 
 Invoke = Callable[[ToolAttempts], Awaitable[ToolResult]]
 
@@ -133,7 +137,7 @@ class _CallStep(Step[ToolResult]):
     async def effect(self) -> ToolResult:
         decision = self.run.questions.decision(self.call.id)
         if decision is not None and decision["resolution_action"] == "supply":
-            supplied = ToolResult(decode(restored(decision["resolution_output"])), is_error=False)
+            supplied = ToolResult(_supplied(decision), is_error=False)
             self.show(supplied)
             return supplied
         if not self.options.safe_to_repeat and not self.pauses_again:
@@ -218,6 +222,16 @@ class _CallStep(Step[ToolResult]):
         row = {**self.call.row, "status": status, **counts, **columns}
         self.run.record.note("tool_calls", {**_NOTHING_KNOWN, **row})
         return row
+
+
+def _supplied(decision: dict[str, Any]) -> Any:
+    """The result that a person gave instead of the call; what only looks like a value is data."""
+    document = restored(decision["resolution_output"])
+    try:
+        return decode(document)
+    except UnreadableValueError as error:
+        _log.warning("the result supplied for %s stays JSON: %s", decision["id"], error)
+        return document
 
 
 def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:

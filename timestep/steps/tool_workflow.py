@@ -148,12 +148,17 @@ async def made(call_id: str, caller: str) -> str:
     """What the workflow of a call does: make the call; its outcome, as JSON."""
     live = await _handed_over(call_id, caller)
     live.was_made = True
+    with entered(live.run):
+        return await _made(live)
+
+
+async def _made(live: _Live) -> str:
     target = live.wrapper.context
     before = context_changes.fields_of(target, {}) if context_changes.is_supported(target) else None
     outcome: dict[str, Any] = {"output": None, "is_error": False, "error": None}
     step = inside_step(live.run, live.id, live.wrapper.usage, workflow_scope.scope().owner)
     try:
-        with entered(live.run), step:
+        with step:
             result = await live.invoke(live.attempts)
     except control_errors.CONTROL_ERRORS:
         raise

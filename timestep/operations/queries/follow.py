@@ -12,7 +12,8 @@ from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations.arguments import check_known, quoted
-from timestep.serialization.values import restored
+from timestep.serialization.registered_types import register_type
+from timestep.serialization.values import restored, unescaped
 from timestep.store import streams
 from timestep.store.reads import runs
 
@@ -23,6 +24,7 @@ _ROWS = 200
 """How many items and batches of events are read at once."""
 
 
+@register_type
 @dataclass(frozen=True)
 class RunEvent:
     """Something that became visible of a run."""
@@ -110,6 +112,7 @@ async def follow(
 def _events(row: dict[str, Any]) -> list[RunEvent]:
     is_item = row["kind"] == "item"
     data = restored(row["data"])
+    found = [data] if is_item else map(unescaped, data)
     return [
         RunEvent(
             cursor=f"{row['sequence']}.{index}",
@@ -122,7 +125,7 @@ def _events(row: dict[str, Any]) -> list[RunEvent]:
             response_id=None if is_item else str(row["model_response_id"]),
             data=one,
         )
-        for index, one in enumerate([data] if is_item else data)
+        for index, one in enumerate(found)
     ]
 
 

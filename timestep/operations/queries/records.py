@@ -6,7 +6,10 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from timestep.serialization.registered_types import register_type
 
+
+@register_type
 @dataclass(frozen=True)
 class Interruption:
     """A question that a run waits for a person to answer."""
@@ -34,6 +37,7 @@ class Interruption:
     """Who decided: a person, `timeout`, or `code` that decided on the run's state."""
 
 
+@register_type
 @dataclass(frozen=True)
 class ResumeResult:
     """What a resume-workflow call did."""
@@ -49,6 +53,7 @@ Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
+@register_type
 @dataclass(frozen=True)
 class Usage:
     """Requests and tokens of a run, without those of the runs inside it."""
@@ -62,6 +67,7 @@ class Usage:
     """As the provider counted: not always input plus output."""
 
 
+@register_type
 @dataclass(frozen=True)
 class RunError:
     """What ended a run."""
@@ -73,6 +79,7 @@ class RunError:
     """The turn in which it happened, counted from 1."""
 
 
+@register_type
 @dataclass(frozen=True)
 class Workflow:
     """What DBOS knows of the workflow that a run belongs to."""
@@ -86,6 +93,7 @@ class Workflow:
     """What it raised."""
 
 
+@register_type
 @dataclass(frozen=True)
 class RunExecutor:
     """Which process executes a run that has not ended.
@@ -141,6 +149,7 @@ class Run:
     """None where it has ended, or its workflow waits in a queue or outside of any process."""
 
 
+@register_type
 @dataclass(frozen=True)
 class RunItem:
     """One item of a run: a message, a call, a call's output."""
@@ -161,6 +170,7 @@ class RunItem:
     created_at: datetime.datetime
 
 
+@register_type
 @dataclass(frozen=True)
 class ToolCall:
     """One tool call of a run."""

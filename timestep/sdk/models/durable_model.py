@@ -33,6 +33,7 @@ from openai.types.responses.response_usage import InputTokensDetails, OutputToke
 
 from timestep.execution.run import Run
 from timestep.sdk.models import retry_policy
+from timestep.serialization import stream_events
 from timestep.steps import model_call
 from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.model_stream import Stream
@@ -89,7 +90,8 @@ class DurableModel(Model):
             # The retries of the client are off in this task alone, not in the consumer's.
             with retry_policy.alone():
                 async with aclosing(self.inner.stream_response(*args, **kwargs)) as spoken:  # type: ignore[type-var]
-                    async for event in spoken:
+                    async for said in spoken:
+                        event = stream_events.survives(said)
                         if _is_last(event):
                             last.append(event)
                             break

@@ -16,6 +16,7 @@ from agents.run_internal.session_persistence import session_items_for_turn
 from timestep.execution.run import Rows, Run
 from timestep.journal.checkpoints import Checkpoint, context_document
 from timestep.runtime import logs
+from timestep.serialization import registered_types
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import document_of, raw
 from timestep.serialization.values import plain_text, storable
@@ -111,7 +112,9 @@ class RunHistory:
             recovery goes by the run's steps and needs no state.
         """
         try:
-            document, told = tell()
+            # Where the run waited for people, this is not its own code.
+            with registered_types.known(run.types):
+                document, told = tell()
         except Exception as error:  # noqa: BLE001  # whatever a user's own items raise
             _log.exception(
                 "run %s: its state in turn %d cannot be written down (%s), so it can be recovered, "

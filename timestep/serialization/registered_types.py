@@ -1,0 +1,292 @@
+"""Keeps the closed list of classes whose values are made again of what is recorded.
+
+A recorded document is data: a class that it names is looked up here, and never imported. The
+list has what Timestep and the application register, for the process, and what the agents,
+tools and context of a run declare, for that run: so a run and its recovery know the same
+classes, whatever else their processes did.
+
+The list of the process is made as modules are imported, each once, and so it is no part of
+`runtime.process_state`, which may begin anew in a process that has imported them. It keeps no
+class alive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import sys
+import threading
+import typing
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any, TypeVar
+
+import openai
+from agents import ShellCallOutcome, ShellCommandOutput, ShellResult
+from agents.editor import ApplyPatchResult
+from agents.tool import ToolOutputFileContent, ToolOutputImage, ToolOutputText
+from pydantic import BaseModel
+from typing_extensions import is_typeddict
+
+C = TypeVar("C", bound=type)
+
+_SDK = "agents"
+
+_OF_TOOLS = (
+    ApplyPatchResult,
+    ShellCallOutcome,
+    ShellCommandOutput,
+    ShellResult,
+    ToolOutputFileContent,
+    ToolOutputImage,
+    ToolOutputText,
+)
+"""What the SDK has tools give."""
+
+_OF_APIS = {"openai.types": openai.BaseModel, "mcp.types": BaseModel, "mcp_types": BaseModel}
+"""Packages, and the base of the models in them that are what an API sends, and nothing else."""
+
+_MOVED = {
+    "timestep.approvals": "timestep.operations.queries.records",
+    "timestep.following": "timestep.operations.queries.follow",
+    "timestep.pages": "timestep.operations.queries.pagination",
+    "timestep.queries": "timestep.operations.queries.records",
+    "timestep.reports": "timestep.operations.queries.usage",
+}
+"""Modules that earlier versions recorded classes under, and where those are."""
+
+
+class RegisteredTypes:
+    """A list of classes by their paths, and those of the list around it.
+
+    Args:
+        around: What is in it, too; None: nothing.
+    """
+
+    def __init__(self, around: RegisteredTypes | None = None) -> None:
+        self._around = around
+        self._types: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+        self._unread: list[weakref.ref[type]] = []
+        """Classes whose fields are read when they are asked for: a decorator comes too early."""
+        self._lock = threading.RLock()
+
+    def find(self, path: str) -> type | None:
+        """The class that is registered under a path, such as `shop.orders:Order`."""
+        found = self._types.get(path)
+        if found is None:
+            self._read_fields()
+            found = self._types.get(path)
+        if found is None and self._around is not None:
+            return self._around.find(path)
+        return found
+
+    def add(self, cls: type) -> None:
+        """Register a class, and those that its fields are annotated with."""
+        path = type_path(cls)
+        with self._lock:
+            if self._types.get(path) is not cls:
+                # A module that is imported anew has a new class of the same name.
+                self._types[path] = cls
+                self._unread.append(weakref.ref(cls))
+
+    def declare(self, annotation: object) -> None:
+        """Register every class whose values can be made again that an annotation leads to.
+
+        Args:
+            annotation: A class, or what may stand in an annotation: unions, containers,
+                `Annotated`, type aliases. Classes that it contains are followed into their
+                fields. Any other object is as `typing.Any`.
+        """
+        for cls in classes_in(annotation):
+            if is_typeddict(cls):
+                for hint in _hints(cls):
+                    self.declare(hint)
+            elif can_be_made(cls) and self.find(type_path(cls)) is not cls:
+                self.add(cls)
+
+    def declare_value(self, value: object) -> None:
+        """Register the classes of a value, and of all that it holds."""
+        waiting: list[Any] = [value]
+        seen: dict[int, Any] = {}
+        while waiting:
+            found = waiting.pop()
+            if id(found) in seen:
+                continue
+            seen[id(found)] = found
+            self.declare(type(found))
+            if isinstance(found, dict):
+                waiting.extend((*found, *found.values()))
+            elif isinstance(found, list | tuple | set | frozenset):
+                waiting.extend(found)
+            elif isinstance(found, BaseModel):
+                waiting.extend((vars(found), found.__pydantic_extra__, found.__pydantic_private__))
+            elif dataclasses.is_dataclass(found) and not isinstance(found, type):
+                fields = [field.name for field in dataclasses.fields(found)]
+                waiting.extend(getattr(found, name, None) for name in fields)
+                waiting.append(getattr(found, "__dict__", None))
+
+    def _read_fields(self) -> None:
+        with self._lock:
+            while self._unread:
+                cls = self._unread.pop()()
+                for hint in () if cls is None else _hints(cls):
+                    self.declare(hint)
+
+
+PROCESS = RegisteredTypes()
+"""What is registered for the process."""
+_current: ContextVar[RegisteredTypes] = ContextVar("timestep_types", default=PROCESS)
+
+
+@contextmanager
+def known(types: RegisteredTypes) -> Iterator[None]:
+    """Let values be made of the classes of a list, for as long as this lasts."""
+    token = _current.set(types)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def register_type(cls: C) -> C:
+    """Let values of a class, and of those its fields are annotated with, be recorded as such.
+
+    A decorator, or a call when the application starts, before any run begins. Not needed for
+    classes that a run's context, its tools' annotations or its agents' output types lead to.
+
+    Args:
+        cls: A dataclass, a pydantic model or an enum, at the top level of a module or class.
+
+    Returns:
+        The same class.
+
+    Raises:
+        TypeError: Values of the class cannot be made again.
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f"register_type takes a class, and {cls!r} is none: give its class")
+    if "<locals>" in cls.__qualname__:
+        raise TypeError(
+            f"{type_path(cls)} is defined inside a function, so another process cannot find it: "
+            "move it to the top level of its module"
+        )
+    if not can_be_made(cls):
+        raise TypeError(
+            f"values of {type_path(cls)} cannot be made again from their fields: register "
+            "dataclasses, pydantic models and enums, and put @register_type above @dataclass"
+        )
+    PROCESS.add(cls)
+    return cls
+
+
+def declare(annotation: object) -> None:
+    """Register, for this process, every class that an annotation leads to.
+
+    What cannot be made again is passed over: it is recorded as its text.
+    """
+    PROCESS.declare(annotation)
+
+
+def registered(path: str) -> type | None:
+    """The class of a path that is registered here: for the process, or for the current run."""
+    module, _, name = path.partition(":")
+    found = _current.get().find(f"{_MOVED.get(module, module)}:{name}")
+    return _of_api(module, path) if found is None else found
+
+
+def _of_api(module: str, path: str) -> type | None:
+    for package, base in _OF_APIS.items():
+        if module == package or module.startswith(f"{package}."):
+            cls = imported(path)
+            return cls if cls is not None and issubclass(cls, base) else None
+    return None
+
+
+def imported(path: object) -> type | None:
+    """The class of a path, if its module is imported already. Nothing of the module is called."""
+    if not isinstance(path, str):
+        return None
+    module, _, qualname = path.partition(":")
+    found: object = sys.modules.get(module)
+    for name in qualname.split("."):
+        if not isinstance(found, ModuleType | type):
+            return None
+        # Not `getattr`: a module, or a class, may answer it with code of its own.
+        found = object.__getattribute__(found, "__dict__").get(name)
+    return found if isinstance(found, type) else None
+
+
+def type_path(cls: type) -> str:
+    """The path under which a class is recorded."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def can_be_made(cls: type) -> bool:
+    """Whether values of a class are made again from their fields, or from their value.
+
+    The SDK's dataclasses are the run's own objects (contexts, agents, tools), and no values.
+    """
+    if "<locals>" in cls.__qualname__ or cls is BaseModel:
+        return False
+    if issubclass(cls, enum.Enum):
+        return bool(cls.__members__)
+    if issubclass(cls, BaseModel):
+        return True
+    return dataclasses.is_dataclass(cls) and cls.__module__.partition(".")[0] != _SDK
+
+
+def classes_in(annotation: object) -> Iterator[type]:
+    """The classes that an annotation is made of."""
+    waiting: list[Any] = [annotation]
+    seen: dict[int, Any] = {}
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:  # An alias may be part of itself.
+            continue
+        seen[id(found)] = found
+        if isinstance(found, type) and not typing.get_args(found):
+            yield found
+        elif isinstance(found, TypeVar):
+            waiting.extend((found.__bound__, *found.__constraints__))
+        elif isinstance(found, enum.Enum):  # of a Literal
+            yield type(found)
+        elif isinstance(found, list | tuple):  # a Callable's arguments
+            waiting.extend(found)
+        elif (origin := typing.get_origin(found)) is not None:
+            waiting.extend((origin, *typing.get_args(found)))
+        else:
+            # A NewType; or an alias of the statement `type`.
+            inner = getattr(found, "__supertype__", None) or getattr(found, "__value__", None)
+            if isinstance(found, typing.NewType) or type(found).__name__ == "TypeAliasType":
+                waiting.append(inner)
+
+
+def _hints(cls: type) -> list[Any]:
+    """The annotations of a class's fields; those that name what is not there are left out."""
+    hints: list[Any] = []
+    if issubclass(cls, BaseModel):
+        # Of a generic model that is given its types, these have them.
+        hints.extend(field.annotation for field in cls.model_fields.values())
+    try:
+        hints.extend(typing.get_type_hints(cls, include_extras=True).values())
+    except Exception:  # noqa: BLE001  # an annotation may be any expression
+        for base in cls.__mro__:
+            space = vars(sys.modules.get(base.__module__, typing))
+            for name, hint in vars(base).get("__annotations__", {}).items():
+                hints.extend(_read(name, hint, space, dict(vars(base))))
+    return hints
+
+
+def _read(name: str, hint: Any, space: dict[str, Any], inside: dict[str, Any]) -> list[Any]:
+    one = type("one", (), {"__annotations__": {name: hint}})
+    try:
+        return list(typing.get_type_hints(one, space, inside, include_extras=True).values())
+    except Exception:  # noqa: BLE001  # as above
+        return []
+
+
+for _cls in _OF_TOOLS:
+    PROCESS.add(_cls)
