@@ -33,6 +33,14 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             f"               timestep resume {shlex.quote(launched.stranded_id or 'WORKFLOW_ID')} "
             "--from-checkpoint"
         )
+    if launched.pickled:
+        lines.append(
+            f"  left alone   {_workflows(launched.pickled)} recorded as pickles, which run code "
+            "when they are read: where nobody\n"
+            "               else can write into the database, serve with "
+            "TIMESTEP_READ_PICKLES=true until they are done, or end them with\n"
+            f"               timestep cancel {shlex.quote(launched.pickled_id or 'WORKFLOW_ID')}"
+        )
     if config.read().openai_api_key is None:
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
     if launched.entrypoints:

@@ -16,17 +16,20 @@ from timestep.database.engines import check_server, database_url, engine_for, sy
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
-from timestep.dbos_internals import process
+from timestep.dbos_internals import pickles, process
+from timestep.dbos_internals.serializer import JSONSerializer
+from timestep.errors import ConfigurationError
 from timestep.journal.executor_claim import ExecutorClaim
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
-from timestep.operations import entrypoints
+from timestep.operations import entrypoints, recordable_types
 from timestep.operations.entrypoints import Entrypoint
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, process_state
 from timestep.runtime.process_state import PerProcess
 from timestep.store import parked_workflows
 from timestep.store.fleet import hosts
+from timestep.store.reads import pickled_workflows
 
 QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
@@ -62,6 +65,10 @@ class Launched:
     """One of them."""
     undecided: int
     """Workflows that wait for a person."""
+    pickled: int
+    """Unfinished workflows that it leaves alone, because it would have to read a pickle."""
+    pickled_id: str | None
+    """One of them."""
 
 
 def launch() -> Launched:
@@ -72,11 +79,12 @@ def launch() -> Launched:
 
     Raises:
         ConfigurationError: A setting cannot work, or another host is this executor already.
-        EntrypointError: `workflows/` cannot be used.
+        EntrypointError: `workflows/` cannot be used, or not recorded.
         DatabaseError: The database is away, too old, or refused.
     """
     with garbage_collection.uncollected():
         found = entrypoints.find()
+        recordable_types.check(found.values())
     garbage_collection.keep_all()
     name = process.application_name()
     settings = config.read()
@@ -93,12 +101,23 @@ def launch() -> Launched:
         process_state.of(Claims).held.append(ExecutorClaim(engine, name, executor))
     with translated(url), recorder().system() as (connection, schema):
         left = hosts.unfinished_workflows(connection, schema, name, executor)
+        schedules = pickled_workflows.schedules(connection, schema)
+    if schedules and not settings.read_pickles:
+        # DBOS's thread for all schedules would end at the first of them.
+        raise ConfigurationError(
+            f"the contexts of the schedules {', '.join(map(repr, schedules))} are recorded as "
+            "pickles, which this host does not read: delete these schedules, or set "
+            "TIMESTEP_READ_PICKLES=true where nobody else can write into the database"
+        )
+    if not settings.read_pickles:
+        pickles.refuse_pickles()
     draining.reopen()
     DBOS(
         config={
             "name": name,
             "system_database_url": system_database_url(),
             "dbos_system_schema": _SCHEMA,
+            "serializer": JSONSerializer(read_pickles=settings.read_pickles),
             # What goes wrong while it launches is raised, and told in one line.
             "log_level": "CRITICAL",
         }
@@ -113,13 +132,19 @@ def launch() -> Launched:
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
     wait_for_decision.listen(recorder())
+    held = [] if settings.read_pickles else [row for row in left if row["is_pickled"]]
+    left = [row for row in left if row not in held]
     return Launched(
         entrypoints=found,
         database=shown(url),
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
-        stranded=_count(left, lambda row: row["version"] != version),
-        stranded_id=next((row["example"] for row in left if row["version"] != version), None),
+        stranded=_count(left, lambda row: row["version"] not in (version, None)),
+        stranded_id=next(
+            (row["example"] for row in left if row["version"] not in (version, None)), None
+        ),
         undecided=reading(parked_workflows.count),
+        pickled=sum(row["workflows"] for row in held),
+        pickled_id=next((row["example"] for row in held), None),
     )
 
 
@@ -151,5 +176,6 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
     while waited < grace and not is_urgent() and not draining.wait(_POLL):
         waited += _POLL
     DBOS.destroy()
+    pickles.allow()
     logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
     process_state.of(Claims).close()
