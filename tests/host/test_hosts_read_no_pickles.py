@@ -150,8 +150,12 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     assert "4 of the 8 newest workflows are recorded as pickles" in " ".join(
         examined.stdout.split()
     )
-    forked = own_host.post(f"/api/runs/{old}/fork", {"turn": 1})
-    assert (forked.status_code, "recorded as a pickle" in forked.text) == (409, True)
+    for path, body in (
+        (f"/api/runs/{old}/fork", {"turn": 1}),
+        (f"/api/workflows/{old}/resume", {"approve": "all"}),
+    ):
+        refused = own_host.post(path, body)
+        assert (refused.status_code, "recorded as a pickle" in refused.text) == (409, True)
     again = own_host.post(
         "/api/workflows/plain/runs", {"input": {"order": {"item": "tea"}}, "workflow_id": "queued"}
     )
@@ -188,11 +192,11 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
             (bomb,),
         )
     del own_host.environment["TIMESTEP_READ_PICKLES"]
-    refused = forked_processes.run(
+    failed = forked_processes.run(
         "-m", "timestep", "serve", cwd=own_host.folder, env=own_host.environment
     )
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
-    assert "the contexts of the schedules 'nightly' are recorded as pickles" in refused.stderr
+    assert (failed.returncode, len(failed.stderr.splitlines())) == (1, 1)
+    assert "the contexts of the schedules 'nightly' are recorded as pickles" in failed.stderr
     assert not hit.exists()
 
 

@@ -7,11 +7,13 @@ import threading
 from dbos import DBOSClient, Serializer, WorkflowStatus
 
 from timestep.database.error_translation import translated
-from timestep.dbos_internals import serializer
+from timestep.dbos_internals import pickles, serializer
 from timestep.dbos_internals.process import application_name
+from timestep.errors import PickledRecordError
 from timestep.journal.recorder import Recorder, recorder
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization.workflow_documents import is_pickle
 from timestep.store.reads import workflow_records
 from timestep.store.reads.workflow_records import WorkflowRecord
 
@@ -37,8 +39,29 @@ def workflow_record(workflow_id: str) -> WorkflowRecord | None:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    with translated(recorder().url), recorder().system() as (connection, schema):
+    with translated(recorder().url):
+        return _record(workflow_id)
+
+
+def _record(workflow_id: str) -> WorkflowRecord | None:
+    with recorder().system() as (connection, schema):
         return workflow_records.find(connection, schema, workflow_id)
+
+
+def check_readable(workflow_id: str) -> None:
+    """See that this process does not leave a workflow alone, or what begins with its record.
+
+    A database that is away is waited for.
+
+    Raises:
+        PickledRecordError: It refuses pickles, and the workflow is recorded as one.
+        DatabaseError: The database refused.
+    """
+    if not pickles.are_refused():
+        return
+    record = recorder().patiently(lambda: _record(workflow_id))
+    if record is not None and is_pickle(record.arguments or "", record.serialization):
+        raise PickledRecordError
 
 
 class Clients(PerProcess):

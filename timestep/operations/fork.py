@@ -12,12 +12,11 @@ from dbos import error as dbos_errors
 from pydantic import ValidationError
 
 from timestep.database.error_translation import translated
-from timestep.dbos_internals import pickles, process, step_numbers
+from timestep.dbos_internals import process, step_numbers
 from timestep.errors import (
     AlreadyStartedError,
     InvalidInputError,
     NotDurableError,
-    PickledRecordError,
     ReplayError,
     UnknownCheckpointError,
     UnknownRunError,
@@ -30,7 +29,6 @@ from timestep.sdk.state.continue_from_record import model_settings
 from timestep.sdk.validation import recorded_input
 from timestep.serialization.ids import derived
 from timestep.serialization.values import restored, storable
-from timestep.serialization.workflow_documents import is_pickle
 from timestep.store import run_continuations as store
 from timestep.store.reads import runs
 
@@ -135,7 +133,7 @@ def _fork(
     with translated(found.url):
         with found.transactions.begin() as connection:
             source, rows = _continuations(connection, name, turn, edit, changes, new_id)
-            _check_readable(source["workflow_id"])
+            dbos_client.check_readable(source["workflow_id"])
             before = store.of_workflow(connection, new_id)
             if before or workflow_status(new_id) is not None:
                 if any(_is_same(row, rows[-1]) for row in before):
@@ -162,13 +160,6 @@ def _fork(
                     f"{source['id']} cannot be forked"
                 ) from error
             raise
-
-
-def _check_readable(workflow_id: str) -> None:
-    """Refuse a fork that this host would leave alone: it begins with what its source recorded."""
-    record = dbos_client.workflow_record(workflow_id) if pickles.are_refused() else None
-    if record is not None and is_pickle(record.arguments or "", record.serialization):
-        raise PickledRecordError
 
 
 def _is_same(row: store.Row, other: store.Row) -> bool:
