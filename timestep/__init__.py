@@ -5,6 +5,8 @@ from timestep.runtime.garbage_collection import uncollected
 
 with uncollected(), versions.explained():
     from timestep import errors, offline, testing
+    from timestep.dbos_internals.pickles import refuse_pickles
+    from timestep.dbos_internals.serializer import JSONSerializer
     from timestep.execution.current import is_replaying
     from timestep.operations.cancel import cancel_run
     from timestep.operations.fork import fork_run
@@ -30,6 +32,7 @@ __all__ = [
     "DurableRunner",
     "FileRunStateStore",
     "Interruption",
+    "JSONSerializer",
     "ResumeResult",
     "RunEvent",
     "cancel_run",
@@ -45,6 +48,7 @@ __all__ = [
     "list_items",
     "list_runs",
     "offline",
+    "refuse_pickles",
     "register_type",
     "resume_workflow",
     "resume_workflow_sync",

@@ -138,6 +138,11 @@ class Settings(BaseSettings):
         "Whether DBOS records each step itself, after its rows are written, as it must where it "
         "has a database of its own.",
     )
+    read_pickles: bool = _setting(
+        False,
+        "Whether the host executes workflows that were recorded as pickles, until they are done: "
+        "who can write into the database can then run code in it.",
+    )
     api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = _setting(
         (),
         "The credentials of the HTTP API, needed to listen on other than loopback; roles are "

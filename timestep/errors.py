@@ -32,6 +32,8 @@
     ├── StepError                   how DBOS shows a step that failed
     ├── ReplayError                 a record and the code that replays it disagree
     ├── UnreadableValueError        a recorded value whose class is not known, or has changed
+    ├── UnrecordableError           a workflow's value that cannot come back from JSON
+    ├── PickledRecordError          a record that only unpickling would read
     └── RecordedError               an error read back whose class is not here
 
 The class docstring is the default message. Messages quote the value and name the fix.
@@ -184,6 +186,14 @@ class ReplayError(TimestepError):
 
 class UnreadableValueError(TimestepError, LookupError):
     """A recorded value cannot be made again: register its class with timestep.register_type."""
+
+
+class UnrecordableError(TimestepError, TypeError):
+    """A value of a workflow cannot be recorded as JSON and come back."""
+
+
+class PickledRecordError(TimestepError):
+    """It is recorded as a pickle, which only a host with TIMESTEP_READ_PICKLES=true reads."""
 
 
 class RecordedError(TimestepError):

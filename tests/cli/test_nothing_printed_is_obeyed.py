@@ -179,7 +179,7 @@ def test_what_is_found_and_greeted_is_harmless(monkeypatch: pytest.MonkeyPatch) 
     assert obeyed(result.output) == []
 
     left = [Left(HOSTILE_ID, is_gone, 1, HOSTILE_ID) for is_gone in (True, False)]
-    launched = Launched({}, ATTACK, 1, 1, HOSTILE_ID, 1, left)
+    launched = Launched({}, ATTACK, 1, 1, HOSTILE_ID, 1, 1, HOSTILE_ID, left)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         printed = captured(lambda: greet(launched, listener))
     assert obeyed(printed) == []

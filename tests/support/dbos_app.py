@@ -19,7 +19,7 @@ from dbos._utils import INTERNAL_QUEUE_NAME
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from timestep import testing
+from timestep import JSONSerializer, testing
 from timestep.execution.replay.replay_check import Replay, watched
 from timestep.store.tables import metadata
 
@@ -142,6 +142,8 @@ def launch(url: str, **config: Any) -> None:
         "application_version": "1",
         "log_level": "ERROR",
         "notification_listener_polling_interval_sec": 0.05,
+        # As a host does; the processes of tests/crash have DBOS's default.
+        "serializer": JSONSerializer(),
     }
     instance = DBOS(config=cast("DBOSConfig", {**usual, **config}))
     # Where forks wait, and what is resumed; DBOS looks into it once a second.

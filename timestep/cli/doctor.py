@@ -11,15 +11,16 @@ from timestep import config, versions
 from timestep.approvals.webhook import Webhook
 from timestep.database import migrations
 from timestep.database.engines import check_server
+from timestep.database.error_translation import translated
 from timestep.database.servers import nodejs
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
 from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
-from timestep.operations import entrypoints
+from timestep.operations import entrypoints, recordable_types
 from timestep.sdk import patches
-from timestep.store.reads import server
+from timestep.store.reads import pickled_workflows, server
 
 _PACKAGES = ("dbos", "openai-agents", "psycopg", "sqlalchemy")
 
@@ -114,8 +115,23 @@ def _rights() -> str:
 
 def _workflows() -> str:
     found = entrypoints.find()
+    recordable_types.check(found.values())
     names = ", ".join(sorted(found)) or "none"
     return f"{names} (application {process.application_name()!r})"
+
+
+def _serializer() -> str:
+    with translated(recorder().url), recorder().system() as (connection, schema):
+        pickled, looked_at = pickled_workflows.newest(connection, schema)
+    if not pickled:
+        return "no pickle is among what DBOS recorded last"
+    raise _Doubt(
+        f"{pickled} of the {looked_at} newest workflows are recorded as pickles, so whoever can "
+        "write into the database can run code in what executes them: `timestep serve` writes "
+        "JSON and reads no pickles; an application that launches DBOS itself gives it "
+        '"serializer": timestep.JSONSerializer() in its config, and each DBOSClient likewise, '
+        "and calls timestep.refuse_pickles() once what is unfinished has ended"
+    )
 
 
 _CHECKS: dict[str, Callable[[], str]] = {
@@ -126,5 +142,6 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "database": _database,
     "schema": _schema,
     "rights": _rights,
+    "serializer": _serializer,
     "entrypoints": _workflows,
 }

@@ -29,12 +29,15 @@ _recovery
 _registrations
     get_func_info                 2.0    how a workflow's input is serialized
 _serialization
+    DBOSDefaultSerializer         2.5    its pickles, which a host neither reads nor writes
+    deserialize_args              2.14   reads what a workflow was started with
     deserialize_exception         2.14   reads what DBOS holds of a step that failed
     deserialize_value             2.14   reads what DBOS holds of a step
     serialize_exception           2.14   writes what DBOS would hold of a step that failed
     serialize_value               2.14   writes what DBOS would hold of a step
 _sys_db
     GetPendingWorkflowsOutput     2.0    what it is given
+    SystemDatabase                2.0    what takes workflows up, without those that are pickled
 _sys_db_postgres
     PostgresSystemDatabase        2.0    whether DBOS's tables are where a step can write them
 _utils
@@ -54,6 +57,8 @@ DBOS
     _workflow_tasks               2.24   whether the caller is a workflow's own task
 Queue
     _has_partition_limits         2.31   whether a look at the queue needs a partition
+SystemDatabase
+    _name_filter                  2.31   the condition in all that takes workflows up
 StepReservation
     _claim                        3.4    uses the number up, once
     _step_ctx                     3.4    the context of the step that has the number

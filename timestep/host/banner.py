@@ -40,6 +40,14 @@ def greet(launched: Launched, listener: socket.socket) -> None:
     if len(launched.left) > _LISTED:
         more = len(launched.left) - _LISTED
         lines.append(f"  no host      {more} more executors: see `timestep runs --status running`")
+    if launched.pickled:
+        lines.append(
+            f"  left alone   {_workflows(launched.pickled)} recorded as pickles, which run code "
+            "when they are read: where nobody\n"
+            "               else can write into the database, serve with "
+            "TIMESTEP_READ_PICKLES=true until they are done, or end them with\n"
+            f"               {terminal.command('cancel', launched.pickled_id or 'WORKFLOW_ID')}"
+        )
     if config.read().openai_api_key is None:
         lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
     if launched.entrypoints:

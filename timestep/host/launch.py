@@ -11,19 +11,22 @@ from dbos import DBOS
 
 from timestep import config
 from timestep.approvals import wait_for_decision
+from timestep.config import Settings
 from timestep.database import migrations
 from timestep.database.engines import check_server, database_url, engine_for, system_database_url
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
-from timestep.dbos_internals import executions, process
+from timestep.dbos_internals import executions, pickles, process
+from timestep.dbos_internals.serializer import JSONSerializer
 from timestep.dbos_internals.workflow_failures import FailureFilter
+from timestep.errors import ConfigurationError
 from timestep.host.executor import Executor
 from timestep.journal.executor_claim import Claims, ExecutorClaim
 from timestep.journal.executors import liveness
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
-from timestep.operations import entrypoints
+from timestep.operations import entrypoints, recordable_types
 from timestep.operations.entrypoints import Entrypoint
 from timestep.runner import failures
 from timestep.runner.install import install
@@ -31,6 +34,7 @@ from timestep.runtime import draining, garbage_collection, process_state
 from timestep.runtime.lease import Lease
 from timestep.store import parked_workflows
 from timestep.store.fleet import executors, hosts
+from timestep.store.reads import pickled_workflows
 
 QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
@@ -67,6 +71,10 @@ class Launched:
     """One of them."""
     undecided: int
     """Workflows that wait for a person."""
+    pickled: int
+    """Unfinished workflows that it leaves alone, because it would have to read a pickle."""
+    pickled_id: str | None
+    """One of them."""
     left: list[Left] = field(default_factory=list)
     """What other executors began that no live host is."""
 
@@ -79,11 +87,12 @@ def launch() -> Launched:
 
     Raises:
         ConfigurationError: A setting cannot work, or another host is this executor already.
-        EntrypointError: `workflows/` cannot be used.
+        EntrypointError: `workflows/` cannot be used, or not recorded.
         DatabaseError: The database is away, too old, or refused.
     """
     with garbage_collection.uncollected():
         found = entrypoints.find()
+        recordable_types.check(found.values())
     garbage_collection.keep_all()
     name = process.application_name()
     settings = config.read()
@@ -104,23 +113,43 @@ def launch() -> Launched:
         with translated(url), recorder().system() as (connection, schema):
             left = hosts.unfinished_workflows(connection, schema, name, executor_id)
             others = executors.of_others(connection, schema, name, executor_id)
-        executor.begin(lambda: _execute(name))
+            schedules = pickled_workflows.schedules(connection, schema)
+        if not settings.read_pickles:
+            _check_schedules(schedules)
+            pickles.refuse_pickles()
+        executor.begin(lambda: _execute(name, settings))
     except BaseException:
         claims.close()
         raise
     version = DBOS.application_version
+    held = [] if settings.read_pickles else [row for row in left if row["is_pickled"]]
+    left = [row for row in left if row not in held]
     return Launched(
         entrypoints=found,
         database=shown(url),
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
-        stranded=_count(left, lambda row: row["version"] != version),
-        stranded_id=next((row["example"] for row in left if row["version"] != version), None),
+        stranded=_count(left, lambda row: row["version"] not in (version, None)),
+        stranded_id=next(
+            (row["example"] for row in left if row["version"] not in (version, None)), None
+        ),
         undecided=reading(parked_workflows.count),
+        pickled=sum(row["workflows"] for row in held),
+        pickled_id=next((row["example"] for row in held), None),
         left=_left(others),
     )
 
 
-def _execute(name: str) -> None:
+def _check_schedules(pickled: list[str]) -> None:
+    """Refuse to start where DBOS's thread for all schedules would end at the first of some."""
+    if pickled:
+        raise ConfigurationError(
+            f"the contexts of the schedules {', '.join(map(repr, pickled))} are recorded as "
+            "pickles, which this host does not read: delete these schedules, or set "
+            "TIMESTEP_READ_PICKLES=true where nobody else can write into the database"
+        )
+
+
+def _execute(name: str, settings: Settings) -> None:
     """Launch DBOS, which goes on with what this executor was executing before."""
     draining.reopen()
     DBOS(
@@ -128,6 +157,7 @@ def _execute(name: str) -> None:
             "name": name,
             "system_database_url": system_database_url(),
             "dbos_system_schema": _SCHEMA,
+            "serializer": JSONSerializer(read_pickles=settings.read_pickles),
             "db_engine_kwargs": {"connect_args": {"application_name": executors.HOST}},
             # What goes wrong while it launches is raised, and told in one line.
             "log_level": "CRITICAL",
@@ -181,6 +211,7 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
         is_urgent: Asked again and again; True ends the wait.
     """
     process_state.of(Executor).end(grace, is_urgent)
+    pickles.allow()
     logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
     logging.getLogger("dbos").removeFilter(_FAILURES)
     process_state.of(Claims).close()

@@ -4,24 +4,64 @@ from __future__ import annotations
 
 import threading
 
-from dbos import DBOSClient, WorkflowStatus
+from dbos import DBOSClient, Serializer, WorkflowStatus
 
 from timestep.database.error_translation import translated
+from timestep.dbos_internals import pickles, serializer
 from timestep.dbos_internals.process import application_name
+from timestep.errors import PickledRecordError
 from timestep.journal.recorder import Recorder, recorder
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization.workflow_documents import is_pickle
+from timestep.store.reads import workflow_records
+from timestep.store.reads.workflow_records import WorkflowRecord
 
 
 def workflow_status(workflow_id: str) -> WorkflowStatus | None:
-    """What DBOS knows of a workflow; None: nothing.
+    """What DBOS knows of a workflow, without its input, output and error; None: nothing.
+
+    Those are read as text, with `workflow_record`: DBOS unpickles what says that it is pickled.
 
     Raises:
         DatabaseError: The database refused, or is away.
     """
     with translated(recorder().url):
-        found = client().list_workflows(workflow_ids=[workflow_id])
+        found = client().list_workflows(
+            workflow_ids=[workflow_id], load_input=False, load_output=False
+        )
     return found[0] if found else None
+
+
+def workflow_record(workflow_id: str) -> WorkflowRecord | None:
+    """What DBOS recorded of a workflow, as text; None: nothing.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    with translated(recorder().url):
+        return _record(workflow_id)
+
+
+def _record(workflow_id: str) -> WorkflowRecord | None:
+    with recorder().system() as (connection, schema):
+        return workflow_records.find(connection, schema, workflow_id)
+
+
+def check_readable(workflow_id: str) -> None:
+    """See that this process does not leave a workflow alone, or what begins with its record.
+
+    A database that is away is waited for.
+
+    Raises:
+        PickledRecordError: It refuses pickles, and the workflow is recorded as one.
+        DatabaseError: The database refused.
+    """
+    if not pickles.are_refused():
+        return
+    record = recorder().patiently(lambda: _record(workflow_id))
+    if record is not None and is_pickle(record.arguments or "", record.serialization):
+        raise PickledRecordError
 
 
 class Clients(PerProcess):
@@ -29,20 +69,23 @@ class Clients(PerProcess):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._clients: dict[Recorder, DBOSClient] = {}
+        self._clients: dict[tuple[Recorder, Serializer], DBOSClient] = {}
 
     def of(self, recorder: Recorder) -> DBOSClient:
+        # What a client enqueues is read by processes like this one.
+        key = (recorder, serializer.in_use())
         with self._lock:
-            found = self._clients.get(recorder)
+            found = self._clients.get(key)
             if found is None:
                 mirror = recorder.mirror
-                found = self._clients[recorder] = DBOSClient(
+                found = self._clients[key] = DBOSClient(
                     system_database_engine=recorder.transactions
                     if mirror is None
                     else mirror.engine,
                     application_name=application_name(),
                     retry_connection_errors=False,
                     lazy=True,
+                    serializer=key[1],
                 )
             return found
 

@@ -73,6 +73,7 @@ async def fork_run(
         UnknownCheckpointError: The run has no checkpoint before that turn.
         InvalidInputError: An argument cannot be used, or the run is inside another one.
         AlreadyStartedError: The new workflow id is taken.
+        PickledRecordError: The workflow is recorded as a pickle, and this host reads none.
         DatabaseError: The database refused, or is away.
     """
     check_known(run_or_workflow_id)
@@ -141,6 +142,7 @@ def _fork(
     with translated(found.url):
         with found.transactions.begin() as connection:
             source, rows = _continuations(connection, name, turn, edit, changes, new_id)
+            dbos_client.check_readable(source["workflow_id"])
             before = store.of_workflow(connection, new_id)
             if before or workflow_status(new_id) is not None:
                 if any(_is_same(row, rows[-1]) for row in before):

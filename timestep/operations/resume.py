@@ -9,6 +9,7 @@ from typing import Any
 from timestep.approvals import wait_for_decision
 from timestep.approvals.decide import choose, contradicts, decision
 from timestep.errors import AlreadyResolvedError, ConfigurationError, UnknownInterruptionError
+from timestep.journal import dbos_client
 from timestep.journal.recorder import recorder
 from timestep.operations import take_over
 from timestep.operations.arguments import check_document, check_known
@@ -61,9 +62,11 @@ async def resume_workflow(
         UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
             the run that asked has ended.
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
+        PickledRecordError: The workflow is recorded as a pickle, and this host reads none.
     """
     check_known(workflow_id, "workflow")
     check_document("what is supplied", supply)
+    await in_thread(lambda: dbos_client.check_readable(workflow_id))
     if from_checkpoint:
         if approve or reject or supply:
             raise ConfigurationError("from_checkpoint decides nothing: decide in another call")

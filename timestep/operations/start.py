@@ -14,15 +14,19 @@ from dbos import (
     SetEnqueueOptions,
     SetWorkflowID,
     SetWorkflowTimeout,
-    WorkflowStatus,
 )
 from dbos import error as dbos_errors
 
 from timestep.database.error_translation import translated
-from timestep.dbos_internals import process, workflow_scope
-from timestep.errors import AlreadyStartedError, InvalidInputError
+from timestep.dbos_internals import process, serializer, workflow_scope
+from timestep.errors import (
+    AlreadyStartedError,
+    InvalidInputError,
+    PickledRecordError,
+    UnrecordableError,
+)
 from timestep.journal import dbos_client, executor_claim
-from timestep.journal.dbos_client import workflow_status
+from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.recorder import recorder
 from timestep.operations.arguments import check_id, check_seconds, quoted
 from timestep.operations.entrypoints import Entrypoint, lookup
@@ -97,6 +101,8 @@ async def start_run(
                 started = await process.on_workflow_loop(
                     lambda: _start(found, arguments, options, queue)
                 )
+    except UnrecordableError as error:
+        raise InvalidInputError(f"the input of {found.name!r}: {error.message}") from error
     except dbos_errors.DBOSConflictingWorkflowError as error:
         raise await _conflict(found, workflow_id) from error
     except dbos_errors.DBOSQueueDeduplicatedError as error:
@@ -104,10 +110,10 @@ async def start_run(
             f"the deduplication id {deduplication_id!r} is taken in the queue "
             f"{options['queue_name']!r}: wait until its workflow has left the queue"
         ) from error
-    if workflow_id is not None:
-        status = await asyncio.to_thread(workflow_status, workflow_id)
-        if status is not None and not _is_same(found, arguments, status):
-            raise await _conflict(found, workflow_id)
+    if workflow_id is not None and not await asyncio.to_thread(
+        _is_same, found, arguments, workflow_id
+    ):
+        raise await _conflict(found, workflow_id)
     return started
 
 
@@ -190,9 +196,19 @@ async def _conflict(found: Entrypoint, workflow_id: str | None) -> AlreadyStarte
     )
 
 
-def _is_same(found: Entrypoint, arguments: dict[str, Any], status: WorkflowStatus) -> bool:
+def _is_same(found: Entrypoint, arguments: dict[str, Any], workflow_id: str) -> bool:
+    """Whether the workflow with the id, which is there by now, is this start of this entrypoint."""
+    status, record = workflow_status(workflow_id), workflow_record(workflow_id)
+    if status is None or record is None:
+        return True
     if status.name != found.workflow_name:
         return False
-    given = status.input
+    try:
+        given = serializer.arguments_of(record)
+    except (PickledRecordError, UnrecordableError) as error:
+        raise AlreadyStartedError(
+            f"the workflow {workflow_id!r} was started already, and whether with the same input "
+            f"cannot be told: give another workflow_id ({error})"
+        ) from error
     # Gone where DBOS has cleaned up: nothing is left to compare with.
-    return given is None or found.is_same(arguments, tuple(given["args"]), given["kwargs"])
+    return given is None or found.is_same(arguments, *given)

@@ -14,6 +14,8 @@ from timestep.journal import dbos_client, executor_claim
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.recorder import recorder
 from timestep.serialization.values import storable
+from timestep.serialization.workflow_documents import is_made_of, shown_error
+from timestep.store import dbos_step_outputs
 from timestep.store import run_continuations as store
 
 _REFERENCE = {"run_id", "table", "id"}
@@ -52,7 +54,7 @@ def _take_over(workflow_id: str, repeat_steps: bool) -> None:
         if workflow is None:
             raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
         # The lock holds off DBOS's own records of steps until this is done.
-        steps = dbos_client.client().list_workflow_steps(workflow_id)
+        steps = dbos_step_outputs.recorded(connection, schema, workflow_id)
         runs = store.placed(store.top_runs(connection, workflow_id), step_numbers.BLOCK)
         open_runs = {
             place: row
@@ -83,7 +85,9 @@ def _take_over(workflow_id: str, repeat_steps: bool) -> None:
         # A fork that has not begun its run yet begins as it was to.
         waiting = [row for place, row in earlier.items() if place not in runs]
         store.add(connection, waiting)
-        numbers = [step["function_id"] for step in steps if repeat_steps or _is_of_run(step)]
+        numbers = [
+            int(number) for number, step in steps.items() if repeat_steps or _is_of_run(step)
+        ]
         store.forget_steps(connection, schema, workflow_id, numbers)
         version = DBOS.application_version if process.is_launched() else None
         for id_ in (workflow_id, *store.inside(connection, schema, workflow_id)):
@@ -104,10 +108,10 @@ def _is_open(run: store.Row) -> bool:
 
 def _disagreed(workflow_id: str) -> bool:
     """Whether a workflow failed because its code took other steps than its record."""
-    (found,) = dbos_client.client().list_workflows(workflow_ids=[workflow_id])
+    record = dbos_client.workflow_record(workflow_id)
+    told = None if record is None else shown_error(record.error, record.serialization)
     kinds = (*control_errors.CONTROL_ERRORS, ReplayError)
-    error: Any = found.error
-    return isinstance(error, kinds) or getattr(error, "name", None) in {k.__name__ for k in kinds}
+    return told is not None and told[0] in {kind.__name__ for kind in kinds}
 
 
 def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool) -> None:
@@ -157,11 +161,9 @@ def _going_on(connection: Any, run: store.Row, known: store.Row) -> store.Row:
     }
 
 
-def _is_of_run(step: Any) -> bool:
+def _is_of_run(step: store.Row) -> bool:
     """Whether a recorded step of DBOS is one of a run, whose own record tells its outcome."""
-    output, error = step["output"], step["error"]
-    if isinstance(output, dict) and set(output) == _REFERENCE:
+    if is_made_of(step["output"], step["serialization"], _REFERENCE):
         return True
-    return error is not None and (
-        isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
-    )
+    told = shown_error(step["error"], step["serialization"])
+    return told is not None and told[0] == StepError.__name__

@@ -181,8 +181,12 @@ async def _handed_over(call_id: str, caller: str) -> _Live:
         await asyncio.sleep(_PAUSE)
         pauses += 1
         if pauses % _PAUSES_BETWEEN_LOOKS == 0:
-            status = await _apart(lambda: DBOS.get_workflow_status_async(caller))
-            if status is None or status.status not in _GOES_ON:
+            found = await _apart(
+                lambda: DBOS.list_workflows_async(
+                    workflow_ids=[caller], load_input=False, load_output=False
+                )
+            )
+            if not found or found[0].status not in _GOES_ON:
                 raise NotDurableError(
                     f"tool call {call_id} belongs to workflow {caller!r}, which is over: nobody "
                     "waits for its outcome"

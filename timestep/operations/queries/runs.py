@@ -10,11 +10,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from dbos import WorkflowStatus
-from pydantic_core import to_jsonable_python
 
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal import executors
-from timestep.journal.dbos_client import workflow_status
+from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.fail_fast_read import T, reading
 from timestep.operations.arguments import check_filter, check_known, quoted
 from timestep.operations.queries.pagination import Page, item_place, page_of, page_size, run_place
@@ -31,7 +30,9 @@ from timestep.operations.queries.records import (
     Workflow,
 )
 from timestep.serialization.values import restored
+from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
 from timestep.store.reads import runs
+from timestep.store.reads.workflow_records import WorkflowRecord
 
 _STATUS_OF: dict[str, Status] = {
     "PENDING": "running",
@@ -62,20 +63,21 @@ async def get_run(run_or_workflow_id: str) -> Run:
 def _get_run(name: str) -> Run:
     check_known(name)
     found = reading(lambda connection: runs.find_run(connection, name))
-    workflow = workflow_status(str(found["workflow_id"]) if found else name)
+    workflow_id = str(found["workflow_id"]) if found else name
+    workflow, record = workflow_status(workflow_id), workflow_record(workflow_id)
     if found is not None:
         run = _whole([found])[0]
         total = reading(lambda connection: runs.total_usage(connection, found["id"]))
         return dataclasses.replace(
             run,
-            workflow=_workflow(workflow) if workflow else None,
+            workflow=_workflow(workflow, record) if workflow else None,
             total_usage=Usage(**total),
         )
     if workflow is None:
         raise UnknownRunError(
             f"there is no run and no workflow {quoted(name)}: see `timestep runs`"
         )
-    return _without_run(workflow)
+    return _without_run(workflow, record)
 
 
 async def get_traceback(run_id: str) -> str | None:
@@ -199,26 +201,25 @@ async def list_tool_calls(run_id: str) -> list[ToolCall]:
     return [_of_row(ToolCall, row) for row in rows]
 
 
-def _workflow(found: WorkflowStatus) -> Workflow:
-    error = None
-    if found.error is not None:
-        # What is recorded in a portable form keeps the class's name apart.
-        name = getattr(found.error, "name", None) or type(found.error).__name__
-        error = RunError(type=str(name), message=str(found.error), turn=None)
-    elif found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+def _workflow(found: WorkflowStatus, record: WorkflowRecord | None) -> Workflow:
+    output = error = None
+    if record is not None:
+        output = shown(record.output, record.serialization)
+        if (told := shown_error(record.error, record.serialization)) is not None:
+            error = RunError(*told, turn=None)
+    if error is None and found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         error = RunError(found.status, "it was recovered too many times", turn=None)
-    return Workflow(status=found.status, output=_plain(found.output), error=error)
+    return Workflow(status=found.status, output=output, error=error)
 
 
-def _without_run(found: WorkflowStatus) -> Run:
-    workflow = _workflow(found)
-    given = found.input or {"args": (), "kwargs": {}}
+def _without_run(found: WorkflowStatus, record: WorkflowRecord | None) -> Run:
+    workflow = _workflow(found, record)
     return Run(
         id=None,
         workflow_id=found.workflow_id,
         workflow_name=found.name,
         status=_STATUS_OF[found.status],
-        input=_plain([*given["args"]] or given["kwargs"]),
+        input=shown_arguments(record.arguments, record.serialization) if record else {},
         final_output=workflow.output,
         error=workflow.error,
         started_at=_moment(found.created_at),
@@ -226,11 +227,6 @@ def _without_run(found: WorkflowStatus) -> Run:
         workflow=workflow,
         executor=_executors([found.workflow_id]).get(found.workflow_id),
     )
-
-
-def _plain(value: Any) -> Any:
-    """What a workflow was given or returned as JSON; as text where JSON has no word for it."""
-    return to_jsonable_python(value, bytes_mode="base64", fallback=str)
 
 
 def _moment(milliseconds: int | None) -> datetime.datetime | None:

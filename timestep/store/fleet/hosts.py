@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from timestep.store.reads.pickled_workflows import pickled
 from timestep.store.reads.runs import Row
 
 # Hosts of earlier versions hold a lock of their session instead of a row.
@@ -107,17 +108,20 @@ def _older_name(application: str, executor_id: str) -> str:
 def unfinished_workflows(
     connection: sa.Connection, schema: str, application: str, executor_id: str
 ) -> list[Row]:
-    """How many workflows wait for an executor to go on, by version and whether they had begun.
+    """How many workflows wait for an executor to go on, by version, whether they had begun, and
+    whether a pickle must be read first.
 
     Each with the id of one of them, as `example`.
 
-    Those that had begun are counted for this executor only. Empty where DBOS has no tables yet.
+    Those that had begun are counted for this executor only. Empty where DBOS has no tables yet, or
+    those of an earlier release.
     """
-    if not sa.inspect(connection).has_table("workflow_status", schema=schema):
+    if not sa.inspect(connection).has_table("workflow_input", schema=schema):
         return []
     # One part for each of DBOS's partial indexes: with OR, none of them serves.
     parts = " UNION ALL ".join(
-        f"""SELECT status, application_version, application_name, workflow_uuid
+        f"""SELECT status, application_version, application_name, workflow_uuid,
+                {pickled(schema)} AS is_pickled
             FROM "{schema}".workflow_status WHERE {condition}"""
         for condition in (
             "status = 'ENQUEUED'",
@@ -127,12 +131,12 @@ def unfinished_workflows(
     )
     found = connection.execute(
         sa.text(
-            f"""SELECT application_version AS version, status = 'PENDING' AS has_begun,
+            f"""SELECT application_version AS version, status = 'PENDING' AS has_begun, is_pickled,
                 count(*) AS workflows, min(workflow_uuid) AS example
             FROM ({parts}) AS unfinished
-            WHERE application_version IS NOT NULL
+            WHERE (application_version IS NOT NULL OR is_pickled)
             AND (application_name = :application OR application_name IS NULL)
-            GROUP BY 1, 2"""
+            GROUP BY 1, 2, 3"""
         ),
         {"executor_id": executor_id, "application": application},
     )

@@ -1,0 +1,167 @@
+"""What workflows are given, return, raise and send comes back as it was."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from typing import Any
+
+import pytest
+from dbos import error as dbos_errors
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, SecretStr
+
+import timestep
+from tests.serialization.test_values_survive_json import PYTHON, Colour, Pair, Point
+from tests.serialization.test_what_was_recorded_before_is_read import MAX_TURNS
+from timestep.errors import (
+    PickledRecordError,
+    StepError,
+    TimestepError,
+    UnreadableValueError,
+    UnrecordableError,
+)
+from timestep.serialization.workflow_documents import (
+    NAME,
+    NOT_SHOWN,
+    is_made_of,
+    shown,
+    shown_arguments,
+    shown_error,
+)
+
+serializer = timestep.JSONSerializer()
+
+VALUES = st.recursive(
+    PYTHON | st.sampled_from(Colour) | st.builds(Point, x=st.integers()),
+    lambda inner: st.builds(Pair, inner, inner) | st.lists(inner) | st.tuples(inner),
+    max_leaves=10,
+)
+HOSTILE = st.dictionaries(
+    st.sampled_from(["$type", "value", "$text", "error", "list", "workflow", "__class__"]),
+    st.recursive(
+        st.sampled_from(["subprocess:Popen", "builtins:dict", "text", "data", "os:system"]),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["$type", "value"]), inner),
+    ),
+)
+
+
+def again(value: Any) -> Any:
+    text = serializer.serialize(value)
+    assert text.isascii()
+    assert "\x00" not in text
+    return serializer.deserialize(text)
+
+
+@given(VALUES | HOSTILE)
+def test_a_value_comes_back_equal_and_of_its_class(value: Any) -> None:
+    found = again(value)
+    assert (found, type(found)) == (value, type(value))
+
+
+@given(st.lists(VALUES), st.dictionaries(st.text(), HOSTILE))
+def test_arguments_come_back_and_are_shown(args: list[Any], kwargs: dict[str, Any]) -> None:
+    given_ = {"args": tuple(args), "kwargs": kwargs}
+    assert again(given_) == given_
+    json.dumps(shown_arguments(serializer.serialize(given_), NAME))
+
+
+@given(st.recursive(st.none() | st.text() | HOSTILE, st.lists))
+def test_a_document_of_anybody_makes_nothing_but_json_or_an_error(document: Any) -> None:
+    """Whoever writes into DBOS's tables chooses the text."""
+    text = json.dumps({"value": document})
+    shown(text, NAME)
+    shown(json.dumps(document), NAME)
+    shown_error(json.dumps({"error": document}), NAME)
+    try:
+        found = serializer.deserialize(text)
+    except UnreadableValueError:
+        return
+    json.dumps(found, default=list)
+
+
+def test_errors_come_back_as_their_class() -> None:
+    error = StepError("ValueError: no tea")
+    error.reference = {"table": "tool_calls"}
+    found = again(error)
+    assert (type(found), str(found), found.reference) == (StepError, str(error), error.reference)
+    assert shown_error(serializer.serialize(error), NAME) == ("StepError", "ValueError: no tea")
+    awaited = again(dbos_errors.DBOSAwaitedWorkflowCancelledError("w"))
+    assert type(awaited) is dbos_errors.DBOSAwaitedWorkflowCancelledError
+    assert awaited.workflow_id == "w"
+
+
+def test_errors_among_values_come_back() -> None:
+    """As `asyncio.gather(..., return_exceptions=True)` gives them, and DBOS its lists of steps."""
+    first, second, third = again(["a", ValueError("no"), {"error": TimestepError("late")}])
+    assert (first, type(second), second.args) == ("a", ValueError, ("no",))
+    assert type(third["error"]) is TimestepError
+
+
+def test_a_pickle_is_not_read() -> None:
+    with pytest.raises(PickledRecordError, match="TIMESTEP_READ_PICKLES"):
+        serializer.deserialize("gASVAQAAAAAAAABLAS4=")
+    reading = timestep.JSONSerializer(read_pickles=True)
+    assert reading.deserialize("gASVAQAAAAAAAABLAS4=") == 1
+    assert serializer.deserialize("gAROLg==") is None
+
+
+class Unknown(BaseModel):
+    x: int = 1
+
+
+@timestep.register_type
+class Account(BaseModel):
+    name: str
+    secret: SecretStr = SecretStr("")
+    cache: dict[str, int] = Field(default_factory=dict, exclude=True)
+
+
+def test_what_would_come_back_otherwise_is_refused() -> None:
+    class Local(enum.Enum):
+        A = 1
+
+    for value in (Unknown(), [Unknown()], {"a": (Unknown(),)}, object(), Local.A, int):
+        with pytest.raises(UnrecordableError, match="to timestep"):
+            serializer.serialize(value)
+    assert again(Account(name="Ada")) == Account(name="Ada")
+    (found,) = again((math.nan,))
+    assert math.isnan(found)
+    for account in (
+        Account(name="Ada", secret=SecretStr("sesame")),
+        Account(name="Ada", cache={"a": 1}),
+    ):
+        with pytest.raises(UnrecordableError, match="such as a secret") as refused:
+            serializer.serialize([account])
+        assert "sesame" not in str(refused.value)
+    with pytest.raises(UnreadableValueError, match="os:system"):
+        serializer.deserialize('{"value":{"$type":"os:system","value":"true"}}')
+
+
+def test_what_other_serializers_wrote_is_shown_and_not_made() -> None:
+    portable = '{"positionalArgs":[1],"namedArgs":{"a":2}}'
+    assert shown_arguments(portable, "portable_json") == [1]
+    error = '{"name":"ValueError","message":"no","code":null}'
+    assert shown_error(error, "portable_json") == ("ValueError", "no")
+    assert shown("gASVAQAAAAAAAABLAS4=", "py_pickle") == NOT_SHOWN
+    assert shown_arguments("gASVAQAAAAAAAABLAS4=", None) == NOT_SHOWN
+    assert shown("<x/>", "the application's own") == "<x/>"
+    assert shown_error("<x/>", "the application's own") == ("Exception", "<x/>")
+
+
+PICKLED_ERROR = "gASVJAAAAAAAAACMCGJ1aWx0aW5zlIwKVmFsdWVFcnJvcpSTlIwCbm+UhZRSlC4="
+PICKLED_REFERENCE = (
+    "gASVMAAAAAAAAAB9lCiMBnJ1bl9pZJSMAXKUjAV0YWJsZZSMCnRvb2xfY2FsbHOUjAJpZJSMAWmUdS4="
+)
+
+
+def test_the_class_of_a_pickled_error_is_told() -> None:
+    assert shown_error(PICKLED_ERROR, "py_pickle") == ("ValueError", NOT_SHOWN)
+    assert shown_error(MAX_TURNS, "py_pickle") == ("MaxTurnsExceeded", NOT_SHOWN)
+    assert is_made_of(PICKLED_REFERENCE, "py_pickle", {"run_id", "table", "id"})
+    assert not is_made_of(PICKLED_REFERENCE, "py_pickle", {"run_id"})
+    assert not is_made_of(PICKLED_ERROR, "py_pickle", {"run_id"})
+    reference = serializer.serialize({"run_id": "r", "table": "t", "id": "i"})
+    assert is_made_of(reference, NAME, {"run_id", "table", "id"})

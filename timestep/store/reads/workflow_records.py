@@ -1,0 +1,33 @@
+"""Reads what DBOS recorded of a workflow as it is written, without making anything of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True)
+class WorkflowRecord:
+    """What a workflow was given and came to, each as text, and the serializer that wrote it."""
+
+    arguments: str | None
+    output: str | None
+    error: str | None
+    serialization: str | None
+
+
+def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRecord | None:
+    """What is recorded of a workflow; None: there is none, or DBOS has forgotten it."""
+    found = connection.execute(
+        sa.text(
+            f"""SELECT coalesce(given.inputs, w.inputs), coalesce(made.output, w.output),
+                coalesce(made.error, w.error), w.serialization
+            FROM "{schema}".workflow_status w
+            LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
+            LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)
+            WHERE workflow_uuid = :workflow_id"""
+        ),
+        {"workflow_id": workflow_id},
+    ).one_or_none()
+    return None if found is None else WorkflowRecord(*found)
