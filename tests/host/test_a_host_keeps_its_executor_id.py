@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from dbos import DBOSClient
 
+import timestep
 from tests.support.conditions import until
 from tests.support.host_process import Host, lines, own_host
 from timestep.database import urls
@@ -71,7 +72,7 @@ def test_a_cut_changes_nothing_and_another_host_ends_what_this_one_does(
     refused = own_host.post("/api/workflows/greet/runs", {"input": {"name": "Ada"}})
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:timestep:executor-lost")
     assert own_host.log.read_text().count(reason) == 1
-    client = DBOSClient(system_database_url=own_host.database)
+    client = DBOSClient(system_database_url=own_host.database, serializer=timestep.JSONSerializer())
     client.enqueue({"workflow_name": "greet", "queue_name": "timestep"}, name="Eve")
     client.destroy()
     (tmp_path / "go").touch()

@@ -140,11 +140,12 @@ def test_what_tools_people_and_callers_say_comes_back(document: Any, object_: An
         # Sessions' items, inputs of runs and of forks, final outputs.
         assert same(restored(from_jsonb(storable(given_))), given_)
         assert same(restored(from_jsonb(recorded_input([given_]))), [given_])
-        edit = fork._edit(None, [given_])
-        assert edit is not None
-        assert same(restored(from_jsonb(edit)["append"]), [given_])
-        whole = fork._given(from_jsonb(recorded_input([given_])), edit)
-        assert same(restored(from_jsonb(whole["replace"])), [given_, given_])
+    # Items that a fork adds are objects.
+    edit = fork._edit(None, [object_])
+    assert edit is not None
+    assert same(restored(from_jsonb(edit)["append"]), [object_])
+    whole = fork._given(from_jsonb(recorded_input([object_])), edit)
+    assert same(restored(from_jsonb(whole["replace"])), [object_, object_])
 
 
 def row_of(arguments: Any) -> dict[str, Any]:
