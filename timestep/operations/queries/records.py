@@ -109,6 +109,7 @@ class RunExecutor:
     is_live: bool | None
 
 
+@register_type
 @dataclass(frozen=True)
 class Run:
     """A run; or a workflow that has not begun one, which has no `id`."""
