@@ -29,6 +29,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         await interruption.record(run, result)
         return
     if run.record.is_over:
+        _draw_no_more(run)
         _raise_recorded(run)
         return
 
@@ -89,7 +90,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
         await run.cut_off()
         timeout = {"cancel_reason": "timeout"}
         inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
-        await record_failure(run, error, {"runs": inside}, {"cancel_steps": _numbers_at_cut(run)})
+        await record_failure(run, error, {"runs": inside})
     elif isinstance(error, Exception) and not isinstance(error, control_errors.CONTROL_ERRORS):
         await record_failure(run, error)
         error = _as_recorded(run, error)
@@ -109,14 +110,19 @@ async def record_failure(
     run: Run,
     error: BaseException,
     rows: Rows | None = None,
-    columns: dict[str, Any] | None = None,
 ) -> None:
+    """Record that a run failed, and how many step numbers it had drawn by then.
+
+    What ended it may have been faster, or slower, than what went on beside it: a model that was
+    asked while a guardrail tripped has drawn a number, or has not.
+    """
     await run.commits.settle()
+    drawn = _draw_no_more(run)
     if not run.record.is_begun or run.record.is_over:
         return
     envelope = exceptions.seal(error)
     columns = {
-        **(columns or {}),
+        "cancel_steps": drawn,
         "error_type": exceptions.short_type(str(envelope["type"])),
         "error_message": envelope["message"],
         "error_turn": run.turn,
@@ -127,15 +133,15 @@ async def record_failure(
 
 async def record_cut(run: Run) -> None:
     """Record that the workflow's own code cut a run off, and with it the runs inside it."""
-    columns = {"cancel_reason": "code", "cancel_steps": _numbers_at_cut(run)}
+    columns = {"cancel_reason": "code", "cancel_steps": _draw_no_more(run)}
     inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
     await _record(run, "cancelled", columns, {"runs": inside})
 
 
-def _numbers_at_cut(run: Run) -> list[int] | None:
-    """How many step numbers were drawn when a run was cut off; a replay goes on from there."""
+def _draw_no_more(run: Run) -> list[int] | None:
+    """How many step numbers were drawn when a run ended; a replay goes on from there."""
     row = run.record.own_row if run.record.is_over else None
-    return run.counters.at_cut(row["cancel_steps"] if row is not None else None)
+    return run.counters.end(row["cancel_steps"] if row is not None else None)
 
 
 async def _record(
