@@ -69,6 +69,17 @@ async def ask_again(run: Run, call: Call) -> RunResult:
 
 async def end(run: Run, error: BaseException) -> NoReturn:
     """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
+    try:
+        await _end(run, error)
+    except control_errors.LOST as lost:
+        # Also a run that its workflow had left going, and that ends after it.
+        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
+        if isinstance(error, asyncio.CancelledError):
+            raise error from lost
+        raise
+
+
+async def _end(run: Run, error: BaseException) -> NoReturn:
     await run.commits.deferred()
     if run.limits.failure is not None:
         error, hidden = run.limits.failure, error
@@ -77,9 +88,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
     if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
         run.parent.limits.fail(error)
-    if isinstance(error, control_errors.LOST):
-        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
-    elif isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError):
         # A process that stops cancels its tasks; their runs go on in the next one. And a run
         # that is cut off ends those inside it.
         is_inside = run.parent is not None and run.parent.limits.is_cut_off
@@ -134,14 +143,17 @@ async def record_failure(
 async def record_cut(run: Run) -> None:
     """Record that the workflow's own code cut a run off, and with it the runs inside it."""
     columns = {"cancel_reason": "code", "cancel_steps": _draw_no_more(run)}
+    if run.record.may_go_on and all(child.record.has_ended for child in _begun(run)):
+        # Cut off once more, where it was: the record says so already.
+        return
     inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
     await _record(run, "cancelled", columns, {"runs": inside})
 
 
 def _draw_no_more(run: Run) -> list[int] | None:
     """How many step numbers were drawn when a run ended; a replay goes on from there."""
-    row = run.record.own_row if run.record.is_over else None
-    return run.counters.end(row["cancel_steps"] if row is not None else None)
+    row = run.record.own_row or {}
+    return run.counters.end(row.get("cancel_steps"))
 
 
 async def _record(
