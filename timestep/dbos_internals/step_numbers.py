@@ -5,7 +5,7 @@ from __future__ import annotations
 from dbos import DBOS
 from dbos._dbos import StepReservation
 
-from timestep.dbos_internals.workflow_scope import dbos_context, scope
+from timestep.dbos_internals.workflow_scope import dbos_context, in_workflow, scope
 
 BLOCK = 1_000_000
 """Step numbers set aside for each task that runs agents beside another of its workflow."""
@@ -34,13 +34,20 @@ class StepNumbers:
         reserved.function_id = self._next
         return StepReservation(reserved)
 
-    def newest(self) -> list[int]:
-        """The newest number of the workflow's own counter, and of these numbers."""
+    def newest(self) -> list[int] | None:
+        """The newest number of the workflow's own counter, and of these numbers.
+
+        None where the workflow has ended: nothing follows.
+        """
+        if not in_workflow():
+            return None
         own = int(dbos_context().function_id)
         return [own, own if self._next is None else self._next]
 
     def go_back_to(self, newest: list[int]) -> None:
         """Draw what comes after `newest`: the first execution had drawn no more."""
+        if not in_workflow():
+            return
         if self._next is None:
             dbos_context().function_id = newest[1]
             scope().drawn = {number for number in scope().drawn if number <= newest[1]}

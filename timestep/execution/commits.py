@@ -88,6 +88,9 @@ class Commits:
             raise self._record.refusal("its end" if is_end else "a step")
         if not is_end:
             self._limits.check_cut()
+        if self._record.may_go_on:
+            await self._recorder.revive(self._owner, self._record.run_id)
+            self._record.went_on()
         has_calls = "tool_calls" in self._waiting
         for name, waiting in self._waiting.items():
             given = rows.setdefault(name, [])

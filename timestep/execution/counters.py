@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from timestep.dbos_internals.step_numbers import StepNumbers, StepReservation
@@ -21,6 +22,7 @@ class Counters:
 
     def __init__(self, steps: StepNumbers | None) -> None:
         self._steps = steps
+        self._is_over = False
         self._positions = 0
         self._checks: dict[str, int] = {}
         self.responses = 0
@@ -34,7 +36,13 @@ class Counters:
         return self._steps is not None
 
     def draw(self) -> StepReservation | None:
-        """The next step number; None inside a step, where DBOS numbers nothing."""
+        """The next step number; None inside a step, where DBOS numbers nothing.
+
+        Raises:
+            CancelledError: The run is over, and with it what it still had under way.
+        """
+        if self._is_over:
+            raise asyncio.CancelledError
         return self._steps.draw() if self._steps is not None else None
 
     def next_position(self) -> int:
@@ -80,14 +88,15 @@ class Counters:
         self.session_changes = progress["session_changes"]
         self._checks = dict(progress["checks"])
 
-    def at_cut(self, recorded: list[int] | None) -> list[int] | None:
-        """How many step numbers were drawn when the run was cut off.
+    def end(self, recorded: list[int] | None) -> list[int] | None:
+        """Draw no more step numbers; how many were drawn when the run ended.
 
         Args:
             recorded: How many the first execution had drawn: a replay goes on from there.
         """
         if self._steps is None:
             return None
-        if recorded is not None:
+        if not self._is_over and recorded is not None:
             self._steps.go_back_to(recorded)
+        self._is_over = True
         return self._steps.newest()

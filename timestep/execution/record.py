@@ -92,9 +92,28 @@ class RunRecord:
 
     @property
     def is_over(self) -> bool:
-        """Whether the record says that the run has ended."""
+        """Whether the record says that the run has ended, for good."""
+        return self.has_ended and not self.may_go_on
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run's row says that it has ended."""
         row = self.own_row
         return row is not None and row["completed_at"] is not None
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the run was cut off, and its workflow did nothing since: this time it may not be.
+
+        Its row says that it has ended until it does something new.
+        """
+        row = self.own_row
+        return row is not None and bool(row.get("may_go_on"))
+
+    def went_on(self) -> None:
+        """Note that the run did something new after it had been cut off."""
+        if (row := self.own_row) is not None:
+            row.update(status="running", completed_at=None, cancel_reason=None, may_go_on=False)
 
     @property
     def is_of_the_past(self) -> bool:

@@ -147,7 +147,7 @@ class _Beginning:
         return found
 
     def _recorded(self) -> Journal:
-        """What is recorded of a run that is there; it goes on if the workflow let it."""
+        """What is recorded of a run that is there; its row says whether it may go on once more."""
         recorder, workflow_id, run_id = self.recorder, self.owner.workflow_id, self.values["id"]
         with recorder.connected([workflow_id]) as connection:
             found = run_journal.journal(connection, run_id)
@@ -156,8 +156,7 @@ class _Beginning:
                 if recorder.mirror is not None:
                     recorder.mirror.copy_steps(connection, workflow_id)
                 given = {**self._parameters, "block": step_numbers.BLOCK}
-                if run_journal.revived(connection, recorder.schema, given):
-                    row.update(status="running", completed_at=None, cancel_reason=None)
+                row["may_go_on"] = run_journal.is_last(connection, recorder.schema, given)
             return found
 
     def _outputs(self) -> dict[str, dict[str, Any]]:

@@ -134,6 +134,14 @@ class Recorder:
         """Write definitions that came up while a run was going on."""
         await self.change(lambda connection: definitions_store.write(connection, definitions.rows))
 
+    async def revive(self, owner: Owner, run_id: uuid.UUID) -> None:
+        """Let a run go on that was cut off; one step's rows, at least, follow."""
+        given = {"id": run_id, "workflow_id": owner.workflow_id, "token": owner.token}
+        await self.read(
+            lambda connection: runs_store.revive(connection, self.schema, given),
+            about=[owner.workflow_id],
+        )
+
     async def commit(
         self,
         owner: Owner,

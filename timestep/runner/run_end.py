@@ -33,6 +33,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         await interruption.record(run, result)
         return
     if run.record.is_over:
+        _draw_no_more(run)
         _raise_recorded(run)
         return
 
@@ -72,6 +73,17 @@ async def ask_again(run: Run, call: Call) -> RunResult:
 
 async def end(run: Run, error: BaseException) -> NoReturn:
     """Record what ended the run, and raise it; DBOS's own errors come before the SDK's."""
+    try:
+        await _end(run, error)
+    except control_errors.LOST as lost:
+        # Also a run that its workflow had left going, and that ends after it.
+        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
+        if isinstance(error, asyncio.CancelledError):
+            raise error from lost
+        raise
+
+
+async def _end(run: Run, error: BaseException) -> NoReturn:
     await run.commits.deferred()
     if run.limits.failure is not None:
         error, hidden = run.limits.failure, error
@@ -80,9 +92,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
     if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
         run.parent.limits.fail(error)
-    if isinstance(error, control_errors.LOST):
-        await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
-    elif isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError):
         # A process that stops cancels its tasks; their runs go on in the next one. And a run
         # that is cut off ends those inside it.
         is_inside = run.parent is not None and run.parent.limits.is_cut_off
@@ -93,7 +103,7 @@ async def end(run: Run, error: BaseException) -> NoReturn:
         await run.cut_off()
         timeout = {"cancel_reason": "timeout"}
         inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
-        await record_failure(run, error, {"runs": inside}, {"cancel_steps": _numbers_at_cut(run)})
+        await record_failure(run, error, {"runs": inside})
     elif isinstance(error, Exception) and not isinstance(error, control_errors.CONTROL_ERRORS):
         await record_failure(run, error)
         error = _as_recorded(run, error)
@@ -114,14 +124,19 @@ async def record_failure(
     run: Run,
     error: BaseException,
     rows: Rows | None = None,
-    columns: dict[str, Any] | None = None,
 ) -> None:
+    """Record that a run failed, and how many step numbers it had drawn by then.
+
+    What ended it may have been faster, or slower, than what went on beside it: a model that was
+    asked while a guardrail tripped has drawn a number, or has not.
+    """
     await run.commits.settle()
+    drawn = _draw_no_more(run)
     if not run.record.is_begun or run.record.is_over:
         return
     envelope = exceptions.seal(error)
     columns = {
-        **(columns or {}),
+        "cancel_steps": drawn,
         "error_type": exceptions.short_type(str(envelope["type"])),
         "error_message": envelope["message"],
         "error_turn": run.turn,
@@ -133,15 +148,18 @@ async def record_failure(
 
 async def record_cut(run: Run) -> None:
     """Record that the workflow's own code cut a run off, and with it the runs inside it."""
-    columns = {"cancel_reason": "code", "cancel_steps": _numbers_at_cut(run)}
+    columns = {"cancel_reason": "code", "cancel_steps": _draw_no_more(run)}
+    if run.record.may_go_on and all(child.record.has_ended for child in _begun(run)):
+        # Cut off once more, where it was: the record says so already.
+        return
     inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
     await _record(run, "cancelled", columns, {"runs": inside})
 
 
-def _numbers_at_cut(run: Run) -> list[int] | None:
-    """How many step numbers were drawn when a run was cut off; a replay goes on from there."""
-    row = run.record.own_row if run.record.is_over else None
-    return run.counters.at_cut(row["cancel_steps"] if row is not None else None)
+def _draw_no_more(run: Run) -> list[int] | None:
+    """How many step numbers were drawn when a run ended; a replay goes on from there."""
+    row = run.record.own_row or {}
+    return run.counters.end(row.get("cancel_steps"))
 
 
 async def _record(

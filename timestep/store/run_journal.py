@@ -32,7 +32,7 @@ _BEGIN = """
             AND NOT EXISTS (SELECT FROM continued)
         ON CONFLICT (id) DO UPDATE SET
             status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
-            WHERE runs.status = 'cancelled' AND runs.cancel_reason <> 'code'
+            WHERE runs.status = 'cancelled' AND runs.cancel_reason NOT IN ('code', 'abandoned')
         RETURNING xmax = 0 AS is_new, session_revision
     )
     SELECT status, owner_xid = %(token)s AND status = 'PENDING',
@@ -41,21 +41,24 @@ _BEGIN = """
         EXISTS (SELECT FROM "{schema}".operation_outputs WHERE workflow_uuid = %(workflow_id)s)
     FROM holder"""
 
-_REVIVED = """
-    UPDATE public.runs
-    SET status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
-    WHERE id = %(id)s AND EXISTS (
-        SELECT FROM "{schema}".workflow_status
-        WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING')
-    AND NOT EXISTS (
-        SELECT FROM jsonb_array_elements_text(cancel_steps) AS cut(number), (
+_IS_LAST = """
+    SELECT NOT EXISTS (
+        SELECT FROM jsonb_array_elements_text(runs.cancel_steps) AS cut(number), (
             SELECT function_id FROM "{schema}".operation_outputs
             WHERE workflow_uuid = %(workflow_id)s
             UNION ALL SELECT workflow_step FROM public.runs later
             WHERE later.workflow_id = %(workflow_id)s
         ) AS recorded(number)
         WHERE recorded.number > cut.number::int
-        AND recorded.number / %(block)s = cut.number::int / %(block)s)"""
+        AND recorded.number / %(block)s = cut.number::int / %(block)s)
+    FROM public.runs WHERE id = %(id)s"""
+
+_REVIVED = """
+    UPDATE public.runs
+    SET status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
+    WHERE id = %(id)s AND EXISTS (
+        SELECT FROM "{schema}".workflow_status
+        WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING')"""
 
 _END_CANCELLED = """
     UPDATE public.runs SET status = 'cancelled', completed_at = now(), updated_at = now(),
@@ -77,7 +80,9 @@ _CANCELLED = (
 _ALL_CANCELLED = (
     _END_CANCELLED
     + """
-    AND holder.workflow_uuid = runs.workflow_id AND holder.status = 'CANCELLED'"""
+    AND holder.workflow_uuid = runs.workflow_id AND (
+        holder.status = 'CANCELLED'
+        OR holder.status IN ('SUCCESS', 'ERROR') AND runs.status = 'running')"""
 )
 
 _REOPENED = """
@@ -162,18 +167,31 @@ def begun(answer: Sequence[str | None] | None) -> Begun:
     )
 
 
-def revived(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
-    """Let a run go on that the workflow's own code cut off, unless the workflow went on since.
+def is_last(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
+    """Whether a workflow did nothing more after its code cut a run off.
 
     A task that is cancelled because its process ends looks like one that the code cancels. But
     only code that saw the cancellation and went on has steps recorded after it, and has to see
     it again.
 
     Args:
-        values: `id`, `workflow_id`, `token`, and `block`: how many numbers a task has to draw.
+        connection: To the database of the schema.
+        schema: Where DBOS's tables are.
+        values: `id`, `workflow_id`, and `block`: how many numbers a task has to draw.
     """
-    sql = _REVIVED.replace("{schema}", schema)
-    return connection.exec_driver_sql(sql, values).rowcount == 1
+    sql = _IS_LAST.replace("{schema}", schema)
+    return bool(connection.exec_driver_sql(sql, values).scalar())
+
+
+def revive(connection: sa.Connection, schema: str, values: dict[str, Any]) -> None:
+    """Let a run go on that was cut off.
+
+    Args:
+        connection: To the database of the schema.
+        schema: Where DBOS's tables are.
+        values: `id`, `workflow_id`, and `token` of the execution that owns the workflow.
+    """
+    connection.exec_driver_sql(_REVIVED.replace("{schema}", schema), values)
 
 
 def cancelled(
@@ -191,7 +209,10 @@ def cancelled(
 
 
 def all_cancelled(connection: sa.Connection, schema: str) -> None:
-    """What `cancelled` does, for every workflow that DBOS says is cancelled."""
+    """What `cancelled` does, for every workflow that is cancelled, or over with a run going on.
+
+    A run that is interrupted may go on in another workflow than the one that began it.
+    """
     connection.exec_driver_sql(_ALL_CANCELLED.replace("{schema}", schema))
 
 

@@ -57,7 +57,7 @@ async def hold_if_cut(run: Run, name: str) -> None:
     if row.get("error_type") == RunTimeoutError.__name__:
         run.limits.cut.now(exceptions.opened(row["error"]))
         await run.limits.ended.wait()
-    if row.get("cancel_reason") != "code":
+    if row.get("cancel_reason") != "code" or run.record.may_go_on:
         return
     first = [datetime.datetime.fromisoformat(row[at]) for at in ("completed_at", "started_at")]
     patience = (first[0] - first[1]).total_seconds() + _MARGIN
