@@ -17,6 +17,7 @@ from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
+from timestep.journal import dbos_patience
 from timestep.journal.executor_claim import ExecutorClaim
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
@@ -105,6 +106,7 @@ def launch() -> Launched:
     )
     with translated(url):
         DBOS.launch()
+    dbos_patience.attach()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
     for claim in process_state.of(Claims).held:

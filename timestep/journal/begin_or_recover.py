@@ -149,16 +149,20 @@ class _Beginning:
     def _recorded(self) -> Journal:
         """What is recorded of a run that is there; it goes on if the workflow let it."""
         recorder, workflow_id, run_id = self.recorder, self.owner.workflow_id, self.values["id"]
-        with recorder.connected([workflow_id]) as connection:
-            found = run_journal.journal(connection, run_id)
-            row = found["runs"][str(run_id)]
-            if row["cancel_reason"] == "code":
-                if recorder.mirror is not None:
-                    recorder.mirror.copy_steps(connection, workflow_id)
-                given = {**self._parameters, "block": step_numbers.BLOCK}
-                if run_journal.revived(connection, recorder.schema, given):
-                    row.update(status="running", completed_at=None, cancel_reason=None)
-            return found
+
+        def work() -> Journal:
+            with recorder.connected([workflow_id]) as connection:
+                found = run_journal.journal(connection, run_id)
+                row = found["runs"][str(run_id)]
+                if row["cancel_reason"] == "code":
+                    if recorder.mirror is not None:
+                        recorder.mirror.copy_steps(connection, workflow_id)
+                    given = {**self._parameters, "block": step_numbers.BLOCK}
+                    if run_journal.revived(connection, recorder.schema, given):
+                        row.update(status="running", completed_at=None, cancel_reason=None)
+                return found
+
+        return recorder.patiently(work)
 
     def _outputs(self) -> dict[str, dict[str, Any]]:
         recorder = self.recorder
@@ -176,11 +180,9 @@ class _Beginning:
         recorder = self.recorder
         run_id, number = uuid.UUID(row["run_id"]), self.values["workflow_step"]
         if row["workflow_step"] != number:
-            with recorder.transactions.begin() as connection:
-                run_continuations.stand_at(connection, row, number)
+            recorder.patiently(lambda: self._stand_at(row))
         if row["kind"] == "ended":
-            with recorder.engine.connect() as connection:
-                found = run_journal.journal(connection, run_id)
+            found = recorder.patiently(lambda: self._read(run_id))
         else:
             own = {"id": run_id, "root_run_id": run_id, "lane": None, "ordinal": None}
             values = {**self.values, **own}
@@ -192,6 +194,14 @@ class _Beginning:
             beginning = _Beginning(recorder, self.owner, self.definitions, values, False)
             found = beginning.found(beginning.written())
         return {**found, "continuations": {str(run_id): row}}
+
+    def _stand_at(self, row: dict[str, Any]) -> None:
+        with self.recorder.transactions.begin() as connection:
+            run_continuations.stand_at(connection, row, self.values["workflow_step"])
+
+    def _read(self, run_id: uuid.UUID) -> Journal:
+        with self.recorder.engine.connect() as connection:
+            return run_journal.journal(connection, run_id)
 
 
 def _elsewhere(owner: Owner, found: Recorder) -> str:

@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config
-from timestep.database import lost_connections
+from timestep.database import not_now
 from timestep.database.async_pool import Answered, Values, sender_of
 from timestep.database.engines import database_url, engine_for
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
+from timestep.database.waits import Patience
 from timestep.dbos_internals import control_errors, process, step_records
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
@@ -304,42 +305,35 @@ class Recorder:
         await in_thread(lambda: self.patiently(connected))
 
     def patiently(self, work: Callable[[], T]) -> T:
-        """Do work, again for as long as the connection to the database is lost.
+        """Do work, again for as long as the database says "not now".
 
         Raises:
-            DatabaseError: The database refused, or could never be reached from here.
+            DatabaseError: The database refused for good, or could never be reached from here.
         """
-        for pause in lost_connections.pauses():
-            try:
-                with translated(self.url):
-                    done = work()
-            except lost_connections.FAILURES as error:
-                self._bear(error, pause)
-                time.sleep(pause)
-            else:
-                self._was_reached = True
-                break
-        return done
+        with Patience(is_known=self._was_reached) as patience:
+            while True:
+                try:
+                    with translated(self.url):
+                        done = work()
+                except not_now.FAILURES as error:
+                    time.sleep(patience.pause(error))
+                else:
+                    self._was_reached = True
+                    return done
 
     async def sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
         """What a statement answers that is sent from the loop; as `patiently`."""
         numbered, values = _numbered(sql, parameters)
-        for pause in lost_connections.pauses():
-            try:
-                with translated(self.url):
-                    answer = await sender_of(self.engine).execute(numbered, values)
-            except lost_connections.FAILURES as error:
-                self._bear(error, pause)
-                await asyncio.sleep(pause)
-            else:
-                self._was_reached = True
-                break
-        return answer
-
-    def _bear(self, error: Exception, pause: float) -> None:
-        if not self._was_reached or not lost_connections.is_lost_connection(error):
-            raise error
-        _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
+        with Patience(is_known=self._was_reached) as patience:
+            while True:
+                try:
+                    with translated(self.url):
+                        answer = await sender_of(self.engine).execute(numbered, values)
+                except not_now.FAILURES as error:
+                    await asyncio.sleep(patience.pause(error))
+                else:
+                    self._was_reached = True
+                    return answer
 
 
 def _numbered(sql: str, parameters: dict[str, Any]) -> tuple[str, list[bytes | None]]:

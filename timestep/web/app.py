@@ -13,6 +13,7 @@ from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
+from timestep.runtime import readiness
 from timestep.web import schemas
 from timestep.web.auth import OwnPagesOnly
 from timestep.web.problems import Answer, handle_problems, problem
@@ -59,6 +60,8 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
 
 
 def _missing() -> str | None:
+    if (reason := readiness.reason()) is not None:
+        return reason
     fail_fast_read.check_database()
     waiting = migrations.pending(recorder().engine)
     if waiting:
