@@ -1,4 +1,4 @@
-"""What becomes of runs while the database says "not now": how they end, what was done twice.
+"""What becomes of runs while the database says "not now", or that are cancelled and resumed.
 
     python -m tests.benchmarks.wedge --scenario read-only
 
@@ -23,9 +23,11 @@ from pathlib import Path
 
 import httpx
 import psycopg
+from dbos import DBOSClient
 from psycopg import sql
 
 from tests.benchmarks import server
+from tests.support.conditions import until
 from tests.support.host_process import Host
 
 ENTRYPOINT = '''\
@@ -67,8 +69,8 @@ class Caller(Model):
 @function_tool
 async def act(name: str, n: int) -> str:
     """Do it."""
-    did(f"{name} act {n}")
     await asyncio.sleep(0.1)
+    did(f"{name} act {n}")
     return f"did {n}"
 
 
@@ -125,20 +127,20 @@ class Database:
             yield connection
 
 
-def _read_only(database: Database) -> None:
+def _read_only(database: Database, _: Host) -> None:
     database.set("default_transaction_read_only", "on")
     time.sleep(database.seconds)
     database.reset("default_transaction_read_only")
 
 
-def _locked(database: Database) -> None:
+def _locked(database: Database, _: Host) -> None:
     database.set("statement_timeout", "2000")
     database.lock(database.seconds)
     database.reset("statement_timeout")
 
 
-def _short(setting: str) -> Callable[[Database], None]:
-    def refuse(database: Database) -> None:
+def _short(setting: str) -> Callable[[Database, Host], None]:
+    def refuse(database: Database, _: Host) -> None:
         database.set(setting, "50")
         deadline = time.monotonic() + database.seconds
         while time.monotonic() < deadline:
@@ -149,13 +151,29 @@ def _short(setting: str) -> Callable[[Database], None]:
     return refuse
 
 
+def _cancelled(database: Database, host: Host) -> None:
+    """Cancel every run in the middle, and resume it once it has ended."""
+    ids = [str(row["workflow_uuid"]) for row in host.rows(_RUNNING)]
+    time.sleep(database.seconds / 10)
+    for id_ in ids:
+        host.post(f"/api/workflows/{id_}/cancel")
+    until(lambda: not host.rows("SELECT FROM runs WHERE completed_at IS NULL"))
+    client = DBOSClient(system_database_url=database.url)
+    for id_ in ids:
+        client.resume_workflow(id_)
+    client.destroy()
+
+
+_RUNNING = "SELECT workflow_uuid FROM dbos.workflow_status"
+
+
 @dataclass(frozen=True)
 class Scenario:
-    """How the database refuses."""
+    """What happens to the runs."""
 
     says: str
     runs: int
-    refuse: Callable[[Database], None]
+    happens: Callable[[Database, Host], None]
 
 
 SCENARIOS = {
@@ -165,6 +183,7 @@ SCENARIOS = {
         "statement_timeout of 50 ms, locks of 0.3 s", 30, _short("statement_timeout")
     ),
     "lock-timeout": Scenario("lock_timeout of 50 ms, locks of 0.3 s", 30, _short("lock_timeout")),
+    "cancelled": Scenario("each cancelled and resumed", 80, _cancelled),
 }
 
 
@@ -201,7 +220,7 @@ def measure(scenario: Scenario, url: str, folder: Path, seconds: float) -> None:
         readiness = Readiness(host)
         readiness.start()
         began = time.monotonic()
-        scenario.refuse(database)
+        scenario.happens(database, host)
         lasted = time.monotonic() - began
         over = _until_over(host, scenario.runs)
         readiness.end()

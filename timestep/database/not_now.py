@@ -33,6 +33,8 @@ class Answer:
     """What is the matter, for people: without a name of a host, a user or a table."""
     wants_new_connection: bool = False
     """Whether the connection goes on to answer so, and only a new one may not."""
+    is_lost: bool = False
+    """Whether only this connection may be lost, so that the next attempt tells."""
 
 
 _TABLE = {
@@ -67,18 +69,18 @@ _TABLE = {
 _CLASSES = {
     # The connection is lost or cannot be made. PgBouncer says 08P01 for all that is its own, such
     # as `query_wait_timeout` and a server that is gone.
-    "08": Answer("the connection is lost", True),
+    "08": Answer("the connection is lost", True, True),
     # It is short of something: disk space, memory, connections (PgBouncer, too: 53300).
     "53": Answer("it is short of disk space, memory or connections"),
     # It stops, has crashed, starts (57P01 to 57P03), drops the database for it to be restored
     # (57P04), or has ended a session that was idle (57P05).
-    "57P": Answer("it is stopping or starting", True),
+    "57P": Answer("it is stopping or starting", True, True),
     # A disk, or the operating system, fails it.
     "58": Answer("its disk or operating system fails", True),
 }
 """By the beginning of the SQLSTATE."""
 
-_UNREACHABLE = Answer("it is not reached", True)
+_UNREACHABLE = Answer("it is not reached", True, True)
 """Without an SQLSTATE: a socket, TLS, or a name fails; what a proxy says before the session is."""
 _POOL = Answer("all connections of the pool are in use")
 _BUSY_FILE = Answer("another process writes the SQLite file")
@@ -136,8 +138,8 @@ def state_of(failure: BaseException) -> str | None:
 
 def _said(error: BaseException | None) -> Answer | None:
     if isinstance(error, sqlite3.OperationalError):
-        is_busy = error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-        return _BUSY_FILE if is_busy else None
+        code = getattr(error, "sqlite_errorcode", None)
+        return _BUSY_FILE if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else None
     if not isinstance(error, psycopg.Error):
         return None
     if error.diag.constraint_name == _ACTIVE_STATE:

@@ -31,6 +31,8 @@ class Waits(PerProcess):
         self._waiting: dict[object, tuple[float, float]] = {}
         """Since when each waits, and until when that counts if it tells nothing meanwhile."""
         self._began = 0.0
+        self._is_said = False
+        """Whether the log has it: a connection that was lost alone is not worth a line."""
 
     @property
     def are_any(self) -> bool:
@@ -51,18 +53,21 @@ class Waits(PerProcess):
         """
         now = time.monotonic()
         with self._lock:
-            is_first = not self._waiting
-            self._began = now if is_first else self._began
+            if not self._waiting:
+                self._began = now
+            is_known = waiter in self._waiting
             since, _ = self._waiting.get(waiter, (now, now))
             until = now + _MARGIN + 4 * (now - since) if may_vanish else math.inf
             self._waiting[waiter] = (since, until)
             code = not_now.state_of(failure)
             says = said.reason if code is None else f"{said.reason}; SQLSTATE {code}"
             readiness.not_ready(_PART, f"the database is waited for: {says}")
-        if is_first:
-            _log.warning(
-                "the database is waited for, and what was done is kept: %s: %s", says, failure
-            )
+            if not self._is_said and (is_known or not said.is_lost):
+                self._is_said = True
+                line = (str(failure).splitlines() or [""])[0]
+                _log.warning(
+                    "the database is waited for, and what was done is kept: %s: %s", says, line
+                )
 
     def end(self, waiter: object) -> None:
         """Count a waiter no more, nor those whose time is over."""
@@ -73,11 +78,12 @@ class Waits(PerProcess):
             self._waiting.pop(waiter, None)
             for other in [other for other, (_, until) in self._waiting.items() if until < now]:
                 del self._waiting[other]
-            is_last = not self._waiting
-            if is_last:
-                readiness.ready(_PART)
-        if is_last:
-            _log.warning("the database answers again, after %.1f s", now - self._began)
+            if self._waiting:
+                return
+            readiness.ready(_PART)
+            if self._is_said:
+                self._is_said = False
+                _log.warning("the database answers again, after %.1f s", now - self._began)
 
     def close(self) -> None:
         with self._lock:

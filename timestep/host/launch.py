@@ -17,7 +17,7 @@ from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.dbos_internals import process
-from timestep.journal import dbos_patience
+from timestep.journal import dbos_patience, unfinished_executions
 from timestep.journal.executor_claim import ExecutorClaim
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
@@ -88,6 +88,7 @@ def launch() -> Launched:
     check_server(engine)
     migrations.apply(engine)
     install()
+    unfinished_executions.look_after(recorder())
     _quiet_trace_export()
     executor = process.executor_id()
     if not settings.use_pglite:

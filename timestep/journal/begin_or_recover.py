@@ -53,6 +53,7 @@ async def begin(
             f"another process is the holder of {shown(recorder.url)}, and only that one may run "
             "agents: stop it, or set TIMESTEP_PGLITE_PATH to another directory"
         )
+    await _record_kept(recorder, owner)
     beginning = _Beginning(recorder, owner, definitions, values, with_outputs)
     if beginning.is_repeated:
         # Nothing but the run is new: it is sent from here, as steps are.
@@ -62,6 +63,17 @@ async def begin(
     else:
         begun = None
     return await in_thread(lambda: beginning.found(begun or beginning.written()))
+
+
+async def _record_kept(recorder: Recorder, owner: Owner) -> None:
+    """Record what an execution before this one did, in this process, and could not record."""
+    for outcome in recorder.kept.of(owner.workflow_id):
+        try:
+            await recorder.commit(owner, outcome.rows, is_outcome=True)
+        except DatabaseError as error:
+            outcome.refusal = error
+        else:
+            recorder.kept.drop(owner.workflow_id, outcome)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
 from timestep.journal import dbos_mirror
 from timestep.journal.dbos_mirror import Mirror
+from timestep.journal.kept_outcomes import KeptOutcomes
 from timestep.runtime import process_state
 from timestep.runtime.cancellation import in_thread, over, to_its_end
 from timestep.runtime.process_state import PerProcess
@@ -55,6 +56,8 @@ class Recorder:
         """What DBOS says of workflows, where its tables are in another database."""
         if (path := pglite.path_of(url)) is not None:
             self.mirror = Mirror(pglite.system_database(path))
+        self.kept = KeptOutcomes()
+        """Outcomes that could not be recorded."""
         self.written: set[Any] = set()
         """The definitions that are there: each is written once."""
         self._was_reached = False
@@ -141,6 +144,8 @@ class Recorder:
         owner: Owner,
         rows: dict[str, list[dict[str, Any]]],
         output: dbos_step_outputs.Row | None = None,
+        *,
+        is_outcome: bool = False,
     ) -> None:
         """Write a step's rows in one transaction.
 
@@ -151,13 +156,17 @@ class Recorder:
             owner: Whose step it is.
             rows: The rows of each table.
             output: DBOS's own record of the step, where it is written with them.
+            is_outcome: Whether they tell of an effect that has been.
 
         Raises:
-            DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: The caller's execution
-                does not own the workflow any more; nothing was written.
+            DBOSWorkflowCancelledError: The workflow is cancelled. An outcome was written all the
+                same, and nothing else was.
+            DBOSWorkflowConflictIDError: Another execution owns the workflow; nothing was written.
             DBOSStepNondeterminismError: DBOS has another record of the step's number.
         """
-        sql = step_commit.statement(rows, self.schema, is_joint=output is not None)
+        sql = step_commit.statement(
+            rows, self.schema, is_joint=output is not None, is_outcome=is_outcome
+        )
         parameters: dict[str, Any] = {} if output is None else {**vars(output)}
         parameters |= {name: column_of(given) for name, given in rows.items()}
         parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
@@ -166,7 +175,7 @@ class Recorder:
         else:
             answer = await self._commit_now(owner, sql, parameters, output)
         status, is_mine = answer if answer is not None else (None, False)
-        if is_mine not in (True, "t"):
+        if is_mine not in (True, "t") or status == "CANCELLED":
             raise control_errors.lost(owner, status)
 
     async def _commit_now(
