@@ -2,7 +2,8 @@
 -- of a tool call's outcome, each together with DBOS's own record of the step (the last CTE).
 --
 -- `holder` locks the workflow's row, `mine` is empty unless the caller's execution still owns the
--- workflow, and every insert selects from `mine`. The rows come as JSON, a parameter a table.
+-- workflow, or it was cancelled and nobody owns it. Every insert selects from `mine`. The rows come
+-- as JSON, a parameter a table.
 --
 -- Made from timestep/store/step_commit.py, with line breaks for reading. To make it anew:
 --     pytest tests/store/test_step_commit_is_the_golden_file.py --renew-golden
@@ -13,10 +14,10 @@ WITH holder AS MATERIALIZED (
     SELECT status, owner_xid
     FROM "dbos".workflow_status
     WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE),
-mine AS MATERIALIZED (
-    SELECT 1
+mine AS MATERIALIZED (SELECT status
     FROM holder
-    WHERE owner_xid = %(token)s AND status = 'PENDING'),
+    WHERE owner_xid = %(token)s AND status = 'PENDING' OR owner_xid IS NULL
+        AND status = 'CANCELLED'),
 model_responses_written AS (INSERT INTO public.model_responses (id, run_id, agent_id, turn,
     ordinal, response_id, request_id, model, output, usage, error, duration_ms, attempt)
     SELECT r.id, r.run_id, r.agent_id, r.turn, r.ordinal, r.response_id, r.request_id, r.model,
@@ -31,9 +32,10 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
     output_text, error, is_error, safe_to_repeat, intents, duration_ms, started_at, completed_at,
     attempts, context_change, context_position)
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
-        r.tool_name, r.tool_type, r.arguments, r.status, r.output, r.output_text, r.error,
-        coalesce(r.is_error, false), coalesce(r.safe_to_repeat, true), coalesce(r.intents, 0),
-        r.duration_ms,
+        r.tool_name, r.tool_type, r.arguments, CASE WHEN mine.status = 'CANCELLED'
+        AND r.status = 'pending' THEN 'skipped' ELSE r.status END, r.output, r.output_text,
+        r.error, coalesce(r.is_error, false), coalesce(r.safe_to_repeat, true),
+        coalesce(r.intents, 0), r.duration_ms,
         CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
         CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
         coalesce(r.attempts, 0), r.context_change, r.context_position
@@ -134,18 +136,19 @@ WITH holder AS MATERIALIZED (
     SELECT status, owner_xid
     FROM "dbos".workflow_status
     WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE),
-mine AS MATERIALIZED (
-    SELECT 1
+mine AS MATERIALIZED (SELECT status
     FROM holder
-    WHERE owner_xid = %(token)s AND status = 'PENDING'),
+    WHERE owner_xid = %(token)s AND status = 'PENDING' OR owner_xid IS NULL
+        AND status = 'CANCELLED'),
 tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool_id,
     model_response_id, turn, call_id, tool_name, tool_type, arguments, status, output,
     output_text, error, is_error, safe_to_repeat, intents, duration_ms, started_at, completed_at,
     attempts, context_change, context_position)
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
-        r.tool_name, r.tool_type, r.arguments, r.status, r.output, r.output_text, r.error,
-        coalesce(r.is_error, false), coalesce(r.safe_to_repeat, true), coalesce(r.intents, 0),
-        r.duration_ms,
+        r.tool_name, r.tool_type, r.arguments, CASE WHEN mine.status = 'CANCELLED'
+        AND r.status = 'pending' THEN 'skipped' ELSE r.status END, r.output, r.output_text,
+        r.error, coalesce(r.is_error, false), coalesce(r.safe_to_repeat, true),
+        coalesce(r.intents, 0), r.duration_ms,
         CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
         CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
         coalesce(r.attempts, 0), r.context_change, r.context_position

@@ -151,7 +151,7 @@ def _check_fits(options: ToolOptions, tool: object) -> None:
             f"safe_to_repeat=False needs a person to decide about a call in doubt, and the SDK "
             f"cannot stop for one at a call of a {kind}: wrap it in a @function_tool"
         )
-    if options.timeout is not None and _runs_in_a_thread(tool):
+    if options.timeout is not None and runs_in_a_thread(tool):
         raise ValueError(
             f"timeout cannot end a thread, where the SDK runs a tool that is not async: make "
             f"{getattr(tool, 'name', kind)!r} an async function"
@@ -167,7 +167,8 @@ def _is_agent(tool: object) -> bool:
     return origin is not None and origin.type is ToolOriginType.AGENT_AS_TOOL
 
 
-def _runs_in_a_thread(tool: object) -> bool:
+def runs_in_a_thread(tool: object) -> bool:
+    """Whether the SDK runs a tool's body in a thread, which cannot be stopped."""
     if not isinstance(tool, FunctionTool):
         return False
     try:

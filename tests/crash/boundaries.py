@@ -104,8 +104,10 @@ class Boundaries:
     def _after_commits(self) -> None:
         commit, begin = Recorder.commit, begin_or_recover.begin
 
-        async def committed(recorder: Recorder, owner: Any, rows: Any, output: Any = None) -> None:
-            await commit(recorder, owner, rows, output)
+        async def committed(
+            recorder: Recorder, owner: Any, rows: Any, *args: Any, **given: Any
+        ) -> None:
+            await commit(recorder, owner, rows, *args, **given)
             current = _current.get() or _Current("end of run")
             if rows.keys() == {"stream_batches"}:
                 self.reach(f"streamed {current.name}")

@@ -20,6 +20,7 @@ from tests.support.dbos_app import BODIES, App, run_it
 from timestep.errors import ConfigurationError, RunTimeoutError
 from timestep.execution.replay import recorded_end
 from timestep.journal import ownership_watch
+from timestep.runtime import draining
 
 RUNNER = timestep.DurableRunner
 
@@ -163,7 +164,7 @@ def test_what_is_under_way_is_given_up_at_once(app: App, kind: str, is_streamed:
     assert len(app.rows("model_responses")) == 1
     assert [row["total_tokens"] for row in app.rows("usage_metrics")] != []
     (call,) = app.rows("tool_calls")
-    assert call["status"] == ("executed" if kind == "model" else "pending")
+    assert call["status"] == ("executed" if kind == "model" else "unknown")
     assert app.steps("w") == ["turn 1: A", "tool: act (c1)"][: 2 if kind == "model" else 1]
 
 
@@ -222,31 +223,41 @@ def test_a_workflow_that_is_no_coroutine_is_cancelled_and_goes_on_when_resumed(a
     assert app.steps("w") == ["turn 1: A", "tool: act (c1)", "turn 2: A"]
 
 
-def test_a_sync_tool_that_goes_on_is_not_recorded(app: App) -> None:
-    inside, may_end, has_ended = Event(), Event(), Event()
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_sync_tool_that_goes_on_is_recorded_when_it_ends(app: App, fails: bool) -> None:
+    inside, may_end, made = Event(), Event(), []
 
     @function_tool
     def act() -> str:
+        made.append(1)
         inside.set()
         may_end.wait(20)
-        has_ended.set()
+        if fails:
+            raise ValueError("late")
         return "late"
 
-    model = ScriptedModel([[function_call("act", {}, call_id="c1")]])
-    agent = Agent("A", model=model, tools=[act])
+    call = function_call("act", {}, call_id="c1")
+    model = ScriptedModel([[call], [assistant_message("done")]])
+    agent = Agent("A", model=model, tools=[timestep.tool_options(retries=2)(act)])
 
     async def body() -> Any:
-        return await RUNNER.run(agent, "hi")
+        return (await RUNNER.run(agent, "hi")).final_output
 
-    left = started(body)
+    BODIES["w"] = body
+    id_ = app.started("w")
     assert inside.wait(20)
-    asyncio.run(timestep.cancel_run("w"))
-    app.until(lambda: app.rows("runs")[0]["status"] == "cancelled")
-    before = app.everything()
+    asyncio.run(timestep.cancel_run(id_))
+    assert [row["status"] for row in app.rows("tool_calls")] == ["unknown"]
+    with pytest.raises(dbos_errors.DBOSAwaitedWorkflowCancelledError):
+        DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02)
     may_end.set()
-    assert left.result(20) == set()
-    assert has_ended.wait(20)
-    assert app.everything() == before
+    app.until(lambda: [row["status"] for row in app.rows("tool_calls")] == ["executed"])
+    assert [row["status"] for row in app.rows("runs")] == ["cancelled"]
+    assert draining.wait(20)
+    DBOS.resume_workflow(id_)
+    assert DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02) == "done"
+    assert (made, len(model.calls)) == ([1], 2)
+    app.replay(id_)
 
 
 def test_a_workflow_s_timeout_is_told_from_a_cancellation(app: App) -> None:
@@ -395,7 +406,7 @@ def test_what_answers_its_cancellation_is_not_recorded(app: App) -> None:
 
     assert app.run(body) == "set()"
     (call,) = app.rows("tool_calls")
-    assert (call["status"], call["output"]) == ("pending", None)
+    assert (call["status"], call["output"]) == ("unknown", None)
     assert app.rows("guardrail_results") == []
 
 

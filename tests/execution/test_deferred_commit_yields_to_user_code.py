@@ -44,10 +44,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that takes its time with an answer."""
     commit = recorder.Recorder.commit
 
-    async def slowly(self: Any, owner: Any, rows: Any, *args: Any) -> None:
+    async def slowly(self: Any, owner: Any, rows: Any, *args: Any, **given: Any) -> None:
         if "model_responses" in rows:
             await asyncio.sleep(0.3)
-        await commit(self, owner, rows, *args)
+        await commit(self, owner, rows, *args, **given)
 
     monkeypatch.setattr(recorder.Recorder, "commit", slowly)
 

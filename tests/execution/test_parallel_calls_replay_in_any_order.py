@@ -257,10 +257,10 @@ class Deaths:
         self._dead: set[str] = set()
         commit = Recorder.commit
 
-        async def committed(recorder: Recorder, owner: Any, *given: Any) -> None:
+        async def committed(recorder: Recorder, owner: Any, *args: Any, **given: Any) -> None:
             if owner.token in self._dead:
                 await self._lost(owner)
-            await commit(recorder, owner, *given)
+            await commit(recorder, owner, *args, **given)
             self.commits += 1
             if self.commits == self.left:
                 self._dead.add(owner.token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from threading import Event, Thread
 from typing import Any
 
@@ -15,8 +16,9 @@ from dbos import DBOS
 import timestep
 from tests.support.dbos_app import App
 from timestep.database import engines, migrations, urls
+from timestep.dbos_internals import control_errors
 from timestep.errors import NotDurableError
-from timestep.journal import recorder
+from timestep.journal import ownership_watch, recorder
 
 
 class Actor:
@@ -71,15 +73,24 @@ def test_a_replaced_execution_writes_nothing(app: App) -> None:
         thread.join(20)
     assert not thread.is_alive()
     after = app.everything()
-    assert [row for row in app.rows("tool_calls") if row["status"] == "executed"] == []
-    assert {name: rows for name, rows in after.items() if name != "runs"} == {
-        name: rows for name, rows in before.items() if name != "runs"
+    assert [row["status"] for row in app.rows("tool_calls")] == ["unknown"]
+    assert before.keys() - {"runs", "tool_calls"} <= {
+        name for name, rows in after.items() if rows == before[name]
     }
     assert len(actor.acted) == 1
     assert len(actor.model.calls) == 1
 
 
-def test_a_cancelled_run_is_recorded_as_cancelled_with_what_it_did(app: App) -> None:
+@pytest.fixture
+def slow_watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An execution learns only from what it commits that its workflow is cancelled."""
+    monkeypatch.setattr(ownership_watch, "_INTERVAL", 3600.0)
+    yield
+    ownership_watch.look_now()
+
+
+@pytest.mark.usefixtures("slow_watch")
+def test_an_effect_that_ends_after_the_cancellation_is_recorded(app: App) -> None:
     actor = Actor()
     thread = in_the_middle(app, actor)
     DBOS.cancel_workflow("w")
@@ -87,10 +98,41 @@ def test_a_cancelled_run_is_recorded_as_cancelled_with_what_it_did(app: App) -> 
     thread.join(20)
     assert not thread.is_alive()
     (run,) = app.rows("runs")
-    assert run["status"] == "cancelled"
-    assert run["completed_at"] is not None
+    assert (run["status"], run["completed_at"] is None) == ("cancelled", False)
+    assert [row["status"] for row in app.rows("tool_calls")] == ["executed"]
     assert len(app.rows("model_responses")) == 1
-    assert len(actor.acted) == 1
+    DBOS.resume_workflow("w")
+    assert DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02) == "done"
+    assert len(actor.acted) == 2, "one for each call"
+    assert len(actor.model.calls) == 3
+    app.replay("w")
+
+
+@pytest.mark.usefixtures("slow_watch")
+def test_what_another_execution_owns_by_then_is_not_touched(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor, refused = Actor(), Event()
+    lost = control_errors.lost
+
+    def told(owner: Any, status: str | None) -> BaseException:
+        refused.set()
+        return lost(owner, status)
+
+    monkeypatch.setattr(control_errors, "lost", told)
+    thread = in_the_middle(app, actor)
+    DBOS.cancel_workflow("w")
+    with psycopg.connect(app.url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE dbos.workflow_status SET status = 'PENDING', owner_xid = 'another'"
+        )
+        before = app.everything()
+        actor.may_end.set()
+        assert refused.wait(20)
+        assert app.everything() == before
+        connection.execute("UPDATE dbos.workflow_status SET status = 'CANCELLED'")
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 def test_an_application_whose_dbos_is_elsewhere_is_refused(

@@ -197,6 +197,8 @@ def test_a_run_that_goes_on_keeps_what_it_needs() -> None:
     class Run:
         """Stands for a run: only that it is there counts."""
 
+        recorder = None
+
     run: Any = Run()
     timestep.install()
     installation = process_state.of(Installation)

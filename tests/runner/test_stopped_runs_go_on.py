@@ -196,11 +196,11 @@ def test_rows_of_calls_are_there_before_what_refers_to_them(
     commit = Recorder.commit
     late: list[float] = []
 
-    async def committed(recorder: Recorder, owner: Any, rows: Any, output: Any = None) -> None:
+    async def committed(recorder: Any, owner: Any, rows: Any, *args: Any, **given: Any) -> None:
         if "tool_calls" in rows and not late:
             late.append(0.1)
             await asyncio.sleep(late[0])
-        await commit(recorder, owner, rows, output)
+        await commit(recorder, owner, rows, *args, **given)
 
     async def body() -> str:
         stopped = await Runner.run(agent, "go")

@@ -126,5 +126,5 @@ def test_a_step_is_one_round_trip_and_one_transaction(
 def test_steps_are_committed_as_the_documentation_shows(trips: Trips) -> None:
     trips.of(3, 1, stream=False)
     for tables in test_step_commit_is_the_golden_file.STEPS.values():
-        shown = step_commit.statement(tables, "dbos", is_joint=True)
+        shown = step_commit.statement(tables, "dbos", is_joint=True, is_outcome=True)
         assert step_commit.numbered(shown)[0] in trips.statements

@@ -38,7 +38,7 @@ from psycopg.rows import dict_row
 import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App, launch, run_it
-from timestep.database import lost_connections
+from timestep.database import not_now
 from timestep.database.async_pool import Sender
 from timestep.journal import ownership_watch, recorder
 from timestep.runtime import cancellation
@@ -442,7 +442,7 @@ def test_a_statement_whose_answer_is_lost_is_sent_again_and_counts_once(
             raise psycopg.OperationalError("the connection is lost")
         return answer
 
-    monkeypatch.setattr(lost_connections, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(not_now, "_FIRST_PAUSE", 0.001)
     left = []
     for way in WAYS:
         forget(app)

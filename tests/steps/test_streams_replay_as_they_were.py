@@ -162,9 +162,9 @@ def test_a_thousand_tokens_are_few_transactions(app: App, monkeypatch: pytest.Mo
     commits: list[int] = []
     commit = Recorder.commit
 
-    async def counted(recorder: Recorder, owner: Any, rows: Any, *given: Any) -> None:
+    async def counted(recorder: Recorder, owner: Any, rows: Any, *args: Any, **given: Any) -> None:
         commits.append(len(rows.get("stream_batches", ())))
-        await commit(recorder, owner, rows, *given)
+        await commit(recorder, owner, rows, *args, **given)
 
     monkeypatch.setattr(Recorder, "commit", counted)
 

@@ -15,7 +15,8 @@ HEADER = """\
 -- of a tool call's outcome, each together with DBOS's own record of the step (the last CTE).
 --
 -- `holder` locks the workflow's row, `mine` is empty unless the caller's execution still owns the
--- workflow, and every insert selects from `mine`. The rows come as JSON, a parameter a table.
+-- workflow, or it was cancelled and nobody owns it. Every insert selects from `mine`. The rows come
+-- as JSON, a parameter a table.
 --
 -- Made from timestep/store/step_commit.py, with line breaks for reading. To make it anew:
 --     pytest tests/store/test_step_commit_is_the_golden_file.py --renew-golden
@@ -44,7 +45,7 @@ _CLAUSES = {"SELECT", "FROM", "WHERE", "JOIN", "GROUP", "ON", "RETURNING"}
 def test_the_documentation_shows_the_statement(renew_golden: bool) -> None:
     made = HEADER + "".join(
         f"\n{textwrap.fill(title + '.', 98, initial_indent='-- ', subsequent_indent='-- ')}\n"
-        f"{readable(step_commit.statement(tables, 'dbos', is_joint=True))};\n"
+        f"{readable(step_commit.statement(tables, 'dbos', is_joint=True, is_outcome=True))};\n"
         for title, tables in STEPS.items()
     )
     if renew_golden:

@@ -16,6 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import errors, pq
 
+from timestep.database import not_now
 from timestep.runtime import process_state
 from timestep.runtime.cancellation import Steadfast
 from timestep.runtime.process_state import PerProcess
@@ -192,6 +193,11 @@ class Sender:
                 await asyncio.to_thread(self._connect)
             try:
                 return await connection.execute(sql, parameters)
+            except psycopg.Error as error:
+                said = not_now.answer(error)
+                if said is not None and said.wants_new_connection:
+                    self.close()
+                raise
             finally:
                 self._put(connection)
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from timestep import config
+from timestep.database import not_now
 from timestep.database.error_translation import translated
 from timestep.database.servers import embedded_postgres, pglite
 from timestep.database.urls import parse_url, shown
@@ -120,7 +121,7 @@ def _new_engine(
     if is_one:
         # All connections of PGlite are one session, with one set of prepared statements.
         defaults["prepare_threshold"] = None
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=1 if is_one else size,
         max_overflow=0 if is_one else overflow,
@@ -128,6 +129,8 @@ def _new_engine(
         isolation_level="AUTOCOMMIT",
         connect_args={k: v for k, v in defaults.items() if k not in url.query},
     )
+    not_now.drop_connections(engine)
+    return engine
 
 
 def dispose_all() -> None:

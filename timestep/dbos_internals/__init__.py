@@ -10,11 +10,13 @@ name                              since  why
 _context
     DBOSContext                   2.0    a task's context: its workflow, step number and owner
     EnterDBOSStepCtx              2.10   to be inside a step: its context and its span
+    EnterDBOSWorkflow             2.0    is around an execution: tells when it ends, and with what
     get_local_dbos_context        2.0    the context of the caller
 _core
     WorkflowHandleAsyncTask       2.0    tells when a workflow that was started here ends
     execute_dequeued_workflow     2.30   executes a workflow under a token of its owner
 dbos
+    _core                         2.0    the module, where EnterDBOSWorkflow is replaced
     _dbos                         2.0    the module, where the two below are replaced at launch
 _dbos
     _dbos_global_instance         2.0    whether DBOS is there, without an error if it is not

@@ -16,10 +16,15 @@ from dbos._recovery import _recover_workflow
 from dbos._sys_db import GetPendingWorkflowsOutput
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 
+from timestep.dbos_internals import execution_ends
 from timestep.dbos_internals.process import is_launched
+from timestep.dbos_internals.workflow_scope import Owner
 from timestep.runtime import logs
 
 _log = logs.logger()
+
+UnknownWorkflowError = dbos_errors.DBOSWorkflowFunctionNotFoundError
+"""The workflow is of a name that this process does not have."""
 
 
 def execute_again(workflow_id: str, token: str) -> None:
@@ -79,8 +84,10 @@ def take_enqueued(queue_name: str) -> None:
         # Each is this process's by now: one that cannot be executed keeps none of the others.
         try:
             execute_again(workflow_id, token)
-        except Exception as error:  # noqa: BLE001  # as DBOS does with what it takes itself
+        except UnknownWorkflowError as error:
             _log.warning("workflow %r cannot be executed: %s", workflow_id, error)
+        except Exception as error:  # noqa: BLE001  # it is looked after, as one that ended so
+            execution_ends.tell(Owner(workflow_id, token), error)
 
 
 _TAKES: tuple[tuple[str, object], ...] = (
@@ -201,6 +208,7 @@ def _claimed(
 
 __all__ = [
     "INTERNAL_QUEUE_NAME",
+    "UnknownWorkflowError",
     "enqueue_apart",
     "execute_again",
     "look_for_recovered",

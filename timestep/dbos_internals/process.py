@@ -43,6 +43,12 @@ def system_schema_or_default() -> str:
     return "dbos" if dbos is None or dbos._sys_db_field is None else system_schema()
 
 
+def system_engine() -> Any:
+    """The engine of DBOS's own statements in this process, or None."""
+    dbos = _dbos._dbos_global_instance
+    return None if dbos is None or dbos._sys_db_field is None else dbos._sys_db_field.engine
+
+
 def application_name() -> str:
     """DBOS's name for this application, and the name of the queue that its hosts listen to.
 

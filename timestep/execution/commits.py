@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from timestep.dbos_internals import control_errors
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.execution.limits import Limits
 from timestep.execution.record import RunRecord
+from timestep.journal.kept_outcomes import Kept
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining
 from timestep.runtime.cancellation import to_its_end
@@ -54,7 +56,12 @@ class Commits:
         self._checkpoint = row
 
     async def commit(
-        self, rows: Rows, output: dbos_step_outputs.Row | None = None, *, is_end: bool = False
+        self,
+        rows: Rows,
+        output: dbos_step_outputs.Row | None = None,
+        *,
+        is_end: bool = False,
+        is_outcome: bool = False,
     ) -> None:
         """Write a step's rows, together with the items and the checkpoint that wait.
 
@@ -62,6 +69,8 @@ class Commits:
             rows: The rows of each table.
             output: DBOS's record of the step, where it is written with them.
             is_end: Whether they are the run's end, and not a step's.
+            is_outcome: Whether they tell of an effect that has been: they are written after a
+                cancellation, too, and kept for the next execution where they cannot be.
 
         Raises:
             BaseException: What ends the run; nothing was written.
@@ -69,24 +78,26 @@ class Commits:
         """
         if self.has_deferred:
             # What they tell of has been: a caller who is cancelled meanwhile lets it be written.
-            await to_its_end(self._commit_after_deferred(rows, output, is_end=is_end))
+            await to_its_end(self._commit_after_deferred(rows, output, is_end, is_outcome))
         else:
-            await self._commit(rows, output, is_end=is_end)
+            await self._commit(rows, output, is_end, is_outcome)
 
     async def _commit_after_deferred(
-        self, rows: Rows, output: dbos_step_outputs.Row | None, *, is_end: bool
+        self, rows: Rows, output: dbos_step_outputs.Row | None, is_end: bool, is_outcome: bool
     ) -> None:
         await self.deferred()
-        await self._commit(rows, output, is_end=is_end)
+        await self._commit(rows, output, is_end, is_outcome)
 
     async def _commit(
-        self, rows: Rows, output: dbos_step_outputs.Row | None, *, is_end: bool
+        self, rows: Rows, output: dbos_step_outputs.Row | None, is_end: bool, is_outcome: bool
     ) -> None:
-        if not is_end:
+        # Whether an execution that lost its workflow may tell what it did is seen in the statement.
+        is_free = is_end or (is_outcome and self._limits.is_lost)
+        if not is_free:
             self._limits.check_failure()
         if self._record.is_of_the_past:
             raise self._record.refusal("its end" if is_end else "a step")
-        if not is_end:
+        if not is_free:
             self._limits.check_cut()
         if self._record.may_go_on:
             await self._recorder.revive(self._owner, self._record.run_id)
@@ -101,14 +112,31 @@ class Commits:
             row, self._checkpoint = self._checkpoint, None
             rows["run_states"] = [row()]
         rows = {name: given for name, given in rows.items() if given}
-        await self._write(rows, output, has_calls=has_calls)
+        if "ended_calls" in rows:
+            _end_calls(rows)
+        try:
+            await self._write(rows, output, has_calls=has_calls, is_outcome=is_outcome)
+        except control_errors.CONTROL_ERRORS:
+            raise
+        except BaseException:
+            if is_outcome:
+                outcome = Kept(str(self._record.run_id), rows)
+                self._recorder.kept.keep(self._owner.workflow_id, outcome)
+            raise
+        if is_end:
+            self._recorder.kept.drop_run(self._owner.workflow_id, str(self._record.run_id))
 
     async def commit_output(self, output: dbos_step_outputs.Row) -> None:
         """Write DBOS's record of a step whose rows are there."""
-        await self._write({}, output, has_calls=False)
+        await self._write({}, output, has_calls=False, is_outcome=True)
 
     async def _write(
-        self, rows: Rows, output: dbos_step_outputs.Row | None, *, has_calls: bool
+        self,
+        rows: Rows,
+        output: dbos_step_outputs.Row | None,
+        *,
+        has_calls: bool,
+        is_outcome: bool,
     ) -> None:
         calls, written = self._calls_written, asyncio.get_running_loop().create_future()
         if has_calls:
@@ -117,18 +145,22 @@ class Commits:
         self._writing.add(written)
         try:
             if calls is not None and not calls.done():
-                await to_its_end(self._write_after(calls, rows, output))
+                await to_its_end(self._write_after(calls, rows, output, is_outcome))
             else:
-                await self._recorder.commit(self._owner, rows, output)
+                await self._recorder.commit(self._owner, rows, output, is_outcome=is_outcome)
         finally:
             self._writing.discard(written)
             written.set_result(None)
 
     async def _write_after(
-        self, other: asyncio.Future[None], rows: Rows, output: dbos_step_outputs.Row | None
+        self,
+        other: asyncio.Future[None],
+        rows: Rows,
+        output: dbos_step_outputs.Row | None,
+        is_outcome: bool,
     ) -> None:
         await asyncio.wait([other])
-        await self._recorder.commit(self._owner, rows, output)
+        await self._recorder.commit(self._owner, rows, output, is_outcome=is_outcome)
 
     # One step's rows may be on their way while its outcome is used already. No effect of the
     # run begins, and nothing else of it is written, before they are there.
@@ -180,3 +212,13 @@ class Commits:
         await self.deferred()
         if waiting := {*self._steps, *self._writing}:
             await asyncio.wait(waiting)
+
+
+def _end_calls(rows: Rows) -> None:
+    """Leave no call open among the rows that come with a run's end."""
+    given = rows.get("tool_calls", [])
+    for row in given:
+        if row["status"] == "pending":
+            row["status"] = "skipped"
+    for ended in rows["ended_calls"]:
+        ended["written"] = [row["id"] for row in given]

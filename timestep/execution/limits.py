@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+from timestep.dbos_internals import control_errors
 from timestep.errors import RunTimeoutError
 from timestep.runtime.cancellation import Cut
 
@@ -67,6 +68,12 @@ class Limits:
         """Whether the run was cut off, or one around it."""
         is_cut = self._is_closed or self.cut.cause is not None
         return is_cut or (self._around is not None and self._around.is_cut_off)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what ends the run is that its execution owns the workflow no more."""
+        is_own = isinstance(self.failure or self.cut.cause, control_errors.LOST)
+        return is_own or (self._around is not None and self._around.is_lost)
 
     def close(self) -> None:
         """Let nothing be recorded any more that goes on behind the run's back."""

@@ -39,6 +39,8 @@ class Call:
     """The newest of the questions about it."""
     output: dict[str, Any] | None = None
     """The output as it was recorded for the model."""
+    is_begun: bool = False
+    """Whether this execution began to make it."""
 
 
 class PendingCalls:
@@ -56,12 +58,15 @@ class PendingCalls:
         """Those that were not made yet, by the provider's id."""
         self._made: dict[str, Call] = {}
         self._is_skipped: Callable[[str], bool] = lambda _: False
+        self._left: list[uuid.UUID] = []
+        """Those of earlier turns that were never begun."""
 
     def begin_turn(self, calls: Sequence[Call]) -> None:
         """Let an answer's calls replace those before.
 
         Calls that an earlier turn never made are over, and providers may reuse their ids.
         """
+        self._left.extend(call.id for call in self.of_turn if not call.is_begun)
         self._waiting.clear()
         self._made.clear()
         self.of_turn = list(calls)
@@ -89,6 +94,16 @@ class PendingCalls:
         call.checks = {("input", index): self._counters.draw() for index in range(before)}
         call.number = self._counters.draw()
         call.checks |= {("output", index): self._counters.draw() for index in range(after)}
+
+    def never_begun(self, is_recorded: Callable[[uuid.UUID], bool]) -> list[uuid.UUID]:
+        """The ids of all calls of the run that no execution has begun to make.
+
+        Args:
+            is_recorded: Whether an earlier execution recorded a call: where it ended in the turn
+                that this one ends in, it may have begun it.
+        """
+        last = [call.id for call in self.of_turn if not call.is_begun and not is_recorded(call.id)]
+        return [*self._left, *last]
 
     def draw_again(self) -> None:
         """Draw numbers for the calls of a turn that is gone on with.

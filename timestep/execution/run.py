@@ -198,6 +198,9 @@ class Run:
             self._check_same(journal["runs"][str(self.id)], values)
         self.record.read(journal)
         self.states.resume(journal.get("run_states", {}))
+        refusal = self.recorder.kept.refusal(self.owner.workflow_id, str(self.id))
+        if refusal is not None:
+            raise refusal
 
     def _continue(self, rows: dict[str, dict[str, Any]]) -> None:
         """Be the run that stands in the place of this one, if one does."""

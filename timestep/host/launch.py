@@ -22,6 +22,7 @@ from timestep.dbos_internals.serializer import JSONSerializer
 from timestep.dbos_internals.workflow_failures import FailureFilter
 from timestep.errors import ConfigurationError
 from timestep.host.executor import Executor
+from timestep.journal import dbos_patience, unfinished_executions
 from timestep.journal.executor_claim import Claims, ExecutorClaim
 from timestep.journal.executors import liveness
 from timestep.journal.fail_fast_read import reading
@@ -103,6 +104,7 @@ def launch() -> Launched:
     check_server(engine)
     migrations.apply(engine)
     install()
+    unfinished_executions.look_after(recorder())
     _quiet_trace_export()
     logging.getLogger("dbos").addFilter(_FAILURES)
     executor_id, claims = process.executor_id(), process_state.of(Claims)
@@ -168,6 +170,7 @@ def _execute(name: str, settings: Settings) -> None:
     lease = process_state.of(Lease)
     # What is taken by a host that begins no step would wait there, and not where others are.
     executions.take_only_while(lambda: lease.is_valid)
+    dbos_patience.attach()
     logging.getLogger("dbos").setLevel(logging.WARNING)
     version = DBOS.application_version
     if (claim := process_state.of(Claims).held) is not None:

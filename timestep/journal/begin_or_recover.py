@@ -53,6 +53,7 @@ async def begin(
             f"another process is the holder of {shown(recorder.url)}, and only that one may run "
             "agents: stop it, or set TIMESTEP_PGLITE_PATH to another directory"
         )
+    await _record_kept(recorder, owner)
     beginning = _Beginning(recorder, owner, definitions, values, with_outputs)
     if beginning.is_repeated:
         # Nothing but the run is new: it is sent from here, as steps are.
@@ -62,6 +63,17 @@ async def begin(
     else:
         begun = None
     return await in_thread(lambda: beginning.found(begun or beginning.written()))
+
+
+async def _record_kept(recorder: Recorder, owner: Owner) -> None:
+    """Record what an execution before this one did, in this process, and could not record."""
+    for outcome in recorder.kept.of(owner.workflow_id):
+        try:
+            await recorder.commit(owner, outcome.rows, is_outcome=True)
+        except DatabaseError as error:
+            outcome.refusal = error
+        else:
+            recorder.kept.drop(owner.workflow_id, outcome)
 
 
 @dataclass(frozen=True)
@@ -149,15 +161,19 @@ class _Beginning:
     def _recorded(self) -> Journal:
         """What is recorded of a run that is there; its row says whether it may go on once more."""
         recorder, workflow_id, run_id = self.recorder, self.owner.workflow_id, self.values["id"]
-        with recorder.connected([workflow_id]) as connection:
-            found = run_journal.journal(connection, run_id)
-            row = found["runs"][str(run_id)]
-            if row["cancel_reason"] == "code":
-                if recorder.mirror is not None:
-                    recorder.mirror.copy_steps(connection, workflow_id)
-                given = {**self._parameters, "block": step_numbers.BLOCK}
-                row["may_go_on"] = run_journal.is_last(connection, recorder.schema, given)
-            return found
+
+        def work() -> Journal:
+            with recorder.connected([workflow_id]) as connection:
+                found = run_journal.journal(connection, run_id)
+                row = found["runs"][str(run_id)]
+                if row["cancel_reason"] == "code":
+                    if recorder.mirror is not None:
+                        recorder.mirror.copy_steps(connection, workflow_id)
+                    given = {**self._parameters, "block": step_numbers.BLOCK}
+                    row["may_go_on"] = run_journal.is_last(connection, recorder.schema, given)
+                return found
+
+        return recorder.patiently(work)
 
     def _outputs(self) -> dict[str, dict[str, Any]]:
         recorder = self.recorder
@@ -175,11 +191,9 @@ class _Beginning:
         recorder = self.recorder
         run_id, number = uuid.UUID(row["run_id"]), self.values["workflow_step"]
         if row["workflow_step"] != number:
-            with recorder.transactions.begin() as connection:
-                run_continuations.stand_at(connection, row, number)
+            recorder.patiently(lambda: self._stand_at(row))
         if row["kind"] == "ended":
-            with recorder.engine.connect() as connection:
-                found = run_journal.journal(connection, run_id)
+            found = recorder.patiently(lambda: self._read(run_id))
         else:
             own = {"id": run_id, "root_run_id": run_id, "lane": None, "ordinal": None}
             values = {**self.values, **own}
@@ -191,6 +205,14 @@ class _Beginning:
             beginning = _Beginning(recorder, self.owner, self.definitions, values, False)
             found = beginning.found(beginning.written())
         return {**found, "continuations": {str(run_id): row}}
+
+    def _stand_at(self, row: dict[str, Any]) -> None:
+        with self.recorder.transactions.begin() as connection:
+            run_continuations.stand_at(connection, row, self.values["workflow_step"])
+
+    def _read(self, run_id: uuid.UUID) -> Journal:
+        with self.recorder.engine.connect() as connection:
+            return run_journal.journal(connection, run_id)
 
 
 def _elsewhere(owner: Owner, found: Recorder) -> str:

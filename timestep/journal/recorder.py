@@ -16,16 +16,18 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config
-from timestep.database import lost_connections
+from timestep.database import not_now
 from timestep.database.async_pool import Answered, Values, sender_of
 from timestep.database.engines import database_url, engine_for
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
+from timestep.database.waits import Patience
 from timestep.dbos_internals import control_errors, process, step_records
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
 from timestep.journal import dbos_mirror
 from timestep.journal.dbos_mirror import Mirror
+from timestep.journal.kept_outcomes import KeptOutcomes
 from timestep.runtime import logs, process_state
 from timestep.runtime.cancellation import in_thread, over, to_its_end
 from timestep.runtime.process_state import PerProcess
@@ -53,6 +55,8 @@ class Recorder:
         """What DBOS says of workflows, where its tables are in another database."""
         if (path := pglite.path_of(url)) is not None:
             self.mirror = Mirror(pglite.system_database(path))
+        self.kept = KeptOutcomes()
+        """Outcomes that could not be recorded."""
         self.written: set[Any] = set()
         """The definitions that are there: each is written once."""
         self._was_reached = False
@@ -147,6 +151,8 @@ class Recorder:
         owner: Owner,
         rows: dict[str, list[dict[str, Any]]],
         output: dbos_step_outputs.Row | None = None,
+        *,
+        is_outcome: bool = False,
     ) -> None:
         """Write a step's rows in one transaction.
 
@@ -157,13 +163,17 @@ class Recorder:
             owner: Whose step it is.
             rows: The rows of each table.
             output: DBOS's own record of the step, where it is written with them.
+            is_outcome: Whether they tell of an effect that has been.
 
         Raises:
-            DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: The caller's execution
-                does not own the workflow any more; nothing was written.
+            DBOSWorkflowCancelledError: The workflow is cancelled. An outcome was written all the
+                same, and nothing else was.
+            DBOSWorkflowConflictIDError: Another execution owns the workflow; nothing was written.
             DBOSStepNondeterminismError: DBOS has another record of the step's number.
         """
-        sql = step_commit.statement(rows, self.schema, is_joint=output is not None)
+        sql = step_commit.statement(
+            rows, self.schema, is_joint=output is not None, is_outcome=is_outcome
+        )
         parameters: dict[str, Any] = {} if output is None else {**vars(output)}
         parameters |= {name: column_of(given) for name, given in rows.items()}
         parameters |= {"workflow_id": owner.workflow_id, "token": owner.token}
@@ -172,7 +182,7 @@ class Recorder:
         else:
             answer = await self._commit_now(owner, sql, parameters, output)
         status, is_mine = answer if answer is not None else (None, False)
-        if is_mine not in (True, "t"):
+        if is_mine not in (True, "t") or status == "CANCELLED":
             raise control_errors.lost(owner, status)
 
     async def _commit_now(
@@ -311,41 +321,34 @@ class Recorder:
         await in_thread(lambda: self.patiently(connected))
 
     def patiently(self, work: Callable[[], T]) -> T:
-        """Do work, again for as long as the connection to the database is lost.
+        """Do work, again for as long as the database says "not now".
 
         Raises:
-            DatabaseError: The database refused, or could never be reached from here.
+            DatabaseError: The database refused for good, or could never be reached from here.
         """
-        for pause in lost_connections.pauses():
-            try:
-                with translated(self.url):
-                    done = work()
-            except lost_connections.FAILURES as error:
-                self._bear(error, pause)
-                time.sleep(pause)
-            else:
-                self._was_reached = True
-                break
-        return done
+        with Patience(is_known=self._was_reached) as patience:
+            while True:
+                try:
+                    with translated(self.url):
+                        done = work()
+                except not_now.FAILURES as error:
+                    time.sleep(patience.pause(error))
+                else:
+                    self._was_reached = True
+                    return done
 
     async def sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
         """What a statement answers that is sent from the loop; as `patiently`."""
-        for pause in lost_connections.pauses():
-            try:
-                with translated(self.url):
-                    answer = await sender_of(self.engine).execute(*_numbered(sql, parameters))
-            except lost_connections.FAILURES as error:
-                self._bear(error, pause)
-                await asyncio.sleep(pause)
-            else:
-                self._was_reached = True
-                break
-        return answer
-
-    def _bear(self, error: Exception, pause: float) -> None:
-        if not self._was_reached or not lost_connections.is_lost_connection(error):
-            raise error
-        _log.warning("the database is away, trying again in %.1f s: %s", pause, error)
+        with Patience(is_known=self._was_reached) as patience:
+            while True:
+                try:
+                    with translated(self.url):
+                        answer = await sender_of(self.engine).execute(*_numbered(sql, parameters))
+                except not_now.FAILURES as error:
+                    await asyncio.sleep(patience.pause(error))
+                else:
+                    self._was_reached = True
+                    return answer
 
 
 def _numbered(sql: str, parameters: dict[str, Any]) -> tuple[str, list[bytes | None]]:

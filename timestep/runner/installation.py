@@ -13,6 +13,7 @@ from agents.run import set_default_agent_runner
 from timestep.approvals import notifications
 from timestep.dbos_internals import executions, process
 from timestep.execution.run import Run
+from timestep.journal import dbos_patience, unfinished_executions
 from timestep.runtime.process_state import PerProcess
 from timestep.sdk import patches
 from timestep.sdk.default_runner import DispatchingRunner
@@ -43,6 +44,7 @@ class Installation(PerProcess):
         with self._lock:
             patches.connect()
             _register()
+            unfinished_executions.look_after()
             if not isinstance(dispatching.replaced, DispatchingRunner):
                 set_default_agent_runner(dispatching)
 
@@ -63,6 +65,8 @@ class Installation(PerProcess):
             self._runs.add(run)
             # It may have been taken away since the run was asked for.
             patches.connect()
+        dbos_patience.attach()
+        unfinished_executions.look_after(run.recorder)
 
     def leave(self, run: Run) -> None:
         with self._lock:

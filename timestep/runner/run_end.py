@@ -103,7 +103,8 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
         await run.cut_off()
         timeout = {"cancel_reason": "timeout"}
         inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
-        await record_failure(run, error, {"runs": inside})
+        rows = {"runs": inside, "ended_calls": [_open_calls(child) for child in _begun(run)]}
+        await record_failure(run, error, rows)
     elif isinstance(error, Exception) and not isinstance(error, control_errors.CONTROL_ERRORS):
         await record_failure(run, error)
         error = _as_recorded(run, error)
@@ -153,7 +154,8 @@ async def record_cut(run: Run) -> None:
         # Cut off once more, where it was: the record says so already.
         return
     inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
-    await _record(run, "cancelled", columns, {"runs": inside})
+    ended_calls = [_open_calls(child) for child in _begun(run)]
+    await _record(run, "cancelled", columns, {"runs": inside, "ended_calls": ended_calls})
 
 
 def _draw_no_more(run: Run) -> list[int] | None:
@@ -173,8 +175,18 @@ async def _record(
         return
     await run.commits.settle()
     rows = rows or {}
-    row = await _ended(run, status, columns, agent)
-    await run.commits.commit({**rows, "runs": [row, *rows.get("runs", [])]}, is_end=True)
+    rows = {
+        **rows,
+        "runs": [await _ended(run, status, columns, agent), *rows.get("runs", [])],
+        "ended_calls": [_open_calls(run), *rows.get("ended_calls", [])],
+    }
+    await run.commits.commit(rows, is_end=True)
+
+
+def _open_calls(run: Run) -> dict[str, Any]:
+    """What tells the run's end of calls that have no outcome: which of them were never begun."""
+    skipped = run.calls.never_begun(lambda id_: run.record.find("tool_calls", id_) is not None)
+    return {"run_id": str(run.id), "skipped": [str(id_) for id_ in skipped]}
 
 
 async def _ended(

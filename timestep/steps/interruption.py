@@ -54,7 +54,9 @@ def is_in_doubt(run: Run, call: Call) -> bool:
     row = run.record.find("tool_calls", call.id)
     if row is None or pauses_again(run, call):
         return False
-    return row["status"] in ("started", "in_doubt") and row["intents"] > call.paused_intents
+    return (
+        row["status"] in ("started", "in_doubt", "unknown") and row["intents"] > call.paused_intents
+    )
 
 
 def pauses_again(run: Run, call: Call) -> bool:

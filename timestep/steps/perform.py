@@ -384,7 +384,7 @@ async def _deferred(writing: Awaitable[Any]) -> None:
 
 
 async def _commit(step: Step[T], rows: Rows, output: dbos_step_outputs.Row | None = None) -> None:
-    await _written(step, step.run.commits.commit(rows, output))
+    await _written(step, step.run.commits.commit(rows, output, is_outcome=True))
 
 
 async def _written(step: Step[Any], writing: Coroutine[Any, Any, None]) -> None:

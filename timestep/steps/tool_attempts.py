@@ -46,6 +46,8 @@ class ToolAttempts:
         self.options = options
         self.key = key
         self.made = 0
+        self.is_last = False
+        """Whether no other attempt is wanted, though the one that goes on is."""
 
     @property
     def is_one(self) -> bool:
@@ -66,7 +68,7 @@ class ToolAttempts:
             try:
                 return await self._once(body)
             except Exception as error:
-                if cancels() > before:
+                if cancels() > before or self.is_last:
                     # It is what a cancelled attempt ended with: nobody wants another.
                     raise
                 if self.made > last or not self._may_try_again(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -14,11 +15,13 @@ from agents.items import ItemHelpers
 from agents.tool import FunctionTool, Tool
 from agents.usage import deserialize_usage
 
+from timestep.dbos_internals import control_errors
 from timestep.errors import UnreadableValueError
 from timestep.execution.context_changes import Use
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
-from timestep.runtime import logs
+from timestep.runtime import draining, logs
+from timestep.serialization import exceptions
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import call_columns, raw
 from timestep.serialization.values import (
@@ -41,7 +44,9 @@ from timestep.steps.interruption import (
 from timestep.steps.perform import perform
 from timestep.steps.step import Step
 from timestep.steps.tool_attempts import ToolAttempts
-from timestep.tool_options import options_of
+from timestep.tool_options import options_of, runs_in_a_thread
+
+_log = logs.logger()
 
 
 class ToolResult(NamedTuple):
@@ -104,6 +109,8 @@ class _CallStep(Step[ToolResult]):
         self.call = call
         self.asked = asked
         self.usage = asked.wrapper.usage
+        self.late: asyncio.Task[None] | None = None
+        """Records an outcome that comes after the workflow was cancelled."""
         self.invoke = invoke
         self.options = options_of(asked.tool)
         self.attempts = ToolAttempts(asked.tool.name, self.options, str(call.id))
@@ -135,6 +142,7 @@ class _CallStep(Step[ToolResult]):
         return value.is_paused
 
     async def effect(self) -> ToolResult:
+        self.call.is_begun = True
         decision = self.run.questions.decision(self.call.id)
         if decision is not None and decision["resolution_action"] == "supply":
             supplied = ToolResult(_supplied(decision), is_error=False)
@@ -147,12 +155,70 @@ class _CallStep(Step[ToolResult]):
             intent = self._noted("started", started_at=time.monotonic())
             await self.run.commits.commit({"tool_calls": [intent]})
         self.began, self.is_made = time.monotonic(), True
-        with self.run.context.used(self.asked.wrapper.context, self.id) as self.use:
-            result = await self.invoke(self.attempts)
+        outlives = runs_in_a_thread(self.asked.tool) and not self.options.as_workflow
+        result = await (self._outlived() if outlives else self._made())
         self.run.limits.check_failure()
+        return self._as_recorded(result)
+
+    async def _made(self) -> ToolResult:
+        with self.run.context.used(self.asked.wrapper.context, self.id) as self.use:
+            return await self.invoke(self.attempts)
+
+    def _as_recorded(self, result: ToolResult) -> ToolResult:
+        """The result as it comes back from the record."""
         result = result._replace(output=survives(result.output))
         self.show(result)
         return result
+
+    async def _outlived(self) -> ToolResult:
+        """Make a call whose body runs in a thread, which a cancellation does not stop.
+
+        Where the workflow is cancelled the thread goes on, and what it gives is recorded then.
+        """
+        started = time.monotonic()
+        call = asyncio.ensure_future(self._made())
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            if call.done() or not self.run.limits.is_lost:
+                call.cancel()
+                await asyncio.wait([call])
+            else:
+                self.attempts.is_last = True
+                self.late = asyncio.ensure_future(self._record_late(call, started, draining.stay()))
+            raise
+
+    async def _record_late(
+        self, call: asyncio.Future[ToolResult], started: float, gate: draining.Gate
+    ) -> None:
+        try:
+            await asyncio.wait([call])
+            if call.cancelled():
+                return
+            duration_ms = round((time.monotonic() - started) * 1000)
+            error, output = call.exception(), None
+            if error is None:
+                rows = self.rows(self._as_recorded(call.result()), duration_ms)
+                output = self.record.ended() if self.record is not None else None
+            elif isinstance(error, Exception):
+                rows = self.failed_rows(dict(exceptions.seal(error)), duration_ms)
+                output = self.record.failed(error) if self.record is not None else None
+            else:
+                return
+            await self.run.commits.commit(rows, output, is_outcome=True)
+        except control_errors.LOST:
+            # It is written, unless another execution owns the workflow by now.
+            return
+        except Exception as error:  # noqa: BLE001  # nobody else would hear of it
+            _log.warning(
+                "%s of run %s ended after its workflow was cancelled, and its outcome could not be "
+                "recorded: %s",
+                self.name,
+                self.run.id,
+                exceptions.one_line(error),
+            )
+        finally:
+            gate.leave()
 
     def _may_call_again(self, decision: dict[str, Any] | None) -> bool:
         """Whether a person has looked at the newest intent and said to call again."""

@@ -42,7 +42,7 @@ _CALL = """
     UPDATE public.tool_calls SET status = %(status)s
     FROM public.interruptions i
     WHERE i.id = %(id)s AND tool_calls.id = i.tool_call_id
-    AND tool_calls.status IN ('pending', 'in_doubt')"""
+    AND tool_calls.status IN ('pending', 'in_doubt', 'skipped', 'unknown')"""
 
 
 def select(

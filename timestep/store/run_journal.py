@@ -61,20 +61,36 @@ _REVIVED = """
         WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING')"""
 
 _END_CANCELLED = """
-    UPDATE public.runs SET status = 'cancelled', completed_at = now(), updated_at = now(),
-        cancel_reason = CASE
+    WITH ended AS (UPDATE public.runs SET status = 'cancelled', completed_at = now(),
+        updated_at = now(), cancel_reason = CASE
             WHEN holder.status <> 'CANCELLED' THEN 'abandoned'
             WHEN holder.workflow_deadline_epoch_ms <= holder.completed_at THEN 'timeout'
             ELSE 'cancelled' END
     FROM "{schema}".workflow_status holder
     WHERE runs.completed_at IS NULL AND runs.status IN ('running', 'interrupted')"""
 
+# Whether a call that may be repeated was begun is not recorded; one that a person was still to
+# decide on was not, nor one that must not be repeated and has no intent.
+_END_CALLS = """
+    UPDATE public.tool_calls SET status = CASE
+        WHEN tool_calls.status <> 'started' AND (NOT tool_calls.safe_to_repeat OR EXISTS (
+            SELECT FROM public.interruptions asked
+            WHERE asked.tool_call_id = tool_calls.id AND asked.resolved_at IS NULL))
+        THEN 'skipped' ELSE 'unknown' END
+    FROM public.runs
+    WHERE tool_calls.run_id = runs.id AND tool_calls.status IN ('pending', 'approved', 'started')"""
+
 _CANCELLED = (
     _END_CANCELLED
     + """
     AND holder.workflow_uuid = %(workflow_id)s AND runs.workflow_id = %(workflow_id)s AND (
         holder.status = 'CANCELLED'
-        OR holder.status IN ('SUCCESS', 'ERROR') AND runs.root_run_id = %(root_run_id)s)"""
+        OR holder.status IN ('SUCCESS', 'ERROR') AND runs.root_run_id = %(root_run_id)s)
+    RETURNING runs.id)"""
+    + _END_CALLS
+    + """
+    AND runs.workflow_id = %(workflow_id)s
+    AND (runs.completed_at IS NOT NULL OR runs.id IN (SELECT id FROM ended))"""
 )
 
 _ALL_CANCELLED = (
@@ -82,7 +98,10 @@ _ALL_CANCELLED = (
     + """
     AND holder.workflow_uuid = runs.workflow_id AND (
         holder.status = 'CANCELLED'
-        OR holder.status IN ('SUCCESS', 'ERROR') AND runs.status = 'running')"""
+        OR holder.status IN ('SUCCESS', 'ERROR') AND runs.status = 'running')
+    RETURNING runs.id)"""
+    + _END_CALLS
+    + " AND runs.id IN (SELECT id FROM ended)"
 )
 
 _REOPENED = """
@@ -94,6 +113,10 @@ _REOPENED = """
     WHERE called.workflow_uuid = :workflow_id AND called.status = 'CANCELLED'
     AND caller.workflow_uuid = :caller AND caller.owner_xid = :caller_token
     AND caller.status = 'PENDING'"""
+
+_TAKEN_AGAIN = """
+    UPDATE "{schema}".workflow_status SET owner_xid = :new
+    WHERE workflow_uuid = :workflow_id AND owner_xid IN (:token, :new) AND status = 'PENDING'"""
 
 _HOLDERS = """
     SELECT workflow_uuid, status, owner_xid FROM "{schema}".workflow_status
@@ -225,6 +248,18 @@ def reopened(connection: sa.Connection, schema: str, values: dict[str, Any]) -> 
         values: `workflow_id`, `token` of the new execution, `caller` and `caller_token`.
     """
     sql = sa.text(_REOPENED.replace("{schema}", schema))
+    return connection.execute(sql, values).rowcount == 1
+
+
+def taken_again(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
+    """Let a new execution own a workflow instead of one that ended; whether that one owned it.
+
+    Args:
+        connection: To the database of DBOS's own tables.
+        schema: Theirs.
+        values: `workflow_id`, `token` of the one that ended, and `new`, the new one's.
+    """
+    sql = sa.text(_TAKEN_AGAIN.replace("{schema}", schema))
     return connection.execute(sql, values).rowcount == 1
 
 

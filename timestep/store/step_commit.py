@@ -54,6 +54,14 @@ _INSERTS: dict[str, tuple[Table, str]] = {
     "step_values": (journal.step_values, _KEEP),
 }
 
+_MINE = {
+    False: "owner_xid = %(token)s AND status = 'PENDING'",
+    # DBOS takes the owner away from what it cancels, and gives it another when it is resumed.
+    True: "owner_xid = %(token)s AND status = 'PENDING' OR owner_xid IS NULL "
+    "AND status = 'CANCELLED'",
+}
+"""By whether the statement tells of an effect that has been."""
+
 _RUN_COLUMNS = (
     "status",
     "current_turn",
@@ -78,15 +86,19 @@ CLOCK = "clock"
 is sent. So no other clock than the database's counts, and waiting for it moves no moment."""
 
 
-def statement(tables: Iterable[str], schema: str, *, is_joint: bool = False) -> str:
+def statement(
+    tables: Iterable[str], schema: str, *, is_joint: bool = False, is_outcome: bool = False
+) -> str:
     """The statement that writes rows of these tables. It answers `(status, is_mine)`.
 
     Args:
         tables: Which tables.
         schema: Where DBOS's tables are.
         is_joint: Whether it writes DBOS's own record of the step, too.
+        is_outcome: Whether it tells of an effect that has been: it is written for a cancelled
+            workflow, too, until another execution owns that.
     """
-    return _statement(frozenset(tables), schema, is_joint)
+    return _statement(frozenset(tables), schema, is_joint, is_outcome)
 
 
 @functools.cache
@@ -100,13 +112,12 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 @functools.cache
-def _statement(tables: frozenset[str], schema: str, is_joint: bool) -> str:
+def _statement(tables: frozenset[str], schema: str, is_joint: bool, is_outcome: bool) -> str:
     parts = [
         f"""holder AS MATERIALIZED (
             SELECT status, owner_xid FROM "{schema}".workflow_status
             WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE)""",
-        """mine AS MATERIALIZED (
-            SELECT 1 FROM holder WHERE owner_xid = %(token)s AND status = 'PENDING')""",
+        f"mine AS MATERIALIZED (SELECT status FROM holder WHERE {_MINE[is_outcome]})",
     ]
     for name, (table, on_conflict) in _INSERTS.items():
         if name in tables:
@@ -118,13 +129,15 @@ def _statement(tables: frozenset[str], schema: str, is_joint: bool) -> str:
             )
             parts.append(
                 f"{name}_written AS (INSERT INTO {table.fullname} ({_names(table)}) "
-                f"SELECT {_values(table)} FROM mine, {waited}{_records(name, table)} "
+                f"SELECT {_values(table, is_outcome)} FROM mine, {waited}{_records(name, table)} "
                 f"{on_conflict} RETURNING id)"
             )
     if "request_usage_entries" in tables:
         parts.extend(_usage())
     if "runs" in tables:
         parts.extend(_run_update())
+    if "ended_calls" in tables:
+        parts.extend(_ENDED_CALLS)
     if "run_states" in tables:
         parts.extend(_state(is_last="superseded_states" in tables))
     if is_joint:
@@ -143,11 +156,17 @@ def _written(table: Table) -> list[str]:
     return [column.name for column in table.columns if column.name not in drawn]
 
 
-def _values(table: Table) -> str:
-    return ", ".join(_value(table.columns[name]) for name in _written(table))
+def _values(table: Table, is_outcome: bool = False) -> str:
+    return ", ".join(_value(table.columns[name], is_outcome) for name in _written(table))
 
 
-def _value(column: Column[Any]) -> str:
+def _value(column: Column[Any], is_outcome: bool) -> str:
+    if is_outcome and column is runs.tool_calls.c.status:
+        # What an answer asks for that came after the cancellation is not begun any more.
+        return (
+            "CASE WHEN mine.status = 'CANCELLED' AND r.status = 'pending' THEN 'skipped' "
+            "ELSE r.status END"
+        )
     if column.name == "expires_at":
         return "now() + make_interval(secs => r.expires_at)"
     if column in _MOMENTS:
@@ -216,6 +235,21 @@ def _run_update() -> list[str]:
             WHERE runs.id = r.id AND {_is_one_of("runs.id", "given_runs", "id")}
             AND runs.completed_at IS NULL)""",
     ]
+
+
+_ENDED_CALLS = (
+    """given_ended_calls AS MATERIALIZED (
+        SELECT r.* FROM jsonb_to_recordset(%(ended_calls)s::text::jsonb)
+        AS r(run_id uuid, skipped uuid[], written uuid[]))""",
+    """calls_ended AS (UPDATE public.tool_calls SET status =
+            CASE WHEN tool_calls.id = ANY(r.skipped) THEN 'skipped' ELSE 'unknown' END
+        FROM mine, given_ended_calls r
+        WHERE tool_calls.run_id = r.run_id
+        AND tool_calls.run_id = ANY (ARRAY(SELECT run_id FROM given_ended_calls))
+        AND tool_calls.status IN ('pending', 'approved', 'started')
+        AND tool_calls.id <> ALL(r.written))""",
+)
+"""Calls without an outcome say what became of them; those that the statement writes do already."""
 
 
 def _is_one_of(column: str, given: str, name: str) -> str:

@@ -13,6 +13,7 @@ from timestep.errors import TimestepError
 from timestep.journal import executor_claim, fail_fast_read
 from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
+from timestep.runtime import readiness
 from timestep.web import schemas
 from timestep.web.gate import Gate
 from timestep.web.problems import Answer, handle_problems, problem, told
@@ -48,13 +49,13 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         """Whether the process serves."""
         return Answer({"status": "ok"})
 
-    readiness = _Readiness()
+    looks = _Readiness()
 
     @app.get("/readyz", responses={503: {"model": schemas.Problem}})
     async def readyz(request: Request) -> Answer:
         """Whether it can start workflows: the database answers and has the schema."""
         try:
-            reason = await readiness.missing()
+            reason = await looks.missing()
         except TimestepError as error:
             reason = told(request, error)
         if reason is None:
@@ -80,7 +81,7 @@ class _Readiness:
 
 
 def _missing() -> str | None:
-    if (reason := executor_claim.problem()) is not None:
+    if (reason := executor_claim.problem() or readiness.reason()) is not None:
         return reason
     fail_fast_read.check_database()
     waiting = migrations.pending(recorder().engine)

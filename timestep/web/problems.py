@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from timestep.database import not_now
 from timestep.errors import (
     AlreadyResolvedError,
     AlreadyStartedError,
@@ -139,6 +140,8 @@ async def _validation(request: Request, error: Exception) -> Answer:
 async def _timestep(request: Request, error: Exception) -> Answer:
     assert isinstance(error, TimestepError)
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
+    if not_now.answer(error) is not None:
+        status = 503
     name = type(error).__name__.removesuffix("Error")
     kind = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
     return problem(status, told(request, error), kind=kind)

@@ -9,15 +9,19 @@ from typing import Any
 
 from agents import InputGuardrailTripwireTriggered
 
-from timestep.errors import RunTimeoutError
+from timestep.errors import DatabaseError, DatabaseRightsError, RunTimeoutError
 from timestep.execution.replay.ordering import patiently
 from timestep.execution.run import Run
 from timestep.serialization import exceptions
+from timestep.serialization.values import restored
 
 _MARGIN = 5.0
 """Seconds that code gets, beyond those it first took, to cut a replayed run off once more."""
 
 _TICKS = 20
+
+_REFUSALS = (DatabaseError.__name__, DatabaseRightsError.__name__)
+"""What ended a run whose step the database refused for good."""
 
 
 class Held(BaseException):
@@ -26,7 +30,7 @@ class Held(BaseException):
     Not an Exception: DBOS would record the step as one that failed.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.error = error
 
@@ -43,6 +47,10 @@ async def hold_if_decided(run: Run, name: str) -> None:
     run.start_timer()
     if not run.record.is_over and _trip(run) is None:
         return
+    row = run.record.own_row or {}
+    if row.get("error_type") in _REFUSALS:
+        # The rows of this very step were refused, or what came before it would be recorded.
+        raise Held(exceptions.opened(restored(row["error"])))
     await hold_if_cut(run, name)
     if not run.record.is_over or _trip(run) is not None:
         await wait_for_trip(run)

@@ -183,7 +183,8 @@ class ToolCall:
     tool_type: str
     arguments: Any
     status: str
-    """`pending`, `approved`, `rejected`, `started`, `in_doubt`, `executed` or `failed`."""
+    """`pending`, `approved`, `rejected`, `started`, `in_doubt`, `executed` or `failed`; of a run
+    that has ended also `skipped`, never begun, or `unknown`: under way then, or maybe."""
     output: Any
     error: Any
     is_error: bool

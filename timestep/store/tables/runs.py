@@ -190,10 +190,12 @@ tool_calls = Table(
     json_value("context_change"),
     Column("context_position", Integer),
     # started: an intent to make a call that must not be repeated; in_doubt: the process died
-    # between that intent and its outcome, and a person decides.
+    # between that intent and its outcome, and a person decides. Of a run that has ended: skipped:
+    # it was never begun; unknown: it was under way, or may have been, and what became of it is not
+    # known.
     CheckConstraint(
         "status IN ('pending', 'approved', 'rejected', 'executed', 'failed', "
-        "'started', 'in_doubt')",
+        "'started', 'in_doubt', 'skipped', 'unknown')",
         name="status",
     ),
     CheckConstraint("status <> 'executed' OR completed_at IS NOT NULL", name="completed_at"),

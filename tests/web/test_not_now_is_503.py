@@ -1,0 +1,55 @@
+"""What passes by itself is answered with 503: a host that is not ready, a database's "not now"."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from timestep import config
+from timestep.database.error_translation import translated
+from timestep.runtime import readiness
+from timestep.web.app import create_app
+
+
+def answered(app: FastAPI, path: str) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get(path)
+
+    return asyncio.run(ask())
+
+
+def test_a_host_says_why_it_is_not_ready() -> None:
+    readiness.not_ready("database", "it is waited for")
+    readiness.not_ready("claim", "another host holds it")
+    answer = answered(create_app(config.read(), {}), "/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "another host holds it; it is waited for"
+    readiness.ready("claim")
+    assert readiness.reason() == "it is waited for"
+    readiness.ready("database")
+    assert readiness.reason() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (psycopg.errors.ReadOnlySqlTransaction("read-only"), 503),
+        (psycopg.errors.QueryCanceled("timeout"), 503),
+        (psycopg.errors.CheckViolation("no"), 500),
+    ],
+)
+def test_so_is_a_request_that_the_database_puts_off(error: psycopg.Error, status: int) -> None:
+    app = create_app(config.read(), {})
+
+    @app.get("/refused")
+    def refused() -> None:
+        with translated():
+            raise error
+
+    assert answered(app, "/refused").status_code == status
