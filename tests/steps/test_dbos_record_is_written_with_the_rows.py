@@ -171,16 +171,14 @@ def recorded(app: App, workflow_id: str = "w") -> list[dict[str, Any]]:
 
 def forget(app: App) -> None:
     """As if nothing had ever been run."""
-    with psycopg.connect(app.url) as connection:
-        connection.execute("TRUNCATE runs CASCADE")
-        for table in ("operation_outputs", "workflow_input", "workflow_status"):
-            connection.execute(f"DELETE FROM dbos.{table}".encode())
+    app.execute("TRUNCATE runs CASCADE")
+    for table in ("operation_outputs", "workflow_input", "workflow_status"):
+        app.execute(f"DELETE FROM dbos.{table}")
     made.clear()
 
 
 def change(app: App, statement: str) -> int:
-    with psycopg.connect(app.url) as connection:
-        return connection.execute(statement.encode()).rowcount
+    return app.execute(statement).rowcount
 
 
 def counts(app: App) -> dict[str, int]:
@@ -350,6 +348,7 @@ def relaunch(app: App, **config: Any) -> None:
     launch(app.url, **config)
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -397,6 +396,7 @@ def test_tables_that_are_not_known_leave_dbos_its_ordinary_steps(
     assert recorder.recorder().is_joint()
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("scenario", ["tools", "failed tool"])
 def test_dbos_may_record_in_portable_json(
     app: App, use: Callable[[Way], None], scenario: str
