@@ -19,12 +19,12 @@ from dbos import DBOS
 from psycopg import sql
 
 from tests.support import forked_processes
-from tests.support.dbos_app import app
+from tests.support.dbos_app import SharedApplication, app, shared_application, threads_of_dbos
 from timestep.database import engines, migrations, urls
 from timestep.database.servers import embedded_postgres
 from timestep.runtime import process_state
 
-__all__ = ["app"]
+__all__ = ["app", "shared_application"]
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _numbers = itertools.count()
@@ -101,8 +101,9 @@ def nothing_outlives_its_test() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + _PATIENCE
-    for thread in set(threading.enumerate()) - before:
+    for thread in set(threading.enumerate()) - before - threads_of_dbos():
         thread.join(max(deadline - time.monotonic(), 0))
+    before |= threads_of_dbos()
     left = [thread.name for thread in threading.enumerate() if thread not in before]
     assert left == [], "threads that the test left behind"
 
@@ -167,10 +168,32 @@ def template(server: str) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def migrated_database_url(server: str, template: str) -> str:
+    """The URL of the migrated database that tests share which run workflows in this process."""
+    name = "shared"
+    made, source = sql.Identifier(name), sql.Identifier(template)
+    _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
+    return _libpq(urls.parse_url(server).set(database=name))
+
+
 @pytest.fixture
-def database_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a migrated database of this test's own."""
-    yield from _made(server, template)
+def database_url(request: pytest.FixtureRequest, server: str, template: str) -> Iterator[str]:
+    """The URL of a migrated database that no other test uses meanwhile.
+
+    A test that has the application shares its database with those before and after it, unless
+    it is marked with `own_database`: it changes more than rows.
+    """
+    marked = request.node.get_closest_marker("own_database") is not None
+    if "app" not in request.fixturenames or marked:
+        yield from _made(server, template)
+        return
+    shared: SharedApplication = request.getfixturevalue("shared_application")
+    yield shared.url
+    process_state.close()
+    shared.renew()
+    left = _connected(server, "shared")
+    assert left == [], "connections that the test left open, and what they did last"
 
 
 @pytest.fixture
@@ -201,7 +224,10 @@ def _made(server: str, template: str) -> Iterator[str]:
 
 def _connected(server: str, name: str) -> list[str]:
     """What is still connected to a database: whoever closed its connection is given time."""
-    query = "SELECT application_name || ': ' || query FROM pg_stat_activity WHERE datname = %s"
+    query = (
+        "SELECT application_name || ': ' || query FROM pg_stat_activity WHERE datname = %s "
+        "AND application_name NOT LIKE 'dbos_transact%%' AND application_name <> 'tests'"
+    )
     deadline = time.monotonic() + _PATIENCE
     with psycopg.connect(server, autocommit=True) as connection:
         while left := [line for (line,) in connection.execute(query, [name])]:

@@ -254,8 +254,7 @@ def test_a_decided_question_has_no_time_to_come_back_at(app: App) -> None:
     asyncio.run(timestep.start_run(run_it, {"key": "w"}, workflow_id="w"))
     parked(app, "w")
     timestep.resume_workflow_sync("w", approve=["c0"])
-    with psycopg.connect(app.url) as connection:
-        connection.execute("UPDATE interruptions SET expires_at = now() WHERE call_id = 'c0'")
+    app.execute("UPDATE interruptions SET expires_at = now() WHERE call_id = 'c0'")
     DBOS.resume_workflow("w")
     app.until(lambda: left == ["w", "w"])
     parked(app, "w")
@@ -273,17 +272,17 @@ def test_a_workflow_that_cannot_be_executed_keeps_no_other_one(app: App) -> None
     begun("w", queue="slow")
     executions.take_enqueued("slow")
     parked(app, "w")
-    with psycopg.connect(app.url) as connection:
-        connection.execute(
-            "INSERT INTO dbos.workflow_status SELECT (jsonb_populate_record(s, jsonb_build_object("
-            "'workflow_uuid', 'a', 'name', 'nobody', 'status', 'ENQUEUED', 'created_at', 1))).* "
-            "FROM dbos.workflow_status s WHERE workflow_uuid = 'w'"
-        )
+    app.execute(
+        "INSERT INTO dbos.workflow_status SELECT (jsonb_populate_record(s, jsonb_build_object("
+        "'workflow_uuid', 'a', 'name', 'nobody', 'status', 'ENQUEUED', 'created_at', 1))).* "
+        "FROM dbos.workflow_status s WHERE workflow_uuid = 'w'"
+    )
     timestep.resume_workflow_sync("w", approve="all")
     assert result("w") == "did 0"
     assert status("a") == "PENDING"
 
 
+@pytest.mark.own_database
 def test_a_process_that_ends_takes_nothing(app: App) -> None:
     begun("w")
     parked(app, "w")
@@ -293,7 +292,8 @@ def test_a_process_that_ends_takes_nothing(app: App) -> None:
         timestep.resume_workflow_sync("w", approve="all")
         assert status("w") == "ENQUEUED"
     finally:
-        draining.reopen()
+        # With the gate, who would take it where the gate is open again.
+        process_state.close()
 
 
 def test_who_hears_of_decisions_outlives_a_pool_without_connections(

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 from agents import Agent, HostedMCPTool, function_tool
 from agents.testing import assistant_message, function_call
@@ -109,15 +108,14 @@ def test_a_question_and_all_that_belongs_to_it_are_written_at_once(app: App) -> 
     assert (second.tool_name, second.arguments) == ("pay", {"cents": 101})
     statuses = {call["call_id"]: call["status"] for call in app.rows("tool_calls")}
     assert statuses == {"c1": "pending", "c2": "pending", "c3": "executed"}
-    with psycopg.connect(app.url) as connection:
-        # The transaction that wrote a row's newest version.
-        found = connection.execute(
-            """SELECT array_agg(DISTINCT i.xmin::text), r.xmin::text, s.xmin::text, r.status,
-                s.encoding, s.state_data #>> '{current_step,type}'
-            FROM interruptions i JOIN runs r ON r.id = i.run_id
-            JOIN run_states s ON s.run_id = r.id AND s.is_active AND s.state_type = 'interrupted'
-            GROUP BY r.id, r.xmin, s.id, s.xmin"""
-        ).fetchall()
+    # The transaction that wrote a row's newest version.
+    found = app.execute(
+        """SELECT array_agg(DISTINCT i.xmin::text), r.xmin::text, s.xmin::text, r.status,
+            s.encoding, s.state_data #>> '{current_step,type}'
+        FROM interruptions i JOIN runs r ON r.id = i.run_id
+        JOIN run_states s ON s.run_id = r.id AND s.is_active AND s.state_type = 'interrupted'
+        GROUP BY r.id, r.xmin, s.id, s.xmin"""
+    ).fetchall()
     ((questions, run, state, status, encoding, step),) = found
     assert questions == [run] == [state]
     assert (status, encoding) == ("interrupted", "whole")

@@ -119,7 +119,9 @@ def app(path: Path) -> Iterator[App]:
         }
     )
     DBOS.launch()
-    yield App(url.set(drivername="postgresql").render_as_string())
+    libpq = url.set(drivername="postgresql").render_as_string()
+    with psycopg.connect(libpq, autocommit=True, prepare_threshold=None) as connection:
+        yield App(libpq, connection)
     DBOS.destroy()
 
 

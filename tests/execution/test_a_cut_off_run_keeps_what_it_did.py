@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from threading import Event, Thread
 from typing import Any
 
-import psycopg
 import pytest
 from agents import Agent, GuardrailFunctionOutput, RunHooks, function_tool, input_guardrail
 from agents.testing import ScriptedModel, assistant_message, function_call
@@ -429,8 +428,7 @@ def test_time_in_which_people_decide_is_not_counted(app: App) -> None:
     done: Future[str] = Future()
     Thread(target=lambda: done.set_result(app.run(body, workflow_id="w")), daemon=True).start()
     (asked,) = app.until(lambda: asyncio.run(timestep.list_interruptions()))
-    with psycopg.connect(app.url) as connection:
-        connection.execute("UPDATE runs SET started_at = started_at - interval '1 hour'")
+    app.execute("UPDATE runs SET started_at = started_at - interval '1 hour'")
     asyncio.run(timestep.resume_workflow("w", approve=[asked.id]))
     assert done.result(20) == "late"
     assert stuck.count == 1

@@ -139,10 +139,9 @@ def test_a_run_whose_time_is_over_meanwhile_keeps_the_answer(app: App, held: Hel
 
 
 def _is_past(app: App, seconds: float) -> bool:
-    with psycopg.connect(app.url) as connection:
-        (row,) = connection.execute(
-            "SELECT now() - started_at > make_interval(secs => %s) FROM runs", (seconds,)
-        )
+    (row,) = app.execute(
+        "SELECT now() - started_at > make_interval(secs => %s) FROM runs", (seconds,)
+    )
     return bool(row[0])
 
 

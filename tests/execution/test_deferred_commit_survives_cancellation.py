@@ -174,9 +174,8 @@ def test_a_run_that_is_cut_off_while_it_is_written_down_ends(app: App) -> None:
 
 def _waiting(app: App) -> list[int]:
     """Which backends wait for a lock."""
-    with psycopg.connect(app.url) as connection:
-        found = connection.execute(
-            "SELECT pid FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        return [pid for (pid,) in found]
+    found = app.execute(
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return [pid for (pid,) in found]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import psycopg
 import pytest
 from agents import Agent, RunConfig, RunErrorHandlerResult, function_tool, tool_namespace
 from agents.items import ToolApprovalItem
@@ -118,15 +117,15 @@ def test_an_error_handler_is_asked_when_the_answer_is_recorded(app: App) -> None
     assert seen == [("refused", False)]
 
 
+@pytest.mark.own_database
 def test_an_answer_that_is_refused_ends_the_run_whatever_the_sdk_says_of_it(app: App) -> None:
     @function_tool
     async def look(name: str) -> str:
         return name
 
-    with psycopg.connect(app.url, autocommit=True) as connection:
-        connection.execute(
-            "ALTER TABLE run_items ADD CONSTRAINT never CHECK (item_data::text NOT LIKE '%bad%')"
-        )
+    app.execute(
+        "ALTER TABLE run_items ADD CONSTRAINT never CHECK (item_data::text NOT LIKE '%bad%')"
+    )
     answer = [
         function_call("look", {"name": "bad"}, call_id="1"),
         function_call("look", {"name": "bad too"}, call_id="1"),

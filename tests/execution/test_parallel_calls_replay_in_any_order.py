@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from agents import (
     Agent,
@@ -290,11 +289,10 @@ def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[Any, in
     workflow_id = handle.get_workflow_id()
     assert deaths.died.wait(20)
     token = f"after {commits} of {workflow_id}"
-    with psycopg.connect(app.url) as connection:
-        connection.execute(
-            "UPDATE dbos.workflow_status SET owner_xid = %s WHERE workflow_uuid = %s",
-            (token, workflow_id),
-        )
+    app.execute(
+        "UPDATE dbos.workflow_status SET owner_xid = %s WHERE workflow_uuid = %s",
+        (token, workflow_id),
+    )
     # Only now is none opened any more: a commit of another step may have been under way.
     open_calls = sum(row["completed_at"] is None for row in app.rows("tool_calls"))
     deaths.taken_over.set()

@@ -159,6 +159,7 @@ def test_an_application_whose_dbos_is_elsewhere_is_refused(
     assert actor.model.calls == ()
 
 
+@pytest.mark.own_database
 def test_a_database_that_goes_away_is_waited_for(app: App, server: str) -> None:
     """The connection is lost between the effect and the commit, and comes back."""
     actor = Actor()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
-import psycopg
 import pytest
 from agents import Agent, GuardrailFunctionOutput, function_tool, input_guardrail
 from agents.testing import ScriptedModel, assistant_message, function_call
-from psycopg import sql
 
 import timestep
 from tests.support.dbos_app import App
@@ -54,20 +53,25 @@ class Subject:
         return str(result.final_output)
 
 
-def on_write(app: App, table: str, condition: str, action: str) -> None:
-    """Do `action` (PL/pgSQL) whenever a row of `table` is written that meets `condition`."""
-    with psycopg.connect(app.url) as connection:
-        connection.execute(
+OnWrite = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def on_write(app: App) -> Iterator[OnWrite]:
+    """Does something (PL/pgSQL) whenever a row of a table is written that meets a condition."""
+
+    def begin(table: str, condition: str, action: str) -> None:
+        app.execute(
             f"CREATE FUNCTION on_write() RETURNS trigger LANGUAGE plpgsql AS "
             f"$$ BEGIN {action}; RETURN NEW; END $$"
         )
-        connection.execute(
-            sql.SQL(
-                "CREATE TRIGGER on_write BEFORE INSERT OR UPDATE ON {} FOR EACH ROW WHEN ("
-            ).format(sql.Identifier(table))
-            + sql.SQL(condition)
-            + sql.SQL(") EXECUTE FUNCTION on_write()")
+        app.execute(
+            f"CREATE TRIGGER on_write BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW "
+            f"WHEN ({condition}) EXECUTE FUNCTION on_write()"
         )
+
+    yield begin
+    app.execute("DROP FUNCTION on_write CASCADE")
 
 
 REFUSALS = {
@@ -81,10 +85,10 @@ REFUSALS = {
 @pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize("step", REFUSALS)
 def test_what_the_database_refuses_ends_the_workflow(
-    app: App, step: str, is_streamed: bool
+    app: App, on_write: OnWrite, step: str, is_streamed: bool
 ) -> None:
     table, condition, effects = REFUSALS[step]
-    on_write(app, table, condition, "RAISE EXCEPTION 'not this' USING ERRCODE = 'check_violation'")
+    on_write(table, condition, "RAISE EXCEPTION 'not this' USING ERRCODE = 'check_violation'")
     subject = Subject()
     with pytest.raises(DatabaseError, match="not this"):
         app.run(subject.streamed if is_streamed else subject.body, workflow_id="w")
@@ -104,33 +108,24 @@ def test_what_the_database_refuses_ends_the_workflow(
     assert app.steps("w") == numbered[: ["guardrail", "model", "tool", "", "end"].index(step)]
 
 
-def test_a_connection_lost_in_the_middle_of_a_commit(app: App) -> None:
-    with psycopg.connect(app.url) as connection:
-        connection.execute("CREATE TABLE slow (id int)")
-        connection.execute("INSERT INTO slow VALUES (1)")
-    on_write(
-        app,
-        "tool_calls",
-        "NEW.status = 'executed'",
-        "PERFORM pg_sleep(60) FROM slow",
-    )
+def test_a_connection_lost_in_the_middle_of_a_commit(app: App, on_write: OnWrite) -> None:
+    app.execute("CREATE TABLE slow (id int)")
+    app.execute("INSERT INTO slow VALUES (1)")
+    on_write("tool_calls", "NEW.status = 'executed'", "PERFORM pg_sleep(60) FROM slow")
     subject = Subject()
     done: Future[str] = Future()
     run = Thread(
         target=lambda: done.set_result(app.run(subject.body, workflow_id="w")), daemon=True
     )
     run.start()
-    with psycopg.connect(app.url, autocommit=True) as connection:
-        sleeping = (
-            "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
-            "AND datname = current_database()"
-        )
-        app.until(lambda: connection.execute(sleeping).fetchall())
-        connection.execute("DELETE FROM slow")
-        (ended,) = connection.execute(
-            f"SELECT pg_terminate_backend(pid) FROM ({sleeping}) AS found"
-        ).fetchall()
-        assert ended == (True,)
+    sleeping = (
+        "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
+        "AND datname = current_database()"
+    )
+    app.until(lambda: app.execute(sleeping).fetchall())
+    app.execute("DELETE FROM slow")
+    (ended,) = app.execute(f"SELECT pg_terminate_backend(pid) FROM ({sleeping}) AS found")
+    assert ended == (True,)
     assert done.result(30) == "done"
     assert subject.effects == (1, 2, 1)
     (call,) = app.rows("tool_calls")

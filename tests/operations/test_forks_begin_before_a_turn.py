@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 from agents import (
     Agent,
@@ -276,10 +275,9 @@ def test_dbos_own_fork_takes_copied_steps_from_the_old_run(app: App, stream: boo
     asked = [model.asked, failing_model.asked]
     failing_model.asked = 0
     before = app.everything()
-    with psycopg.connect(app.url) as connection:
-        steps = connection.execute(
-            "SELECT function_id, function_name FROM dbos.operation_outputs ORDER BY 1"
-        ).fetchall()
+    steps = app.execute(
+        "SELECT function_id, function_name FROM dbos.operation_outputs ORDER BY 1"
+    ).fetchall()
     assert [name.split(":")[0] for _, name in steps][1:] == [
         *["turn 1", "tool"],
         *["input guardrail", "turn 1", "tool", "turn 2", "tool", "turn 3"],
@@ -378,8 +376,7 @@ def test_a_fork_that_cannot_be_changes_nothing(app: App) -> None:
         with pytest.raises(kind, match=text):
             fork(name, **options)
     assert app.everything() == before
-    with psycopg.connect(app.url) as connection:
-        count = connection.execute("SELECT count(*) FROM timestep.continuations").fetchone()
+    count = app.execute("SELECT count(*) FROM timestep.continuations").fetchone()
     assert count == (0,)
 
 

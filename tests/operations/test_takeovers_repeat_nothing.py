@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psycopg
 import pytest
 from agents import (
     Agent,
@@ -126,12 +125,11 @@ def leave(app: App, workflow_id: str, body: Body, at: str) -> None:
 
 def strand(app: App, workflow_id: str) -> None:
     """The executor of another version of the application had it, and is gone."""
-    with psycopg.connect(app.url) as connection:
-        connection.execute(
-            "UPDATE dbos.workflow_status SET owner_xid = 'gone', executor_id = 'gone', "
-            "application_version = '0' WHERE workflow_uuid = %s",
-            (workflow_id,),
-        )
+    app.execute(
+        "UPDATE dbos.workflow_status SET owner_xid = 'gone', executor_id = 'gone', "
+        "application_version = '0' WHERE workflow_uuid = %s",
+        (workflow_id,),
+    )
 
 
 def take_over(workflow_id: str, **options: Any) -> timestep.ResumeResult:
@@ -270,9 +268,8 @@ def test_a_body_that_left_no_unfinished_run_goes_on_with_other_steps(app: App) -
         return f"{said} {(await timestep.run_agent(ended[0], 'go')).final_output}"
 
     app.run(old, "w")
-    with psycopg.connect(app.url) as connection:
-        connection.execute("UPDATE dbos.workflow_status SET status = 'PENDING'")
-        connection.execute("DELETE FROM dbos.operation_outputs WHERE function_name ~ 'second'")
+    app.execute("UPDATE dbos.workflow_status SET status = 'PENDING'")
+    app.execute("DELETE FROM dbos.operation_outputs WHERE function_name ~ 'second'")
     BODIES["w"] = new
     strand(app, "w")
     take_over("w")
@@ -348,10 +345,7 @@ def test_a_replay_that_disagreed_goes_on(app: App) -> None:
     leave(app, "w", body_of(looker("a", "b")[0]), at="b")
     other, _ = looker("a", "b", input_guardrails=[polite])
     BODIES["w"] = body_of(other)
-    with psycopg.connect(app.url) as connection:
-        connection.execute(
-            "UPDATE dbos.workflow_status SET executor_id = 'local', application_version = '1'"
-        )
+    app.execute("UPDATE dbos.workflow_status SET executor_id = 'local', application_version = '1'")
     DBOS._recover_pending_workflows()
     with pytest.raises(Exception, match="step"):
         outcome("w")
@@ -371,11 +365,10 @@ async def apart(name: str) -> str:
 
 def test_a_call_that_is_a_workflow_goes_on_in_other_code(app: App) -> None:
     leave(app, "w", body_of(looker("a", tool="apart", tools=[apart])[0]), at="a")
-    with psycopg.connect(app.url) as connection:
-        connection.execute(
-            "UPDATE dbos.workflow_status SET owner_xid = 'gone', executor_id = 'gone', "
-            "application_version = '0'"
-        )
+    app.execute(
+        "UPDATE dbos.workflow_status SET owner_xid = 'gone', executor_id = 'gone', "
+        "application_version = '0'"
+    )
     new, model = looker("a", tool="apart", tools=[added, apart])
     BODIES["w"] = body_of(new)
     take_over("w")

@@ -232,8 +232,7 @@ def test_a_save_that_is_executed_again_is_the_same_one(app: App) -> None:
 
     said = app.run(workflow, workflow_id="w")
     before = app.everything()
-    with psycopg.connect(app.url) as connection:
-        connection.execute("DELETE FROM dbos.operation_outputs WHERE workflow_uuid = 'w'")
+    app.execute("DELETE FROM dbos.operation_outputs WHERE workflow_uuid = 'w'")
     assert app.recover("w") == said
     assert app.everything() == before
 
@@ -350,11 +349,10 @@ def test_a_save_beside_a_step_of_the_run_fails_neither(app: App) -> None:
     threads: list[threading.Thread] = []
 
     def waiting() -> int:
-        with psycopg.connect(app.url) as connection:
-            counted = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                "AND datname = current_database()"
-            ).fetchone()
+        counted = app.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "AND datname = current_database()"
+        ).fetchone()
         return 0 if counted is None else int(counted[0])
 
     def save(is_saved: threading.Event) -> None:

@@ -173,16 +173,14 @@ def recorded(app: App, workflow_id: str = "w") -> list[dict[str, Any]]:
 
 def forget(app: App) -> None:
     """As if nothing had ever been run."""
-    with psycopg.connect(app.url) as connection:
-        connection.execute("TRUNCATE runs CASCADE")
-        for table in ("operation_outputs", "workflow_input", "workflow_status"):
-            connection.execute(f"DELETE FROM dbos.{table}".encode())
+    app.execute("TRUNCATE runs CASCADE")
+    for table in ("operation_outputs", "workflow_input", "workflow_status"):
+        app.execute(f"DELETE FROM dbos.{table}")
     made.clear()
 
 
 def change(app: App, statement: str) -> int:
-    with psycopg.connect(app.url) as connection:
-        return connection.execute(statement.encode()).rowcount
+    return app.execute(statement).rowcount
 
 
 def counts(app: App) -> dict[str, int]:
@@ -352,6 +350,7 @@ def relaunch(app: App, **config: Any) -> None:
     launch(app.url, **config)
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -399,6 +398,7 @@ def test_tables_that_are_not_known_leave_dbos_its_ordinary_steps(
     assert recorder.recorder().is_joint()
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("scenario", ["tools", "failed tool"])
 @pytest.mark.parametrize("serializer", [DBOSPortableJSONSerializer(), DBOSDefaultSerializer])
 def test_dbos_may_record_with_another_serializer(

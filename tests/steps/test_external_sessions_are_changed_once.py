@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psycopg
 import pytest
 from agents import (
     Agent,
@@ -148,12 +147,11 @@ def change(make: Make, work: Callable[[Any], Any]) -> None:
 
 def forget_last_add(app: App) -> None:
     """As if the process had died before the outcome of the last change was committed."""
-    with psycopg.connect(app.url) as connection:
-        done = connection.execute(
-            "DELETE FROM timestep.step_values WHERE id = (SELECT id FROM timestep.step_values "
-            "WHERE name = 'session add_items' ORDER BY created_at DESC LIMIT 1)"
-        )
-        assert done.rowcount == 1
+    done = app.execute(
+        "DELETE FROM timestep.step_values WHERE id = (SELECT id FROM timestep.step_values "
+        "WHERE name = 'session add_items' ORDER BY created_at DESC LIMIT 1)"
+    )
+    assert done.rowcount == 1
 
 
 class Popping(RunHooks[Any]):
@@ -232,8 +230,7 @@ def test_an_item_is_taken_once(app: App, make: Make) -> None:
     assert "hi" in answer
     assert contents(make) == []
     change(make, lambda session: session.add_items([{"role": "user", "content": "later"}]))
-    with psycopg.connect(app.url) as connection:
-        connection.execute("DELETE FROM timestep.step_values WHERE name = 'session pop_item'")
+    app.execute("DELETE FROM timestep.step_values WHERE name = 'session pop_item'")
     assert app.recover("w") == answer
     assert contents(make) == ["user later"]
 
@@ -272,12 +269,11 @@ def test_what_a_tripped_run_adds_is_added_after_a_crash(app: App, tmp_path: Path
     app.run(body, workflow_id="w")
     saved = contents(make)
     assert saved == ["user hi"]
-    with psycopg.connect(app.url) as connection:
-        connection.execute("DELETE FROM timestep.step_values WHERE name LIKE 'session add_items%'")
-        connection.execute(
-            "UPDATE runs SET completed_at = NULL, status = 'running', error_type = NULL, "
-            "error_message = NULL, error_turn = NULL, error = NULL"
-        )
+    app.execute("DELETE FROM timestep.step_values WHERE name LIKE 'session add_items%'")
+    app.execute(
+        "UPDATE runs SET completed_at = NULL, status = 'running', error_type = NULL, "
+        "error_message = NULL, error_turn = NULL, error = NULL"
+    )
     change(make, lambda session: session.clear_session())
     assert app.recover("w") == "tripped"
     assert contents(make) == saved

@@ -342,8 +342,7 @@ def test_a_run_that_nobody_could_end_is_over_with_its_workflow(app: App) -> None
         return "done"
 
     app.run(body, "w")
-    with psycopg.connect(app.url) as connection:
-        connection.execute("UPDATE runs SET status = 'running', completed_at = NULL")
+    app.execute("UPDATE runs SET status = 'running', completed_at = NULL")
     (run,) = app.rows("runs")
     assert asyncio.run(followed(str(run["id"]))) == asyncio.run(followed("w"))
 
@@ -434,8 +433,7 @@ def test_a_workflow_that_is_lost_while_the_model_speaks_ends_the_stream(app: App
 
     async def before(number: int) -> None:
         if number == 1:
-            with psycopg.connect(app.url) as connection:
-                connection.execute("UPDATE dbos.workflow_status SET owner_xid = 'another'")
+            app.execute("UPDATE dbos.workflow_status SET owner_xid = 'another'")
             try:
                 await asyncio.sleep(30)
             except asyncio.CancelledError:
@@ -448,8 +446,7 @@ def test_a_workflow_that_is_lost_while_the_model_speaks_ends_the_stream(app: App
         except BaseException as error:
             ended.append(type(error).__name__)
             # DBOS ends the refused execution by waiting for what the owner records.
-            with psycopg.connect(app.url) as connection:
-                connection.execute("UPDATE dbos.workflow_status SET status = 'CANCELLED'")
+            app.execute("UPDATE dbos.workflow_status SET status = 'CANCELLED'")
             raise
         return "done"
 

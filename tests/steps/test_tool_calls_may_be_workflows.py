@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
-import psycopg
 from agents import Agent, RunContextWrapper, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS, SetWorkflowID
@@ -166,23 +165,20 @@ def test_a_call_that_ended_is_not_made_again_when_its_outcome_was_not_recorded(a
 
 def _forget_from_the_call_on(app: App) -> None:
     """Leave what a process had recorded that died before it committed the call's outcome."""
-    with psycopg.connect(app.url) as connection:
-        connection.execute(
-            "UPDATE tool_calls SET status = 'pending', output = NULL, output_text = NULL, "
-            "completed_at = NULL, started_at = NULL, attempts = 0, context_change = NULL, "
-            "context_position = NULL, duration_ms = NULL"
-        )
-        connection.execute("DELETE FROM run_items WHERE item_type = 'tool_call_output_item'")
-        connection.execute("DELETE FROM run_states WHERE turn > 1 OR state_type = 'final'")
-        connection.execute("UPDATE run_states SET is_active = true")
-        connection.execute(
-            "UPDATE runs SET status = 'running', completed_at = NULL, final_output = NULL"
-        )
-        connection.execute("DELETE FROM model_responses WHERE ordinal > 1")
-        connection.execute(
-            "DELETE FROM dbos.operation_outputs WHERE workflow_uuid = 'w' AND function_id > "
-            "(SELECT min(function_id) FROM dbos.operation_outputs WHERE workflow_uuid = 'w')"
-        )
+    app.execute(
+        "UPDATE tool_calls SET status = 'pending', output = NULL, output_text = NULL, "
+        "completed_at = NULL, started_at = NULL, attempts = 0, context_change = NULL, "
+        "context_position = NULL, duration_ms = NULL"
+    )
+    app.execute("DELETE FROM run_items WHERE item_type = 'tool_call_output_item'")
+    app.execute("DELETE FROM run_states WHERE turn > 1 OR state_type = 'final'")
+    app.execute("UPDATE run_states SET is_active = true")
+    app.execute("UPDATE runs SET status = 'running', completed_at = NULL, final_output = NULL")
+    app.execute("DELETE FROM model_responses WHERE ordinal > 1")
+    app.execute(
+        "DELETE FROM dbos.operation_outputs WHERE workflow_uuid = 'w' AND function_id > "
+        "(SELECT min(function_id) FROM dbos.operation_outputs WHERE workflow_uuid = 'w')"
+    )
 
 
 def test_cancelling_the_run_cancels_the_call(app: App) -> None:
@@ -250,8 +246,7 @@ def test_a_call_goes_on_with_its_run_when_that_is_resumed(app: App) -> None:
 
 
 def _status(app: App, workflow_id: str) -> str:
-    with psycopg.connect(app.url) as connection:
-        row = connection.execute(
-            "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = %s", (workflow_id,)
-        ).fetchone()
+    row = app.execute(
+        "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = %s", (workflow_id,)
+    ).fetchone()
     return str(row[0]) if row else ""

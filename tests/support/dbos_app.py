@@ -14,16 +14,24 @@ from typing import Any, cast
 import psycopg
 import pytest
 from agents import set_tracing_disabled
-from dbos import DBOS, DBOSConfig, SetWorkflowID
-from dbos._utils import INTERNAL_QUEUE_NAME
+from dbos import DBOS, DBOSConfig, SetWorkflowID, _dbos
+from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams
 from psycopg import sql
 from psycopg.rows import dict_row
 
+import timestep
+from tests.support.conditions import until
 from timestep import JSONSerializer, testing
 from timestep.execution.replay.replay_check import Replay, watched
 from timestep.store.tables import metadata
 
 _keys = itertools.count()
+
+VERSION = "1"
+"""The application's."""
+
+_TESTS_A_VACUUM = 25
+"""Deleted rows are looked through until a vacuum."""
 
 BODIES: dict[str, Callable[[], Awaitable[Any]]] = {}
 
@@ -37,8 +45,9 @@ async def run_it(key: str) -> str:
 class App:
     """Runs workflows, executes them again from their record, and reads what they wrote."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
         self.url = url
+        self._connection = connection
 
     def run(self, body: Callable[[], Awaitable[Any]], workflow_id: str | None = None) -> str:
         """The result of a workflow whose body is `body`."""
@@ -74,13 +83,12 @@ class App:
             return self._executed_again(workflow_ids)
 
     def _executed_again(self, workflow_ids: list[str]) -> dict[str, str]:
-        with psycopg.connect(self.url) as connection:
-            changed = connection.execute(
-                "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
-                "WHERE workflow_uuid = ANY(%s) AND status IN ('SUCCESS', 'ERROR')",
-                (workflow_ids,),
-            )
-            assert changed.rowcount == len(workflow_ids)
+        changed = self._connection.execute(
+            "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
+            "WHERE workflow_uuid = ANY(%s) AND status IN ('SUCCESS', 'ERROR')",
+            (workflow_ids,),
+        )
+        assert changed.rowcount == len(workflow_ids)
         handles = DBOS._recover_pending_workflows()
         assert len(handles) == len(workflow_ids)
         return {
@@ -93,8 +101,11 @@ class App:
         query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))
         if order:
             query += sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(map(sql.Identifier, order)))
-        with psycopg.connect(self.url, row_factory=dict_row) as connection:
-            return connection.execute(query).fetchall()
+        return self._connection.cursor(row_factory=dict_row).execute(query).fetchall()
+
+    def execute(self, query: str, parameters: Any = None) -> psycopg.Cursor[Any]:
+        """A statement, committed; what it gives is there to be fetched."""
+        return self._connection.execute(query.encode(), parameters)
 
     def names(self, table: str, id_: Any) -> str:
         (name,) = [row["name"] for row in self.rows(table) if row["id"] == id_]
@@ -102,27 +113,25 @@ class App:
 
     def everything(self) -> dict[str, list[str]]:
         """Every row of every table, to compare."""
-        with psycopg.connect(self.url) as connection:
-            return {
-                table.name: sorted(
-                    text
-                    for (text,) in connection.execute(
-                        sql.SQL("SELECT to_jsonb(t)::text FROM {} t").format(
-                            sql.Identifier(table.schema or "public", table.name)
-                        )
+        return {
+            table.name: sorted(
+                text
+                for (text,) in self._connection.execute(
+                    sql.SQL("SELECT to_jsonb(t)::text FROM {} t").format(
+                        sql.Identifier(table.schema or "public", table.name)
                     )
                 )
-                for table in metadata.sorted_tables
-            }
+            )
+            for table in metadata.sorted_tables
+        }
 
     def steps(self, workflow_id: str) -> list[str]:
         """The names of the steps that DBOS recorded, in the order of their numbers."""
-        with psycopg.connect(self.url) as connection:
-            found = connection.execute(
-                "SELECT function_name FROM dbos.operation_outputs WHERE workflow_uuid = %s "
-                "ORDER BY function_id",
-                (workflow_id,),
-            ).fetchall()
+        found = self._connection.execute(
+            "SELECT function_name FROM dbos.operation_outputs WHERE workflow_uuid = %s "
+            "ORDER BY function_id",
+            (workflow_id,),
+        ).fetchall()
         return [name for (name,) in found]
 
     def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -134,12 +143,12 @@ class App:
         return answer
 
 
-def launch(url: str, **config: Any) -> None:
+def launch(url: str, **config: Any) -> DBOS:
     """Launch DBOS on a database, with other settings than a test's usual ones if they are given."""
     usual: dict[str, Any] = {
         "name": "timestep-tests",
         "system_database_url": url,
-        "application_version": "1",
+        "application_version": VERSION,
         "log_level": "ERROR",
         "notification_listener_polling_interval_sec": 0.05,
         # As a host does; the processes of tests/crash have DBOS's default.
@@ -149,21 +158,16 @@ def launch(url: str, **config: Any) -> None:
     # Where forks wait, and what is resumed; DBOS looks into it once a second.
     instance._registry._register_internal_queue(INTERNAL_QUEUE_NAME, polling_interval_sec=0.1)
     DBOS.launch()
-
-
-@pytest.fixture
-def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
-    set_tracing_disabled(True)
-    launch(database_url)
-    yield App(database_url)
-    DBOS.destroy()
-    end_executions(database_url)
+    return instance
 
 
 def end_executions(url: str) -> None:
     """End the executions that DBOS lets go on: one that was replaced waits for the other's end."""
-    executing = [one for one in threading.enumerate() if one.name.startswith("dbos-executor")]
+    executing = [
+        one
+        for one in set(threading.enumerate()) - threads_of_dbos()
+        if one.name.startswith("dbos-executor")
+    ]
     if executing:
         with psycopg.connect(url) as connection:
             connection.execute(
@@ -172,3 +176,164 @@ def end_executions(url: str) -> None:
             )
         for thread in executing:
             thread.join(20)
+
+
+class SharedApplication:
+    """A launched DBOS and its database, which the tests of a worker have one after the other.
+
+    To launch DBOS, and to warm up a dozen connections, costs more than most tests do. Each test
+    finds the tables as they were after the launch, and nothing being executed; a test that does
+    not ask for it finds no DBOS launched.
+
+    Args:
+        url: The URL of a migrated database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.connection = psycopg.connect(url, autocommit=True, application_name="tests")
+        self._instance: DBOS | None = None
+        self._tables: list[str] = []
+        self._kept: dict[str, list[str]] = {}
+        self._uses = itertools.count(1)
+
+    @contextlib.contextmanager
+    def launched(self) -> Iterator[None]:
+        """Let this be the process's DBOS meanwhile, and nothing be executed by it afterwards."""
+        if self._instance is None:
+            self._instance = self._launched()
+        _be_launched(self._instance)
+        try:
+            yield
+            assert _dbos._dbos_global_instance is self._instance, "needs the mark `own_database`"
+            self._end_executions(self._instance)
+        finally:
+            _be_launched(None)
+
+    def _launched(self) -> DBOS:
+        # The names of Timestep's own workflows, as in a process that installs it before the launch.
+        timestep.install()
+        timestep.uninstall()
+        before = set(threading.enumerate())
+        instance = launch(self.url)
+        self._threads = set(threading.enumerate()) - before
+        self._tables = self._found()
+        self._kept = {name: rows for name in self._tables if (rows := self._rows(name))}
+        return instance
+
+    def _end_executions(self, instance: DBOS) -> None:
+        """End what a test left under way: its executions, and the tasks of DBOS's loop."""
+        stopped = [event for event in instance.background_thread_stop_events if event.is_set()]
+        assert stopped == [], "who stops DBOS's threads needs the mark `own_database`"
+        active = instance._active_workflows_set.activeList
+        loop = instance._background_event_loop._loop
+        assert loop is not None
+        if active():
+            self.connection.execute(
+                "UPDATE dbos.workflow_status SET status = 'CANCELLED' "
+                "WHERE status NOT IN ('SUCCESS', 'ERROR')"
+            )
+            # As DBOS does when it is destroyed: one may sleep for an hour.
+            for task in asyncio.all_tasks(loop):
+                loop.call_soon_threadsafe(task.cancel)
+        until(lambda: not active() and not asyncio.all_tasks(loop), seconds=20)
+
+    def threads(self) -> set[threading.Thread]:
+        """The threads that belong to DBOS, and to no test."""
+        if self._instance is None:
+            return set()
+        # It joins those itself, or they end by themselves.
+        own = self._threads.union(self._instance._background_threads)
+        loop: Any = self._instance._background_event_loop._loop
+        pools = [self._instance._executor_field, getattr(loop, "_default_executor", None)]
+        workers = {one for one in threading.enumerate() if one.name.startswith("queue-worker-")}
+        return own.union(workers, *(pool._threads for pool in pools if pool is not None))
+
+    def renew(self) -> None:
+        """Make the tables as they were."""
+        with self.connection.transaction():
+            # The tables' order does not matter where no foreign key is looked at.
+            self.connection.execute("SET LOCAL session_replication_role = replica")
+            statements = map(self._as_it_was, self._found())
+            self.connection.execute(sql.SQL(";").join(statements))
+        if next(self._uses) % _TESTS_A_VACUUM == 0:
+            self.connection.execute("VACUUM")
+
+    def close(self) -> None:
+        """Destroy DBOS, if it is launched."""
+        if self._instance is not None:
+            _be_launched(self._instance)
+            DBOS.destroy()
+        self.connection.close()
+
+    def _found(self) -> list[str]:
+        query = (
+            "SELECT relnamespace::regnamespace || '.' || relname FROM pg_class WHERE relkind = 'r' "
+            "AND relnamespace::regnamespace::text IN ('public', 'dbos', 'timestep')"
+        )
+        return [name for (name,) in self.connection.execute(query)]
+
+    def _rows(self, table: str) -> list[str]:
+        query = sql.SQL("SELECT t::text FROM {} t").format(_identifier(table))
+        return [text for (text,) in self.connection.execute(query)]
+
+    def _as_it_was(self, table: str) -> sql.Composed:
+        """The statement that leaves in a table what the launch wrote."""
+        name = _identifier(table)
+        if table not in self._tables:
+            return sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(name)
+        if table not in self._kept:
+            return sql.SQL("DELETE FROM {}").format(name)
+        return sql.SQL(
+            "DELETE FROM {name} t WHERE t::text <> ALL({kept}); "
+            "INSERT INTO {name} SELECT (kept::{name}).* FROM unnest({kept}::text[]) kept "
+            "WHERE kept NOT IN (SELECT t::text FROM {name} t)"
+        ).format(name=name, kept=self._kept[table])
+
+
+def _be_launched(instance: DBOS | None) -> None:
+    """Let this be the process's DBOS."""
+    _dbos._dbos_global_instance = instance
+    _dbos._get_or_create_dbos_registry().dbos = instance
+    if instance is not None:
+        GlobalParams.app_version = VERSION
+
+
+def _identifier(table: str) -> sql.Identifier:
+    return sql.Identifier(*table.split("."))
+
+
+_shared: list[SharedApplication] = []
+
+
+def threads_of_dbos() -> set[threading.Thread]:
+    """The threads of the DBOS that tests share."""
+    return set().union(*(shared.threads() for shared in _shared))
+
+
+@pytest.fixture(scope="session")
+def shared_application(migrated_database_url: str) -> Iterator[SharedApplication]:
+    """The worker's launched DBOS and its database."""
+    shared = SharedApplication(migrated_database_url)
+    _shared.append(shared)
+    yield shared
+    _shared.remove(shared)
+    shared.close()
+
+
+@pytest.fixture
+def app(
+    database_url: str, shared_application: SharedApplication, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[App]:
+    """The application, launched on `database_url`."""
+    monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
+    set_tracing_disabled(True)
+    if database_url == shared_application.url:
+        with shared_application.launched():
+            yield App(database_url, shared_application.connection)
+        return
+    launch(database_url)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield App(database_url, connection)
+    DBOS.destroy()
+    end_executions(database_url)

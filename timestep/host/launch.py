@@ -19,7 +19,6 @@ from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.dbos_internals import executions, pickles, process
 from timestep.dbos_internals.serializer import JSONSerializer
-from timestep.dbos_internals.workflow_failures import FailureFilter
 from timestep.errors import ConfigurationError
 from timestep.host.executor import Executor
 from timestep.journal import dbos_patience, unfinished_executions
@@ -41,8 +40,6 @@ QUEUE_POLL = 0.5
 """Seconds between two looks into the hosts' own queue."""
 
 _SCHEMA = "dbos"
-
-_FAILURES = FailureFilter(failures.tell_of_workflow)
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def launch() -> Launched:
     install()
     unfinished_executions.look_after(recorder())
     _quiet_trace_export()
-    logging.getLogger("dbos").addFilter(_FAILURES)
+    logging.getLogger("dbos").addFilter(failures.of_workflows)
     executor_id, claims = process.executor_id(), process_state.of(Claims)
     executor = process_state.of(Executor)
     if not settings.use_pglite:
@@ -216,5 +213,5 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
     process_state.of(Executor).end(grace, is_urgent)
     pickles.allow()
     logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
-    logging.getLogger("dbos").removeFilter(_FAILURES)
+    logging.getLogger("dbos").removeFilter(failures.of_workflows)
     process_state.of(Claims).close()

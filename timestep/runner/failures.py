@@ -12,6 +12,7 @@ import traceback
 
 from timestep import config
 from timestep.dbos_internals import workflow_scope
+from timestep.dbos_internals.workflow_failures import FailureFilter
 from timestep.errors import ConfigurationError
 from timestep.execution import identity
 from timestep.execution.run import Run
@@ -69,6 +70,10 @@ def tell_of_workflow(workflow_id: str, error: BaseException) -> None:
         return
     _log.error("workflow %s failed: %s", workflow_id, _told(error))
     _log.debug("workflow %s failed: %s", workflow_id, traceback_of(error), extra=logs.LINES)
+
+
+of_workflows = FailureFilter(tell_of_workflow)
+"""Filters the log of DBOS, where a process is a host."""
 
 
 def _key(error: BaseException) -> tuple[int, str]:
