@@ -17,7 +17,7 @@ from timestep.dbos_internals import control_errors, step_records, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
 from timestep.errors import DatabaseError, ReplayError, StepError, TimestepError
-from timestep.execution.current import inside_step, took
+from timestep.execution.current import STEPS_OF_CALLS, inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.execution.run import Rows
@@ -39,6 +39,13 @@ async def perform(step: Step[T]) -> T:
     """
     # The SDK answered what ended the run, as it answers any Exception of a tool, and went on.
     step.run.limits.check_failure()
+    if step.table not in STEPS_OF_CALLS:
+        return await _performed(step)
+    async with step.run.call_ends.beside(step, step.run.turn):
+        return await _performed(step)
+
+
+async def _performed(step: Step[T]) -> T:
     await replay_check.hold_up(step.run.owner.workflow_id)
     try:
         return await _way_of(step).outcome()
