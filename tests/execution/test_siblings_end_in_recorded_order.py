@@ -6,11 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+import psycopg
 import pytest
-from agents import Agent, Model
-from agents.testing import ScriptedModel, assistant_message
+from agents import (
+    Agent,
+    Model,
+    RunHooks,
+    ToolGuardrailFunctionOutput,
+    function_tool,
+    tool_output_guardrail,
+)
+from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
 
 import timestep
+from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
 from timestep import DurableRunner, testing
 
@@ -93,6 +103,10 @@ async def as_completed(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
     return [await next_one for next_one in asyncio.as_completed(tasks)]
 
 
+async def gathered(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
+    return await asyncio.gather(*tasks)
+
+
 async def first_completed(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
     said, pending = [], set(tasks)
     while pending:
@@ -156,3 +170,105 @@ def test_what_is_used_as_it_completes_is_used_alike(app: App, consume: Consume) 
 def test_streams_that_are_read_side_by_side_end_alike(app: App) -> None:
     body = of_team(lambda: Team("two", "one", "four", stream=True), as_completed)
     assert replays(app, body).startswith("after ")
+
+
+def test_what_is_cut_off_when_the_first_completes_is_so_again(app: App) -> None:
+    async def body() -> str:
+        team = Team("two", "one", "three")
+        tasks = {name: asyncio.ensure_future(team.one(name)) for name in ("one", "two", "three")}
+        done, pending = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending)
+        return await team.then([task.result() for task in done])
+
+    assert replays(app, body) == "after ['two!']!"
+    ends = {row["input"]: (row["status"], row["ends"]) for row in app.rows("runs")}
+    assert ends["two"] == ("completed", [1])
+    assert ends["one"][0] == ends["three"][0] == "cancelled"
+
+
+def test_runs_after_runs_side_by_side_begin_before_what_ended_later(app: App) -> None:
+    """A chain takes a while from one run to the next: a step of DBOS's lies between them."""
+
+    @DBOS.step()
+    async def note(name: str) -> str:
+        return name
+
+    async def body() -> str:
+        team = Team("a1", "a2", "b1", "b2")
+        # The workflow's own task draws the numbers of its steps.
+        await team.one("first")
+
+        async def chain(name: str) -> str:
+            first = await team.one(f"{name}1")
+            await note(name)
+            return f"{first} {await team.one(f'{name}2')}"
+
+        tasks = [asyncio.ensure_future(chain(name)) for name in "ba"]
+        return await team.then(await as_completed(tasks))
+
+    assert replays(app, body) == "after ['a1! a2!', 'b1! b2!']!"
+
+
+class Heard(RunHooks[Any]):
+    """Writes down which tool ended."""
+
+    def __init__(self) -> None:
+        self.tools: list[str] = []
+
+    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+        self.tools.append(tool.name)
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_hooks_hear_of_calls_in_the_order_in_which_they_ended(
+    app: App, stream: bool, is_checked: bool
+) -> None:
+    """Also where a guardrail looks at each output before the hook does."""
+    names = ["a", "b", "c", "d"]
+
+    @tool_output_guardrail
+    async def checks(data: Any) -> ToolGuardrailFunctionOutput:
+        await asyncio.sleep(0)
+        return ToolGuardrailFunctionOutput.allow()
+
+    def tool(turns: Turns, name: str) -> Any:
+        async def act() -> str:
+            await turns.turn_of(name)
+            await turns.over(name)
+            if name == "b":
+                raise ValueError("no")
+            return name
+
+        made = function_tool(act, name_override=name)
+        if is_checked:
+            made.tool_output_guardrails = [checks]
+        return made
+
+    async def body() -> str:
+        turns, hooks = Turns("c", "a", "d", "b"), Heard()
+        model = AnsweringModel(
+            lambda items: (
+                [assistant_message("done")]
+                if outputs(items)
+                else [function_call(name, {}, call_id=name) for name in names]
+            )
+        )
+        agent = Agent(name="A", model=model, tools=[tool(turns, name) for name in names])
+        await timestep.run_agent(agent, "go", stream=stream, hooks=hooks)
+        return " ".join(hooks.tools)
+
+    assert sorted(replays(app, body).split()) == names
+    positions = [row["end_position"] for row in app.rows("tool_calls", "end_position")]
+    checks_of = [row["end_position"] for row in app.rows("tool_guardrail_results")]
+    assert sorted(positions + checks_of) == list(range(1, 5 + 4 * is_checked))
+
+
+def test_what_an_earlier_version_recorded_is_replayed_as_it_comes(app: App) -> None:
+    body = of_team(lambda: Team("one", "two", "bad", "four"), gathered)
+    said = app.run(body, workflow_id="w")
+    with psycopg.connect(app.url) as connection:
+        connection.execute("UPDATE runs SET begun_after = NULL, ends = NULL")
+    assert testing.assert_replays_sync("w", times=2, delay=DELAY, patience=20) == said

@@ -29,7 +29,8 @@ from timestep.execution.replay.ordering import GuardrailOrder, StartOrder
 from timestep.execution.streaming import Streaming
 from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
-from timestep.journal.recorder import Recorder
+from timestep.journal.recorder import Journal, Recorder
+from timestep.runtime.cancellation import over
 from timestep.serialization.agent_definitions import Definitions, describe
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
@@ -186,14 +187,27 @@ class Run:
         }
         shared = self._shared
         asks = shared is not None and shared.records is None
-        try:
-            journal = await begin_or_recover.begin(
+        beginning = asyncio.ensure_future(
+            begin_or_recover.begin(
                 self.recorder, self.owner, definitions, values, with_outputs=asks
             )
+        )
+        try:
+            await asyncio.shield(beginning)
         except asyncio.CancelledError:
-            # Its row may be there by now, and has to end.
-            self.record.is_begun = True
+            await over(beginning)
+            if beginning.cancelled() or beginning.exception() is not None:
+                # Its row may be there by now, and has to end.
+                self.record.is_begun = True
+            else:
+                # What is recorded of the run's end holds for this one, too.
+                self._read(beginning.result(), values)
             raise
+        self._read(beginning.result(), values)
+
+    def _read(self, journal: Journal, values: dict[str, Any]) -> None:
+        """Take what the journal holds of the run, and of those beside it."""
+        shared = self._shared
         recorded = journal.pop("operation_outputs", None)
         if shared is not None:
             if recorded is not None and shared.records is None:

@@ -70,7 +70,13 @@ _IS_LAST = """
             WHERE later.workflow_id = %(workflow_id)s
         ) AS recorded(number)
         WHERE recorded.number > cut.number::int
-        AND recorded.number / %(block)s = cut.number::int / %(block)s)
+        AND recorded.number / %(block)s = cut.number::int / %(block)s
+    ) AND NOT EXISTS (
+        SELECT FROM public.runs later
+        WHERE later.workflow_id = %(workflow_id)s AND later.begun_after >= (runs.ends ->> -1)::int
+        AND later.parent_run_id IS NOT DISTINCT FROM runs.parent_run_id
+        AND (later.workflow_step IS NULL) = (runs.workflow_step IS NULL)
+    )
     FROM public.runs WHERE id = %(id)s"""
 
 _REVIVED = """
@@ -196,8 +202,8 @@ def is_last(connection: sa.Connection, schema: str, values: dict[str, Any]) -> b
     """Whether a workflow did nothing more after its code cut a run off.
 
     A task that is cancelled because its process ends looks like one that the code cancels. But
-    only code that saw the cancellation and went on has steps recorded after it, and has to see
-    it again.
+    only code that saw the cancellation and went on has steps, or runs, recorded after it, and has
+    to see it again.
 
     Args:
         connection: To the database of the schema.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -23,7 +24,9 @@ from typing import Any, Protocol
 from timestep.errors import ReplayError
 from timestep.execution.record import RunRecord
 
-TICKS = 20
+_log = logging.getLogger("timestep")
+
+_TICKS = 20
 """Turns of the loop that the tasks which carry an end on have until the next one is told."""
 
 _PATIENCE = 30.0
@@ -98,23 +101,34 @@ class EndOrder:
             self._done.add(position)
             self.told = max(self.told, position)
             if self._under_way > 1:
-                self._settle(TICKS)
+                self._settle(_TICKS)
             else:
                 self._wake()
 
     async def _in_turn(self, position: int, what: str) -> None:
+        own = self._open.get(position)
+        is_recorded = own is not None and own.is_recorded
+        patience = self.patience if is_recorded else _PATIENCE
         deadline: float | None = None
         while (blocker := self._before(position)) is not None:
             if not blocker.is_recorded:
                 deadline = None
             elif deadline is None:
-                deadline = time.monotonic() + self.patience
-            if not await self._changed(position, deadline):
+                deadline = time.monotonic() + patience
+            if await self._changed(position, deadline):
+                continue
+            lost = (
+                f"{blocker.what} before {what}, as the record tells, and has not done so in "
+                f"{patience:.0f} s of a replay"
+            )
+            if is_recorded:
                 raise ReplayError(
-                    f"{blocker.what} before {what}, as the record tells, and has not done so in "
-                    f"{self.patience:.0f} s of a replay: the code takes another way than the code "
-                    "that was recorded; run it with that one, or fork the run"
+                    f"{lost}: the code takes another way than the code that was recorded; run it "
+                    "with that one, or fork the run"
                 )
+            # It has ended only now, and the record does not tell that anything came after it.
+            _log.warning("%s, which goes on without it", lost)
+            return
 
     async def _changed(self, position: int, deadline: float | None) -> bool:
         """Wait until something was handed over; False: it was not in time."""
@@ -182,6 +196,7 @@ class RunOrder(EndOrder):
         self._begun: set[uuid.UUID] = set()
         self._to_begin: dict[uuid.UUID, int] = {}
         self._ends: dict[int, uuid.UUID] = {}
+        self._gone: set[uuid.UUID] = set()
 
     def read(self, beside: dict[str, Any]) -> None:
         """Take what is recorded of the runs, as `run_journal.begin` answers it."""
@@ -197,7 +212,7 @@ class RunOrder(EndOrder):
             if run_id not in self._begun:
                 self._to_begin[run_id] = row["begun_after"]
             for position in row["ends"] or ():
-                if position is not None:
+                if position is not None and run_id not in self._gone:
                     self._ends[position] = run_id
                     self.expect(position, f"run {run_id} ends")
 
@@ -212,6 +227,11 @@ class RunOrder(EndOrder):
         """Note that a run has begun: in the place of the one that began, it may be another."""
         self._beginning -= 1
         self._is(run_id)
+
+    def gone(self, run_id: uuid.UUID) -> list[int]:
+        """Note that a run ended before its record was read; where its ends stand, if known."""
+        self._gone.add(run_id)
+        return sorted(position for position, of in self._ends.items() if of == run_id)
 
     def _is(self, run_id: uuid.UUID) -> None:
         self._begun.add(run_id)
@@ -297,9 +317,12 @@ class RunEnds:
         Raises:
             ReplayError: What the record holds before it did not come again.
         """
+        if not self._has_begun:
+            self._recorded = [*self.order.gone(self._run_id)]
+            self.end(is_recorded=True)
+            self._begun()
         position, self._newest = self._newest, None
         self._count += 1
-        self._begun()
         try:
             if position is not None:
                 await self.order.hand_over(position, f"run {self._run_id} ends")
