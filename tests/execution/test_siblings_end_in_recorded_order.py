@@ -10,6 +10,9 @@ import psycopg
 import pytest
 from agents import (
     Agent,
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    InputGuardrailTripwireTriggered,
     Model,
     RunHooks,
     ToolGuardrailFunctionOutput,
@@ -172,43 +175,76 @@ def test_streams_that_are_read_side_by_side_end_alike(app: App) -> None:
     assert replays(app, body).startswith("after ")
 
 
-def test_what_is_cut_off_when_the_first_completes_is_so_again(app: App) -> None:
-    async def body() -> str:
-        team = Team("two", "one", "three")
-        tasks = {name: asyncio.ensure_future(team.one(name)) for name in ("one", "two", "three")}
-        done, pending = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending)
-        return await team.then([task.result() for task in done])
+async def cut_off() -> str:
+    team = Team("two", "one", "three")
+    tasks = {name: asyncio.ensure_future(team.one(name)) for name in ("one", "two", "three")}
+    done, pending = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.wait(pending)
+    # In a task, and so with numbers, of its own.
+    return await asyncio.ensure_future(team.then([task.result() for task in done]))
 
-    assert replays(app, body) == "after ['two!']!"
+
+def test_what_is_cut_off_when_the_first_completes_is_so_again(app: App) -> None:
+    assert replays(app, cut_off) == "after ['two!']!"
     ends = {row["input"]: (row["status"], row["ends"]) for row in app.rows("runs")}
     assert ends["two"] == ("completed", [1])
     assert ends["one"][0] == ends["three"][0] == "cancelled"
 
 
+@DBOS.step()
+async def note(name: str) -> str:
+    return name
+
+
+async def chains() -> str:
+    team = Team("a1", "a2", "b1", "b2")
+
+    async def chain(name: str) -> str:
+        first = await team.one(f"{name}1")
+        await note(name)
+        return f"{first} {await team.one(f'{name}2')}"
+
+    # The workflow's own task draws the numbers of its steps.
+    await team.one("first")
+    tasks = [asyncio.ensure_future(chain(name)) for name in "ba"]
+    return await team.then(await as_completed(tasks))
+
+
 def test_runs_after_runs_side_by_side_begin_before_what_ended_later(app: App) -> None:
     """A chain takes a while from one run to the next: a step of DBOS's lies between them."""
+    assert replays(app, chains) == "after ['a1! a2!', 'b1! b2!']!"
 
-    @DBOS.step()
-    async def note(name: str) -> str:
-        return name
 
-    async def body() -> str:
-        team = Team("a1", "a2", "b1", "b2")
-        # The workflow's own task draws the numbers of its steps.
-        await team.one("first")
+async def tripped() -> str:
+    """Guardrails of runs side by side trip while their models are asked, or another tool runs."""
+    team = Team("three", "one", "two")
 
-        async def chain(name: str) -> str:
-            first = await team.one(f"{name}1")
-            await note(name)
-            return f"{first} {await team.one(f'{name}2')}"
+    async def check(context: Any, agent: Any, given: Any) -> GuardrailFunctionOutput:
+        await team.turns.turn_of(str(given))
+        return GuardrailFunctionOutput(output_info=None, tripwire_triggered=given != "two")
 
-        tasks = [asyncio.ensure_future(chain(name)) for name in "ba"]
-        return await team.then(await as_completed(tasks))
+    team.agent.input_guardrails.append(InputGuardrail(check, name="no"))
 
-    assert replays(app, body) == "after ['a1! a2!', 'b1! b2!']!"
+    async def one(name: str) -> str:
+        try:
+            return await team.one(name)
+        except InputGuardrailTripwireTriggered:
+            await team.turns.over(name)
+            return f"{name} tripped"
+
+    tasks = [asyncio.ensure_future(one(name)) for name in ("one", "two", "three")]
+    said = await as_completed(tasks)
+    team.agent.input_guardrails.clear()
+    return await team.then(said)
+
+
+def test_runs_that_trip_side_by_side_end_alike(app: App) -> None:
+    assert replays(app, tripped) == "after ['three tripped', 'one tripped', 'two!']!"
+
+
+CALLS = ["a", "b", "c", "d"]
 
 
 class Heard(RunHooks[Any]):
@@ -221,13 +257,8 @@ class Heard(RunHooks[Any]):
         self.tools.append(tool.name)
 
 
-@pytest.mark.parametrize("is_checked", [False, True])
-@pytest.mark.parametrize("stream", [False, True])
-def test_hooks_hear_of_calls_in_the_order_in_which_they_ended(
-    app: App, stream: bool, is_checked: bool
-) -> None:
-    """Also where a guardrail looks at each output before the hook does."""
-    names = ["a", "b", "c", "d"]
+def of_hooks(*, stream: bool, is_checked: bool) -> Callable[[], Coroutine[Any, Any, str]]:
+    """A workflow that tells in which order its hooks heard of tools."""
 
     @tool_output_guardrail
     async def checks(data: Any) -> ToolGuardrailFunctionOutput:
@@ -253,14 +284,24 @@ def test_hooks_hear_of_calls_in_the_order_in_which_they_ended(
             lambda items: (
                 [assistant_message("done")]
                 if outputs(items)
-                else [function_call(name, {}, call_id=name) for name in names]
+                else [function_call(name, {}, call_id=name) for name in CALLS]
             )
         )
-        agent = Agent(name="A", model=model, tools=[tool(turns, name) for name in names])
+        agent = Agent(name="A", model=model, tools=[tool(turns, name) for name in CALLS])
         await timestep.run_agent(agent, "go", stream=stream, hooks=hooks)
         return " ".join(hooks.tools)
 
-    assert sorted(replays(app, body).split()) == names
+    return body
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_hooks_hear_of_calls_in_the_order_in_which_they_ended(
+    app: App, stream: bool, is_checked: bool
+) -> None:
+    """Also where a guardrail looks at each output before the hook does."""
+    heard = replays(app, of_hooks(stream=stream, is_checked=is_checked))
+    assert sorted(heard.split()) == CALLS
     positions = [row["end_position"] for row in app.rows("tool_calls", "end_position")]
     checks_of = [row["end_position"] for row in app.rows("tool_guardrail_results")]
     assert sorted(positions + checks_of) == list(range(1, 5 + 4 * is_checked))
@@ -272,3 +313,28 @@ def test_what_an_earlier_version_recorded_is_replayed_as_it_comes(app: App) -> N
     with psycopg.connect(app.url) as connection:
         connection.execute("UPDATE runs SET begun_after = NULL, ends = NULL")
     assert testing.assert_replays_sync("w", times=2, delay=DELAY, patience=20) == said
+
+
+def in_order(consume: Consume, *, stream: bool = False) -> Callable[[], Coroutine[Any, Any, str]]:
+    return of_team(lambda: Team("four", "bad", "one", "two", stream=stream), consume)
+
+
+WAYS = {
+    "as completed": in_order(as_completed),
+    "streamed": in_order(as_completed, stream=True),
+    "first completed": in_order(first_completed),
+    "queued": in_order(queued),
+    "called back": in_order(called_back),
+    "cut off": cut_off,
+    "chains": chains,
+    "tripped": tripped,
+    "hooks": of_hooks(stream=False, is_checked=True),
+    "hooks of streams": of_hooks(stream=True, is_checked=False),
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", WAYS)
+def test_none_of_a_thousand_replays_differs(app: App, way: str) -> None:
+    replays(app, WAYS[way], times=1000 // len(WAYS))
