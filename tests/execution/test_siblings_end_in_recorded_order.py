@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -20,11 +21,11 @@ from agents import (
     tool_output_guardrail,
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
-from dbos import DBOS
+from dbos import DBOS, SetWorkflowID
 
 import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
-from tests.support.dbos_app import App
+from tests.support.dbos_app import BODIES, App
 from timestep import DurableRunner, testing
 
 DELAY = 0.01
@@ -305,6 +306,52 @@ def test_hooks_hear_of_calls_in_the_order_in_which_they_ended(
     positions = [row["end_position"] for row in app.rows("tool_calls", "end_position")]
     checks_of = [row["end_position"] for row in app.rows("tool_guardrail_results")]
     assert sorted(positions + checks_of) == list(range(1, 5 + 4 * is_checked))
+
+
+def outcome(workflow_id: str) -> str:
+    return str(DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02))
+
+
+async def two_and_one() -> str:
+    team = Team("two", "one")
+    said = await as_completed([asyncio.ensure_future(team.one(name)) for name in ("one", "two")])
+    return f"{said} {await team.then(said)}"
+
+
+def test_forks_are_told_the_ends_before_them_in_their_order(app: App) -> None:
+    said = app.run(two_and_one, workflow_id="w")
+    for _ in range(3):
+        fork = asyncio.run(timestep.fork_run("w", turn=1))
+        assert outcome(fork) == said
+    assert testing.assert_replays_sync(fork, times=3, delay=DELAY, patience=20) == said
+
+
+def test_who_takes_over_is_told_the_ends_before_in_their_order(app: App) -> None:
+    is_dead = False
+    asked = threading.Event()
+
+    async def body() -> str:
+        team = Team("two", "one")
+        tasks = [asyncio.ensure_future(team.one(name)) for name in ("one", "two")]
+        said = await as_completed(tasks)
+        if not is_dead:
+            asked.set()
+            await asyncio.Event().wait()
+        return f"{said} {await team.then(said)}"
+
+    BODIES["w"] = body
+    with SetWorkflowID("w"):
+        app.started("w")
+    assert asked.wait(20)
+    with psycopg.connect(app.url) as connection:
+        connection.execute(
+            "UPDATE dbos.workflow_status SET owner_xid = 'gone', executor_id = 'gone', "
+            "application_version = '0' WHERE workflow_uuid = 'w'"
+        )
+    is_dead = True
+    timestep.resume_workflow_sync("w", from_checkpoint=True)
+    assert outcome("w") == "['two!', 'one!'] after ['two!', 'one!']!"
+    assert testing.assert_replays_sync("w", times=3, delay=DELAY, patience=20) == outcome("w")
 
 
 def test_what_an_earlier_version_recorded_is_replayed_as_it_comes(app: App) -> None:

@@ -190,6 +190,7 @@ class RunOrder(EndOrder):
     def __init__(self, *, is_repeated: bool) -> None:
         super().__init__()
         self._is_repeated = is_repeated
+        self._is_taken_over = False
         self.is_read = False
         """Whether it is known what earlier executions recorded."""
         self._beginning = 0
@@ -204,8 +205,8 @@ class RunOrder(EndOrder):
             return
         self.is_read = True
         if beside["is_taken_over"]:
-            # By other code, maybe.
-            self._is_repeated = False
+            # By other code, maybe. Which run one stands for is known when it has begun.
+            self._is_repeated, self._is_taken_over = False, True
         self.patience += float(beside["took"])
         for row in beside["runs"]:
             run_id = uuid.UUID(row["id"])
@@ -228,10 +229,12 @@ class RunOrder(EndOrder):
         self._beginning -= 1
         self._is(run_id)
 
-    def gone(self, run_id: uuid.UUID) -> list[int]:
-        """Note that a run ended before its record was read; where its ends stand, if known."""
+    def gone(self, run_id: uuid.UUID) -> None:
+        """Wait no more for the ends of a run that ended before its record was read."""
+        self._beginning -= 1
         self._gone.add(run_id)
-        return sorted(position for position, of in self._ends.items() if of == run_id)
+        for position in [position for position, of in self._ends.items() if of == run_id]:
+            self.forget(position)
 
     def _is(self, run_id: uuid.UUID) -> None:
         self._begun.add(run_id)
@@ -245,9 +248,9 @@ class RunOrder(EndOrder):
     def _before(self, position: int) -> _Blocker | None:
         if (blocker := super()._before(position)) is not None or position in self._done:
             return blocker
-        if not self._is_repeated:
-            return _Blocker("a run begins", is_recorded=False) if self._beginning else None
-        for run_id, after in self._to_begin.items():
+        if self._is_taken_over and self._beginning:
+            return _Blocker("another run begins", is_recorded=False)
+        for run_id, after in self._to_begin.items() if self._is_repeated else ():
             if after < position:
                 return _Blocker(f"run {run_id} begins", is_recorded=True)
         return None
@@ -285,12 +288,8 @@ class RunEnds:
         self._recorded = list(row.get("ends") or ())
         if may_go_on and self._recorded and (last := self._recorded.pop()) is not None:
             self.order.forget(last)
-        self._begun()
-
-    def _begun(self) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            self.order.begun(self._run_id)
+        self._has_begun = True
+        self.order.begun(run_id)
 
     def go_on(self) -> None:
         """Note that the run goes on after it stopped for people."""
@@ -318,9 +317,8 @@ class RunEnds:
             ReplayError: What the record holds before it did not come again.
         """
         if not self._has_begun:
-            self._recorded = [*self.order.gone(self._run_id)]
-            self.end(is_recorded=True)
-            self._begun()
+            self._has_begun = True
+            self.order.gone(self._run_id)
         position, self._newest = self._newest, None
         self._count += 1
         try:
@@ -383,6 +381,8 @@ class CallOrder(EndOrder):
 
     def _read(self, turn: int) -> None:
         """Wait for what the record holds of a turn, and draw what comes after all it holds."""
+        # What an earlier turn did not come to, it will not come to any more.
+        self._open.clear()
         calls = {row["id"]: row for row in self._record.all("tool_calls")}
         checks = self._record.all("tool_guardrail_results")
         for row in (*calls.values(), *checks):
