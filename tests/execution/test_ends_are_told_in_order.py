@@ -12,7 +12,7 @@ import pytest
 
 from timestep.errors import ReplayError
 from timestep.execution.replay import end_order
-from timestep.execution.replay.end_order import RunEnds, RunOrder
+from timestep.execution.replay.run_order import RunEnds, RunOrder
 
 A, B, C = (uuid.UUID(int=number) for number in (1, 2, 3))
 
@@ -117,7 +117,7 @@ async def test_what_need_not_begin_again_is_not_waited_for(flow: Workflow) -> No
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(end_order, "_PATIENCE", 0.01)
+    monkeypatch.setattr(end_order, "PATIENCE", 0.01)
 
 
 @pytest.mark.usefixtures("no_patience")

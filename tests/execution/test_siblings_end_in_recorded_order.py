@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import psycopg
@@ -14,7 +14,6 @@ from agents import (
     GuardrailFunctionOutput,
     InputGuardrail,
     InputGuardrailTripwireTriggered,
-    Model,
     RunHooks,
     ToolGuardrailFunctionOutput,
     function_tool,
@@ -26,118 +25,21 @@ from dbos import DBOS, SetWorkflowID
 import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App
+from tests.support.sibling_runs import (
+    Consume,
+    Team,
+    Turns,
+    as_completed,
+    called_back,
+    first_completed,
+    gathered,
+    of_team,
+    queued,
+)
 from timestep import DurableRunner, testing
 
 DELAY = 0.01
 """Seconds, at most, that each step of a replay is held up."""
-
-Consume = Callable[[Sequence["asyncio.Task[str]"]], Awaitable[list[str]]]
-
-
-class TurnsModel(Model):
-    """Answers once it is its turn; what is said follows from what is asked."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-
-    async def get_response(self, *args: Any, **kwargs: Any) -> Any:
-        name = _asked(kwargs["input"])
-        await self.turns.turn_of(name)
-        if name.startswith("bad"):
-            raise ValueError(name)
-        return await ScriptedModel([[assistant_message(f"{name}!")]]).get_response(*args, **kwargs)
-
-    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        name = _asked(args[1])
-        await self.turns.turn_of(name)
-        async for event in ScriptedModel([[assistant_message(f"{name}!")]]).stream_response(
-            *args, **kwargs
-        ):
-            yield event
-
-
-def _asked(given: Any) -> str:
-    return given if isinstance(given, str) else str(given[-1]["content"])
-
-
-class Turns:
-    """Lets what is named come about in this order; what is not named does so at once."""
-
-    def __init__(self, *names: str) -> None:
-        self._left = list(names)
-        self._changed = asyncio.Condition()
-
-    async def turn_of(self, name: str) -> None:
-        if name not in self._left:
-            return
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._left[0] == name)
-
-    async def over(self, name: str) -> None:
-        """The next one's turn."""
-        if name in self._left:
-            async with self._changed:
-                self._left.remove(name)
-                self._changed.notify_all()
-
-
-class Team:
-    """Runs agents whose runs end in a given order, and then one that is told that order."""
-
-    def __init__(self, *order: str, stream: bool = False) -> None:
-        self.turns = Turns(*order)
-        self.agent = Agent(name="A", model=TurnsModel(self.turns))
-        self.stream = stream
-
-    async def one(self, name: str) -> str:
-        try:
-            result = await timestep.run_agent(self.agent, name, stream=self.stream)
-            said = str(result.final_output)
-        except ValueError as error:
-            said = f"no {error}"
-        await self.turns.over(name)
-        return said
-
-    async def then(self, said: list[str]) -> str:
-        result = await DurableRunner.run(self.agent, f"after {said}")
-        return str(result.final_output)
-
-
-async def as_completed(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
-    return [await next_one for next_one in asyncio.as_completed(tasks)]
-
-
-async def gathered(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
-    return await asyncio.gather(*tasks)
-
-
-async def first_completed(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
-    said, pending = [], set(tasks)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        said.extend(sorted(task.result() for task in done))
-    return said
-
-
-async def queued(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
-    queue: asyncio.Queue[str] = asyncio.Queue()
-
-    async def put(task: asyncio.Task[str]) -> None:
-        await queue.put(await task)
-
-    putting = [asyncio.ensure_future(put(task)) for task in tasks]
-    said = [await queue.get() for _ in tasks]
-    await asyncio.gather(*putting)
-    return said
-
-
-async def called_back(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
-    said: list[str] = []
-    for task in tasks:
-        task.add_done_callback(lambda done: said.append(done.result()))
-    await asyncio.wait(tasks)
-    await asyncio.sleep(0)
-    return said
 
 
 def replays(app: App, body: Callable[[], Coroutine[Any, Any, str]], *, times: int = 5) -> str:
@@ -147,18 +49,6 @@ def replays(app: App, body: Callable[[], Coroutine[Any, Any, str]], *, times: in
     said = testing.assert_replays_sync("w", times=times, delay=DELAY, patience=20)
     assert app.steps("w") == steps
     return str(said)
-
-
-def of_team(make: Callable[[], Team], consume: Consume) -> Callable[[], Coroutine[Any, Any, str]]:
-    async def body() -> str:
-        team = make()
-        names = ["one", "two", "bad", "four"]
-        said = await consume([asyncio.ensure_future(team.one(name)) for name in names])
-        # A task of its own for each: which one begins is told by its number.
-        more = [asyncio.ensure_future(team.one(f"more {text}")) for text in said]
-        return f"{await team.then(said)} {await asyncio.gather(*more)}"
-
-    return body
 
 
 @pytest.mark.parametrize("consume", [as_completed, first_completed, queued, called_back])
@@ -306,6 +196,23 @@ def test_hooks_hear_of_calls_in_the_order_in_which_they_ended(
     positions = [row["end_position"] for row in app.rows("tool_calls", "end_position")]
     checks_of = [row["end_position"] for row in app.rows("tool_guardrail_results")]
     assert sorted(positions + checks_of) == list(range(1, 5 + 4 * is_checked))
+
+
+def test_what_a_tool_that_is_a_workflow_runs_ends_alike(app: App) -> None:
+    @timestep.tool_options(as_workflow=True)
+    @function_tool
+    async def ask() -> str:
+        return await two_and_one()
+
+    async def body() -> str:
+        turns = [[function_call("ask", {}, call_id="c1")], [assistant_message("done")]]
+        agent = Agent(name="Outer", model=ScriptedModel(turns), tools=[ask])
+        return str((await DurableRunner.run(agent, "go")).final_output)
+
+    app.run(body, workflow_id="w")
+    (child,) = {row["workflow_id"] for row in app.rows("runs")} - {"w"}
+    said = testing.assert_replays_sync(child, times=4, delay=DELAY, patience=20)
+    assert "['two!', 'one!'] after ['two!', 'one!']!" in str(said)
 
 
 def outcome(workflow_id: str) -> str:

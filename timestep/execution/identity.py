@@ -18,7 +18,7 @@ from timestep.dbos_internals.step_records import SharedRecords
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import ReplayError
 from timestep.execution.current import StepScope, current_step
-from timestep.execution.replay.end_order import RunOrder
+from timestep.execution.replay.run_order import RunOrder
 from timestep.execution.run import Run
 from timestep.journal.recorder import Recorder
 

@@ -24,8 +24,9 @@ from timestep.execution.limits import Limits
 from timestep.execution.pending_calls import PendingCalls
 from timestep.execution.questions import Questions
 from timestep.execution.record import RunRecord
-from timestep.execution.replay.end_order import CallOrder, RunEnds, RunOrder
+from timestep.execution.replay.call_order import CallOrder
 from timestep.execution.replay.ordering import GuardrailOrder, StartOrder
+from timestep.execution.replay.run_order import RunEnds, RunOrder
 from timestep.execution.streaming import Streaming
 from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
