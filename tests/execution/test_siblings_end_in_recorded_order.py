@@ -19,7 +19,7 @@ from agents import (
     function_tool,
     tool_output_guardrail,
 )
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import assistant_message, function_call
 from dbos import DBOS, SetWorkflowID
 
 import timestep
@@ -36,7 +36,7 @@ from tests.support.sibling_runs import (
     of_team,
     queued,
 )
-from timestep import DurableRunner, testing
+from timestep import testing
 
 DELAY = 0.01
 """Seconds, at most, that each step of a replay is held up."""
@@ -196,23 +196,6 @@ def test_hooks_hear_of_calls_in_the_order_in_which_they_ended(
     positions = [row["end_position"] for row in app.rows("tool_calls", "end_position")]
     checks_of = [row["end_position"] for row in app.rows("tool_guardrail_results")]
     assert sorted(positions + checks_of) == list(range(1, 5 + 4 * is_checked))
-
-
-def test_what_a_tool_that_is_a_workflow_runs_ends_alike(app: App) -> None:
-    @timestep.tool_options(as_workflow=True)
-    @function_tool
-    async def ask() -> str:
-        return await two_and_one()
-
-    async def body() -> str:
-        turns = [[function_call("ask", {}, call_id="c1")], [assistant_message("done")]]
-        agent = Agent(name="Outer", model=ScriptedModel(turns), tools=[ask])
-        return str((await DurableRunner.run(agent, "go")).final_output)
-
-    app.run(body, workflow_id="w")
-    (child,) = {row["workflow_id"] for row in app.rows("runs")} - {"w"}
-    said = testing.assert_replays_sync(child, times=4, delay=DELAY, patience=20)
-    assert "['two!', 'one!'] after ['two!', 'one!']!" in str(said)
 
 
 def outcome(workflow_id: str) -> str:
