@@ -31,6 +31,7 @@
     │   └── ForeignStateError       it is of another SDK, or of other agents
     ├── StepError                   how DBOS shows a step that failed
     ├── ReplayError                 a record and the code that replays it disagree
+    ├── ProcessExitError            a tool, a model or a guardrail tried to end the process
     ├── UnreadableValueError        a recorded value whose class is not known, or has changed
     ├── UnrecordableError           a workflow's value that cannot come back from JSON
     ├── PickledRecordError          a record that only unpickling would read
@@ -194,6 +195,10 @@ class UnrecordableError(TimestepError, TypeError):
 
 class PickledRecordError(TimestepError):
     """It is recorded as a pickle, which only a host with TIMESTEP_READ_PICKLES=true reads."""
+
+
+class ProcessExitError(TimestepError):
+    """What a run calls may not end the process that executes the run."""
 
 
 class RecordedError(TimestepError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from timestep.errors import (
     UnreadableValueError,
     UnrecordableError,
 )
+from timestep.serialization.registered_types import PROCESS, RegisteredTypes, known
 from timestep.serialization.workflow_documents import (
     NAME,
     NOT_SHOWN,
@@ -165,3 +167,16 @@ def test_the_class_of_a_pickled_error_is_told() -> None:
     assert not is_made_of(PICKLED_ERROR, "py_pickle", {"run_id"})
     reference = serializer.serialize({"run_id": "r", "table": "t", "id": "i"})
     assert is_made_of(reference, NAME, {"run_id", "table", "id"})
+
+
+def test_what_only_a_run_declares_is_refused() -> None:
+    """Another workflow reads it, which knows no class of that run."""
+    types = RegisteredTypes(PROCESS)
+    types.add(OfARun)
+    with known(types), pytest.raises(UnrecordableError, match="OfARun"):
+        timestep.JSONSerializer().serialize(OfARun(4))
+
+
+@dataclass
+class OfARun:
+    weight: int

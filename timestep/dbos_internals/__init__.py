@@ -57,6 +57,8 @@ DBOS
     _sys_db                       2.0    the system database: its schema, queues and workflows
     _sys_db_field                 2.0    whether there is one yet, without an error if not
     _workflow_tasks               2.24   whether the caller is a workflow's own task
+BackgroundEventLoop
+    _thread                       2.0    whether that loop still runs
 Queue
     _has_partition_limits         2.31   whether a look at the queue needs a partition
 SystemDatabase

@@ -13,13 +13,15 @@ from dbos import error as dbos_errors
 from dbos._core import execute_dequeued_workflow
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
 from dbos._recovery import _recover_workflow
+from dbos._serialization import serialize_exception
 from dbos._sys_db import GetPendingWorkflowsOutput
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 
 from timestep.dbos_internals import execution_ends
 from timestep.dbos_internals.process import is_launched
 from timestep.dbos_internals.workflow_scope import Owner
-from timestep.runtime import logs
+from timestep.runtime import logs, process_state
+from timestep.runtime.process_state import PerProcess
 
 _log = logs.logger()
 
@@ -61,6 +63,20 @@ def enqueue_apart(name: str, workflow_id: str, arguments: dict[str, Any]) -> Non
     contextvars.Context().run(enqueue)
 
 
+def fail(owner: Owner, error: Exception) -> None:
+    """Record that a workflow failed, whose execution ended without saying so.
+
+    Args:
+        owner: The execution; where another one owns the workflow nothing is recorded.
+        error: What it failed with.
+    """
+    dbos = _get_dbos_instance()
+    text, _ = serialize_exception(error, None, dbos._serializer)
+    dbos._sys_db.update_workflow_outcome(
+        owner.workflow_id, "ERROR", error=text, owner_xid=owner.token
+    )
+
+
 def take_enqueued(queue_name: str) -> None:
     """Execute here what waits in a queue, at once instead of at DBOS's next look at it."""
     dbos = _get_dbos_instance()
@@ -72,15 +88,18 @@ def take_enqueued(queue_name: str) -> None:
     if queue is None or queue._has_partition_limits():
         return
     token = generate_uuid()
-    taken, _ = dbos._sys_db.start_queued_workflows(
-        queue,
-        GlobalParams.executor_id,
-        GlobalParams.app_version,
-        None,
-        dbos._active_workflows_set.count_for_queue(queue_name),
-        owner_xid=token,
-    )
-    for workflow_id in taken:
+
+    def take() -> list[str]:
+        return dbos._sys_db.start_queued_workflows(
+            queue,
+            GlobalParams.executor_id,
+            GlobalParams.app_version,
+            None,
+            dbos._active_workflows_set.count_for_queue(queue_name),
+            owner_xid=token,
+        )[0]
+
+    for workflow_id in _claimed_surely(take, token):
         # Each is this process's by now: one that cannot be executed keeps none of the others.
         try:
             execute_again(workflow_id, token)
@@ -111,7 +130,48 @@ def take_only_while(may_take: Callable[[], bool]) -> None:
 def _taken(
     may_take: Callable[[], bool], take: Callable[..., Any], nothing: object, *args: Any, **kw: Any
 ) -> Any:
-    return take(*args, **kw) if may_take() else nothing
+    if not may_take():
+        return nothing
+    reasons: list[Any] = []
+
+    def ids() -> list[str]:
+        taken = take(*args, **kw)
+        if not isinstance(taken, tuple):
+            return list(taken)
+        reasons.append(taken[1])
+        return list(taken[0])
+
+    found = _claimed_surely(ids, kw["owner_xid"])
+    if isinstance(nothing, tuple):
+        return found, reasons[0] if reasons else None
+    return found
+
+
+class Claims(PerProcess):
+    """A process knows how to look up what it has claimed."""
+
+    def __init__(self) -> None:
+        self.claimed_by: Callable[[str], list[str]] | None = None
+
+
+def look_up_claims(claimed_by: Callable[[str], list[str]]) -> None:
+    """Say how to find the workflows under way that the execution with a token owns."""
+    process_state.of(Claims).claimed_by = claimed_by
+
+
+def _claimed_surely(take: Callable[[], list[str]], token: str) -> list[str]:
+    """What was taken from a queue with a token, also where the database's answer was lost.
+
+    The claim may be committed by then: nobody else would execute what it names.
+    """
+    try:
+        return take()
+    except Exception:
+        claimed_by = process_state.of(Claims).claimed_by
+        found = [] if claimed_by is None else claimed_by(token)
+        if not found:
+            raise
+        return found
 
 
 _LOOKS = 20
@@ -211,8 +271,10 @@ __all__ = [
     "UnknownWorkflowError",
     "enqueue_apart",
     "execute_again",
+    "fail",
     "look_for_recovered",
     "look_for_unnamed",
+    "look_up_claims",
     "take_enqueued",
     "take_only_while",
 ]

@@ -27,6 +27,12 @@ def is_launched() -> bool:
     return dbos is not None and dbos._sys_db_field is not None and dbos._initialized
 
 
+def has_no_loop() -> bool:
+    """Whether the event loop has ended that executes workflows: a workflow that exits ends it."""
+    thread = _get_dbos_instance()._background_event_loop._thread
+    return thread is not None and not thread.is_alive()
+
+
 def is_stopping() -> bool:
     """Whether this process is shutting DBOS down: what it cancels then is not over."""
     return not _get_dbos_instance()._initialized

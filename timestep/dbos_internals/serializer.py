@@ -21,7 +21,7 @@ from dbos._serialization import DBOSDefaultSerializer, deserialize_args
 from timestep.dbos_internals.process import registered
 from timestep.errors import PickledRecordError, UnreadableValueError, UnrecordableError
 from timestep.serialization import exceptions
-from timestep.serialization.registered_types import declare
+from timestep.serialization.registered_types import PROCESS, declare, known
 from timestep.serialization.values import decode, encode, has_text
 from timestep.serialization.workflow_documents import (
     DICT,
@@ -67,7 +67,9 @@ class JSONSerializer(Serializer):
         Raises:
             UnrecordableError: It would not.
         """
-        return _json.encode(_document(data))
+        # What another workflow's execution reads it with knows no classes of a run.
+        with known(PROCESS):
+            return _json.encode(_document(data))
 
     def deserialize(self, serialized_data: str) -> Any:
         """What `serialize` was given.
@@ -83,11 +85,12 @@ class JSONSerializer(Serializer):
                 return DBOSDefaultSerializer.deserialize(serialized_data)
             raise PickledRecordError
         document = json.loads(serialized_data)
-        try:
-            return _value(document)
-        except UnreadableValueError:
-            declare_registered()
-            return _value(document)
+        with known(PROCESS):
+            try:
+                return _value(document)
+            except UnreadableValueError:
+                declare_registered()
+                return _value(document)
 
 
 _ours = JSONSerializer()

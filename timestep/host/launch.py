@@ -100,6 +100,7 @@ def launch() -> Launched:
     engine = engine_for(url)
     check_server(engine)
     migrations.apply(engine)
+    recorder().note_reached()
     install()
     unfinished_executions.look_after(recorder())
     _quiet_trace_export()
@@ -168,7 +169,7 @@ def _execute(name: str, settings: Settings) -> None:
     # What is taken by a host that begins no step would wait there, and not where others are.
     executions.take_only_while(lambda: lease.is_valid)
     dbos_patience.attach()
-    logging.getLogger("dbos").setLevel(logging.WARNING)
+    _hear_of_dbos()
     version = DBOS.application_version
     if (claim := process_state.of(Claims).held) is not None:
         claim.tell_version(version)
@@ -176,6 +177,14 @@ def _execute(name: str, settings: Settings) -> None:
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)
     wait_for_decision.listen(recorder())
+
+
+def _hear_of_dbos() -> None:
+    """Let the log have what DBOS warns of, from its launch on."""
+    log = logging.getLogger("dbos")
+    log.setLevel(logging.WARNING)
+    for handler in log.handlers:
+        handler.setLevel(logging.WARNING)
 
 
 def _left(others: list[tuple[executors.Executor, int, str]]) -> list[Left]:

@@ -64,6 +64,10 @@ class Recorder:
         self._joint: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
         """Whether steps are recorded together with DBOS's own record, for each of its launches."""
 
+    def note_reached(self) -> None:
+        """Take the database for one that can be reached: from now on its outages are waited for."""
+        self._was_reached = True
+
     @property
     def schema(self) -> str:
         """The schema of DBOS's tables, or of their copy, in this database."""
@@ -261,6 +265,15 @@ class Recorder:
         def attempt() -> bool:
             with self.system() as (connection, schema):
                 return runs_store.reopened(connection, schema, parameters)
+
+        return self.patiently(attempt)
+
+    def claimed_by(self, token: str) -> list[str]:
+        """The workflows under way that the execution with this token owns."""
+
+        def attempt() -> list[str]:
+            with self.system() as (connection, schema):
+                return runs_store.claimed_by(connection, schema, token)
 
         return self.patiently(attempt)
 

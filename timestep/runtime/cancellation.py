@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+EXITS = (SystemExit, KeyboardInterrupt)
+"""What code raises to end its process. asyncio lets it out of a task, and the loop ends with it."""
+
+
 class Steadfast(asyncio.Future[T]):
     """A future that cannot be cancelled: whoever awaits it is told so once it is done."""
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import textwrap
+from typing import Any
 
 from timestep.runtime.terminal import printable, printable_lines
 
 _NAME = "timestep"
-_OTHERS = ("asyncio", "dbos", "httpx", "openai", "openai.agents", "uvicorn.error")
-"""Loggers of libraries that quote what runs did."""
 
 _formatter = logging.Formatter()
 
@@ -25,9 +24,19 @@ def logger() -> logging.Logger:
 
 
 def make_others_fit() -> None:
-    """Let what libraries log be fit for a terminal, too, in a process that is Timestep's own."""
-    for name in _OTHERS:
-        logging.getLogger(name).addFilter(_made_fit)
+    """Let what libraries log be fit for a terminal, too, in a process that is Timestep's own.
+
+    Where the records are made: a filter of a logger does not see those of the loggers below it.
+    """
+    if logging.getLogRecordFactory() is not _fit_record:
+        logging.setLogRecordFactory(_fit_record)
+
+
+def _fit_record(name: str, *args: Any, **options: Any) -> logging.LogRecord:
+    record = logging.LogRecord(name, *args, **options)
+    if name != _NAME:  # Its own records say more, once they are made.
+        _made_fit(record)
+    return record
 
 
 def _made_fit(record: logging.LogRecord) -> bool:

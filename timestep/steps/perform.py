@@ -28,9 +28,10 @@ from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.execution.run import Rows
 from timestep.runtime import draining, lease
+from timestep.runtime.cancellation import EXITS
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
-from timestep.steps.step import NotEnded, Refused, Step
+from timestep.steps.step import NotEnded, Refused, Step, no_exit
 from timestep.store import dbos_step_outputs
 
 T = TypeVar("T")
@@ -358,7 +359,7 @@ async def _execute(step: Step[T]) -> T:
     step.began = time.monotonic()
     try:
         with inside_step(step.run, step.id, step.usage):
-            value = await step.effect()
+            value = await _effect(step)
     except control_errors.CONTROL_ERRORS:
         raise
     except Exception as error:
@@ -381,6 +382,13 @@ async def _execute(step: Step[T]) -> T:
         step.tell((value,))
         await writing
     return value
+
+
+async def _effect(step: Step[T]) -> T:
+    try:
+        return await step.effect()
+    except EXITS as exit_:
+        raise no_exit(step.name, exit_) from exit_
 
 
 async def _deferred(writing: Awaitable[Any]) -> None:

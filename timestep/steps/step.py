@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import StepRecord
-from timestep.errors import TimestepError
+from timestep.errors import ProcessExitError, TimestepError
 from timestep.execution.run import Rows, Run
 
 T = TypeVar("T")
@@ -111,3 +111,8 @@ class NotEnded(BaseException):
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
+
+
+def no_exit(what: str, exit_: BaseException) -> ProcessExitError:
+    """What stands for the end of the process that a step's effect asked for."""
+    return ProcessExitError(f"{what} tried to end the process: {exit_!r}")

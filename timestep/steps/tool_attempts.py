@@ -12,7 +12,8 @@ from agents.exceptions import ModelBehaviorError, ToolTimeoutError
 from timestep.dbos_internals import control_errors
 from timestep.errors import NotInToolCallError, TimestepError
 from timestep.runtime import lease
-from timestep.runtime.cancellation import cancels
+from timestep.runtime.cancellation import EXITS, cancels
+from timestep.steps.step import no_exit
 from timestep.tool_options import ToolOptions
 
 T = TypeVar("T")
@@ -81,6 +82,9 @@ class ToolAttempts:
         token = _key.set(self.key)
         try:
             return await (body() if self.options.timeout is None else self._in_time(body))
+        except EXITS as exit_:
+            # It would end the event loop of every run in this process.
+            raise no_exit(f"tool {self.tool_name!r}", exit_) from exit_
         finally:
             _key.reset(token)
 

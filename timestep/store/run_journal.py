@@ -145,6 +145,10 @@ _TAKEN_AGAIN = """
     UPDATE "{schema}".workflow_status SET owner_xid = :new
     WHERE workflow_uuid = :workflow_id AND owner_xid IN (:token, :new) AND status = 'PENDING'"""
 
+_CLAIMED_BY = """
+    SELECT workflow_uuid FROM "{schema}".workflow_status
+    WHERE owner_xid = :token AND status = 'PENDING'"""
+
 _HOLDERS = """
     SELECT workflow_uuid, status, owner_xid FROM "{schema}".workflow_status
     WHERE workflow_uuid = ANY(%(workflow_ids)s)"""
@@ -292,6 +296,18 @@ def taken_again(connection: sa.Connection, schema: str, values: dict[str, Any]) 
     """
     sql = sa.text(_TAKEN_AGAIN.replace("{schema}", schema))
     return connection.execute(sql, values).rowcount == 1
+
+
+def claimed_by(connection: sa.Connection, schema: str, token: str) -> list[str]:
+    """The workflows under way that the execution with this token owns.
+
+    Args:
+        connection: To the database of DBOS's own tables.
+        schema: Theirs.
+        token: The execution's.
+    """
+    sql = sa.text(_CLAIMED_BY.replace("{schema}", schema))
+    return list(connection.execute(sql, {"token": token}).scalars())
 
 
 def holders(

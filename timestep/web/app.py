@@ -88,4 +88,8 @@ def _missing() -> str | None:
     if waiting:
         names = ", ".join(migration.name for migration in waiting)
         return f"the database lacks {names}: run `timestep migrate`"
-    return None if process.is_launched() else "DBOS is not launched"
+    if not process.is_launched():
+        return "DBOS is not launched"
+    if process.has_no_loop():
+        return "the event loop that executes workflows has ended: restart the host"
+    return None

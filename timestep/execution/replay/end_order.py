@@ -13,13 +13,13 @@ another number of tasks.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass
 
 from timestep.errors import ReplayError
+from timestep.runtime import logs
 
-_log = logging.getLogger("timestep")
+_log = logs.logger()
 
 _TICKS = 20
 """Turns of the loop that the tasks which carry an end on have until the next one is told."""

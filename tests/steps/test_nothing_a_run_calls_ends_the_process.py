@@ -1,0 +1,72 @@
+"""`sys.exit` in what a run calls is that call's failure: the runs beside it go on."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from agents import Agent, GuardrailFunctionOutput, InputGuardrail, function_tool
+from agents.exceptions import AgentsException
+from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
+
+import timestep
+from tests.support.dbos_app import BODIES, App
+from timestep.errors import ProcessExitError
+
+
+@function_tool
+def leave() -> str:
+    sys.exit(2)
+
+
+@function_tool(failure_error_function=None)
+async def interrupt() -> str:
+    raise KeyboardInterrupt
+
+
+class LeavingModel(ScriptedModel):
+    async def get_response(self, *args: Any, **kwargs: Any) -> Any:
+        raise SystemExit("model")
+
+
+def check(*_: Any) -> GuardrailFunctionOutput:
+    raise SystemExit("guardrail")
+
+
+def caller(tool: Any) -> Agent[Any]:
+    model = ScriptedModel([[function_call(tool.name, {}, call_id="c1")]])
+    return Agent("A", model=model, tools=[tool])
+
+
+AGENTS = {
+    "sync tool": lambda: caller(leave),
+    "async tool": lambda: caller(interrupt),
+    "tool that has time": lambda: caller(timestep.tool_options(timeout=5)(interrupt)),
+    "model": lambda: Agent("A", model=LeavingModel([])),
+    "guardrail": lambda: Agent(
+        "A",
+        model=ScriptedModel([[assistant_message("hi")]]),
+        input_guardrails=[InputGuardrail(check, run_in_parallel=False)],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", AGENTS)
+def test_an_exit_is_the_failure_of_what_exits(app: App, what: str) -> None:
+    async def body() -> str:
+        with pytest.raises((AgentsException, ProcessExitError)) as failure:
+            await timestep.DurableRunner.run(AGENTS[what](), "hi")
+        found = (
+            failure.value.__cause__ if isinstance(failure.value, AgentsException) else failure.value
+        )
+        return f"{type(found).__name__}: {found}"
+
+    BODIES["w"] = body
+    id_ = app.started("w")
+    said = str(DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02))
+    assert "tried to end the process" in said
+    assert [row["status"] for row in app.rows("runs")] == ["failed"]
+    # DBOS's loop goes on.
+    assert app.recover(id_) == said
