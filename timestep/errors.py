@@ -20,6 +20,7 @@
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
+    ├── AlreadyEndedError           a workflow has ended and cannot be cancelled
     ├── UnknownCheckpointError      a run was not checkpointed there
     ├── TakeoverError               a workflow cannot go on from its checkpoint
     ├── UnknownInterruptionError
@@ -128,6 +129,10 @@ class RunTimeoutError(TimestepError, TimeoutError):
 
 class UnknownRunError(TimestepError):
     """There is no such run."""
+
+
+class AlreadyEndedError(TimestepError):
+    """The workflow has ended."""
 
 
 class UnknownCheckpointError(TimestepError):

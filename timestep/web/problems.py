@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from timestep.database import not_now
 from timestep.errors import (
+    AlreadyEndedError,
     AlreadyResolvedError,
     AlreadyStartedError,
     DatabaseError,
@@ -42,6 +43,7 @@ _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
     UnknownRunError: 404,
     UnknownInterruptionError: 404,
+    AlreadyEndedError: 409,
     AlreadyResolvedError: 409,
     AlreadyStartedError: 409,
     TakeoverError: 409,
