@@ -4,6 +4,7 @@
     ├── ConfigurationError          a setting, or an installation, that cannot work
     ├── DatabaseError               the database refused, or is not what is needed
     │   ├── DatabaseUnreachableError
+    │   ├── NoDatabaseError         none was made where the settings say that it is
     │   ├── DatabaseTooOldError
     │   ├── DatabaseRightsError
     │   ├── MigrationError          the schema cannot be brought to this version
@@ -65,6 +66,10 @@ class DatabaseError(TimestepError):
 
 class DatabaseUnreachableError(DatabaseError):
     """The database cannot be reached."""
+
+
+class NoDatabaseError(DatabaseError):
+    """There is no database here."""
 
 
 class DatabaseTooOldError(DatabaseError):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from dbos import error as dbos_errors
 
-from timestep.database.engines import check_server, database_url, engine_for
+from timestep.database.engines import check_server, engine_for, existing_database_url
 from timestep.errors import InvalidInputError, InvalidQueryError, TimestepError
 from timestep.runtime import garbage_collection, logs
 from timestep.runtime.terminal import printable, printable_lines
@@ -95,8 +95,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="JSON alone on st
 
 
 def run_async(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Await `work`. A database that is away is an error at once."""
-    check_server(engine_for(database_url()))
+    """Await `work`. A database that is away, or was not made, is an error at once."""
+    check_server(engine_for(existing_database_url()))
     return asyncio.run(work())
 
 

@@ -137,7 +137,7 @@ def approvals(found: Sequence[Interruption]) -> None:
     say(f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}")
 
 
-_MARKS = {"ok": "green", "doubt": "yellow", "problem": "red"}
+_MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
 
 
 def finding(check: str, mark: str, text: str) -> None:

@@ -10,7 +10,7 @@ import click
 
 from timestep.cli import output
 from timestep.cli.group import as_json, fail, run_async
-from timestep.database.engines import database_url
+from timestep.database.engines import existing_database_url
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
 from timestep.journal import executors
@@ -72,7 +72,7 @@ def start(
 
     # Before the database is asked: the input may be wrong.
     entrypoints.lookup(entrypoint).validate(input_)
-    if wait and pglite.holds(url := database_url()):
+    if wait and pglite.holds(url := existing_database_url()):
         fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
               "`timestep serve` first, or leave out --wait")  # fmt: skip
     started, is_left_alone = run_async(work)
