@@ -21,7 +21,7 @@ __all__ = ["host", "own_host"]
 def test_it_says_where_it_listens_and_what_to_try(host: Host) -> None:
     text = host.log.read_text()
     assert "entrypoints  ask, fail, greet, plain, work" in text
-    assert "model        offline: set OPENAI_API_KEY" in text
+    assert "model        offline, for agents made with timestep.offline; any other" in text
     assert 'timestep start ask --input \'{"target": "hello"}\' --wait' in text
     assert "Traceback" not in text
 
