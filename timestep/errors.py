@@ -26,6 +26,7 @@
     ├── TakeoverError               a workflow cannot go on from its checkpoint
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
+    ├── NobodyWaitsError            a decision that nothing would follow
     ├── StateError                  a run's state cannot be saved or loaded
     │   ├── UnknownStateError
     │   ├── CorruptStateError       it is not the state of a run, or not a whole one
@@ -154,6 +155,10 @@ class UnknownInterruptionError(TimestepError):
 
 class AlreadyResolvedError(TimestepError):
     """The interruption was decided already, and differently."""
+
+
+class NobodyWaitsError(TimestepError):
+    """The workflow that asked has ended: nothing would follow the decision."""
 
 
 class StateError(TimestepError):

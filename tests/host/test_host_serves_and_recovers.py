@@ -178,7 +178,13 @@ def test_an_approval_is_decided_once(host: Host) -> None:
     assert "'nope' is not one of" in problem(unknown, 404)
     answer = host.post(path, {"approve": [asked["id"]]})
     assert answer.status_code == 200
-    assert answer.json() == {"workflow_id": workflow_id, "resolved": [asked["id"]], "pending": []}
+    assert answer.json() == {
+        "workflow_id": workflow_id,
+        "resolved": [asked["id"]],
+        "pending": [],
+        "goes_on": True,
+        "reason": None,
+    }
     assert host.post(path, {"approve": [asked["id"]]}).status_code == 200
     assert "decided already" in problem(host.post(path, {"reject": [asked["id"]]}), 409)
     assert host.output(workflow_id) == "[offline model] launched rocket"

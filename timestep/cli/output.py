@@ -130,11 +130,21 @@ def approvals(found: Sequence[Interruption]) -> None:
             _cell(one.workflow_id),
             _cell(one.id),
             _cell(one.agent_name),
-            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}"),
+            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
         )
     _print(table)
-    first = found[0]
-    say(f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}")
+    first = next((one for one in found if one.is_waited_for), None)
+    if first is not None:
+        say(
+            f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
+        )
+
+
+def _unless(one: Interruption) -> str:
+    """That a decision would change nothing, if that is so."""
+    if one.is_waited_for:
+        return ""
+    return " (its workflow has ended; whoever goes on with its state decides)"
 
 
 _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
@@ -195,7 +205,7 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
         elif run.completed_at is None:
             yield _line(
                 f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
-                f"interruption {one.id}",
+                f"interruption {one.id}{_unless(one)}",
                 style="yellow",
             )
     if run.error is not None:

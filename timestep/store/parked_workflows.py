@@ -102,6 +102,19 @@ def count(connection: sa.Connection) -> int:
     return int(found.scalar_one())
 
 
+def ended(
+    connection: sa.Connection, schema: str, workflow_ids: Collection[str | None]
+) -> dict[str | None, str]:
+    """Those of the workflows that have completed or failed, with which of both."""
+    query = sa.text(
+        f"""SELECT workflow_uuid,
+            CASE status WHEN 'SUCCESS' THEN 'completed' ELSE 'failed' END
+        FROM "{schema}".workflow_status
+        WHERE workflow_uuid IN :ids AND status IN ('SUCCESS', 'ERROR')"""
+    ).bindparams(sa.bindparam("ids", expanding=True))
+    return {row[0]: row[1] for row in connection.execute(query, {"ids": list(workflow_ids)})}
+
+
 def decisions(connection: sa.Connection, questions: Collection[str]) -> list[dict[str, Any]]:
     """The questions with these ids, each with its decision, and whether its time is over."""
     found = connection.exec_driver_sql(
