@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from agents import Agent, function_tool
@@ -13,6 +14,8 @@ import timestep
 from tests.support.dbos_app import App
 from timestep.cli import main
 from timestep.errors import NobodyWaitsError
+from timestep.journal.fail_fast_read import reading
+from timestep.store import parked_workflows
 
 
 @function_tool(needs_approval=True)
@@ -41,6 +44,8 @@ def test_what_an_ended_workflow_asked_is_not_decided(app: App) -> None:
         text = CliRunner().invoke(main, command).stdout
         assert told in " ".join(text.split())
         assert "timestep resume" not in text
+    count = parked_workflows.count
+    assert [reading(partial(count, schema=schema)) for schema in ("dbos", None)] == [0, 1]
     before = app.rows("interruptions"), app.rows("tool_calls")
     for decision in ({"approve": "all"}, {"reject": [asked.id]}, {"supply": {asked.id: 1}}):
         with pytest.raises(NobodyWaitsError, match=r"'w' has completed .*state\.approve\(\)"):

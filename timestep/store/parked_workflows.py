@@ -20,6 +20,10 @@ _UNDECIDED = """
     JOIN public.runs root ON root.id = r.root_run_id
     WHERE i.resolved_at IS NULL AND root.completed_at IS NULL"""
 
+_GOES_ON = """
+    AND NOT EXISTS (SELECT FROM "{schema}".workflow_status w
+        WHERE w.workflow_uuid = r.workflow_id AND w.status IN ('SUCCESS', 'ERROR'))"""
+
 # Not of the whole workflow, or tree: its code may have left questions of other runs alone. Where
 # those wait, too, it looks once more, and is put aside again.
 _ANSWERED = """
@@ -96,10 +100,18 @@ def lock(connection: sa.Connection, workflow_id: str) -> None:
     )
 
 
-def count(connection: sa.Connection) -> int:
-    """How many workflows wait for a person."""
-    found = connection.exec_driver_sql(f"SELECT count(DISTINCT r.workflow_id) {_UNDECIDED}")
-    return int(found.scalar_one())
+def count(connection: sa.Connection, schema: str | None) -> int:
+    """How many workflows wait for a person.
+
+    Args:
+        connection: To the database.
+        schema: That of DBOS's tables, which tell of workflows that have ended and wait for
+            nobody; None: they are elsewhere, and those count, too.
+    """
+    query = f"SELECT count(DISTINCT r.workflow_id) {_UNDECIDED}"
+    if schema is not None:
+        query += _GOES_ON.replace("{schema}", schema)
+    return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def ended(
