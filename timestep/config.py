@@ -215,7 +215,7 @@ class Settings(BaseSettings):
         "The key of the model provider; the OpenAI client reads it, and `OPENAI_BASE_URL`, too.",
         validation_alias="OPENAI_API_KEY",
         kind="text",
-        unset="the offline model answers",
+        unset="only agents made with `timestep.offline` answer",
     )
 
     @field_validator("escalation_url")

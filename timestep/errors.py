@@ -4,6 +4,7 @@
     ├── ConfigurationError          a setting, or an installation, that cannot work
     ├── DatabaseError               the database refused, or is not what is needed
     │   ├── DatabaseUnreachableError
+    │   ├── NoDatabaseError         none was made where the settings say that it is
     │   ├── DatabaseTooOldError
     │   ├── DatabaseRightsError
     │   ├── MigrationError          the schema cannot be brought to this version
@@ -20,10 +21,12 @@
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
+    ├── AlreadyEndedError           a workflow has ended and cannot be cancelled
     ├── UnknownCheckpointError      a run was not checkpointed there
     ├── TakeoverError               a workflow cannot go on from its checkpoint
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
+    ├── NobodyWaitsError            a decision that nothing would follow
     ├── StateError                  a run's state cannot be saved or loaded
     │   ├── UnknownStateError
     │   ├── CorruptStateError       it is not the state of a run, or not a whole one
@@ -65,6 +68,10 @@ class DatabaseError(TimestepError):
 
 class DatabaseUnreachableError(DatabaseError):
     """The database cannot be reached."""
+
+
+class NoDatabaseError(DatabaseError):
+    """There is no database here."""
 
 
 class DatabaseTooOldError(DatabaseError):
@@ -131,6 +138,10 @@ class UnknownRunError(TimestepError):
     """There is no such run."""
 
 
+class AlreadyEndedError(TimestepError):
+    """The workflow has ended."""
+
+
 class UnknownCheckpointError(TimestepError):
     """The run has no such checkpoint."""
 
@@ -145,6 +156,10 @@ class UnknownInterruptionError(TimestepError):
 
 class AlreadyResolvedError(TimestepError):
     """The interruption was decided already, and differently."""
+
+
+class NobodyWaitsError(TimestepError):
+    """The workflow that asked has ended: nothing would follow the decision."""
 
 
 class StateError(TimestepError):

@@ -146,7 +146,9 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("approvals, decided", call(lambda: interruptions.page_of_interruptions(workflow_id=None, resolved=True, limit=50, cursor=None)))  # noqa: E501  # fmt: skip
     yield Question("approvals of a workflow", call(lambda: interruptions.list_interruptions(workflow_id=waiting)))  # noqa: E501  # fmt: skip
     yield Question("approvals of a run", call(lambda: interruptions.list_interruptions(run_id=run)))
-    yield Question("host: undecided workflows", reading(parked_workflows.count))
+    yield Question(
+        "host: undecided workflows", reading(lambda c: parked_workflows.count(c, "dbos"))
+    )
     yield Question("host: unfinished workflows", reading(lambda c: hosts.unfinished_workflows(c, "dbos", "timestep", "local")))  # noqa: E501  # fmt: skip
     yield Question("host: sweep of cancelled workflows", lambda: recorder().end_cancelled())
     yield Question("doctor: rights", reading(lambda c: server.missing_rights(c, "dbos")))

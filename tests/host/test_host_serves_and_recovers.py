@@ -21,7 +21,7 @@ __all__ = ["host", "own_host"]
 def test_it_says_where_it_listens_and_what_to_try(host: Host) -> None:
     text = host.log.read_text()
     assert "entrypoints  ask, fail, greet, plain, work" in text
-    assert "model        offline: set OPENAI_API_KEY" in text
+    assert "model        offline, for agents made with timestep.offline; any other" in text
     assert 'timestep start ask --input \'{"target": "hello"}\' --wait' in text
     assert "Traceback" not in text
 
@@ -115,6 +115,8 @@ def test_a_workflow_that_is_no_coroutine_takes_a_model(host: Host) -> None:
 
 def test_a_workflow_that_fails_before_its_first_run_is_shown(host: Host) -> None:
     run = host.run_when(host.begin("fail", reason="out of tea"), "failed")
+    cancelled = host.post(f"/api/workflows/{run['workflow_id']}/cancel")
+    assert "cannot be cancelled: it has failed" in problem(cancelled, 409)
     assert run["id"] is None
     assert run["error"] == {"type": "ValueError", "message": "out of tea", "turn": None}
     assert run["workflow"]["status"] == "ERROR"
@@ -176,7 +178,13 @@ def test_an_approval_is_decided_once(host: Host) -> None:
     assert "'nope' is not one of" in problem(unknown, 404)
     answer = host.post(path, {"approve": [asked["id"]]})
     assert answer.status_code == 200
-    assert answer.json() == {"workflow_id": workflow_id, "resolved": [asked["id"]], "pending": []}
+    assert answer.json() == {
+        "workflow_id": workflow_id,
+        "resolved": [asked["id"]],
+        "pending": [],
+        "goes_on": True,
+        "reason": None,
+    }
     assert host.post(path, {"approve": [asked["id"]]}).status_code == 200
     assert "decided already" in problem(host.post(path, {"reject": [asked["id"]]}), 409)
     assert host.output(workflow_id) == "[offline model] launched rocket"
@@ -215,6 +223,7 @@ def test_a_waiting_workflow_can_be_cancelled(host: Host) -> None:
     workflow_id = host.begin("ask", target="moon")
     host.run_when(workflow_id, "interrupted")
     assert host.post(f"/api/workflows/{workflow_id}/cancel").status_code == 202
+    assert host.post(f"/api/workflows/{workflow_id}/cancel").status_code == 202
     run = host.run(workflow_id)
     assert (run["status"], run["workflow"]["status"]) == ("cancelled", "CANCELLED")
     assert run["completed_at"] is not None
@@ -245,6 +254,8 @@ def test_what_does_not_fit_is_a_problem(host: Host) -> None:
     assert "'name' is missing" in problem(host.post(path, {"input": {}}), 422)
     assert "body.input" in problem(host.post(path, {"input": [1]}), 422)
     assert "body.extra" in problem(host.post(path, {"input": {}, "extra": 1}), 422)
+    form = httpx.post(host.url + path, data={"name": "Ada"})
+    assert "comes as 'application/x-www-form-urlencoded'" in problem(form, 422)
     broken = httpx.post(host.url + path, content="{", headers={"content-type": "application/json"})
     assert "JSON" in problem(broken, 422)
     assert "query.limit" in problem(host.get("/api/runs", limit=0), 422)

@@ -13,6 +13,7 @@ from dbos import DBOS
 import timestep
 from tests.support.dbos_app import App
 from timestep.errors import (
+    AlreadyEndedError,
     AlreadyStartedError,
     InvalidInputError,
     InvalidQueryError,
@@ -101,8 +102,25 @@ def test_a_workflow_is_cancelled(app: App) -> None:
     asyncio.run(timestep.cancel_run(workflow_id))
     run = asyncio.run(timestep.get_run(workflow_id))
     assert (run.status, run.id) == ("cancelled", None)
+    asyncio.run(timestep.cancel_run(workflow_id))  # Again, without harm.
     with pytest.raises(UnknownRunError, match="there is no workflow 'nope'"):
         asyncio.run(timestep.cancel_run("nope"))
+
+
+def test_an_ended_workflow_cannot_be_cancelled(app: App) -> None:
+    ended = start(add, {"one": 1}, workflow_id="done")
+    output(ended)
+    with pytest.raises(AlreadyEndedError, match="'done' cannot be cancelled: it has completed"):
+        asyncio.run(timestep.cancel_run(ended))
+    assert output(ended) == 3
+    with pytest.raises(ValueError, match="out of tea"):
+        app.run(_failing, "wrong")
+    with pytest.raises(AlreadyEndedError, match="it has failed already"):
+        asyncio.run(timestep.cancel_run("wrong"))
+
+
+async def _failing() -> str:
+    raise ValueError("out of tea")
 
 
 def test_runs_are_found_by_what_they_belong_to(app: App) -> None:

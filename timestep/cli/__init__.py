@@ -6,6 +6,7 @@ from timestep.cli.group import main
 for _command in (
     server.serve,
     server.migrate_,
+    server.stop,
     server.doctor_,
     runs.start,
     runs.runs,

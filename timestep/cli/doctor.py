@@ -25,7 +25,7 @@ from timestep.store.reads import pickled_workflows, server
 _PACKAGES = ("dbos", "openai-agents", "psycopg", "sqlalchemy")
 
 
-Mark = Literal["ok", "doubt", "problem"]
+Mark = Literal["ok", "doubt", "problem", "unknown"]
 
 
 class _Doubt(TimestepError):
@@ -39,21 +39,36 @@ class Finding:
     check: str
     mark: Mark
     text: str
-    """What is there, or what is wrong and how to put it right."""
+    """What is there; what is wrong and how to put it right; or of what that is a part."""
 
 
 def examine() -> Iterator[Finding]:
-    """Check settings, packages, the database and the entrypoints, one after another."""
+    """Check settings, packages, the database and the entrypoints, one after another.
+
+    What is wrong is told once: what needs it is not looked at.
+    """
+    failed: set[str] = set()
     for check, work in _CHECKS.items():
+        needed = [name for name in _NEEDS.get(check, ()) if name in failed]
+        if needed:
+            failed.add(check)
+            yield Finding(check, "unknown", f"not looked at: see {needed[0]}")
+            continue
         try:
             yield Finding(check, "ok", work())
         except _Doubt as doubt:
             yield Finding(check, "doubt", doubt.message)
         except TimestepError as error:
+            failed.add(check)
             yield Finding(check, "problem", error.message)
 
 
 def _settings() -> str:
+    config.read()
+    return "every value can be used"
+
+
+def _address() -> str:
     settings = config.read()
     settings.check_listen()
     tokens = len(settings.api_tokens)
@@ -136,6 +151,7 @@ def _serializer() -> str:
 
 _CHECKS: dict[str, Callable[[], str]] = {
     "settings": _settings,
+    "address": _address,
     "escalation": _escalation,
     "packages": _packages,
     "agents SDK": _agents_sdk,
@@ -145,3 +161,14 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "serializer": _serializer,
     "entrypoints": _workflows,
 }
+
+_NEEDS = {
+    "address": ("settings",),
+    "escalation": ("settings",),
+    "database": ("settings",),
+    "schema": ("database",),
+    "rights": ("database", "schema"),
+    "serializer": ("database", "schema"),
+    "entrypoints": ("settings",),
+}
+"""The checks that say nothing of their own where another one failed."""

@@ -11,8 +11,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 from dbos import error as dbos_errors
 
-from timestep.database.engines import check_server, database_url, engine_for
-from timestep.errors import TimestepError
+from timestep.database.engines import check_server, engine_for, existing_database_url
+from timestep.errors import InvalidInputError, InvalidQueryError, TimestepError
 from timestep.runtime import garbage_collection, logs
 from timestep.runtime.terminal import printable, printable_lines
 
@@ -43,11 +43,19 @@ class _Group(click.Group):
             return super().invoke(ctx)
 
 
+class _Misfit(click.ClickException):
+    """What was given does not fit what the command is about; how it is called does."""
+
+    exit_code = 2
+
+
 @contextlib.contextmanager
 def _errors_in_one_line() -> Iterator[None]:
     """Let click show what went wrong as one line, or as its own text, fit for a terminal."""
     try:
         yield
+    except (InvalidInputError, InvalidQueryError) as error:
+        raise _Misfit(_one_line(str(error))) from error
     except (TimestepError, dbos_errors.DBOSException) as error:
         raise click.ClickException(_one_line(str(error))) from error
     except click.UsageError as error:
@@ -87,8 +95,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="JSON alone on st
 
 
 def run_async(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Await `work`. A database that is away is an error at once."""
-    check_server(engine_for(database_url()))
+    """Await `work`. A database that is away, or was not made, is an error at once."""
+    check_server(engine_for(existing_database_url()))
     return asyncio.run(work())
 
 

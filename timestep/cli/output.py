@@ -130,14 +130,24 @@ def approvals(found: Sequence[Interruption]) -> None:
             _cell(one.workflow_id),
             _cell(one.id),
             _cell(one.agent_name),
-            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}"),
+            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
         )
     _print(table)
-    first = found[0]
-    say(f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}")
+    first = next((one for one in found if one.is_waited_for), None)
+    if first is not None:
+        say(
+            f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
+        )
 
 
-_MARKS = {"ok": "green", "doubt": "yellow", "problem": "red"}
+def _unless(one: Interruption) -> str:
+    """That a decision would change nothing, if that is so."""
+    if one.is_waited_for:
+        return ""
+    return " (its workflow has ended; whoever goes on with its state decides)"
+
+
+_MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
 
 
 def finding(check: str, mark: str, text: str) -> None:
@@ -187,12 +197,15 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
         if item.turn > turn:
             turn = item.turn
             yield _line(f"Turn {turn}", style="bold")
-        yield _line(f"  {_item(item, made)}")
+        if item is not items[-1] or not _is_answer(item, run):
+            yield _line(f"  {_item(item, made)}")
     for one in run.interruptions:
-        if one.resolved_at is None and run.completed_at is None:
+        if one.resolved_at is not None:
+            yield _line(_decided(one))
+        elif run.completed_at is None:
             yield _line(
                 f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
-                f"interruption {one.id}",
+                f"interruption {one.id}{_unless(one)}",
                 style="yellow",
             )
     if run.error is not None:
@@ -222,6 +235,28 @@ def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
         state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
         return f"→ {who}{name}({given if isinstance(given, str) else _json(given)}){state}"
     return f"{who}{_text(data.get('content', data.get('summary', data)))}"
+
+
+def _is_answer(item: RunItem, run: Run) -> bool:
+    """Whether an item says what the run answered, which its story ends with."""
+    if run.status != "completed" or item.item_type != "message_output_item":
+        return False
+    data = item.item_data if isinstance(item.item_data, dict) else {}
+    said = _text(data.get("content", ""))
+    if isinstance(run.final_output, str):
+        return said == _text(run.final_output)
+    try:
+        return bool(json.loads(said) == run.final_output)
+    except ValueError:
+        return False
+
+
+def _decided(one: Interruption) -> str:
+    always = " always" if one.resolution_always else ""
+    who = f" by {one.resolved_by}" if one.resolved_by else ""
+    told = f": {one.resolution_message}" if one.resolution_message else ""
+    asked = f"{one.tool_name}({_json(one.arguments)})"
+    return f"Decided: {one.resolution_action}{always} {asked}{who}{told}"
 
 
 def _outcome(call: ToolCall) -> str:

@@ -12,7 +12,7 @@ from timestep.database import not_now
 from timestep.database.error_translation import translated
 from timestep.database.servers import embedded_postgres, pglite
 from timestep.database.urls import parse_url, shown
-from timestep.errors import ConfigurationError, DatabaseTooOldError
+from timestep.errors import ConfigurationError, DatabaseTooOldError, NoDatabaseError
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 
@@ -57,8 +57,31 @@ class Engines(PerProcess):
             engine.dispose()
 
 
+def existing_database_url() -> sa.URL:
+    """The database that the environment names, as `database_url`; none is made.
+
+    Raises:
+        NoDatabaseError: it is to be made under a directory, and was not yet.
+        ConfigurationError, EmbeddedDatabaseError, PGliteError: As `database_url` raises them.
+    """
+    settings = config.read()
+    if settings.use_pglite:
+        variable, path = "TIMESTEP_PGLITE_PATH", settings.pglite_path
+        is_there = pglite.exists(path)
+    else:
+        variable, path = "TIMESTEP_HOME", settings.home
+        is_there = settings.db_url is not None or embedded_postgres.exists(path)
+    if not is_there:
+        raise NoDatabaseError(
+            f"there is no database here: none was made in {path.expanduser().absolute()}: run this "
+            f"in your application's folder, set {variable} or TIMESTEP_DB_URL, or make one with "
+            "`timestep serve` or `timestep migrate`"
+        )
+    return database_url()
+
+
 def database_url() -> sa.URL:
-    """The database that the environment names; the embedded one is started if needed.
+    """The database that the environment names; the embedded one is made and started if needed.
 
     Raises:
         ConfigurationError: the environment cannot be used.

@@ -49,7 +49,10 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             f"               {terminal.command('cancel', launched.pickled_id or 'WORKFLOW_ID')}"
         )
     if config.read().openai_api_key is None:
-        lines.append("  model        offline: set OPENAI_API_KEY to use a provider's")
+        lines.append(
+            "  model        offline, for agents made with timestep.offline; any other needs "
+            "OPENAI_API_KEY"
+        )
     if launched.entrypoints:
         name, given = _example(launched.entrypoints)
         body = f'{{"input": {given}}}'

@@ -132,7 +132,11 @@ def launch() -> Launched:
         stranded_id=next(
             (row["example"] for row in left if row["version"] not in (version, None)), None
         ),
-        undecided=reading(parked_workflows.count),
+        undecided=reading(
+            lambda connection: parked_workflows.count(
+                connection, None if settings.use_pglite else _SCHEMA
+            )
+        ),
         pickled=sum(row["workflows"] for row in held),
         pickled_id=next((row["example"] for row in held), None),
         left=_left(others),

@@ -14,7 +14,7 @@ from timestep.journal.recorder import recorder
 from timestep.store.fleet import executors as store
 from timestep.store.fleet.executors import Executor
 
-__all__ = ["Executor", "executors_of", "liveness"]
+__all__ = ["Executor", "executors_of", "is_anybody", "liveness"]
 
 
 def executors_of(workflow_ids: Collection[str]) -> dict[str, Executor]:
@@ -46,6 +46,19 @@ def liveness(executors: Collection[Executor]) -> dict[Executor, bool | None]:
         return {**found, **dict.fromkeys(others, False if is_held else None)}
     name = process.application_name()
     return {**found, **reading(lambda connection: store.liveness(connection, others, name))}
+
+
+def is_anybody() -> bool:
+    """Whether somebody may execute what is started now; False: it waits for a host.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if recorder().mirror is not None:
+        # One process at a time executes: the holder of PGlite.
+        return process.is_launched() or not pglite.holds(recorder().url)
+    name = process.application_name()
+    return reading(lambda connection: store.is_anybody(connection, name))
 
 
 def _is_here(executor: Executor) -> bool:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from timestep import config
 from timestep.database import not_now
 from timestep.database.async_pool import Answered, Values, sender_of
-from timestep.database.engines import database_url, engine_for
+from timestep.database.engines import engine_for, existing_database_url
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.waits import Patience
@@ -396,7 +396,7 @@ class Recorders(PerProcess):
         key = config.as_given("db_url", "home", "use_pglite", "pglite_path")
         found = self._recorders.get(key)
         if found is None:
-            made = Recorder(database_url())
+            made = Recorder(existing_database_url())
             with self._lock:
                 found = self._recorders.setdefault(key, made)
         return found

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 
 from timestep.database.error_translation import translated
-from timestep.errors import UnknownRunError
+from timestep.errors import AlreadyEndedError, UnknownRunError
 from timestep.journal import dbos_client, ownership_watch
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
 from timestep.operations.arguments import check_known, quoted
+
+_ENDS = {"SUCCESS": "completed", "ERROR": "failed"}
+"""How a workflow ends that is not cancelled, by DBOS's status."""
 
 
 async def cancel_run(workflow_id: str) -> None:
     """Cancel a workflow: its runs end as `cancelled`, with what they did so far.
 
     What is under way for them (a model's answer, an async tool, the wait for a decision) is
-    given up: at once in this process, within about a second in another. One that has ended stays
-    as it is. Works from any process that reaches the database.
+    given up: at once in this process, within about a second in another. To cancel a cancelled one
+    again changes nothing. Works from any process that reaches the database.
 
     Raises:
+        AlreadyEndedError: It has completed, or failed, and stays as it is.
         UnknownRunError: DBOS knows no such workflow.
         DatabaseError: The database refused, or is away.
     """
@@ -34,3 +38,10 @@ def _cancel(workflow_id: str) -> None:
         dbos_client.client().cancel_workflow(workflow_id)
         ownership_watch.look_now()
         recorder().mark_cancelled(workflow_id, None)
+    # Asked afterwards: it may have ended meanwhile, and then DBOS leaves it as it is.
+    status = workflow_status(workflow_id)
+    if status is not None and status.status in _ENDS:
+        raise AlreadyEndedError(
+            f"the workflow {quoted(workflow_id)} cannot be cancelled: it has "
+            f"{_ENDS[status.status]} already"
+        )

@@ -8,12 +8,17 @@ from typing import Any
 
 from timestep.approvals import wait_for_decision
 from timestep.approvals.decide import choose, contradicts, decision
-from timestep.errors import AlreadyResolvedError, ConfigurationError, UnknownInterruptionError
+from timestep.errors import (
+    AlreadyResolvedError,
+    ConfigurationError,
+    NobodyWaitsError,
+    UnknownInterruptionError,
+)
 from timestep.journal import dbos_client
 from timestep.journal.recorder import recorder
 from timestep.operations import take_over
-from timestep.operations.arguments import check_document, check_known
-from timestep.operations.queries.interruptions import list_interruptions
+from timestep.operations.arguments import check_document, check_known, quoted
+from timestep.operations.queries.interruptions import ended_workflows, list_interruptions
 from timestep.operations.queries.records import ResumeResult
 from timestep.runtime.cancellation import in_thread
 from timestep.store import interruptions as store
@@ -62,6 +67,8 @@ async def resume_workflow(
         UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
             the run that asked has ended.
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
+        NobodyWaitsError: The workflow has ended without waiting, as one does that plain
+            `Runner.run` gave `.interruptions`; nothing is written.
         PickledRecordError: The workflow is recorded as a pickle, and this host reads none.
     """
     check_known(workflow_id, "workflow")
@@ -78,6 +85,7 @@ async def resume_workflow(
     def decide() -> ResumeResult:
         nonlocal queue
         found = recorder()
+        ended = ended_workflows([workflow_id]).get(workflow_id)
         with found.transactions.begin() as connection:
             parked_workflows.lock(connection, workflow_id)
             rows = store.select(connection, workflow_id=workflow_id)
@@ -100,6 +108,8 @@ async def resume_workflow(
                         + (" always" if row["resolution_always"] else "")
                         + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
                     )
+            if decisions and ended is not None:
+                raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
             store.resolve(connection, decisions)
             if found.mirror is None:
                 queue = parked_workflows.wake(connection, found.schema, workflow_id)
@@ -113,11 +123,21 @@ async def resume_workflow(
             workflow_id=workflow_id,
             resolved=[str(row["id"]) for row, _, _ in chosen],
             pending=[str(row["id"]) for row in pending],
+            goes_on=ended is None,
+            reason=None if ended is None else f"the workflow has {ended}",
         )
 
     result = await in_thread(lambda: recorder().patiently(decide))
     await in_thread(lambda: wait_for_decision.tell(workflow_id, queue))
     return result
+
+
+def _nothing_follows(workflow_id: str, ended: str) -> str:
+    return (
+        f"the workflow {quoted(workflow_id)} has {ended} and waits for nothing: whoever goes on "
+        "with its run's state decides, with state.approve() or state.reject() and Runner.run(agent,"
+        " state); timestep.run_agent waits for decisions, where Runner.run returns"
+    )
 
 
 def resume_workflow_sync(workflow_id: str, **decision: Any) -> ResumeResult:

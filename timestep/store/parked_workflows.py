@@ -20,6 +20,10 @@ _UNDECIDED = """
     JOIN public.runs root ON root.id = r.root_run_id
     WHERE i.resolved_at IS NULL AND root.completed_at IS NULL"""
 
+_GOES_ON = """
+    AND NOT EXISTS (SELECT FROM "{schema}".workflow_status w
+        WHERE w.workflow_uuid = r.workflow_id AND w.status IN ('SUCCESS', 'ERROR'))"""
+
 # Not of the whole workflow, or tree: its code may have left questions of other runs alone. Where
 # those wait, too, it looks once more, and is put aside again.
 _ANSWERED = """
@@ -96,10 +100,31 @@ def lock(connection: sa.Connection, workflow_id: str) -> None:
     )
 
 
-def count(connection: sa.Connection) -> int:
-    """How many workflows wait for a person."""
-    found = connection.exec_driver_sql(f"SELECT count(DISTINCT r.workflow_id) {_UNDECIDED}")
-    return int(found.scalar_one())
+def count(connection: sa.Connection, schema: str | None) -> int:
+    """How many workflows wait for a person.
+
+    Args:
+        connection: To the database.
+        schema: That of DBOS's tables, which tell of workflows that have ended and wait for
+            nobody; None: they are elsewhere, and those count, too.
+    """
+    query = f"SELECT count(DISTINCT r.workflow_id) {_UNDECIDED}"
+    if schema is not None:
+        query += _GOES_ON.replace("{schema}", schema)
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def ended(
+    connection: sa.Connection, schema: str, workflow_ids: Collection[str | None]
+) -> dict[str | None, str]:
+    """Those of the workflows that have completed or failed, with which of both."""
+    query = sa.text(
+        f"""SELECT workflow_uuid,
+            CASE status WHEN 'SUCCESS' THEN 'completed' ELSE 'failed' END
+        FROM "{schema}".workflow_status
+        WHERE workflow_uuid IN :ids AND status IN ('SUCCESS', 'ERROR')"""
+    ).bindparams(sa.bindparam("ids", expanding=True))
+    return {row[0]: row[1] for row in connection.execute(query, {"ids": list(workflow_ids)})}
 
 
 def decisions(connection: sa.Connection, questions: Collection[str]) -> list[dict[str, Any]]:

@@ -40,7 +40,10 @@ NOBODY = "the HTTP API, without a token"
 """Who decided, where no tokens are configured and so nobody says who it is."""
 
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "It was decided or started otherwise already."}
+    409: {
+        "model": Problem,
+        "description": "It was decided or started otherwise already, or has ended.",
+    }
 }
 
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from timestep.database import not_now
 from timestep.errors import (
+    AlreadyEndedError,
     AlreadyResolvedError,
     AlreadyStartedError,
     DatabaseError,
@@ -20,6 +21,7 @@ from timestep.errors import (
     ExecutorLostError,
     InvalidInputError,
     InvalidQueryError,
+    NobodyWaitsError,
     PickledRecordError,
     TakeoverError,
     TimestepError,
@@ -42,8 +44,10 @@ _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
     UnknownRunError: 404,
     UnknownInterruptionError: 404,
+    AlreadyEndedError: 409,
     AlreadyResolvedError: 409,
     AlreadyStartedError: 409,
+    NobodyWaitsError: 409,
     TakeoverError: 409,
     PickledRecordError: 409,
     InvalidInputError: 422,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,9 +10,11 @@ import click
 
 from timestep.cli import output
 from timestep.cli.group import as_json, fail, run_async
-from timestep.database.engines import database_url
+from timestep.database.engines import existing_database_url
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
+from timestep.journal import executors
+from timestep.journal.dbos_client import workflow_status
 from timestep.operations import entrypoints
 from timestep.operations.arguments import quoted
 from timestep.operations.cancel import cancel_run
@@ -63,15 +66,18 @@ def start(
 ) -> None:
     """Start an entrypoint's workflow; a running `timestep serve` executes it."""
 
-    async def work() -> str:
-        return await start_run(entrypoint, input_, workflow_id=workflow_id, queue=queue)
+    async def work() -> tuple[str, bool]:
+        started = await start_run(entrypoint, input_, workflow_id=workflow_id, queue=queue)
+        return started, await asyncio.to_thread(_is_left_alone, started)
 
     # Before the database is asked: the input may be wrong.
     entrypoints.lookup(entrypoint).validate(input_)
-    if wait and pglite.holds(url := database_url()):
+    if wait and pglite.holds(url := existing_database_url()):
         fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
               "`timestep serve` first, or leave out --wait")  # fmt: skip
-    started = run_async(work)
+    started, is_left_alone = run_async(work)
+    if is_left_alone:
+        output.tell(f"no host runs: {started} waits in the queue until `timestep serve` is started")
     if not wait:
         if as_json:
             output.document({"workflow_id": started})
@@ -84,6 +90,13 @@ def start(
         output.say_lines(returned)
     else:
         output.document(returned)
+
+
+def _is_left_alone(workflow_id: str) -> bool:
+    """Whether a workflow is in a queue that nobody takes it from."""
+    status = workflow_status(workflow_id)
+    is_queued = status is not None and status.status in ("ENQUEUED", "DELAYED")
+    return is_queued and not executors.is_anybody()
 
 
 def _outcome(workflow_id: str) -> Any:
@@ -172,16 +185,8 @@ async def _all_items(run: Run) -> list[RunItem]:
 @click.argument("workflow_id")
 def cancel(workflow_id: str) -> None:
     """Cancel a workflow: no further step of it begins."""
-
-    async def cancelled() -> str:
-        await cancel_run(workflow_id)
-        return (await get_run(workflow_id)).status
-
-    status = run_async(cancelled)
-    if status == "cancelled":
-        output.say(f"cancelled {workflow_id}")
-    else:
-        output.say(f"{workflow_id} had ended: {status}")
+    run_async(lambda: cancel_run(workflow_id))
+    output.say(f"cancelled {workflow_id}")
 
 
 @click.command()

@@ -1,14 +1,21 @@
-"""Runs the host and looks after its database: serve, migrate, doctor."""
+"""Runs the host and looks after its database: serve, migrate, stop, doctor."""
 
 from __future__ import annotations
 
 import click
 from dbos import DBOS
 
+from timestep import config
 from timestep.cli import doctor, output
 from timestep.cli.group import fail
 from timestep.database import migrations
-from timestep.database.engines import database_url, engine_for, system_database_url
+from timestep.database.engines import (
+    database_url,
+    engine_for,
+    existing_database_url,
+    system_database_url,
+)
+from timestep.database.servers import embedded_postgres
 
 
 @click.command()
@@ -23,7 +30,7 @@ def serve() -> None:
 @click.option("--dry-run", is_flag=True, help="Only tell what would be applied.")
 def migrate_(dry_run: bool) -> None:
     """Bring the database to this version's schema."""
-    url = database_url()
+    url = existing_database_url() if dry_run else database_url()
     applied = migrations.apply(engine_for(url), dry_run=dry_run)
     for migration in applied:
         output.say(f"{'would apply' if dry_run else 'applied'} {migration.name}")
@@ -31,6 +38,21 @@ def migrate_(dry_run: bool) -> None:
         output.say("the schema is up to date")
     if not dry_run:
         DBOS.migrate(system_database_url())
+
+
+@click.command()
+def stop() -> None:
+    """Stop the embedded PostgreSQL; a running host waits until it is there again."""
+    settings = config.read()
+    if settings.use_pglite:
+        fail("PGlite has no server to stop: it ends with the process that holds it")
+    if settings.db_url is not None:
+        fail("TIMESTEP_DB_URL names a server that is not Timestep's: stop it as it was started")
+    home = settings.home.expanduser().absolute()
+    if embedded_postgres.stop(home):
+        output.say(f"stopped the PostgreSQL of {home}: the next command that needs it starts it")
+    else:
+        output.say(f"no PostgreSQL of {home} runs")
 
 
 @click.command("doctor")

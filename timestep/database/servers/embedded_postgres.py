@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from timestep.database.servers import postgres_programs
-from timestep.database.servers.socket_directory import PORT, directory_for
+from timestep.database.servers.socket_directory import PORT, directory_for, socket_in
 from timestep.errors import EmbeddedDatabaseError
 
 DATABASE = "timestep"
@@ -60,6 +60,8 @@ class _Server:
     port: int
     sockets: str
     status: str
+    directory: Path
+    """Where its data was when it was started."""
 
     @property
     def url(self) -> sa.URL:
@@ -85,6 +87,12 @@ def start(home: Path) -> sa.URL:
         with _lock(home / "postgres.lock"):
             data = _existing(home)
             server = _settled(data) if data else None
+            if data is not None and server is not None and _was_moved(server, data):
+                raise EmbeddedDatabaseError(
+                    f"the data of the embedded PostgreSQL (process {server.pid}) was moved from "
+                    f"{server.directory} to {data} while it ran: run `timestep stop` here; what "
+                    "needs it starts it again"
+                )
             if server is None:
                 data = data or _initialize(home)
                 _start(data)
@@ -95,8 +103,21 @@ def start(home: Path) -> sa.URL:
             return server.url
 
 
-def stop(home: Path) -> None:
-    """Stop the server of `home`: open transactions are rolled back. No-op if none runs.
+def exists(home: Path) -> bool:
+    """Whether the database of `home` was made.
+
+    Raises:
+        EmbeddedDatabaseError: what was made is not there any more.
+    """
+    with _explained(home):
+        return _existing(_absolute(home)) is not None
+
+
+def stop(home: Path) -> bool:
+    """Stop the server of `home`: open transactions are rolled back.
+
+    Returns:
+        Whether one ran.
 
     Raises:
         EmbeddedDatabaseError: it does not stop.
@@ -105,13 +126,20 @@ def stop(home: Path) -> None:
         home = _absolute(home)
         data = _existing(home)
         if data is None:
-            return
+            return False
         with _lock(home / "postgres.lock"):
-            if _settled(data) is not None:
-                account = postgres_programs.account_for(data)
-                pg_ctl = str(postgres_programs.directory_for(account) / "pg_ctl")
-                options = ["--silent", "--wait", "--mode=fast", f"--pgdata={data}"]
-                postgres_programs.run([pg_ctl, "stop", *options], account)
+            server = _settled(data)
+            if server is None:
+                return False
+            account = postgres_programs.account_for(data)
+            pg_ctl = str(postgres_programs.directory_for(account) / "pg_ctl")
+            options = ["--silent", "--wait", "--mode=fast", f"--pgdata={data}"]
+            postgres_programs.run([pg_ctl, "stop", *options], account)
+            if _was_moved(server, data):
+                # It looked for them where it was started; the next server takes them for its.
+                for file in (socket_in(data), Path(f"{socket_in(data)}.lock")):
+                    file.unlink(missing_ok=True)
+            return True
 
 
 def running(home: Path) -> bool:
@@ -142,7 +170,8 @@ def _explained(home: Path) -> Iterator[None]:
     except psycopg.Error as exc:
         text = " ".join(str(exc).split())
         raise EmbeddedDatabaseError(
-            f"the embedded PostgreSQL of {str(home)!r} does not answer: {text}"
+            f"the embedded PostgreSQL of {str(home)!r} does not answer: {text}; `timestep stop` "
+            "stops it, and what needs it starts it again"
         ) from exc
 
 
@@ -184,7 +213,7 @@ def _found(data: Path) -> _Server | None:
     except FileNotFoundError:
         return None
     # A server that is starting has not written every line yet.
-    pid, _, _, port, sockets, _, _, status = (lines + [""] * 8)[:8]
+    pid, directory, _, port, sockets, _, _, status = (lines + [""] * 8)[:8]
     if not pid.isdigit():
         raise EmbeddedDatabaseError(f"{file} holds no process id: remove it if no server runs")
     try:
@@ -199,7 +228,16 @@ def _found(data: Path) -> _Server | None:
             f"{file} names process {pid}, which runs but is not the PostgreSQL server of {data}: "
             f"if no server uses that directory (after a crash or a reboot), remove {file}"
         )
-    return _Server(int(pid), int(port or PORT), sockets, status)
+    return _Server(int(pid), int(port or PORT), sockets, status, Path(directory or data))
+
+
+def _was_moved(server: _Server, data: Path) -> bool:
+    """Whether a server's data was moved while it ran: its socket is not looked for there.
+
+    Where it was may be another server's by now.
+    """
+    before = server.directory
+    return before != data and not (before.exists() and before.samefile(data))
 
 
 def _settled(data: Path) -> _Server | None:

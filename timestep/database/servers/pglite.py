@@ -138,6 +138,11 @@ def hold(path: Path, home: Path) -> None:
     process_state.of(Servers).entered(path, home, alone=True)
 
 
+def exists(path: Path) -> bool:
+    """Whether a directory holds a database of PGlite."""
+    return (_absolute(path) / "PG_VERSION").exists()
+
+
 def holds(url: sa.URL) -> bool:
     """Whether this process is the holder of the PGlite that is reached by `url`."""
     server = process_state.of(Servers).find(url)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any
 
+from timestep.database.error_translation import translated
 from timestep.errors import UnknownRunError
 from timestep.journal.recorder import recorder
 from timestep.operations.arguments import check_filter, quoted
 from timestep.operations.queries.pagination import Page, interruption_place, page_of, page_size
 from timestep.operations.queries.records import Interruption
+from timestep.runtime.cancellation import in_thread
 from timestep.serialization.values import restored
 from timestep.store import interruptions as store
+from timestep.store import parked_workflows
 
 
 async def list_interruptions(
@@ -37,7 +41,7 @@ async def list_interruptions(
     def read(connection: Any) -> list[dict[str, Any]]:
         return store.select(connection, workflow_id=workflow_id, run_id=run, resolved=resolved)
 
-    return [_interruption(row) for row in await recorder().read(read)]
+    return await _interruptions(await recorder().read(read))
 
 
 async def page_of_interruptions(
@@ -62,7 +66,7 @@ async def page_of_interruptions(
             connection, workflow_id=workflow_id, resolved=resolved, after=after, limit=size + 1
         )
 
-    found = [_interruption(row) for row in await recorder().read(read)]
+    found = await _interruptions(await recorder().read(read))
     return page_of(found, size, lambda one: one.id)
 
 
@@ -75,11 +79,31 @@ def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
         raise UnknownRunError(f"{quoted(value)} is not the id of a run") from None
 
 
-def _interruption(row: dict[str, Any]) -> Interruption:
-    names = Interruption.__dataclass_fields__
+async def _interruptions(rows: list[dict[str, Any]]) -> list[Interruption]:
+    open_ = {row["workflow_id"] for row in rows if row["resolved_at"] is None}
+    ended = await in_thread(lambda: ended_workflows(open_))
+    return [_interruption(row, row["workflow_id"] not in ended) for row in rows]
+
+
+def ended_workflows(workflow_ids: Collection[str | None]) -> dict[str | None, str]:
+    """Those of the workflows that have ended by themselves, with how: nothing in them waits.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not workflow_ids:
+        return {}
+    with translated(recorder().url), recorder().system() as (connection, schema):
+        return parked_workflows.ended(connection, schema, workflow_ids)
+
+
+def _interruption(row: dict[str, Any], is_waited_for: bool) -> Interruption:
+    apart = ("id", "run_id", "arguments", "is_waited_for")
+    names = [name for name in Interruption.__dataclass_fields__ if name not in apart]
     return Interruption(
-        **{name: row[name] for name in names if name not in ("id", "run_id", "arguments")},
+        **{name: row[name] for name in names},
         id=str(row["id"]),
         run_id=str(row["run_id"]),
         arguments=restored(row["arguments"]),
+        is_waited_for=is_waited_for or row["resolved_at"] is not None,
     )

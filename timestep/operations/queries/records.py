@@ -35,6 +35,8 @@ class Interruption:
     """Whether later calls of the same tool in the same run are decided likewise."""
     resolved_by: str | None
     """Who decided: a person, `timeout`, or `code` that decided on the run's state."""
+    is_waited_for: bool = True
+    """False: its workflow has ended; whoever goes on with its run's state decides."""
 
 
 @register_type
@@ -47,6 +49,10 @@ class ResumeResult:
     """Ids of the interruptions that are decided as the call asked."""
     pending: list[str]
     """Ids of those that still wait for a decision."""
+    goes_on: bool = True
+    """Whether something follows what is decided."""
+    reason: str | None = None
+    """Why nothing does."""
 
 
 Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]

@@ -70,6 +70,7 @@ def _get_run(name: str) -> Run:
         total = reading(lambda connection: runs.total_usage(connection, found["id"]))
         return dataclasses.replace(
             run,
+            interruptions=_waited_for(run, workflow),
             workflow=_workflow(workflow, record) if workflow else None,
             total_usage=Usage(**total),
         )
@@ -78,6 +79,16 @@ def _get_run(name: str) -> Run:
             f"there is no run and no workflow {quoted(name)}: see `timestep runs`"
         )
     return _without_run(workflow, record)
+
+
+def _waited_for(run: Run, workflow: WorkflowStatus | None) -> list[Interruption]:
+    """What a run asked, with whether its workflow still waits for it."""
+    if workflow is None or workflow.status not in ("SUCCESS", "ERROR"):
+        return run.interruptions
+    return [
+        one if one.resolved_at is not None else dataclasses.replace(one, is_waited_for=False)
+        for one in run.interruptions
+    ]
 
 
 async def get_traceback(run_id: str) -> str | None:
@@ -299,7 +310,8 @@ def _id(value: uuid.UUID | None) -> str | None:
 
 def _of_row(kind: type[T], row: dict[str, Any]) -> T:
     """A row as a dataclass: ids as text, JSON as it was."""
-    values = {spec.name: row[spec.name] for spec in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    names = [spec.name for spec in dataclasses.fields(kind) if spec.name in row]  # type: ignore[arg-type]
+    values = {name: row[name] for name in names}
     return kind(
         **{
             name: str(value) if isinstance(value, uuid.UUID) else restored(value)

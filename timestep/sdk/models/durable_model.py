@@ -32,7 +32,7 @@ from openai.types.responses import (
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
 from timestep.execution.run import Run
-from timestep.sdk.models import retry_policy
+from timestep.sdk.models import missing_key, retry_policy
 from timestep.serialization import stream_events
 from timestep.steps import model_call
 from timestep.steps.model_attempts import ModelAttempts
@@ -40,7 +40,7 @@ from timestep.steps.model_stream import Stream
 
 
 def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
-    model: Model = original(*args, **kwargs)
+    model = missing_key.resolved(original, *args, **kwargs)
     # The SDK tells models apart by identity: one durable model for each of the run's models.
     return run.models.setdefault(id(model), DurableModel(model, run))
 

@@ -13,11 +13,12 @@ from dbos import DBOS
 
 from timestep.dbos_internals import workflow_scope
 from timestep.errors import NotDurableError
+from timestep.sdk.models import missing_key
 from timestep.serialization.sdk_objects import model_name, response_columns, response_of
 
 
 def get_model(original: Any, *args: Any, **kwargs: Any) -> Model:
-    model: Model = original(*args, **kwargs)
+    model = missing_key.resolved(original, *args, **kwargs)
     return (
         LoneModel(model) if workflow_scope.in_workflow() and not workflow_scope.in_step() else model
     )

@@ -59,7 +59,12 @@ async def resume_workflow(
     return Answer(result)
 
 
-@router.post("/workflows/{workflow_id}/cancel", status_code=202, response_model=WorkflowRef)
+@router.post(
+    "/workflows/{workflow_id}/cancel",
+    status_code=202,
+    response_model=WorkflowRef,
+    responses=CONFLICT,
+)
 async def cancel_workflow(workflow_id: str, caller: Operator) -> Answer:
     """Cancel a workflow: no further step of it begins."""
     await cancel.cancel_run(workflow_id)
