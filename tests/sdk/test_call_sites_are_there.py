@@ -15,6 +15,8 @@ from timestep.sdk import patches
 
 PARAMETERS: dict[str, list[str]] = {
     "get_model": ["agent", "run_config"],
+    "handle_stream": ["require_finish_reason"],
+    "_fetch_response": ["self"],
     "run_single_turn_streamed": ["streamed_result", "bindings"],
     "resolve_interrupted_turn": ["bindings"],
     "start_streaming": ["streamed_result"],

@@ -13,6 +13,9 @@ from typing import Any
 import agents.run
 from agents import RunContextWrapper, run_state
 from agents.mcp import MCPUtil
+from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
+from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+from agents.models.openai_responses import OpenAIResponsesModel
 from agents.run_internal import guardrails as sdk_guardrails
 from agents.run_internal import (
     run_loop,
@@ -33,7 +36,7 @@ from timestep.sdk import builtin_tools, function_tools, guardrails, session_call
 from timestep.sdk.default_runner import DispatchingRunner
 from timestep.sdk.mcp import tools
 from timestep.sdk.mcp.listings import current_listing
-from timestep.sdk.models import durable_model, model_outside_run
+from timestep.sdk.models import durable_model, model_outside_run, whole_answers
 from timestep.sdk.state import agent_identity
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
@@ -41,6 +44,9 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_response_with_retry", durable_model.without_timeout),
     (run_loop, "stream_response_with_retry", durable_model.without_timeout),
     (run_loop, "apply_retry_attempt_usage", durable_model.apply_retry_attempt_usage),
+    (ChatCmplStreamHandler, "handle_stream", whole_answers.handle_stream),
+    (OpenAIChatCompletionsModel, "_fetch_response", whole_answers.fetch_response),
+    (OpenAIResponsesModel, "_fetch_response", whole_answers.fetch_response),
     (run_loop, "run_single_turn_streamed", turn_loop.run_single_turn_streamed),
     (run_loop, "resolve_interrupted_turn", turn_loop.resolve_interrupted_turn),
     (agents.run, "start_streaming", turn_loop.start_streaming),

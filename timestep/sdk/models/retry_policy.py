@@ -8,6 +8,7 @@ provider's client are off in either case.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,16 @@ from agents.run_internal.model_retry import _evaluate_retry
 from agents.tool import ProgrammaticToolCallingTool
 
 from timestep import config
+from timestep.sdk.models.whole_answers import NOT_WHOLE
 
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
-_ENDED_EARLY = {
+_ENDED_EARLY = (
     NO_FINAL_RESPONSE,
     "Chat Completions stream ended before receiving a finish_reason for choice 0.",
-}
-"""What the SDK says of a stream that ended before the answer did. Its other errors of this class
-are about what the model said."""
+    NOT_WHOLE,
+)
+"""What errors say first of an answer that ended before it was whole. The SDK's other errors of
+this class are about what the model said."""
 
 _BACKOFF = ModelRetryBackoffSettings(initial_delay=0.5, max_delay=8.0, multiplier=2.0, jitter=True)
 """That of the openai client, whose retries these replace."""
@@ -47,6 +50,9 @@ _LONGEST_PAUSE = 600.0
 _TRANSIENT_STATUS = {408, 409, 429}
 _TRANSIENT_CODES = {"server_error", "rate_limit_exceeded"}
 """How a stream that has begun says 500 and 429."""
+
+_BROKEN_OFF = (json.JSONDecodeError, UnicodeDecodeError)
+"""What the openai client lets through of a body that ended within a value, or a character."""
 
 _LOST = {"TimeoutException", "NetworkError", "RemoteProtocolError", "ConnectionClosed"}
 _TRANSPORTS = {"httpx", "httpx2", "websockets"}
@@ -121,7 +127,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
     if normalized.error_code == "insufficient_quota":
         return False
     if isinstance(context.error, ModelBehaviorError):
-        return str(context.error) in _ENDED_EARLY
+        return str(context.error).startswith(_ENDED_EARLY)
     if advice is not None and advice.suggested is not None:
         return advice.suggested
     status = normalized.status_code
@@ -136,7 +142,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
 def _is_lost_connection(error: BaseException | None) -> bool:
     if error is None:
         return False
-    if isinstance(error, openai.APIConnectionError | ConnectionError | TimeoutError):
+    if isinstance(error, (openai.APIConnectionError, ConnectionError, TimeoutError, *_BROKEN_OFF)):
         return True
     if type(error).__module__.partition(".")[0] in _TRANSPORTS:
         return not _LOST.isdisjoint(kind.__name__ for kind in type(error).__mro__)
