@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import agents.run
-from agents import RunContextWrapper, run_state
+from agents import Model, RunContextWrapper, run_state
 from agents.mcp import MCPUtil
 from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
@@ -36,11 +36,12 @@ from timestep.sdk import builtin_tools, function_tools, guardrails, session_call
 from timestep.sdk.default_runner import DispatchingRunner
 from timestep.sdk.mcp import tools
 from timestep.sdk.mcp.listings import current_listing
-from timestep.sdk.models import durable_model, model_outside_run, whole_answers
+from timestep.sdk.models import durable_model, lone_model, whole_answers
 from timestep.sdk.state import agent_identity
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_model", durable_model.get_model),
+    (Model, "__getattribute__", lone_model.get_attribute),
     (run_loop, "get_response_with_retry", durable_model.without_timeout),
     (run_loop, "stream_response_with_retry", durable_model.without_timeout),
     (run_loop, "apply_retry_attempt_usage", durable_model.apply_retry_attempt_usage),
@@ -79,6 +80,13 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (ToolInputGuardrail, "run", guardrails.run_tool_guardrail),
     (ToolOutputGuardrail, "run", guardrails.run_tool_guardrail),
 )
+
+_OF_ANY_MODEL = {
+    lone_model.get_attribute,
+    whole_answers.handle_stream,
+    whole_answers.fetch_response,
+}
+"""What holds of models that a workflow asks outside of its runs, too."""
 
 
 def connect() -> None:
@@ -125,8 +133,8 @@ def _site(original: Any, ours: Callable[..., Any]) -> Any:
             return ours(run, original, *args, **kwargs)
         if ours is tools.list_tools and (listing := current_listing()) is not None:
             return tools.list_tools_for_state(listing, original, *args, **kwargs)
-        if ours is durable_model.get_model and _is_durable_here():
-            return model_outside_run.get_model(original, *args, **kwargs)
+        if ours in _OF_ANY_MODEL and _is_durable_here():
+            return ours(None, original, *args, **kwargs)
         return original(*args, **kwargs)
 
     # The SDK's own object, for `disconnect`; a wrapper that somebody puts around this site copies

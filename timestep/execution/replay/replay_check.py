@@ -51,11 +51,12 @@ async def hold_up(workflow_id: str) -> None:
         await asyncio.sleep(replay.source.uniform(0, replay.delay))
 
 
-def refused(workflow_id: str, step: str, run: object) -> ReplayError | None:
-    """Why a step may not be executed, if its workflow is watched."""
+def refused(workflow_id: str, step: str, run: object | None) -> ReplayError | None:
+    """Why a step, of a run or of none, may not be executed, if its workflow is watched."""
     if workflow_id not in process_state.of(WatchedReplays).by_workflow:
         return None
+    of_run = "" if run is None else f" of run {run}"
     return ReplayError(
-        f"step {step!r} of run {run} was to be executed again: the record of workflow "
+        f"step {step!r}{of_run} was to be executed again: the record of workflow "
         f"{workflow_id!r} does not hold its outcome under the name that the replay looks for"
     )

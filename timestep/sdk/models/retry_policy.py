@@ -115,6 +115,29 @@ class Request:
         return given.max_retries <= 0 or given.policy is not None
 
 
+def request_of(model: Model, args: Any, kwargs: Any, *, stream: bool) -> Request:
+    """The request that a model's method is called with."""
+    settings = argument_of(args, kwargs, "model_settings")
+    return Request(
+        model=model,
+        settings=settings.retry if settings is not None else None,
+        stream=stream,
+        previous_response_id=kwargs.get("previous_response_id"),
+        conversation_id=kwargs.get("conversation_id"),
+        tools=argument_of(args, kwargs, "tools") or [],
+    )
+
+
+_PLACES = {"model_settings": 2, "tools": 3, "handoffs": 5}
+
+
+def argument_of(args: Any, kwargs: Any, name: str) -> Any:
+    """What a model's method is given under a name, by name or by place; None without it."""
+    if name in kwargs:
+        return kwargs[name]
+    return args[_PLACES[name]] if len(args) > _PLACES[name] else None
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Switch off the retries below: those of the provider's client."""
