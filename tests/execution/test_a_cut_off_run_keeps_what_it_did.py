@@ -249,6 +249,8 @@ def test_a_sync_tool_that_goes_on_is_recorded_when_it_ends(app: App, fails: bool
     assert [row["status"] for row in app.rows("tool_calls")] == ["unknown"]
     with pytest.raises(dbos_errors.DBOSAwaitedWorkflowCancelledError):
         DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02)
+    # Else the thread could end before its execution hears of the cancellation.
+    app.until(lambda: app.executing() == [])
     may_end.set()
     app.until(lambda: [row["status"] for row in app.rows("tool_calls")] == ["executed"])
     assert [row["status"] for row in app.rows("runs")] == ["cancelled"]

@@ -60,6 +60,10 @@ class App:
 
         return asyncio.run(start())
 
+    def executing(self) -> list[str]:
+        """The ids of the workflows that are executed in this process."""
+        return list(_dbos._get_dbos_instance()._active_workflows_set.activeList())
+
     def started(self, key: str) -> str:
         """The id of a workflow that goes on, whose body is under `key`."""
         return str(DBOS.start_workflow(run_it, key).get_workflow_id())
@@ -233,9 +237,9 @@ class SharedApplication:
                 "UPDATE dbos.workflow_status SET status = 'CANCELLED' "
                 "WHERE status NOT IN ('SUCCESS', 'ERROR')"
             )
-            # As DBOS does when it is destroyed: one may sleep for an hour.
-            for task in asyncio.all_tasks(loop):
-                loop.call_soon_threadsafe(task.cancel)
+        # As DBOS does when it is destroyed: one may sleep for an hour.
+        for task in asyncio.all_tasks(loop):
+            loop.call_soon_threadsafe(task.cancel)
         until(lambda: not active() and not asyncio.all_tasks(loop), seconds=20)
 
     def threads(self) -> set[threading.Thread]:
