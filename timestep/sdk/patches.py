@@ -13,6 +13,7 @@ from typing import Any
 import agents.run
 from agents import Model, RunContextWrapper, run_state
 from agents.mcp import MCPUtil
+from agents.models import openai_provider
 from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from agents.models.openai_responses import OpenAIResponsesModel
@@ -36,7 +37,7 @@ from timestep.sdk import builtin_tools, function_tools, guardrails, session_call
 from timestep.sdk.default_runner import DispatchingRunner
 from timestep.sdk.mcp import tools
 from timestep.sdk.mcp.listings import current_listing
-from timestep.sdk.models import durable_model, lone_model, whole_answers
+from timestep.sdk.models import default_client, durable_model, lone_model, whole_answers
 from timestep.sdk.state import agent_identity
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
@@ -45,6 +46,7 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_response_with_retry", durable_model.without_timeout),
     (run_loop, "stream_response_with_retry", durable_model.without_timeout),
     (run_loop, "apply_retry_attempt_usage", durable_model.apply_retry_attempt_usage),
+    (openai_provider, "shared_http_client", default_client.shared_http_client),
     (ChatCmplStreamHandler, "handle_stream", whole_answers.handle_stream),
     (OpenAIChatCompletionsModel, "_fetch_response", whole_answers.fetch_response),
     (OpenAIResponsesModel, "_fetch_response", whole_answers.fetch_response),
@@ -133,7 +135,9 @@ def _site(original: Any, ours: Callable[..., Any]) -> Any:
             return ours(run, original, *args, **kwargs)
         if ours is tools.list_tools and (listing := current_listing()) is not None:
             return tools.list_tools_for_state(listing, original, *args, **kwargs)
-        if ours in _OF_ANY_MODEL and _is_durable_here():
+        # Who keeps the client that is made here may be asked by a workflow later.
+        is_kept = ours is default_client.shared_http_client
+        if is_kept or (ours in _OF_ANY_MODEL and _is_durable_here()):
             return ours(None, original, *args, **kwargs)
         return original(*args, **kwargs)
 

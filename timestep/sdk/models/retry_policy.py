@@ -30,6 +30,7 @@ from agents.run_internal.model_retry import _evaluate_retry
 from agents.tool import ProgrammaticToolCallingTool
 
 from timestep import config
+from timestep.errors import ConfigurationError
 from timestep.sdk.models.whole_answers import NOT_WHOLE
 
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
@@ -53,6 +54,13 @@ _TRANSIENT_CODES = {"server_error", "rate_limit_exceeded"}
 
 _BROKEN_OFF = (json.JSONDecodeError, UnicodeDecodeError)
 """What the openai client lets through of a body that ended within a value, or a character."""
+
+_OTHER_LOOPS = (
+    "Event loop is closed",
+    "attached to a different loop",
+    "bound to a different event loop",
+)
+"""What asyncio says of a connection that another loop made."""
 
 _LOST = {"TimeoutException", "NetworkError", "RemoteProtocolError", "ConnectionClosed"}
 _TRANSPORTS = {"httpx", "httpx2", "websockets"}
@@ -140,9 +148,22 @@ def argument_of(args: Any, kwargs: Any, name: str) -> Any:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Switch off the retries below: those of the provider's client."""
+    """Switch off the retries below: those of the provider's client.
+
+    Raises:
+        ConfigurationError: The client has connections of another event loop.
+    """
     with provider_managed_retries_disabled(True), websocket_pre_event_retries_disabled(True):
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if not _is_of_other_loop(error):
+                raise
+            raise ConfigurationError(
+                f"the model's client has connections that another event loop made ({error}), and "
+                "a recovery runs on another loop than the process's own code: make the client in "
+                "the workflow, or leave it to the SDK (OPENAI_API_KEY, OPENAI_BASE_URL)"
+            ) from error
 
 
 def _is_transient(context: RetryPolicyContext) -> bool:
@@ -162,9 +183,16 @@ def _is_transient(context: RetryPolicyContext) -> bool:
     return _is_lost_connection(error)
 
 
+def _is_of_other_loop(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _OTHER_LOOPS)
+
+
 def _is_lost_connection(error: BaseException | None) -> bool:
     if error is None:
         return False
+    if _is_of_other_loop(error):
+        # The answer cannot be read any more, and the client lets go of that connection.
+        return True
     if isinstance(error, (openai.APIConnectionError, ConnectionError, TimeoutError, *_BROKEN_OFF)):
         return True
     if type(error).__module__.partition(".")[0] in _TRANSPORTS:
