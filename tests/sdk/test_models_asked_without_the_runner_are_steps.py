@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -147,6 +148,24 @@ def test_code_inside_a_run_asks_a_model_once_too(app: App) -> None:
     assert app.run(body, "inside") == "done"
     assert app.replay("inside") == "done"
     assert texts == ["one", "two"] * 2
+
+
+def test_a_request_that_no_step_records_does_not_replay(app: App, provider: Provider) -> None:
+    """A client that code of a workflow asks itself is none of a model's."""
+    provider.behaviours = [answers]
+
+    async def body() -> str:
+        async with AsyncOpenAI(base_url=provider.url, api_key="k", max_retries=0) as client:
+            try:
+                return (await client.responses.create(model="m", input="hi")).output_text
+            except openai.APIConnectionError:
+                return "Hello"
+
+    assert app.run(body, "raw") == "Hello"
+    with pytest.raises(AssertionError, match=r"was about to send something to .*127\.0"):
+        app.replay("raw")
+    assert len(provider.requests) == 1
+    assert "send" not in vars(socket.socket)
 
 
 def test_a_step_asks_a_model_as_it_is(app: App) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from timestep.errors import ReplayError
+from timestep.execution.replay import network_watch
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 
@@ -34,12 +35,17 @@ class WatchedReplays(PerProcess):
 
 
 @contextlib.contextmanager
-def watched(workflow_id: str, replay: Replay) -> Iterator[None]:
-    """Refuse every effect of a workflow, and hold up its steps."""
+def watched(workflow_id: str, replay: Replay) -> Iterator[list[str]]:
+    """Refuse every effect of a workflow, and hold up its steps.
+
+    Yields:
+        A list that gets the addresses to which the workflow would have sent something.
+    """
     replays = process_state.of(WatchedReplays).by_workflow
     replays[workflow_id] = replay
     try:
-        yield
+        with network_watch.refused(workflow_id) as addresses:
+            yield addresses
     finally:
         del replays[workflow_id]
 
