@@ -30,7 +30,7 @@ model_responses_written AS (INSERT INTO public.model_responses (id, run_id, agen
 tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool_id,
     model_response_id, turn, call_id, tool_name, tool_type, arguments, status, output,
     output_text, error, is_error, safe_to_repeat, intents, duration_ms, started_at, completed_at,
-    attempts, context_change, context_position)
+    attempts, context_change, context_position, end_position)
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
         r.tool_name, r.tool_type, r.arguments, CASE WHEN mine.status = 'CANCELLED'
         AND r.status = 'pending' THEN 'skipped' ELSE r.status END, r.output, r.output_text,
@@ -38,19 +38,20 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
         coalesce(r.intents, 0), r.duration_ms,
         CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
         CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
-        coalesce(r.attempts, 0), r.context_change, r.context_position
+        coalesce(r.attempts, 0), r.context_change, r.context_position, r.end_position
     FROM mine, jsonb_to_recordset(%(tool_calls)s::text::jsonb) AS r(id UUID, run_id UUID,
         agent_id UUID, tool_id UUID, model_response_id UUID, turn INTEGER, call_id TEXT,
         tool_name TEXT, tool_type TEXT, arguments JSONB, status TEXT, output JSONB,
         output_text TEXT, error JSONB, is_error BOOLEAN, safe_to_repeat BOOLEAN, intents INTEGER,
         duration_ms INTEGER, started_at jsonb, completed_at jsonb, attempts INTEGER,
-        context_change JSONB, context_position INTEGER)
+        context_change JSONB, context_position INTEGER, end_position INTEGER)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, output = excluded.output,
         output_text = excluded.output_text, error = excluded.error, is_error = excluded.is_error,
         intents = excluded.intents, attempts = excluded.attempts,
         duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
         context_change = excluded.context_change, context_position = excluded.context_position,
-        started_at = coalesce(excluded.started_at, tool_calls.started_at)
+        end_position = excluded.end_position, started_at = coalesce(excluded.started_at,
+        tool_calls.started_at)
     WHERE tool_calls.completed_at IS NULL
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,
@@ -95,12 +96,13 @@ given_runs AS MATERIALIZED (SELECT r.*
     FROM jsonb_to_recordset(%(runs)s::text::jsonb) AS r(id UUID, status TEXT,
         current_turn INTEGER, current_agent_id UUID, final_output JSONB, error_type TEXT,
         error_message TEXT, error_turn INTEGER, error JSONB, cancel_reason TEXT,
-        cancel_steps JSONB, completed_at boolean)),
+        cancel_steps JSONB, ends JSONB, completed_at boolean)),
 run AS (UPDATE public.runs SET status = r.status, current_turn = r.current_turn,
     current_agent_id = r.current_agent_id, final_output = r.final_output,
     error_type = r.error_type, error_message = r.error_message, error_turn = r.error_turn,
     error = r.error, cancel_reason = r.cancel_reason, cancel_steps = r.cancel_steps,
-    completed_at = CASE WHEN r.completed_at THEN now() END, updated_at = now()
+    ends = coalesce(r.ends, runs.ends), completed_at = CASE WHEN r.completed_at THEN now() END,
+    updated_at = now()
     FROM mine, given_runs r
     WHERE runs.id = r.id AND runs.id = ANY (ARRAY(SELECT id FROM given_runs))
         AND runs.completed_at IS NULL),
@@ -143,7 +145,7 @@ mine AS MATERIALIZED (SELECT status
 tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool_id,
     model_response_id, turn, call_id, tool_name, tool_type, arguments, status, output,
     output_text, error, is_error, safe_to_repeat, intents, duration_ms, started_at, completed_at,
-    attempts, context_change, context_position)
+    attempts, context_change, context_position, end_position)
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
         r.tool_name, r.tool_type, r.arguments, CASE WHEN mine.status = 'CANCELLED'
         AND r.status = 'pending' THEN 'skipped' ELSE r.status END, r.output, r.output_text,
@@ -151,19 +153,20 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
         coalesce(r.intents, 0), r.duration_ms,
         CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
         CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
-        coalesce(r.attempts, 0), r.context_change, r.context_position
+        coalesce(r.attempts, 0), r.context_change, r.context_position, r.end_position
     FROM mine, jsonb_to_recordset(%(tool_calls)s::text::jsonb) AS r(id UUID, run_id UUID,
         agent_id UUID, tool_id UUID, model_response_id UUID, turn INTEGER, call_id TEXT,
         tool_name TEXT, tool_type TEXT, arguments JSONB, status TEXT, output JSONB,
         output_text TEXT, error JSONB, is_error BOOLEAN, safe_to_repeat BOOLEAN, intents INTEGER,
         duration_ms INTEGER, started_at jsonb, completed_at jsonb, attempts INTEGER,
-        context_change JSONB, context_position INTEGER)
+        context_change JSONB, context_position INTEGER, end_position INTEGER)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, output = excluded.output,
         output_text = excluded.output_text, error = excluded.error, is_error = excluded.is_error,
         intents = excluded.intents, attempts = excluded.attempts,
         duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
         context_change = excluded.context_change, context_position = excluded.context_position,
-        started_at = coalesce(excluded.started_at, tool_calls.started_at)
+        end_position = excluded.end_position, started_at = coalesce(excluded.started_at,
+        tool_calls.started_at)
     WHERE tool_calls.completed_at IS NULL
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,

@@ -31,6 +31,8 @@ _VOLATILE = {"created_at", "updated_at", "started_at", "completed_at", "duration
 _VOLATILE |= {"resolved_at", "sequence"}
 # Which of parallel calls changed the context first; what it is then, a scenario's answer tells.
 _VOLATILE |= {"context_change", "context_position"}
+# Which of parallel calls ended first.
+_VOLATILE |= {"end_position"}
 
 
 @dataclass

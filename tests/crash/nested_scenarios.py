@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from agents import Agent, GuardrailFunctionOutput, Runner, input_guardrail
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    ModelResponse,
+    Runner,
+    function_tool,
+    input_guardrail,
+)
 from agents.testing import assistant_message, function_call
 from dbos import DBOS
 
@@ -68,3 +76,50 @@ defendant = Agent(
 @DBOS.workflow()
 async def guarded_by_agent(given: str) -> str:
     return str((await timestep.DurableRunner.run(defendant, given)).final_output)
+
+
+class LeaderModel(scenarios.AnsweringModel):
+    """Answers what it is asked; what is slow, when a quick run has ended."""
+
+    def __init__(self, is_quick_over: asyncio.Event) -> None:
+        super().__init__("leader", lambda items: [])
+        self.is_quick_over = is_quick_over
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        asked = kwargs["input"]
+        text = asked if isinstance(asked, str) else asked[-1]["content"]
+        if text.startswith("slow"):
+            await self.is_quick_over.wait()
+        self.name = f"leader {text}"
+        self.answer = lambda _: [assistant_message(text)]
+        return await super().get_response(*args, **kwargs)
+
+
+async def _as_completed(place: str) -> str:
+    """Two runs that are used as they complete, and one that is told of it."""
+    is_quick_over = asyncio.Event()
+    agent = Agent(name="Leader", model=LeaderModel(is_quick_over))
+
+    async def one(name: str) -> str:
+        said = str((await timestep.DurableRunner.run(agent, f"{name} {place}")).final_output)
+        if name == "quick":
+            is_quick_over.set()
+        return said
+
+    tasks = [asyncio.ensure_future(one(name)) for name in ("slow", "quick")]
+    said = [await next_one for next_one in asyncio.as_completed(tasks)]
+    return str((await timestep.DurableRunner.run(agent, f"after {said}")).final_output)
+
+
+@function_tool
+async def both() -> str:
+    return await _as_completed("inside")
+
+
+overseer = Agent(name="Overseer", model=_calls("overseer", ("both", {})), tools=[both])
+
+
+@DBOS.workflow()
+async def as_completed(given: str) -> str:
+    outside = await _as_completed("outside")
+    return f"{outside} / {(await timestep.run_agent(overseer, given)).final_output}"

@@ -46,6 +46,8 @@ SCENARIOS = {
     "native": "select: 3 rows / ran ls / made a {'commands': ['ls'], 'queries': ['select']}",
     "deep": "outermost: middle: innermost: deleted x",
     "guarded_by_agent": "not guilty",
+    "as_completed": "after ['quick outside', 'slow outside'] / overseer: "
+    "after ['quick inside', 'slow inside']",
     "retried": "Oslo is sunny after 4 requests",
     "forked": "Oslo is sunny / Rome is sunny / booked Rome / ",
 }

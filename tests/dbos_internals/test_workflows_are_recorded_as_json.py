@@ -21,6 +21,8 @@ from timestep.dbos_internals import serializer
 from timestep.errors import AlreadyStartedError
 from timestep.serialization.workflow_documents import NAME, NOT_SHOWN
 
+pytestmark = pytest.mark.own_database
+
 
 @dataclasses.dataclass
 class Line:

@@ -19,6 +19,8 @@ import timestep
 from tests.support.dbos_app import BODIES, App, run_it
 from timestep.runtime import draining
 
+pytestmark = pytest.mark.own_database
+
 
 class Acting:
     """A workflow whose tool acts; its third execution begins once the test lets it."""

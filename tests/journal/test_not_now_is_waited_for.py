@@ -24,6 +24,8 @@ from tests.support.dbos_app import App
 from timestep.journal.recorder import recorder
 from timestep.runtime import readiness
 
+pytestmark = pytest.mark.own_database
+
 
 class Stops:
     """A workflow that stops where its tool has acted, and where its run is over."""

@@ -192,6 +192,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("serializer", [JSONSerializer(), DBOSDefaultSerializer])
 def test_an_error_reaches_who_asks_for_the_workflow_s_result(
     app: App, serializer: Serializer

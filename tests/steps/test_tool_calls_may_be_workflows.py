@@ -168,7 +168,7 @@ def _forget_from_the_call_on(app: App) -> None:
     app.execute(
         "UPDATE tool_calls SET status = 'pending', output = NULL, output_text = NULL, "
         "completed_at = NULL, started_at = NULL, attempts = 0, context_change = NULL, "
-        "context_position = NULL, duration_ms = NULL"
+        "context_position = NULL, end_position = NULL, duration_ms = NULL"
     )
     app.execute("DELETE FROM run_items WHERE item_type = 'tool_call_output_item'")
     app.execute("DELETE FROM run_states WHERE turn > 1 OR state_type = 'final'")

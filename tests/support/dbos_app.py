@@ -337,7 +337,7 @@ def app(
             yield App(database_url, shared_application.connection)
         return
     launch(database_url)
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True, application_name="tests") as connection:
         yield App(database_url, connection)
     DBOS.destroy()
     end_executions(database_url)

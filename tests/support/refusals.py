@@ -11,7 +11,7 @@ from psycopg import sql
 
 @contextlib.contextmanager
 def setting(url: str, name: str, value: str) -> Iterator[None]:
-    """Give every session of a database a setting: those that are there are ended.
+    """Give every session of a database a setting: those of the application are ended.
 
     What connects meanwhile keeps the setting afterwards.
     """
@@ -21,7 +21,8 @@ def setting(url: str, name: str, value: str) -> Iterator[None]:
         connection.execute(change.format(database, sql.Identifier(name), value))
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND application_name <> 'tests'"
         )
         try:
             yield

@@ -12,7 +12,8 @@ from timestep.dbos_internals import workflow_scope
 from timestep.execution.run import Run
 from timestep.serialization import registered_types
 
-_STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
+STEPS_OF_CALLS = ("tool_calls", "tool_guardrail_results")
+"""The tables that hold the outcomes of a turn's calls and of their checks: side by side."""
 
 
 @dataclass
@@ -61,7 +62,7 @@ def is_replaying() -> bool:
 def took(run: Run, table: str, *, from_record: bool) -> None:
     """Note that a run takes a step's outcome, or executes the step."""
     run.record.took(from_record=from_record)
-    if table in _STEPS_OF_CALLS:
+    if table in STEPS_OF_CALLS:
         # Calls of a turn go on side by side.
         _of_call.set((run, run.turn, from_record))
 

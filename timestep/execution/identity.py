@@ -18,6 +18,7 @@ from timestep.dbos_internals.step_records import SharedRecords
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import ReplayError
 from timestep.execution.current import StepScope, current_step
+from timestep.execution.replay.run_order import RunOrder
 from timestep.execution.run import Run
 from timestep.journal.recorder import Recorder
 
@@ -53,6 +54,10 @@ class WorkflowRuns:
     dbos_records: SharedRecords = field(default_factory=SharedRecords)
     told: object = None
     """What was told of the newest of them that failed; not its error, which holds all it ran."""
+    order: RunOrder = field(default_factory=lambda: RunOrder(is_repeated=True))
+    """The order in which they end."""
+    order_in_steps: RunOrder = field(default_factory=lambda: RunOrder(is_repeated=False))
+    """That of those which DBOS's own steps begin."""
     _begun: dict[object, int] = field(default_factory=dict)
 
     def next_of(self, key: object) -> int:
@@ -116,6 +121,7 @@ def _open_in_step(recorder: Recorder, task: str, shared: WorkflowRuns) -> Run:
         parent=parent,
         numbers=None,
         shared=None,
+        order=shared.order_in_steps if parent is None else parent.order_inside,
     )
     if parent is not None:
         parent.children[nested.id] = nested
@@ -142,6 +148,7 @@ def _open_in_workflow(recorder: Recorder, task: str, shared: WorkflowRuns) -> Ru
         parent=None if call is None else call.run,
         numbers=lane.numbers,
         shared=shared.dbos_records,
+        order=shared.order,
         place=place,
     )
     shared.runs.append(run)

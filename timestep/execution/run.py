@@ -24,11 +24,14 @@ from timestep.execution.limits import Limits
 from timestep.execution.pending_calls import PendingCalls
 from timestep.execution.questions import Questions
 from timestep.execution.record import RunRecord
+from timestep.execution.replay.call_order import CallOrder
 from timestep.execution.replay.ordering import GuardrailOrder, StartOrder
+from timestep.execution.replay.run_order import RunEnds, RunOrder
 from timestep.execution.streaming import Streaming
 from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
-from timestep.journal.recorder import Recorder
+from timestep.journal.recorder import Journal, Recorder
+from timestep.runtime.cancellation import over
 from timestep.serialization.agent_definitions import Definitions, describe
 from timestep.serialization.registered_types import PROCESS, RegisteredTypes
 
@@ -59,6 +62,7 @@ class Run:
         parent: The run that this one is inside of.
         numbers: Draws DBOS's step numbers; None inside a step, where DBOS numbers nothing.
         shared: DBOS's records, which the workflow's runs read once; None inside a step.
+        order: The order in which it ends among the runs beside it.
         place: Which run of its workflow it is: its task, and how many runs that began before.
     """
 
@@ -72,6 +76,7 @@ class Run:
         parent: Run | None,
         numbers: StepNumbers | None,
         shared: SharedRecords | None,
+        order: RunOrder,
         place: tuple[int, int] | None = None,
     ) -> None:
         self.recorder = recorder
@@ -113,6 +118,10 @@ class Run:
         self.streaming = Streaming()
         self.starts = StartOrder()
         self.guardrails = GuardrailOrder(self.record)
+        self.ends = RunEnds(order, self.id)
+        self.call_ends = CallOrder(self.record)
+        self.order_inside = RunOrder(is_repeated=False)
+        """The order in which the runs end that are inside its steps."""
         self._history: History | None = None
 
     # How it begins
@@ -177,26 +186,45 @@ class Run:
             "ordinal": self._place[1] if self._place is not None else None,
             "forked_from_run_id": None,
             "forked_at_turn": None,
+            "begun_after": self.ends.begun_after,
+            "asks_beside": not self.ends.order.is_read,
         }
         shared = self._shared
         asks = shared is not None and shared.records is None
-        try:
-            journal = await begin_or_recover.begin(
+        beginning = asyncio.ensure_future(
+            begin_or_recover.begin(
                 self.recorder, self.owner, definitions, values, with_outputs=asks
             )
+        )
+        try:
+            await asyncio.shield(beginning)
         except asyncio.CancelledError:
-            # Its row may be there by now, and has to end.
-            self.record.is_begun = True
+            await over(beginning)
+            if beginning.cancelled() or beginning.exception() is not None:
+                # Its row may be there by now, and has to end.
+                self.record.is_begun = True
+            else:
+                # What is recorded of the run's end holds for this one, too.
+                self._read(beginning.result(), values)
             raise
+        self._read(beginning.result(), values)
+
+    def _read(self, journal: Journal, values: dict[str, Any]) -> None:
+        """Take what the journal holds of the run, and of those beside it."""
+        shared = self._shared
         recorded = journal.pop("operation_outputs", None)
         if shared is not None:
             if recorded is not None and shared.records is None:
                 shared.records = Records(self.owner, recorded)
             self.dbos_records = shared.records
+        if (beside := journal.pop("beside", None)) is not None:
+            self.ends.order.read(beside)
         self._continue(journal.pop("continuations", {}))
         if self.record.continuation is None or self.record.is_of_the_past:
             self._check_same(journal["runs"][str(self.id)], values)
         self.record.read(journal)
+        own = journal["runs"][str(self.id)]
+        self.ends.read(self.id, own, may_go_on=self.record.may_go_on)
         self.states.resume(journal.get("run_states", {}))
         refusal = self.recorder.kept.refusal(self.owner.workflow_id, str(self.id))
         if refusal is not None:
@@ -218,8 +246,10 @@ class Run:
         if "input" in row and row["input"] != values["input"]:
             raise ReplayError(
                 f"run {self.id} was recorded with the input {row['input']!r} and is replayed with "
-                f"{values['input']!r}: start runs that go on at the same time in a fixed order, or "
-                "each in a workflow of its own"
+                f"{values['input']!r}: its workflow's code has done something else, or in another "
+                "order. Ends of runs come in the order that is recorded; start runs that go on at "
+                "the same time in a fixed order, or each in a workflow of its own, and let nothing "
+                "that is not recorded, such as the time, decide what begins"
             )
 
     # Where it stands
@@ -240,6 +270,7 @@ class Run:
     def resume(self) -> None:
         """Go on after an interruption, with numbers that follow those drawn before it."""
         self.questions.go_on()
+        self.ends.go_on()
         self.limits.begin_again()
         self.calls.draw_again()
 

@@ -156,6 +156,8 @@ class _Beginning:
             found = self._recorded()
         if self.with_outputs and recorder.is_joint():
             found["operation_outputs"] = self._outputs() if begun.has_outputs else {}
+        if begun.beside is not None:
+            found["beside"] = begun.beside
         return found
 
     def _recorded(self) -> Journal:
@@ -196,7 +198,7 @@ class _Beginning:
             found = recorder.patiently(lambda: self._read(run_id))
         else:
             own = {"id": run_id, "root_run_id": run_id, "lane": None, "ordinal": None}
-            values = {**self.values, **own}
+            values = {**self.values, **own, "asks_beside": False}
             if row["kind"] == "forked":
                 values["forked_from_run_id"] = uuid.UUID(row["source_run_id"])
                 values["forked_at_turn"] = row["turn"]

@@ -44,7 +44,7 @@ class _DurableAgentRunner(AgentRunner):
             except BaseException as error:  # noqa: BLE001  # run_end.end raises it
                 await run_end.end(run, error)
             finally:
-                leave(run)
+                await leave(run)
         return result
 
     def run_streamed(
@@ -99,4 +99,4 @@ async def _stream(
         end_events(streamed)
         await run_end.end(run, error)
     finally:
-        leave(run)
+        await leave(run)

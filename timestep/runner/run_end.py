@@ -33,6 +33,7 @@ async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
         await interruption.record(run, result)
         return
     if run.record.is_over:
+        run.ends.end(is_recorded=True)
         _draw_no_more(run)
         _raise_recorded(run)
         return
@@ -134,6 +135,7 @@ async def record_failure(
     await run.commits.settle()
     drawn = _draw_no_more(run)
     if not run.record.is_begun or run.record.is_over:
+        run.ends.end(is_recorded=True)
         return
     envelope = exceptions.seal(error)
     columns = {
@@ -152,6 +154,7 @@ async def record_cut(run: Run) -> None:
     columns = {"cancel_reason": "code", "cancel_steps": _draw_no_more(run)}
     if run.record.may_go_on and all(child.record.has_ended for child in _begun(run)):
         # Cut off once more, where it was: the record says so already.
+        run.ends.end(is_recorded=True)
         return
     inside = [await _ended(child, "cancelled", {"cancel_reason": "code"}) for child in _begun(run)]
     ended_calls = [_open_calls(child) for child in _begun(run)]
@@ -175,9 +178,11 @@ async def _record(
         return
     await run.commits.settle()
     rows = rows or {}
+    row = await _ended(run, status, columns, agent)
+    row["ends"] = run.ends.end(is_recorded=run.record.is_over)
     rows = {
         **rows,
-        "runs": [await _ended(run, status, columns, agent), *rows.get("runs", [])],
+        "runs": [row, *rows.get("runs", [])],
         "ended_calls": [_open_calls(run), *rows.get("ended_calls", [])],
     }
     await run.commits.commit(rows, is_end=True)

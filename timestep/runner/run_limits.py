@@ -36,8 +36,10 @@ async def cut_by_owner(run: Run) -> AsyncIterator[None]:
         raise
 
 
-def leave(run: Run) -> None:
+async def leave(run: Run) -> None:
+    """Let go of a run that has ended, when it is its turn to be handed to who awaits it."""
     run.close()
     process_state.of(Installation).leave(run)
     if run.parent is None:
         shared_connections.leave(run.root_id)
+    await run.ends.hand_over()

@@ -191,7 +191,11 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
         info = survives(said.output_info)
         return said if info is said.output_info else replace(said, output_info=info)
 
+    def retrace(self, row: dict[str, Any]) -> None:
+        self.end_position = row.get("end_position")
+
     def _row(self, duration_ms: int) -> dict[str, Any]:
+        self.end_position = self.run.call_ends.draw(f"{self.name!r} ends")
         guardrail_id = self.run.definitions.tool_guardrail_ids.get(id(self.guardrail))
         return {
             "id": str(self.id),
@@ -202,6 +206,7 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
             "guardrail_name": plain_text(self.guardrail.get_name()),
             "type": self.kind,
             "duration_ms": duration_ms,
+            "end_position": self.end_position,
         }
 
     def rows(self, value: ToolGuardrailFunctionOutput, duration_ms: int) -> Rows:

@@ -152,6 +152,7 @@ async def record(
             asked.append(_ask(run, found[1], item, rows))
     state_id = derived(run.id, f"interrupted:{':'.join(sorted(asked))}")
     if asked and run.record.find("run_states", state_id) is not None:
+        run.ends.end(is_recorded=True)
         return
     if (state := run.history.whole_state(run, result.to_state)) is not None:
         rows["run_states"] = [run.states.interrupted_row(state, state_id)]
@@ -161,6 +162,7 @@ async def record(
             "status": "interrupted",
             "current_turn": run.turn,
             "current_agent_id": str(await run.agent_id(result.last_agent)),
+            "ends": run.ends.end(is_recorded=False),
         }
     ]
     await run.commits.commit(rows)

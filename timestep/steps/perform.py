@@ -23,7 +23,7 @@ from timestep.errors import (
     TimestepError,
     UnreadableValueError,
 )
-from timestep.execution.current import inside_step, took
+from timestep.execution.current import STEPS_OF_CALLS, inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.execution.run import Rows
@@ -45,6 +45,13 @@ async def perform(step: Step[T]) -> T:
     """
     # The SDK answered what ended the run, as it answers any Exception of a tool, and went on.
     step.run.limits.check_failure()
+    if step.table not in STEPS_OF_CALLS:
+        return await _performed(step)
+    async with step.run.call_ends.beside(step, step.run.turn):
+        return await _performed(step)
+
+
+async def _performed(step: Step[T]) -> T:
     await replay_check.hold_up(step.run.owner.workflow_id)
     try:
         return await _way_of(step).outcome()

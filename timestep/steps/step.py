@@ -41,6 +41,8 @@ class Step(ABC, Generic[T]):
     """When its effect began, on `time.monotonic`."""
     is_kept = False
     """Whether its rows are there, or on their way: DBOS must record it, too."""
+    end_position: int | None = None
+    """Where the step's end stands among those beside it, if it ended and they have an order."""
     is_executed = False
     """Whether this execution does what it is for, and does not take its outcome."""
 

@@ -98,6 +98,7 @@ _NOTHING_KNOWN: dict[str, Any] = {
     "is_error": False,
     "context_change": None,
     "context_position": None,
+    "end_position": None,
 }
 
 
@@ -234,6 +235,7 @@ class _CallStep(Step[ToolResult]):
             output_text=exact_text(encoded),
             is_error=value.is_error,
             duration_ms=duration_ms,
+            end_position=self._ended(),
             **self._context_change(),
         )
         if self.call.output is None:
@@ -255,9 +257,14 @@ class _CallStep(Step[ToolResult]):
             completed_at=time.monotonic(),
             error=storable(dict(envelope)),
             duration_ms=duration_ms,
+            end_position=self._ended(),
             **self._context_change(),
         )
         return {"tool_calls": [row]}
+
+    def _ended(self) -> int:
+        self.end_position = self.run.call_ends.draw(f"{self.name!r} ends")
+        return self.end_position
 
     def _context_change(self) -> dict[str, Any]:
         return self.run.context.taken(self.use, self._recorded_calls())
@@ -266,6 +273,7 @@ class _CallStep(Step[ToolResult]):
         return self.run.record.all("tool_calls")
 
     def retrace(self, row: dict[str, Any]) -> None:
+        self.end_position = row.get("end_position")
         self.run.context.restore(self.asked.wrapper.context, row, self._recorded_calls())
 
     def replayed(self, row: dict[str, Any]) -> ToolResult:

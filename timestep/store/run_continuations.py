@@ -62,6 +62,8 @@ _REOPEN_RUN = """
         cancel_steps = NULL, updated_at = now()
     WHERE id = %(run_id)s AND completed_at IS NOT NULL"""
 
+_FORGET_ENDS = "UPDATE public.runs SET ends = NULL WHERE id = %(run_id)s"
+
 _LOCK_WORKFLOW = """
     SELECT status, application_name, application_version, executor_id, queue_name
     FROM "{schema}".workflow_status WHERE workflow_uuid = %(workflow_id)s FOR UPDATE"""
@@ -179,6 +181,7 @@ def placed(runs: Iterable[Row], block: int) -> dict[Place, Row]:
 def reopen_run(connection: sa.Connection, run_id: uuid.UUID) -> None:
     """Let a run that ended go on."""
     connection.exec_driver_sql(_REOPEN_RUN, {"run_id": run_id})
+    connection.exec_driver_sql(_FORGET_ENDS, {"run_id": run_id})
 
 
 def lock_workflow(connection: sa.Connection, schema: str, workflow_id: str) -> Row | None:

@@ -21,24 +21,44 @@ _BEGIN = """
         INSERT INTO public.runs (
             id, workflow_id, workflow_name, workflow_step, parent_run_id, root_run_id, agent_id,
             current_agent_id, session_id, session_revision, status, input, max_turns,
-            sdk_version, metadata, forked_from_run_id, forked_at_turn)
+            sdk_version, metadata, forked_from_run_id, forked_at_turn, begun_after)
         SELECT %(id)s::uuid, %(workflow_id)s, holder.name, %(workflow_step)s::int,
             %(parent_run_id)s::uuid, %(root_run_id)s::uuid, %(agent_id)s::uuid, %(agent_id)s::uuid,
             %(session_id)s::uuid,
             (SELECT revision FROM public.sessions WHERE sessions.id = %(session_id)s::uuid),
             'running', %(input)s::text::jsonb, %(max_turns)s::int, %(sdk_version)s,
-            %(metadata)s::text::jsonb, %(forked_from_run_id)s::uuid, %(forked_at_turn)s::int
+            %(metadata)s::text::jsonb, %(forked_from_run_id)s::uuid, %(forked_at_turn)s::int,
+            %(begun_after)s::int
         FROM holder WHERE owner_xid = %(token)s AND status = 'PENDING'
             AND NOT EXISTS (SELECT FROM continued)
         ON CONFLICT (id) DO UPDATE SET
             status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
             WHERE runs.status = 'cancelled' AND runs.cancel_reason NOT IN ('code', 'abandoned')
         RETURNING xmax = 0 AS is_new, session_revision
+    ), beside AS (
+        SELECT id, begun_after, ends, started_at, coalesce(completed_at, updated_at) AS ended_at
+        FROM public.runs
+        WHERE %(asks_beside)s::bool AND workflow_id = %(workflow_id)s
+            AND parent_run_id IS NOT DISTINCT FROM %(parent_run_id)s::uuid
+            AND (workflow_step IS NULL) = (%(workflow_step)s::int IS NULL)
+        UNION SELECT runs.id, begun_after, ends, started_at, completed_at
+        FROM timestep.continuations c JOIN public.runs ON runs.id = c.run_id
+        WHERE %(asks_beside)s::bool AND c.workflow_id = %(workflow_id)s AND c.kind = 'ended'
+            AND %(lane)s::int IS NOT NULL
     )
     SELECT status, owner_xid = %(token)s AND status = 'PENDING',
         (SELECT to_jsonb(begun) FROM begun WHERE is_new),
         (SELECT to_jsonb(continued) FROM continued),
-        EXISTS (SELECT FROM "{schema}".operation_outputs WHERE workflow_uuid = %(workflow_id)s)
+        EXISTS (SELECT FROM "{schema}".operation_outputs WHERE workflow_uuid = %(workflow_id)s),
+        CASE WHEN %(asks_beside)s::bool THEN (SELECT jsonb_build_object(
+            'runs', coalesce(jsonb_agg(
+                jsonb_build_object('id', id, 'begun_after', begun_after, 'ends', ends)
+            ) FILTER (WHERE begun_after IS NOT NULL), '[]'),
+            'took', coalesce(extract(epoch FROM max(ended_at) - min(started_at)), 0),
+            'is_taken_over', EXISTS (
+                SELECT FROM timestep.continuations c
+                WHERE c.workflow_id = %(workflow_id)s AND c.kind = 'taken_over')
+        ) FROM beside) END
     FROM holder"""
 
 _IS_LAST = """
@@ -50,12 +70,19 @@ _IS_LAST = """
             WHERE later.workflow_id = %(workflow_id)s
         ) AS recorded(number)
         WHERE recorded.number > cut.number::int
-        AND recorded.number / %(block)s = cut.number::int / %(block)s)
+        AND recorded.number / %(block)s = cut.number::int / %(block)s
+    ) AND NOT EXISTS (
+        SELECT FROM public.runs later
+        WHERE later.workflow_id = %(workflow_id)s AND later.begun_after >= (runs.ends ->> -1)::int
+        AND later.parent_run_id IS NOT DISTINCT FROM runs.parent_run_id
+        AND (later.workflow_step IS NULL) = (runs.workflow_step IS NULL)
+    )
     FROM public.runs WHERE id = %(id)s"""
 
 _REVIVED = """
     UPDATE public.runs
-    SET status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL
+    SET status = 'running', completed_at = NULL, cancel_reason = NULL, cancel_steps = NULL,
+        ends = ends - (-1)
     WHERE id = %(id)s AND EXISTS (
         SELECT FROM "{schema}".workflow_status
         WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING')"""
@@ -159,6 +186,9 @@ class Begun:
     """What stands in its place: a row of `continuations`."""
     has_outputs: bool = False
     """Whether DBOS has recorded steps of the workflow."""
+    beside: dict[str, Any] | None = None
+    """What was recorded of the order of the runs beside it before, if it was asked for: `runs`
+    with their positions, how many seconds they `took`, and whether the workflow `is_taken_over`."""
 
 
 def begin(connection: sa.Connection, schema: str, values: dict[str, Any]) -> Begun:
@@ -180,13 +210,14 @@ def begun(answer: Sequence[str | None] | None) -> Begun:
     """What became of a run's beginning whose answer came as text."""
     if answer is None:
         return Begun()
-    status, is_mine, row, continuation, has_outputs = answer
+    status, is_mine, row, continuation, has_outputs, beside = answer
     return Begun(
         status,
         is_mine == "t",
         None if row is None else json.loads(row),
         None if continuation is None else json.loads(continuation),
         has_outputs == "t",
+        None if beside is None else json.loads(beside),
     )
 
 
@@ -194,8 +225,8 @@ def is_last(connection: sa.Connection, schema: str, values: dict[str, Any]) -> b
     """Whether a workflow did nothing more after its code cut a run off.
 
     A task that is cancelled because its process ends looks like one that the code cancels. But
-    only code that saw the cancellation and went on has steps recorded after it, and has to see
-    it again.
+    only code that saw the cancellation and went on has steps, or runs, recorded after it, and has
+    to see it again.
 
     Args:
         connection: To the database of the schema.

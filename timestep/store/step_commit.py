@@ -38,6 +38,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
             context_change = excluded.context_change,
             context_position = excluded.context_position,
+            end_position = excluded.end_position,
             started_at = coalesce(excluded.started_at, tool_calls.started_at)
         WHERE tool_calls.completed_at IS NULL""",
     ),
@@ -73,6 +74,7 @@ _RUN_COLUMNS = (
     "error",
     "cancel_reason",
     "cancel_steps",
+    "ends",
     "completed_at",
 )
 
@@ -222,12 +224,12 @@ def _usage() -> list[str]:
 
 def _run_update() -> list[str]:
     columns = ("id", *_RUN_COLUMNS)
-    changes = ", ".join(
-        f"{name} = CASE WHEN r.{name} THEN now() END"
-        if name == "completed_at"
-        else f"{name} = r.{name}"
-        for name in _RUN_COLUMNS
-    )
+    given = {
+        "completed_at": "CASE WHEN r.completed_at THEN now() END",
+        # A run that ends with the one around it hands nothing over.
+        "ends": "coalesce(r.ends, runs.ends)",
+    }
+    changes = ", ".join(f"{name} = {given.get(name, f'r.{name}')}" for name in _RUN_COLUMNS)
     return [
         f"given_runs AS MATERIALIZED (SELECT r.* FROM {_records('runs', runs.runs, columns)})",
         f"""run AS (UPDATE public.runs SET {changes}, updated_at = now()

@@ -78,6 +78,10 @@ runs = Table(
     # The newest step numbers when code cut it off: whether the code went on is seen from later
     # ones.
     json_value("cancel_steps"),
+    # The newest end among the runs beside it that was told when the run began, and where its own
+    # ends stand among theirs: each stop for a question, and its end.
+    Column("begun_after", Integer),
+    json_value("ends"),
     # The run whose checkpoint this one began with, and the turn that the checkpoint is before.
     reference("forked_from_run_id", "runs", on_delete="SET NULL"),
     Column("forked_at_turn", Integer),
@@ -189,6 +193,8 @@ tool_calls = Table(
     # What the call changed in the run's context, and which change of the run it was.
     json_value("context_change"),
     Column("context_position", Integer),
+    # Where its end stands among those of the run's calls, and of the checks of calls.
+    Column("end_position", Integer),
     # started: an intent to make a call that must not be repeated; in_doubt: the process died
     # between that intent and its outcome, and a person decides. Of a run that has ended: skipped:
     # it was never begun; unknown: it was under way, or may have been, and what became of it is not
@@ -286,6 +292,8 @@ tool_guardrail_results = Table(
     json_value("output_info"),
     json_value("error"),
     Column("duration_ms", Integer),
+    # Where its end stands among those of the run's calls, and of the checks of calls.
+    Column("end_position", Integer),
     created(),
     CheckConstraint("type IN ('input', 'output')", name="type"),
     CheckConstraint("behavior IN ('allow', 'reject_content', 'raise_exception')", name="behavior"),
