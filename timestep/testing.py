@@ -48,9 +48,9 @@ async def assert_replays(
     """Run a workflow, execute it again from its record, and compare.
 
     In a replay each model, tool, guardrail, session and whatever else a run records as a step
-    fails when it is called. The replay must end as the workflow did, leave every row of
-    every table as it was, and have the same DBOS steps. Nothing else may write to the
-    database meanwhile.
+    fails when it is called, and so does what the workflow's code sends over the network. The
+    replay must end as the workflow did, leave every row of every table as it was, and have the
+    same DBOS steps. Nothing else may write to the database meanwhile.
 
     Args:
         workflow: A function decorated with `@DBOS.workflow()`, async or not; or the id of a
@@ -103,10 +103,11 @@ class _Left:
 def _assert_same(workflow_id: str, replays: list[Replay], patience: float) -> Any:
     first = _left(workflow_id, patience)
     for number, replay in enumerate(replays, 1):
-        with watched(workflow_id, replay):
+        with watched(workflow_id, replay) as addresses:
             _execute_again(workflow_id)
             second = _left(workflow_id, patience)
-        if found := _differences(first, second):
+        found = [f"  it was about to send something to {address}" for address in addresses]
+        if found := [*found, *_differences(first, second)]:
             title = f"replay {number} of workflow {workflow_id!r} differs from its first execution:"
             raise AssertionError("\n".join([title, *found])) from second.error
     if first.error is not None:

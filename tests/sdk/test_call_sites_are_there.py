@@ -15,6 +15,10 @@ from timestep.sdk import patches
 
 PARAMETERS: dict[str, list[str]] = {
     "get_model": ["agent", "run_config"],
+    "__getattribute__": ["name"],
+    "shared_http_client": [],
+    "handle_stream": ["require_finish_reason"],
+    "_fetch_response": ["self"],
     "run_single_turn_streamed": ["streamed_result", "bindings"],
     "resolve_interrupted_turn": ["bindings"],
     "start_streaming": ["streamed_result"],

@@ -18,7 +18,6 @@ from agents import (
     retry_policies,
 )
 from agents.exceptions import ModelTimeoutError
-from agents.models.chatcmpl_helpers import ChatCmplHelpers
 from agents.testing import ScriptedModel, assistant_message
 from openai import AsyncOpenAI
 
@@ -28,12 +27,16 @@ from tests.support.model_provider import (
     Behaviour,
     Provider,
     answers,
+    answers_in_part,
     breaks_off,
     drops,
+    ends_after,
     ends_early,
     fails,
     fails_speaking,
     hangs_until,
+    says,
+    says_no_finish_reason,
 )
 from tests.support.model_provider import provider as provider
 from timestep.steps import model_attempts
@@ -176,12 +179,41 @@ def test_a_lost_connection_is_tried_again(app: App, provider: Provider, slept: l
 def test_a_stream_that_ends_early_is_tried_again(
     app: App, provider: Provider, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Of other providers the SDK takes what came for the whole.
-    monkeypatch.setattr(ChatCmplHelpers, "is_openai", classmethod(lambda cls, client: True))
+    monkeypatch.setenv("TIMESTEP_MODEL_RETRIES", "20")
+    ends = [
+        ends_after(0),  # Nothing came.
+        ends_early,
+        ends_after(0, rest=b"data: [DONE]\n\n"),
+        ends_after(3, rest=b"data: [DONE]\n\n"),  # Said to be whole, but without its end.
+        ends_after(2, 0.5),  # In the middle of an event, which nothing closes.
+        ends_after(2, 0.5, rest=b"\n\n"),  # In the middle of its JSON.
+        ends_after(3, 0.9, rest=b"\n\n"),
+    ]
     for kind in KINDS:
-        trial = Trial(app, provider, kind, True, ends_early, answers)
+        trial = Trial(app, provider, kind, True, *ends, answers)
         assert trial.answer == "Hello"
-        assert trial.attempts == [(1, "ModelBehaviorError"), (2, None)]
+        assert trial.attempts == [
+            *((number, "ModelBehaviorError") for number in range(1, 6)),
+            (6, "JSONDecodeError"),
+            (7, "JSONDecodeError"),
+            (8, None),
+        ]
+        assert trial.seen[0].tokens == 9
+
+
+def test_a_body_that_is_no_whole_answer_is_a_lost_connection(
+    app: App, provider: Provider, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMESTEP_MODEL_RETRIES", "20")
+    parts = [answers_in_part(0.0), answers_in_part(0.5), answers_in_part(0.9)]
+    others = [says("<html>overloaded", "text/html"), says("{}"), says('{"error": {"code": 502}}')]
+    for kind in KINDS:
+        unfinished = [says_no_finish_reason] if kind == "chat" else []
+        trial = Trial(app, provider, kind, False, *parts, *others, *unfinished, answers)
+        assert trial.answer == "Hello"
+        errors = [error for _, error in trial.attempts]
+        no_answers = len(others) + len(unfinished)
+        assert errors == [*["JSONDecodeError"] * 3, *["ModelBehaviorError"] * no_answers, None]
 
 
 def test_a_stream_that_tells_of_a_failure_that_may_pass_is_tried_again(

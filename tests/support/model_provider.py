@@ -140,10 +140,45 @@ def fails_speaking(handler: Handler) -> None:
     handler.reply(200, b"".join(chunks), {"content-type": "text/event-stream"})
 
 
-def ends_early(handler: Handler) -> None:
-    """The stream ends in good order, but without its last event."""
-    body = b"".join(_chunks(handler.is_chat)[:3])
-    handler.reply(200, body, {"content-type": "text/event-stream"})
+def ends_after(events: int, of_the_next: float = 0.0, rest: bytes = b"") -> Behaviour:
+    """The stream ends in good order, but too early.
+
+    Args:
+        events: How many of the answer's events are sent whole.
+        of_the_next: How much of the next one is sent: a fraction of its bytes.
+        rest: What is sent after that.
+    """
+
+    def end(handler: Handler) -> None:
+        chunks = _chunks(handler.is_chat)
+        next_one = chunks[events]
+        sent = [*chunks[:events], next_one[: int(len(next_one) * of_the_next)], rest]
+        handler.reply(200, b"".join(sent), {"content-type": "text/event-stream"})
+
+    return end
+
+
+ends_early = ends_after(3)
+
+
+def says_no_finish_reason(handler: Handler) -> None:
+    choices = [{**_completion()["choices"][0], "finish_reason": None}]
+    says(json.dumps({**_completion(), "choices": choices}))(handler)
+
+
+def says(body: str, content_type: str = "application/json") -> Behaviour:
+    """A body that is no answer, with status 200; not for streams."""
+    return lambda handler: handler.reply(200, body.encode(), {"content-type": content_type})
+
+
+def answers_in_part(part: float) -> Behaviour:
+    """The body ends in good order after a fraction of its bytes; not for streams."""
+
+    def answer(handler: Handler) -> None:
+        body = json.dumps(_completion() if handler.is_chat else _response()).encode()
+        handler.reply(200, body[: int(len(body) * part)], {"content-type": "application/json"})
+
+    return answer
 
 
 def _chunks(is_chat: bool) -> list[bytes]:

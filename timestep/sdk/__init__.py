@@ -10,6 +10,10 @@ _run_state_agent_identity
     _iter_agent_graph                        0.22   agents that a state must tell apart
 exceptions
     _mark_error_to_drain_stream_events       0.15   a stream that fails tells its events first
+models.openai_chatcompletions.OpenAIChatCompletionsModel
+    _fetch_response                          0.6    call site: an answer, as it came
+models.openai_responses.OpenAIResponsesModel
+    _fetch_response                          0.6    call site: an answer, as it came
 models._response_terminal
     response_error_event_failure_error       0.15   the error of a failed stream
     response_terminal_failure_error          0.15   the error of a failed answer

@@ -11,8 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import agents.run
-from agents import RunContextWrapper, run_state
+from agents import Model, RunContextWrapper, run_state
 from agents.mcp import MCPUtil
+from agents.models import openai_provider
+from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
+from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+from agents.models.openai_responses import OpenAIResponsesModel
 from agents.run_internal import guardrails as sdk_guardrails
 from agents.run_internal import (
     run_loop,
@@ -33,14 +37,19 @@ from timestep.sdk import builtin_tools, function_tools, guardrails, session_call
 from timestep.sdk.default_runner import DispatchingRunner
 from timestep.sdk.mcp import tools
 from timestep.sdk.mcp.listings import current_listing
-from timestep.sdk.models import durable_model, model_outside_run
+from timestep.sdk.models import default_client, durable_model, lone_model, whole_answers
 from timestep.sdk.state import agent_identity
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (run_loop, "get_model", durable_model.get_model),
+    (Model, "__getattribute__", lone_model.get_attribute),
     (run_loop, "get_response_with_retry", durable_model.without_timeout),
     (run_loop, "stream_response_with_retry", durable_model.without_timeout),
     (run_loop, "apply_retry_attempt_usage", durable_model.apply_retry_attempt_usage),
+    (openai_provider, "shared_http_client", default_client.shared_http_client),
+    (ChatCmplStreamHandler, "handle_stream", whole_answers.handle_stream),
+    (OpenAIChatCompletionsModel, "_fetch_response", whole_answers.fetch_response),
+    (OpenAIResponsesModel, "_fetch_response", whole_answers.fetch_response),
     (run_loop, "run_single_turn_streamed", turn_loop.run_single_turn_streamed),
     (run_loop, "resolve_interrupted_turn", turn_loop.resolve_interrupted_turn),
     (agents.run, "start_streaming", turn_loop.start_streaming),
@@ -73,6 +82,13 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (ToolInputGuardrail, "run", guardrails.run_tool_guardrail),
     (ToolOutputGuardrail, "run", guardrails.run_tool_guardrail),
 )
+
+_OF_ANY_MODEL = {
+    lone_model.get_attribute,
+    whole_answers.handle_stream,
+    whole_answers.fetch_response,
+}
+"""What holds of models that a workflow asks outside of its runs, too."""
 
 
 def connect() -> None:
@@ -119,8 +135,10 @@ def _site(original: Any, ours: Callable[..., Any]) -> Any:
             return ours(run, original, *args, **kwargs)
         if ours is tools.list_tools and (listing := current_listing()) is not None:
             return tools.list_tools_for_state(listing, original, *args, **kwargs)
-        if ours is durable_model.get_model and _is_durable_here():
-            return model_outside_run.get_model(original, *args, **kwargs)
+        # Who keeps the client that is made here may be asked by a workflow later.
+        is_kept = ours is default_client.shared_http_client
+        if is_kept or (ours in _OF_ANY_MODEL and _is_durable_here()):
+            return ours(None, original, *args, **kwargs)
         return original(*args, **kwargs)
 
     # The SDK's own object, for `disconnect`; a wrapper that somebody puts around this site copies

@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
-
-from agents import ModelResponse
+from typing import Any, Generic, TypeVar
 
 from timestep.runtime import lease
 from timestep.runtime.cancellation import cancels
 from timestep.serialization import exceptions
 
 sleep = asyncio.sleep
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Failure:
     duration_ms: int
 
 
-class ModelAttempts:
+class ModelAttempts(Generic[T]):
     """Asks until there is an answer, or an error that asking again cannot help.
 
     A process that dies between two attempts leaves nothing of them: the step begins again.
@@ -40,7 +40,7 @@ class ModelAttempts:
 
     def __init__(
         self,
-        ask: Callable[[int], Awaitable[ModelResponse]],
+        ask: Callable[[int], Awaitable[T]],
         pause_after: Callable[[Exception, int], Awaitable[float | None]],
     ) -> None:
         self.failures: list[Failure] = []
@@ -58,7 +58,7 @@ class ModelAttempts:
         """How long that attempt has taken."""
         return round((time.monotonic() - self._began) * 1000)
 
-    async def answer(self) -> ModelResponse:
+    async def answer(self) -> T:
         """The model's answer.
 
         Raises:

@@ -40,7 +40,7 @@ async def call_model(
     model: object,
     tools: Sequence[Tool],
     handoffs: Sequence[Handoff[Any, Any]],
-    attempts: ModelAttempts,
+    attempts: ModelAttempts[ModelResponse],
     stream: Stream | None = None,
 ) -> ModelResponse:
     """The model's answer in the current turn, recorded once. Its usage counts every attempt.
@@ -85,7 +85,7 @@ class _ModelStep(Step[ModelResponse]):
         ordinal: int,
         agent: Agent[Any],
         model: object,
-        attempts: ModelAttempts,
+        attempts: ModelAttempts[ModelResponse],
         stream: Stream | None,
         handoff_names: Collection[str],
     ) -> None:

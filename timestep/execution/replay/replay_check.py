@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from timestep.errors import ReplayError
+from timestep.execution.replay import network_watch
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 
@@ -34,12 +35,17 @@ class WatchedReplays(PerProcess):
 
 
 @contextlib.contextmanager
-def watched(workflow_id: str, replay: Replay) -> Iterator[None]:
-    """Refuse every effect of a workflow, and hold up its steps."""
+def watched(workflow_id: str, replay: Replay) -> Iterator[list[str]]:
+    """Refuse every effect of a workflow, and hold up its steps.
+
+    Yields:
+        A list that gets the addresses to which the workflow would have sent something.
+    """
     replays = process_state.of(WatchedReplays).by_workflow
     replays[workflow_id] = replay
     try:
-        yield
+        with network_watch.refused(workflow_id) as addresses:
+            yield addresses
     finally:
         del replays[workflow_id]
 
@@ -51,11 +57,12 @@ async def hold_up(workflow_id: str) -> None:
         await asyncio.sleep(replay.source.uniform(0, replay.delay))
 
 
-def refused(workflow_id: str, step: str, run: object) -> ReplayError | None:
-    """Why a step may not be executed, if its workflow is watched."""
+def refused(workflow_id: str, step: str, run: object | None) -> ReplayError | None:
+    """Why a step, of a run or of none, may not be executed, if its workflow is watched."""
     if workflow_id not in process_state.of(WatchedReplays).by_workflow:
         return None
+    of_run = "" if run is None else f" of run {run}"
     return ReplayError(
-        f"step {step!r} of run {run} was to be executed again: the record of workflow "
+        f"step {step!r}{of_run} was to be executed again: the record of workflow "
         f"{workflow_id!r} does not hold its outcome under the name that the replay looks for"
     )

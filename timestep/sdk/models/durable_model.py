@@ -92,7 +92,7 @@ class DurableModel(Model):
                 async with aclosing(self.inner.stream_response(*args, **kwargs)) as spoken:  # type: ignore[type-var]
                     async for said in spoken:
                         event = stream_events.survives(said)
-                        if _is_last(event):
+                        if is_last(event):
                             last.append(event)
                             break
                         stream.hand_out(event)
@@ -138,18 +138,10 @@ class DurableModel(Model):
         ask: Callable[[int], Awaitable[ModelResponse]],
         stream: Stream | None,
     ) -> ModelResponse:
-        """`model_settings`, `tools` and `handoffs` are the third, fourth and sixth parameter."""
-        tools = kwargs["tools"] if "tools" in kwargs else args[3]
-        handoffs = kwargs["handoffs"] if "handoffs" in kwargs else args[5]
-        settings = kwargs["model_settings"] if "model_settings" in kwargs else args[2]
-        request = retry_policy.Request(
-            model=self.inner,
-            settings=settings.retry,
-            stream=stream is not None,
-            previous_response_id=kwargs.get("previous_response_id"),
-            conversation_id=kwargs.get("conversation_id"),
-            tools=tools,
-        )
+        tools = retry_policy.argument_of(args, kwargs, "tools")
+        handoffs = retry_policy.argument_of(args, kwargs, "handoffs")
+        settings = retry_policy.argument_of(args, kwargs, "model_settings")
+        request = retry_policy.request_of(self.inner, args, kwargs, stream=stream is not None)
         attempts = _TimedAttempts(ask, request.pause_after, settings.timeout)
         response = await model_call.call_model(
             self.run, self.inner, tools, handoffs, attempts, stream
@@ -158,7 +150,7 @@ class DurableModel(Model):
         return response
 
 
-class _TimedAttempts(ModelAttempts):
+class _TimedAttempts(ModelAttempts[ModelResponse]):
     """Makes attempts within `ModelSettings.timeout`, as the provider's client does its own.
 
     The SDK would count the time in which the answer is recorded, too, and give it up after.
@@ -198,7 +190,8 @@ def apply_retry_attempt_usage(run: Run, original: Any, usage: Usage, failed: int
     return original(copy.deepcopy(run.streaming.answer_usage), failed)
 
 
-def _is_last(event: Any) -> bool:
+def is_last(event: Any) -> bool:
+    """Whether an event ends an answer, well or not."""
     return getattr(event, "type", None) in {
         "response.completed",
         "response.incomplete",

@@ -8,6 +8,7 @@ provider's client are off in either case.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,17 @@ from agents.run_internal.model_retry import _evaluate_retry
 from agents.tool import ProgrammaticToolCallingTool
 
 from timestep import config
+from timestep.errors import ConfigurationError
+from timestep.sdk.models.whole_answers import NOT_WHOLE
 
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
-_ENDED_EARLY = {
+_ENDED_EARLY = (
     NO_FINAL_RESPONSE,
     "Chat Completions stream ended before receiving a finish_reason for choice 0.",
-}
-"""What the SDK says of a stream that ended before the answer did. Its other errors of this class
-are about what the model said."""
+    NOT_WHOLE,
+)
+"""What errors say first of an answer that ended before it was whole. The SDK's other errors of
+this class are about what the model said."""
 
 _BACKOFF = ModelRetryBackoffSettings(initial_delay=0.5, max_delay=8.0, multiplier=2.0, jitter=True)
 """That of the openai client, whose retries these replace."""
@@ -47,6 +51,16 @@ _LONGEST_PAUSE = 600.0
 _TRANSIENT_STATUS = {408, 409, 429}
 _TRANSIENT_CODES = {"server_error", "rate_limit_exceeded"}
 """How a stream that has begun says 500 and 429."""
+
+_BROKEN_OFF = (json.JSONDecodeError, UnicodeDecodeError)
+"""What the openai client lets through of a body that ended within a value, or a character."""
+
+_OTHER_LOOPS = (
+    "Event loop is closed",
+    "attached to a different loop",
+    "bound to a different event loop",
+)
+"""What asyncio says of a connection that another loop made."""
 
 _LOST = {"TimeoutException", "NetworkError", "RemoteProtocolError", "ConnectionClosed"}
 _TRANSPORTS = {"httpx", "httpx2", "websockets"}
@@ -109,11 +123,47 @@ class Request:
         return given.max_retries <= 0 or given.policy is not None
 
 
+def request_of(model: Model, args: Any, kwargs: Any, *, stream: bool) -> Request:
+    """The request that a model's method is called with."""
+    settings = argument_of(args, kwargs, "model_settings")
+    return Request(
+        model=model,
+        settings=settings.retry if settings is not None else None,
+        stream=stream,
+        previous_response_id=kwargs.get("previous_response_id"),
+        conversation_id=kwargs.get("conversation_id"),
+        tools=argument_of(args, kwargs, "tools") or [],
+    )
+
+
+_PLACES = {"model_settings": 2, "tools": 3, "handoffs": 5}
+
+
+def argument_of(args: Any, kwargs: Any, name: str) -> Any:
+    """What a model's method is given under a name, by name or by place; None without it."""
+    if name in kwargs:
+        return kwargs[name]
+    return args[_PLACES[name]] if len(args) > _PLACES[name] else None
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Switch off the retries below: those of the provider's client."""
+    """Switch off the retries below: those of the provider's client.
+
+    Raises:
+        ConfigurationError: The client has connections of another event loop.
+    """
     with provider_managed_retries_disabled(True), websocket_pre_event_retries_disabled(True):
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if not _is_of_other_loop(error):
+                raise
+            raise ConfigurationError(
+                f"the model's client has connections that another event loop made ({error}), and "
+                "a recovery runs on another loop than the process's own code: make the client in "
+                "the workflow, or leave it to the SDK (OPENAI_API_KEY, OPENAI_BASE_URL)"
+            ) from error
 
 
 def _is_transient(context: RetryPolicyContext) -> bool:
@@ -121,7 +171,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
     if normalized.error_code == "insufficient_quota":
         return False
     if isinstance(context.error, ModelBehaviorError):
-        return str(context.error) in _ENDED_EARLY
+        return str(context.error).startswith(_ENDED_EARLY)
     if advice is not None and advice.suggested is not None:
         return advice.suggested
     status = normalized.status_code
@@ -133,10 +183,17 @@ def _is_transient(context: RetryPolicyContext) -> bool:
     return _is_lost_connection(error)
 
 
+def _is_of_other_loop(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _OTHER_LOOPS)
+
+
 def _is_lost_connection(error: BaseException | None) -> bool:
     if error is None:
         return False
-    if isinstance(error, openai.APIConnectionError | ConnectionError | TimeoutError):
+    if _is_of_other_loop(error):
+        # The answer cannot be read any more, and the client lets go of that connection.
+        return True
+    if isinstance(error, (openai.APIConnectionError, ConnectionError, TimeoutError, *_BROKEN_OFF)):
         return True
     if type(error).__module__.partition(".")[0] in _TRANSPORTS:
         return not _LOST.isdisjoint(kind.__name__ for kind in type(error).__mro__)
