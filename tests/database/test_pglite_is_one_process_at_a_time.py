@@ -279,7 +279,8 @@ def test_a_replaced_execution_writes_nothing(app: App, path: Path) -> None:
     assert not thread.is_alive()
     assert [row for row in app.rows("tool_calls") if row["status"] == "executed"] == []
     after = app.everything()
-    assert [row["status"] for row in app.rows("tool_calls")] == ["unknown"]
+    # The first where the refusal came before the cancellation: the other execution tells of it.
+    assert [row["status"] for row in app.rows("tool_calls")] in (["pending"], ["unknown"])
     assert before.keys() - {"runs", "tool_calls"} <= {
         name for name, rows in after.items() if rows == before[name]
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from timestep.database import not_now
@@ -38,6 +39,17 @@ class _Ended:
     """The token of the execution that is to own the workflow then."""
     reason: str
     due: float
+
+
+class Watcher(PerProcess):
+    """Is made after the engines that the thread uses, and so is closed before them."""
+
+    def __init__(self) -> None:
+        self.stop: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        if self.stop is not None:
+            self.stop()
 
 
 class UnfinishedExecutions(PerProcess):
@@ -100,6 +112,7 @@ class UnfinishedExecutions(PerProcess):
                     target=self._watch, name="timestep-unfinished", daemon=True
                 )
                 self._thread.start()
+                process_state.of(Watcher).stop = self.close
             self._changed.notify_all()
 
     def close(self) -> None:
