@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep.store.fleet.hosts import older_version_name
+from timestep.store.fleet import hosts
 
 HOST = "timestep_host"
 """How the connections of a host's DBOS are named: those of other applications have other names."""
-
-_CLAIMED = """
-    SELECT application, executor_id, version FROM timestep.hosts
-    WHERE expires_at >= clock_timestamp()"""
 
 # Hosts of earlier versions hold locks of their sessions instead of rows.
 _LOCKED = """
@@ -87,11 +83,13 @@ def liveness(
         application: Whose they are that name none.
     """
     names = {
-        one: older_version_name(one.application or application, one.id, one.version)
+        one: hosts.older_version_name(one.application or application, one.id, one.version)
         for one in executors
     }
     locked = set(connection.exec_driver_sql(_LOCKED, {"names": [*names.values()]}).scalars())
-    claimed = {tuple(row) for row in connection.exec_driver_sql(_CLAIMED)}
+    claimed = {
+        (row["application"], row["executor_id"], row["version"]) for row in hosts.live(connection)
+    }
     is_alone = not connection.exec_driver_sql(_OTHERS, {"host": HOST}).scalar_one()
     otherwise = False if is_alone else None
     return {
