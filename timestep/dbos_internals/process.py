@@ -27,6 +27,11 @@ def is_launched() -> bool:
     return dbos is not None and dbos._sys_db_field is not None and dbos._initialized
 
 
+def is_made() -> bool:
+    """Whether this process has a `DBOS` of its own, launched or not."""
+    return _dbos._dbos_global_instance is not None
+
+
 def is_stopping() -> bool:
     """Whether this process is shutting DBOS down: what it cancels then is not over."""
     return not _get_dbos_instance()._initialized

@@ -62,7 +62,7 @@ async def resume_workflow(
         UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
             the run that asked has ended.
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
-        PickledRecordError: The workflow is recorded as a pickle, and this host reads none.
+        PickledRecordError: The workflow is recorded as a pickle, and left alone for that.
     """
     check_known(workflow_id, "workflow")
     check_document("what is supplied", supply)

@@ -90,11 +90,15 @@ def liveness(
     claimed = {
         (row["application"], row["executor_id"], row["version"]) for row in hosts.live(connection)
     }
-    is_alone = not connection.exec_driver_sql(_OTHERS, {"host": HOST}).scalar_one()
-    otherwise = False if is_alone else None
+    otherwise = None if is_application_connected(connection) else False
     return {
         one: True
         if name in locked or (one.application or application, one.id, one.version) in claimed
         else otherwise
         for one, name in names.items()
     }
+
+
+def is_application_connected(connection: sa.Connection) -> bool:
+    """Whether an application is connected that executes workflows and is no host."""
+    return bool(connection.exec_driver_sql(_OTHERS, {"host": HOST}).scalar_one())
