@@ -140,6 +140,10 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
             "VALUES ('message', %s, 'py_pickle')",
             (bomb,),
         )
+        # Nobody could go on with it elsewhere, as is told of what others left.
+        connection.execute(
+            "UPDATE dbos.workflow_status SET executor_id = 'gone' WHERE workflow_uuid = 'unnamed'"
+        )
     held = [row for row in own_host.rows(HELD) if row["row"]["workflow_uuid"] != "scheduled"]
     assert len(held) == 6
 
@@ -147,6 +151,7 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     said = own_host.log.read_text()
     assert "left alone   6 workflows recorded as pickles" in said
     assert "recovering" not in said
+    assert "no host" not in said
     for name in ("queued", "begun", "ended"):
         run = own_host.run(name)
         assert run["input"] == NOT_SHOWN

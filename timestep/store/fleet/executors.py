@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from timestep.store.fleet import hosts
+from timestep.store.reads.pickled_workflows import pickled
 
 HOST = "timestep_host"
 """How the connections of a host's DBOS are named: those of other applications have other names."""
@@ -47,27 +48,40 @@ def of_workflows(
     return {row[0]: Executor(*row[1:]) for row in found}
 
 
-def of_others(
-    connection: sa.Connection, schema: str, application: str, executor_id: str
-) -> list[tuple[Executor, int, str]]:
-    """The other executors that have workflows of an application under way.
+@dataclass(frozen=True)
+class UnderWay:
+    """What an executor has under way."""
 
-    Each with how many, and the id of one of them. Empty where DBOS has no tables yet.
-    """
-    if not sa.inspect(connection).has_table("workflow_status", schema=schema):
-        return []
+    executor: Executor
+    is_pickled: bool
+    """Whether a pickle must be read before it goes on."""
+    workflows: int
+    example: str
+    """The id of one of them."""
+
+
+def of_others(
+    connection: sa.Connection,
+    schema: str,
+    application: str,
+    executor_id: str,
+    *,
+    are_pickles_read: bool,
+) -> list[UnderWay]:
+    """What other executors have of an application; nothing `is_pickled` if pickles are read."""
+    is_pickled = "false" if are_pickles_read else pickled(schema)
     found = connection.execute(
         sa.text(
-            f"""SELECT application_name, executor_id, application_version, count(*),
+            f"""SELECT application_name, executor_id, application_version, is_pickled, count(*),
                 min(workflow_uuid)
-            FROM "{schema}".workflow_status
-            WHERE status = 'PENDING' AND executor_id <> :executor_id
-            AND (application_name = :application OR application_name IS NULL)
-            GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2"""
+            FROM (SELECT *, {is_pickled} AS is_pickled FROM "{schema}".workflow_status
+                WHERE status = 'PENDING' AND executor_id <> :executor_id
+                AND (application_name = :application OR application_name IS NULL)) AS under_way
+            GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 2"""
         ),
         {"application": application, "executor_id": executor_id},
     )
-    return [(Executor(*row[:3]), row[3], row[4]) for row in found]
+    return [UnderWay(Executor(*row[:3]), bool(row[3]), row[4], row[5]) for row in found]
 
 
 def liveness(
