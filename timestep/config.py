@@ -140,8 +140,8 @@ class Settings(BaseSettings):
     )
     read_pickles: bool = _setting(
         False,
-        "Whether the host executes workflows that were recorded as pickles, until they are done: "
-        "who can write into the database can then run code in it.",
+        "Whether the host executes workflows that were recorded as pickles, until they are done, "
+        "and commands act on them: who can write into the database can then run code in the host.",
     )
     api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = _setting(
         (),

@@ -19,6 +19,7 @@ from tests.support.dbos_app import App, launch
 from timestep import JSONSerializer
 from timestep.dbos_internals import serializer
 from timestep.errors import AlreadyStartedError
+from timestep.journal import executors
 from timestep.serialization.workflow_documents import NAME, NOT_SHOWN
 
 pytestmark = pytest.mark.own_database
@@ -161,6 +162,10 @@ def test_an_application_keeps_its_own_serializer(app: App) -> None:
     assert (run.input, run.final_output) == (NOT_SHOWN, NOT_SHOWN)
     assert serializer.in_use() is DBOSDefaultSerializer
     DBOS.destroy()
+    DBOS(config={"name": "timestep-tests", "system_database_url": app.url})
+    assert not executors.are_pickles_refused(), "it is not launched, but says what is read"
+    DBOS.destroy()
+    assert executors.are_pickles_refused()
 
     # A process without a DBOS of its own writes what hosts read, and does not unpickle.
     assert serializer.in_use().name() == NAME

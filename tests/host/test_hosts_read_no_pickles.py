@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer
 from dbos._serialization import DBOSDefaultSerializer
 
@@ -20,6 +21,7 @@ from tests.support.conditions import until
 from tests.support.dbos_app import launch
 from tests.support.host_process import Host, lines, own_host
 from timestep import JSONSerializer
+from timestep.cli import main
 from timestep.dbos_internals import pickles
 from timestep.errors import PickledRecordError
 from timestep.serialization.workflow_documents import NOT_SHOWN
@@ -84,13 +86,22 @@ def insert(
     )
 
 
+def says(*arguments: str, status: int = 0) -> str:
+    """What a command says, in a process without DBOS; on one line."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == status, result.output
+    return " ".join(result.output.split())
+
+
 HELD = """SELECT to_jsonb(w) AS row FROM dbos.workflow_status w
     WHERE status IN ('ENQUEUED', 'PENDING') ORDER BY workflow_uuid"""
 
 
 def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
-    own_host: Host, tmp_path: Path
+    own_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(own_host.folder)
+    monkeypatch.setenv("TIMESTEP_DB_URL", own_host.database)
     own_host.start()
     old = own_host.begin("work", folder=str(tmp_path))
     until(lambda: len(lines(tmp_path, "held")) == 1)
@@ -129,6 +140,10 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
             "VALUES ('message', %s, 'py_pickle')",
             (bomb,),
         )
+        # Nobody could go on with it elsewhere, as is told of what others left.
+        connection.execute(
+            "UPDATE dbos.workflow_status SET executor_id = 'gone' WHERE workflow_uuid = 'unnamed'"
+        )
     held = [row for row in own_host.rows(HELD) if row["row"]["workflow_uuid"] != "scheduled"]
     assert len(held) == 6
 
@@ -136,14 +151,12 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     said = own_host.log.read_text()
     assert "left alone   6 workflows recorded as pickles" in said
     assert "recovering" not in said
+    assert "no host" not in said
     for name in ("queued", "begun", "ended"):
         run = own_host.run(name)
         assert run["input"] == NOT_SHOWN
         assert run["final_output"] == run["workflow"]["output"] == NOT_SHOWN
-    told = forked_processes.run(
-        "-m", "timestep", "show", "ended", cwd=own_host.folder, env=own_host.environment
-    )
-    assert NOT_SHOWN in told.stdout
+    assert NOT_SHOWN in says("show", "ended")
     examined = forked_processes.run(
         "-m", "timestep", "doctor", cwd=own_host.folder, env=own_host.environment
     )
@@ -155,7 +168,38 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
         (f"/api/workflows/{old}/resume", {"approve": "all"}),
     ):
         refused = own_host.post(path, body)
-        assert (refused.status_code, "recorded as a pickle" in refused.text) == (409, True)
+        assert refused.status_code == 409
+        detail = refused.json()["detail"]
+        assert f"the workflow '{old}' is recorded as a pickle" in detail
+    # The host's executor is the one that began it, and is there.
+    left = (
+        "left alone: recorded as a pickle, which runs code when it is read: where nobody else can "
+        "write into the database, serve with TIMESTEP_READ_PICKLES=true until it is done, or end "
+        f"it with `timestep cancel {old}`"
+    )
+    assert left in says("show", old)
+    assert left in says("runs")
+    assert "running (left alone)" in says("runs")
+    assert "left alone: recorded as a pickle" in says("show", "queued")
+    assert "left alone" not in says("show", "ended")
+    assert own_host.run(old)["executor"]["is_live"] is False
+    assert [own_host.run(name)["is_left_alone"] for name in (old, "ended")] == [True, False]
+    (listed,) = own_host.get("/api/runs").json()["items"]
+    assert listed["is_left_alone"]
+    for command in (
+        ("resume", old, "--from-checkpoint"),
+        ("resume", old, "--approve", "all"),
+        ("fork", old, "--turn", "1"),
+    ):
+        assert says(*command, status=1) == f"Error: {detail}"
+    refused_message = says("resume", "message", "--approve", "all", status=1)
+    assert "'message' is recorded as a pickle" in refused_message
+    # Nothing is told of them where they may be executed.
+    with monkeypatch.context() as reading:
+        reading.setenv("TIMESTEP_READ_PICKLES", "true")
+        assert "left alone" not in says("show", old) + says("runs")
+    with psycopg.connect(own_host.database, application_name="dbos_transact"):
+        assert "left alone" not in says("show", old) + says("runs")
     again = own_host.post(
         "/api/workflows/plain/runs", {"input": {"order": {"item": "tea"}}, "workflow_id": "queued"}
     )
@@ -182,6 +226,8 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     until(lambda: own_host.run(old)["workflow"]["status"] == "SUCCESS")
     assert own_host.run(old)["final_output"] == "[offline model] all done"
     assert lines(tmp_path, "notes") == ["noted"]
+    assert says("fork", old, "--turn", "1", status=1) == f"Error: {detail}"
+    assert own_host.rows(HELD) == []
     own_host.close()
 
     # DBOS's one thread for all schedules would end at a context that it cannot read.

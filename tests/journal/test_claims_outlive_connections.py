@@ -22,7 +22,8 @@ from timestep.journal import executor_claim
 from timestep.journal.executor_claim import Claims, ExecutorClaim, Timing, Watch
 from timestep.runtime import lease, process_identity, process_state
 from timestep.runtime.lease import Lease
-from timestep.store.fleet import hosts
+from timestep.store.fleet import executors, hosts
+from timestep.store.fleet.executors import Executor
 
 QUICK = Timing(interval=0.01, pause=0.01, answer=0.5, lease=30, settle=0.3, patience=0.2)
 
@@ -160,6 +161,8 @@ def test_a_host_that_was_killed_beside_this_one_is_not_waited_for(
     with engine.connect() as connection:
         connection.exec_driver_sql(ROW, dead)
         assert not executor_claim.is_live(connection, "app", "local", "1")
+        executor = Executor("app", "local", "1")
+        assert executors.liveness(connection, [executor], "app") == {executor: False}
     claim([], patience=0)
 
 

@@ -80,7 +80,9 @@ def runs(found: Sequence[Run]) -> None:
             shown = run.workflow_id
         else:
             shown = f"↳ {run.id}"
-        status = f"{run.status} (no live host)" if is_left(run) else run.status
+        status: str = run.status
+        if is_left(run):
+            status += " (left alone)" if run.is_left_alone else " (no live host)"
         table.add_row(
             _cell(shown),
             _cell(status, _STYLES[run.status]),
@@ -90,23 +92,33 @@ def runs(found: Sequence[Run]) -> None:
             _when(run.started_at),
         )
     _print(table)
-    told: set[str] = set()
+    told: set[str | None] = set()
     for run in found:
-        if run.executor is not None and is_left(run) and run.executor.id not in told:
-            told.add(run.executor.id)
+        # One of each executor, and one of what is left alone.
+        who = None if run.is_left_alone or run.executor is None else run.executor.id
+        if is_left(run) and who not in told:
+            told.add(who)
             say(left(run) or "")
 
 
 def is_left(run: Run) -> bool:
     """Whether it is known that nobody executes a run that is under way."""
-    return run.executor is not None and run.executor.is_live is False
+    is_gone = run.executor is not None and run.executor.is_live is False
+    return run.is_left_alone or is_gone
 
 
 def left(run: Run) -> str | None:
     """That nobody may go on with a run, and what to do; None: it goes on, waits, or has ended."""
+    workflow_id = run.workflow_id or ""
+    if run.is_left_alone:
+        return (
+            f"{workflow_id}: left alone: recorded as a pickle, which runs code when it is read: "
+            "where nobody else can write into the database, serve with TIMESTEP_READ_PICKLES=true "
+            f"until it is done, or end it with `{terminal.command('cancel', workflow_id)}`"
+        )
     if run.executor is None or run.executor.is_live:
         return None
-    id_, workflow_id = run.executor.id, run.workflow_id or ""
+    id_ = run.executor.id
     what = f"{workflow_id}: no live host executes it (executor {id_})"
     if run.executor.is_live is None:
         what = f"{workflow_id}: no live host is its executor {id_}; if no application of yours is"

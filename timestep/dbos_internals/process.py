@@ -33,6 +33,11 @@ def has_no_loop() -> bool:
     return thread is not None and not thread.is_alive()
 
 
+def is_made() -> bool:
+    """Whether this process has a `DBOS` of its own, launched or not."""
+    return _dbos._dbos_global_instance is not None
+
+
 def is_stopping() -> bool:
     """Whether this process is shutting DBOS down: what it cancels then is not over."""
     return not _get_dbos_instance()._initialized

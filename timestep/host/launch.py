@@ -112,7 +112,6 @@ def launch() -> Launched:
     try:
         with translated(url), recorder().system() as (connection, schema):
             left = hosts.unfinished_workflows(connection, schema, name, executor_id)
-            others = executors.of_others(connection, schema, name, executor_id)
             schedules = pickled_workflows.schedules(connection, schema)
         if not settings.read_pickles:
             _check_schedules(schedules)
@@ -124,6 +123,10 @@ def launch() -> Launched:
     version = DBOS.application_version
     held = [] if settings.read_pickles else [row for row in left if row["is_pickled"]]
     left = [row for row in left if row not in held]
+    others = _left(name, executor_id, are_pickles_read=settings.read_pickles)
+    # An application may read pickles: what may be one's is told as what else it may have left.
+    alone = [one for one, is_gone in others if one.is_pickled and is_gone]
+    held += [{"workflows": one.workflows, "example": one.example} for one in alone]
     return Launched(
         entrypoints=found,
         database=shown(url),
@@ -139,7 +142,11 @@ def launch() -> Launched:
         ),
         pickled=sum(row["workflows"] for row in held),
         pickled_id=next((row["example"] for row in held), None),
-        left=_left(others),
+        left=[
+            Left(one.executor.id, is_gone, one.workflows, one.example)
+            for one, is_gone in others
+            if one not in alone
+        ],
     )
 
 
@@ -191,14 +198,16 @@ def _hear_of_dbos() -> None:
         handler.setLevel(logging.WARNING)
 
 
-def _left(others: list[tuple[executors.Executor, int, str]]) -> list[Left]:
-    """What is under way for executors that no live host is."""
-    live = liveness([executor for executor, _, _ in others])
-    return [
-        Left(executor.id, live[executor] is False, count, example)
-        for executor, count, example in others
-        if not live[executor]
-    ]
+def _left(
+    name: str, executor_id: str, *, are_pickles_read: bool
+) -> list[tuple[executors.UnderWay, bool]]:
+    """What is under way for executors that no live host is, and whether nobody else is either."""
+    with translated(database_url()), recorder().system() as (connection, schema):
+        others = executors.of_others(
+            connection, schema, name, executor_id, are_pickles_read=are_pickles_read
+        )
+    live = liveness([one.executor for one in others])
+    return [(one, live[one.executor] is False) for one in others if not live[one.executor]]
 
 
 def _quiet_trace_export() -> None:

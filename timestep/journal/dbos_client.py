@@ -7,9 +7,10 @@ import threading
 from dbos import DBOSClient, Serializer, WorkflowStatus
 
 from timestep.database.error_translation import translated
-from timestep.dbos_internals import pickles, serializer
+from timestep.dbos_internals import serializer
 from timestep.dbos_internals.process import application_name
 from timestep.errors import PickledRecordError
+from timestep.journal.executors import are_pickles_refused, left_alone
 from timestep.journal.recorder import Recorder, recorder
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
@@ -49,19 +50,30 @@ def _record(workflow_id: str) -> WorkflowRecord | None:
 
 
 def check_readable(workflow_id: str) -> None:
-    """See that this process does not leave a workflow alone, or what begins with its record.
+    """See that a workflow is not left alone, nor would be what begins with its record.
 
     A database that is away is waited for.
 
     Raises:
-        PickledRecordError: It refuses pickles, and the workflow is recorded as one.
+        PickledRecordError: Pickles are refused, and the workflow is recorded as one.
         DatabaseError: The database refused.
     """
-    if not pickles.are_refused():
-        return
-    record = recorder().patiently(lambda: _record(workflow_id))
-    if record is not None and is_pickle(record.arguments or "", record.serialization):
-        raise PickledRecordError
+
+    def is_refused() -> bool:
+        if not are_pickles_refused():
+            return False
+        record = _record(workflow_id)
+        return record is not None and (
+            is_pickle(record.arguments or "", record.serialization)
+            or workflow_id in left_alone([workflow_id])
+        )
+
+    if recorder().patiently(is_refused):
+        raise PickledRecordError(
+            f"the workflow {workflow_id!r} is recorded as a pickle, which runs code when it is "
+            "read, and is left alone: where nobody else can write into the database, set "
+            "TIMESTEP_READ_PICKLES=true for the host and for commands"
+        )
 
 
 class Clients(PerProcess):

@@ -264,7 +264,7 @@ class Watch:
             self._since = now
         self._row, self._seen = row, now
         is_settled = now - self._since >= self._settle
-        return (row["is_expired"] and is_settled) or process_identity.is_gone(row["identity"])
+        return (row["is_expired"] and is_settled) or hosts.has_ended(row)
 
 
 def _beat(row: dict[str, Any]) -> tuple[Any, Any]:

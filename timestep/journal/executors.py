@@ -1,4 +1,4 @@
-"""Tells who executes workflows, and whether a live host is that executor."""
+"""Tells who executes workflows, whether a live host is that executor, and what none executes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ from collections.abc import Collection
 
 from dbos import DBOS
 
+from timestep import config
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
-from timestep.dbos_internals import process
+from timestep.dbos_internals import pickles, process
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.store.fleet import executors as store
 from timestep.store.fleet.executors import Executor
+from timestep.store.reads import pickled_workflows
 
-__all__ = ["Executor", "executors_of", "is_anybody", "liveness"]
+__all__ = [
+    "Executor",
+    "are_pickles_refused",
+    "executors_of",
+    "is_anybody",
+    "left_alone",
+    "liveness",
+]
 
 
 def executors_of(workflow_ids: Collection[str]) -> dict[str, Executor]:
@@ -59,6 +68,35 @@ def is_anybody() -> bool:
         return process.is_launched() or not pglite.holds(recorder().url)
     name = process.application_name()
     return reading(lambda connection: store.is_anybody(connection, name))
+
+
+def left_alone(workflow_ids: Collection[str]) -> set[str]:
+    """Which of these workflows wait until somebody reads a pickle.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not workflow_ids or not are_pickles_refused():
+        return set()
+    name = process.application_name()
+    with translated(recorder().url), recorder().system() as (connection, schema):
+        return pickled_workflows.left_alone(connection, schema, name, workflow_ids)
+
+
+def are_pickles_refused() -> bool:
+    """Whether workflows that are recorded as pickles are left alone, as far as is known here.
+
+    A process without a `DBOS` of its own goes by its setting, as a host does; but an application
+    that is connected may read pickles.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if process.is_made() or pickles.are_refused():
+        return pickles.are_refused()
+    if config.read().read_pickles:
+        return False
+    return recorder().mirror is not None or not reading(store.is_application_connected)
 
 
 def _is_here(executor: Executor) -> bool:

@@ -73,7 +73,7 @@ async def fork_run(
         UnknownCheckpointError: The run has no checkpoint before that turn.
         InvalidInputError: An argument cannot be used, or the run is inside another one.
         AlreadyStartedError: The new workflow id is taken.
-        PickledRecordError: The workflow is recorded as a pickle, and this host reads none.
+        PickledRecordError: The workflow is recorded as a pickle, and left alone for that.
         DatabaseError: The database refused, or is away.
     """
     check_known(run_or_workflow_id)

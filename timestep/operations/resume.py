@@ -69,7 +69,7 @@ async def resume_workflow(
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
         NobodyWaitsError: The workflow has ended without waiting, as one does that plain
             `Runner.run` gave `.interruptions`; nothing is written.
-        PickledRecordError: The workflow is recorded as a pickle, and this host reads none.
+        PickledRecordError: The workflow is recorded as a pickle, and left alone for that.
     """
     check_known(workflow_id, "workflow")
     check_document("what is supplied", supply)

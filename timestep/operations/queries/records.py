@@ -104,8 +104,8 @@ class Workflow:
 class RunExecutor:
     """Which process executes a run that has not ended.
 
-    `is_live` says whether it is there; null: no host is it, and whether another application is
-    cannot be told, because only hosts claim their executor ids.
+    `is_live` says whether it is there, and does not leave the run alone; null: no host is it, and
+    whether another application is cannot be told, because only hosts claim their executor ids.
     """
 
     id: str
@@ -154,6 +154,8 @@ class Run:
     """Of a run that is asked for by itself; None in a list."""
     executor: RunExecutor | None = None
     """None where it has ended, or its workflow waits in a queue or outside of any process."""
+    is_left_alone: bool = False
+    """Whether its workflow goes on only where pickles are read: it is recorded as one."""
 
 
 @register_type

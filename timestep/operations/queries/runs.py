@@ -236,7 +236,7 @@ def _without_run(found: WorkflowStatus, record: WorkflowRecord | None) -> Run:
         started_at=_moment(found.created_at),
         completed_at=_moment(found.completed_at),
         workflow=workflow,
-        executor=_executors([found.workflow_id]).get(found.workflow_id),
+        **_executions([found.workflow_id]).get(found.workflow_id, {}),
     )
 
 
@@ -251,18 +251,23 @@ def _whole(rows: Sequence[dict[str, Any]]) -> list[Run]:
     if not rows:
         return []
     going_on = [row["workflow_id"] for row in rows if row["completed_at"] is None]
-    found = _executors({id_ for id_ in going_on if id_ is not None})
+    found = _executions({id_ for id_ in going_on if id_ is not None})
     return [
-        run if run.completed_at else dataclasses.replace(run, executor=found.get(run.workflow_id))
+        run if run.completed_at else dataclasses.replace(run, **found.get(run.workflow_id, {}))
         for run in _with_interruptions(rows)
     ]
 
 
-def _executors(workflow_ids: Collection[str]) -> dict[str | None, RunExecutor]:
-    """Who executes each of these workflows that are under way."""
+def _executions(workflow_ids: Collection[str]) -> dict[str | None, dict[str, Any]]:
+    """What the runs of each of these workflows are told of who executes them, as `Run` names it."""
     found = executors.executors_of(workflow_ids)
     live = executors.liveness(set(found.values()))
-    return {id_: RunExecutor(one.id, one.version, live[one]) for id_, one in found.items()}
+    alone = executors.left_alone(workflow_ids)
+    told: dict[str | None, dict[str, Any]] = {id_: {"is_left_alone": True} for id_ in alone}
+    for id_, one in found.items():
+        is_live = False if id_ in alone else live[one]
+        told.setdefault(id_, {})["executor"] = RunExecutor(one.id, one.version, is_live)
+    return told
 
 
 def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:

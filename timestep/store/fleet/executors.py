@@ -7,14 +7,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from timestep.store.fleet.hosts import older_version_name
+from timestep.store.fleet import hosts
+from timestep.store.reads.pickled_workflows import pickled
 
 HOST = "timestep_host"
 """How the connections of a host's DBOS are named: those of other applications have other names."""
-
-_CLAIMED = """
-    SELECT application, executor_id, version FROM timestep.hosts
-    WHERE expires_at >= clock_timestamp()"""
 
 # Hosts of earlier versions hold locks of their sessions instead of rows.
 _LOCKED = """
@@ -57,27 +54,40 @@ def of_workflows(
     return {row[0]: Executor(*row[1:]) for row in found}
 
 
-def of_others(
-    connection: sa.Connection, schema: str, application: str, executor_id: str
-) -> list[tuple[Executor, int, str]]:
-    """The other executors that have workflows of an application under way.
+@dataclass(frozen=True)
+class UnderWay:
+    """What an executor has under way."""
 
-    Each with how many, and the id of one of them. Empty where DBOS has no tables yet.
-    """
-    if not sa.inspect(connection).has_table("workflow_status", schema=schema):
-        return []
+    executor: Executor
+    is_pickled: bool
+    """Whether a pickle must be read before it goes on."""
+    workflows: int
+    example: str
+    """The id of one of them."""
+
+
+def of_others(
+    connection: sa.Connection,
+    schema: str,
+    application: str,
+    executor_id: str,
+    *,
+    are_pickles_read: bool,
+) -> list[UnderWay]:
+    """What other executors have of an application; nothing `is_pickled` if pickles are read."""
+    is_pickled = "false" if are_pickles_read else pickled(schema)
     found = connection.execute(
         sa.text(
-            f"""SELECT application_name, executor_id, application_version, count(*),
+            f"""SELECT application_name, executor_id, application_version, is_pickled, count(*),
                 min(workflow_uuid)
-            FROM "{schema}".workflow_status
-            WHERE status = 'PENDING' AND executor_id <> :executor_id
-            AND (application_name = :application OR application_name IS NULL)
-            GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2"""
+            FROM (SELECT *, {is_pickled} AS is_pickled FROM "{schema}".workflow_status
+                WHERE status = 'PENDING' AND executor_id <> :executor_id
+                AND (application_name = :application OR application_name IS NULL)) AS under_way
+            GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 2"""
         ),
         {"application": application, "executor_id": executor_id},
     )
-    return [(Executor(*row[:3]), row[3], row[4]) for row in found]
+    return [UnderWay(Executor(*row[:3]), bool(row[3]), row[4], row[5]) for row in found]
 
 
 def is_anybody(connection: sa.Connection, application: str) -> bool:
@@ -99,16 +109,22 @@ def liveness(
         application: Whose they are that name none.
     """
     names = {
-        one: older_version_name(one.application or application, one.id, one.version)
+        one: hosts.older_version_name(one.application or application, one.id, one.version)
         for one in executors
     }
     locked = set(connection.exec_driver_sql(_LOCKED, {"names": [*names.values()]}).scalars())
-    claimed = {tuple(row) for row in connection.exec_driver_sql(_CLAIMED)}
-    is_alone = not connection.exec_driver_sql(_OTHERS, {"host": HOST}).scalar_one()
-    otherwise = False if is_alone else None
+    claimed = {
+        (row["application"], row["executor_id"], row["version"]) for row in hosts.live(connection)
+    }
+    otherwise = None if is_application_connected(connection) else False
     return {
         one: True
         if name in locked or (one.application or application, one.id, one.version) in claimed
         else otherwise
         for one, name in names.items()
     }
+
+
+def is_application_connected(connection: sa.Connection) -> bool:
+    """Whether an application is connected that executes workflows and is no host."""
+    return bool(connection.exec_driver_sql(_OTHERS, {"host": HOST}).scalar_one())

@@ -7,15 +7,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from timestep.runtime import process_identity
 from timestep.store.reads.pickled_workflows import pickled
 from timestep.store.reads.runs import Row
 
 # Hosts of earlier versions hold a lock of their session instead of a row.
 _IS_NO_OLDER_HOST = "pg_try_advisory_xact_lock(hashtextextended(%(older_host)s, 0))"
 
-_FIND = """
-    SELECT h.*, expires_at < clock_timestamp() AS is_expired FROM timestep.hosts h
-    WHERE application = %(application)s AND executor_id = %(executor_id)s"""
+_ALL = "SELECT h.*, expires_at < clock_timestamp() AS is_expired FROM timestep.hosts h"
+
+_FIND = f"{_ALL} WHERE application = %(application)s AND executor_id = %(executor_id)s"
 
 _EXPIRY = "clock_timestamp() + %(lease)s * interval '1 second'"
 
@@ -48,6 +49,17 @@ def find(connection: sa.Connection, application: str, executor_id: str) -> Row |
     values = {"application": application, "executor_id": executor_id}
     found = connection.exec_driver_sql(_FIND, values).mappings().one_or_none()
     return None if found is None else dict(found)
+
+
+def live(connection: sa.Connection) -> list[Row]:
+    """The rows of the hosts that are there: none is run out, or of a process that has ended."""
+    found = [dict(row) for row in connection.exec_driver_sql(_ALL).mappings()]
+    return [row for row in found if not row["is_expired"] and not has_ended(row)]
+
+
+def has_ended(row: Row) -> bool:
+    """Whether the process of a host's row is seen to have ended, before the row runs out."""
+    return process_identity.is_gone(row["identity"])
 
 
 def claim(connection: sa.Connection, values: Mapping[str, Any], dead: Row | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,6 +40,22 @@ def pickled(schema: str) -> str:
 def left_out(condition: sa.ColumnElement[bool], schema: str) -> Any:
     """The condition on rows of `workflow_status`, and that none of them is such a workflow's."""
     return sa.and_(condition, sa.text(f"NOT {pickled(schema)}"))
+
+
+def left_alone(
+    connection: sa.Connection, schema: str, application: str, workflow_ids: Collection[str]
+) -> set[str]:
+    """Which of these workflows have not ended, and are such workflows of an application."""
+    found = connection.execute(
+        sa.text(
+            f"""SELECT workflow_uuid FROM "{schema}".{TABLE}
+            WHERE workflow_uuid IN :ids AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')
+            AND (application_name = :application OR application_name IS NULL)
+            AND {pickled(schema)}"""
+        ).bindparams(sa.bindparam("ids", expanding=True)),
+        {"ids": list(workflow_ids), "application": application},
+    )
+    return set(found.scalars())
 
 
 _NEWEST = 1000
