@@ -33,6 +33,8 @@ _VOLATILE |= {"resolved_at", "sequence"}
 _VOLATILE |= {"context_change", "context_position"}
 # Which of parallel calls ended first.
 _VOLATILE |= {"end_position"}
+# Whether what went on beside the step that ended a run had drawn a number by then.
+_VOLATILE |= {"cancel_steps"}
 
 
 @dataclass
