@@ -165,7 +165,8 @@ def test_an_application_keeps_its_own_serializer(app: App) -> None:
     DBOS(config={"name": "timestep-tests", "system_database_url": app.url})
     assert not executors.are_pickles_refused(), "it is not launched, but says what is read"
     DBOS.destroy()
-    assert executors.are_pickles_refused()
+    # Once the server has seen that its connections are gone, which tell of an application.
+    app.until(executors.are_pickles_refused)
 
     # A process without a DBOS of its own writes what hosts read, and does not unpickle.
     assert serializer.in_use().name() == NAME

@@ -20,10 +20,8 @@ _LOCKED = """
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND (classid::bigint << 32) | objid::bigint = hashtextextended(name, 0)"""
 
-_ANYBODY = """
-    SELECT EXISTS (SELECT FROM timestep.hosts
-        WHERE application = %(application)s AND expires_at >= clock_timestamp())
-    OR EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+_CONNECTED = """
+    SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
         AND (application_name IN (%(host)s, 'dbos_transact') OR query LIKE 'LISTEN dbos%%'))"""
 
 _OTHERS = """
@@ -92,8 +90,9 @@ def of_others(
 
 def is_anybody(connection: sa.Connection, application: str) -> bool:
     """Whether somebody may execute an application's workflows: a host, or another DBOS."""
-    parameters = {"application": application, "host": HOST}
-    return bool(connection.exec_driver_sql(_ANYBODY, parameters).scalar_one())
+    return any(row["application"] == application for row in hosts.live(connection)) or bool(
+        connection.exec_driver_sql(_CONNECTED, {"host": HOST}).scalar_one()
+    )
 
 
 def liveness(
