@@ -183,3 +183,22 @@ def test_a_step_asks_a_model_as_it_is(app: App) -> None:
 
     assert app.run(body, "step") == "one"
     assert app.steps("step") == ["mine"]
+
+
+def test_a_method_that_was_looked_up_before_the_run_is_part_of_the_run(app: App) -> None:
+    """As who puts a function of his own around a model's does, and calls the model's inside."""
+
+    async def body() -> str:
+        model = ScriptedModel([[assistant_message("hello")]])
+        original = model.get_response
+
+        async def around(*args: Any, **kwargs: Any) -> Any:
+            return await original(*args, **kwargs)
+
+        model.get_response = around  # type: ignore[method-assign]  # what is tested
+        result = await timestep.DurableRunner.run(Agent("A", model=model), "hi")
+        return str(result.final_output)
+
+    assert app.run(body, workflow_id="w") == "hello"
+    assert app.steps("w") == ["turn 1: A"]
+    assert app.replay("w") == "hello"

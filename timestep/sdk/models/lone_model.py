@@ -37,9 +37,17 @@ METHODS = frozenset({"get_response", "stream_response"})
 def get_attribute(run: object, original: Any, model: Model, name: str) -> Any:
     """A model's attribute; one of `METHODS` asks through a step where nothing else records it."""
     found = original(model, name)
-    if name not in METHODS or isinstance(model, DurableModel) or not _is_code_of_workflow():
+    if name not in METHODS or isinstance(model, DurableModel) or not workflow_scope.in_workflow():
         return found
-    return functools.partial(_get_response if name == "get_response" else _stream, model, found)
+    ask = _get_response if name == "get_response" else _stream
+
+    @functools.wraps(found)
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        # Where it is called counts, and not where it was looked up: a run's model may call it.
+        is_recorded = not _is_code_of_workflow()
+        return found(*args, **kwargs) if is_recorded else ask(model, found, *args, **kwargs)
+
+    return asked
 
 
 def _is_code_of_workflow() -> bool:
