@@ -105,7 +105,7 @@ class App:
 
         Where one lies in the table tells nothing: rows of earlier tests have left room in it.
         """
-        if not order and (found := metadata.tables.get(table)) is not None:
+        if not order and (found := metadata.tables.get(f"public.{table}")) is not None:
             order = tuple(name for name in ("created_at", "started_at") if name in found.c)[:1]
         query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))
         if order:
