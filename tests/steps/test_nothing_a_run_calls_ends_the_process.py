@@ -14,6 +14,8 @@ from dbos import DBOS
 import timestep
 from tests.support.dbos_app import BODIES, App
 from timestep.errors import ProcessExitError
+from timestep.journal.recorder import recorder
+from timestep.journal.unfinished_executions import look_after
 
 
 @function_tool
@@ -70,3 +72,21 @@ def test_an_exit_is_the_failure_of_what_exits(app: App, what: str) -> None:
     assert [row["status"] for row in app.rows("runs")] == ["failed"]
     # DBOS's loop goes on.
     assert app.recover(id_) == said
+
+
+begun: list[str] = []
+
+
+@DBOS.workflow()
+def exits(name: str) -> str:
+    begun.append(name)
+    sys.exit(3)
+
+
+def test_a_workflow_in_a_thread_that_exits_fails_and_is_not_begun_again(app: App) -> None:
+    look_after(recorder())
+    begun.clear()
+    id_ = DBOS.start_workflow(exits, "once").get_workflow_id()
+    with pytest.raises(ProcessExitError, match="tried to exit"):
+        DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02)
+    assert begun == ["once"]
