@@ -91,7 +91,8 @@ ANSWERED = {
 def test_a_tool_that_is_cancelled_by_itself_is_called_once(app: App, what: str) -> None:
     async def body() -> str:
         result = await timestep.run_agent(caller(ANSWERED[what]()), "go")
-        outputs = [str(item["output"]) for item in result.to_input_list() if "output" in item]
+        given: list[Any] = result.to_input_list()
+        outputs = [str(item["output"]) for item in given if "output" in item]
         return repr([*outputs, result.final_output])
 
     answer = app.run(body, workflow_id="w")
