@@ -74,7 +74,7 @@ def caller(job: Any) -> Agent[Any]:
     return Agent("A", model=ScriptedModel([calls, [assistant_message("done")]]), tools=[job, other])
 
 
-ANSWERED = {
+ANSWERED: dict[str, Callable[[], Any]] = {
     "a cancelled task": lambda: tool(wait_for_a_cancelled_task),
     "raised": lambda: tool(raise_one),
     "raised in a thread": lambda: function_tool(in_a_thread, name_override="job"),

@@ -17,6 +17,7 @@ from timestep.database import not_now
 from timestep.dbos_internals import control_errors, execution_ends, executions, process
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import CancelledItselfError, ProcessExitError, TimestepError
+from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining, logs, process_state
 from timestep.runtime.cancellation import EXITS, came_by_itself
@@ -76,6 +77,7 @@ class UnfinishedExecutions(PerProcess):
 
     def ended(self, owner: Owner, error: BaseException | None) -> None:
         """Take note of an execution's end, of which DBOS may have recorded nothing."""
+        ownership_watch.end_of(owner)
         recorder = self._recorder
         if recorder is None:
             return
