@@ -35,6 +35,7 @@
     ├── StepError                   how DBOS shows a step that failed
     ├── ReplayError                 a record and the code that replays it disagree
     ├── ProcessExitError            a tool, a model or a guardrail tried to end the process
+    ├── CancelledItselfError        a workflow ended in a CancelledError that nobody asked for
     ├── UnreadableValueError        a recorded value whose class is not known, or has changed
     ├── UnrecordableError           a workflow's value that cannot come back from JSON
     ├── PickledRecordError          a record that only unpickling would read
@@ -214,6 +215,10 @@ class PickledRecordError(TimestepError):
 
 class ProcessExitError(TimestepError):
     """What a run calls may not end the process that executes the run."""
+
+
+class CancelledItselfError(TimestepError):
+    """A workflow ended in a `CancelledError`, though nobody had cancelled it."""
 
 
 class RecordedError(TimestepError):

@@ -264,7 +264,7 @@ def envelope_of(path: str, **changes: Any) -> dict[str, Any]:
     [
         "builtins:SystemExit",
         "builtins:KeyboardInterrupt",
-        "asyncio:CancelledError",
+        "builtins:GeneratorExit",
         "builtins:ExceptionGroup",
         "builtins:UnicodeDecodeError:x",
         "subprocess:Popen",

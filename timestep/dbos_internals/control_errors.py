@@ -33,3 +33,6 @@ CONTROL_ERRORS = (
 
 LOST = (dbos_errors.DBOSWorkflowCancelledError, dbos_errors.DBOSWorkflowConflictIDError)
 """The execution does not own its workflow any more."""
+
+REPLACED = dbos_errors.DBOSWorkflowConflictIDError
+"""Another execution owns it, or it has ended: nothing of this one is of use any more."""

@@ -32,6 +32,8 @@ class WorkflowScope:
     owner: Owner
     drawn: set[int] = field(default_factory=set)
     """Those of the workflow's own step numbers that its runs have drawn."""
+    set_aside: list[range] = field(default_factory=list)
+    """Those that its streamed runs draw."""
     kept: dict[type[Any], Any] = field(default_factory=dict)
     """What `kept` made for it, by its kind."""
 
@@ -127,4 +129,6 @@ def is_own_task() -> bool:
 
 def numbers_of_code() -> list[int]:
     """The step numbers that the workflow's own code has drawn, beside those of its runs."""
-    return sorted({*range(1, dbos_context().function_id + 1)} - scope().drawn)
+    found = scope()
+    of_runs = found.drawn.union(*found.set_aside)
+    return sorted({*range(1, dbos_context().function_id + 1)} - of_runs)

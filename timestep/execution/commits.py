@@ -119,7 +119,7 @@ class Commits:
         except control_errors.CONTROL_ERRORS:
             raise
         except BaseException:
-            if is_outcome:
+            if is_outcome and not self._limits.is_replaced:
                 outcome = Kept(str(self._record.run_id), rows)
                 self._recorder.kept.keep(self._owner.workflow_id, outcome)
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from timestep.dbos_internals.step_numbers import StepNumbers, StepReservation
+from timestep.dbos_internals.step_numbers import Reserved, StepNumbers, StepReservation
 
 OF_CALLS = "call:"
 """Keys of checks that begin with this are of one tool call: no later turn counts them on."""
@@ -44,6 +44,25 @@ class Counters:
         if self._is_over:
             raise asyncio.CancelledError
         return self._steps.draw() if self._steps is not None else None
+
+    def set_aside(self, begun: int) -> None:
+        """Draw from numbers that are set aside now, as a streamed run does.
+
+        Args:
+            begun: The number with which the run began.
+        """
+        if self._steps is not None:
+            self._steps = self._steps.set_aside(begun)
+
+    @property
+    def are_set_aside(self) -> bool:
+        """Whether the run's steps are numbered apart from what its task does beside it."""
+        return isinstance(self._steps, Reserved)
+
+    def give_back(self) -> None:
+        """Draw what comes next in the run's task, as streamed runs of earlier versions did."""
+        if isinstance(self._steps, Reserved):
+            self._steps = self._steps.give_back()
 
     def next_position(self) -> int:
         """The place of one more item among the run's items, counted from 1."""

@@ -72,8 +72,16 @@ class Limits:
     @property
     def is_lost(self) -> bool:
         """Whether what ends the run is that its execution owns the workflow no more."""
-        is_own = isinstance(self.failure or self.cut.cause, control_errors.LOST)
-        return is_own or (self._around is not None and self._around.is_lost)
+        return self._ends_with(control_errors.LOST)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether what ends the run is that its workflow has ended, or is executed elsewhere."""
+        return self._ends_with((control_errors.REPLACED,))
+
+    def _ends_with(self, kinds: tuple[type[BaseException], ...]) -> bool:
+        is_own = isinstance(self.failure or self.cut.cause, kinds)
+        return is_own or (self._around is not None and self._around._ends_with(kinds))
 
     def close(self) -> None:
         """Let nothing be recorded any more that goes on behind the run's back."""

@@ -35,6 +35,9 @@ from timestep.runtime.cancellation import over
 from timestep.serialization.agent_definitions import Definitions, describe
 from timestep.serialization.registered_types import PROCESS, RegisteredTypes
 
+_SETS_ASIDE = "sets_aside"
+"""Is true in the metadata of a streamed run for which step numbers are set aside."""
+
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 
 __all__ = ["History", "Rows", "Run"]
@@ -141,6 +144,11 @@ class Run:
         if approval_timeout is not None:
             self.questions.timeout = approval_timeout
 
+    def set_numbers_aside(self) -> None:
+        """Draw from numbers of its own: what is begun while the run goes on draws others."""
+        if self._workflow_step is not None:
+            self.counters.set_aside(self._workflow_step)
+
     def begin_with(self, history: History, counted_in: uuid.UUID | None) -> None:
         """Say what a new run begins with.
 
@@ -224,6 +232,8 @@ class Run:
             self._check_same(journal["runs"][str(self.id)], values)
         self.record.read(journal)
         own = journal["runs"][str(self.id)]
+        if not self.record.is_new and _SETS_ASIDE not in own["metadata"]:
+            self.counters.give_back()
         self.ends.read(self.id, own, may_go_on=self.record.may_go_on)
         self.states.resume(journal.get("run_states", {}))
         refusal = self.recorder.kept.refusal(self.owner.workflow_id, str(self.id))
@@ -238,8 +248,13 @@ class Run:
             self.states = States(self.id)
 
     def _metadata(self) -> dict[str, Any]:
-        """Where what the run uses is counted, too: in the step that it is inside of."""
-        return {"counted_in_step": str(self._counted_in)} if self._counted_in is not None else {}
+        """Where what the run uses is counted, too, and where it draws its numbers."""
+        found: dict[str, Any] = {}
+        if self._counted_in is not None:
+            found["counted_in_step"] = str(self._counted_in)
+        if self.counters.are_set_aside:
+            found[_SETS_ASIDE] = True
+        return found
 
     def _check_same(self, row: dict[str, Any], values: dict[str, Any]) -> None:
         """Refuse the record of another run: parallel tasks may have started in another order."""

@@ -62,12 +62,12 @@ class OwnershipWatch(PerProcess):
     def look_now(self) -> None:
         self._urgent.set()
 
-    def end_all(self) -> None:
+    def end(self, is_over: Callable[[Owner], bool]) -> None:
         with self._lock:
-            for entry in self._watched:
+            for entry in [entry for entry in self._watched if is_over(entry.owner)]:
                 if not entry.loop.is_closed():
                     entry.loop.call_soon_threadsafe(entry.end, lost(entry.owner, None))
-            self._watched.clear()
+                self._watched.discard(entry)
 
     def close(self) -> None:
         with self._lock:
@@ -129,4 +129,9 @@ def look_now() -> None:
 
 def end_all() -> None:
     """End what every execution of this process waits for: none owns its workflow any more."""
-    process_state.of(OwnershipWatch).end_all()
+    process_state.of(OwnershipWatch).end(lambda _: True)
+
+
+def end_of(owner: Owner) -> None:
+    """End what an execution left going that is over: nothing of it can be recorded any more."""
+    process_state.of(OwnershipWatch).end(lambda other: other == owner)

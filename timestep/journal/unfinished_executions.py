@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from timestep.database import not_now
 from timestep.dbos_internals import control_errors, execution_ends, executions, process
 from timestep.dbos_internals.workflow_scope import Owner
-from timestep.errors import ProcessExitError
+from timestep.errors import CancelledItselfError, ProcessExitError, TimestepError
+from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining, logs, process_state
-from timestep.runtime.cancellation import EXITS
+from timestep.runtime.cancellation import EXITS, came_by_itself
 from timestep.runtime.process_state import PerProcess
 from timestep.store import run_journal
 
@@ -28,6 +29,11 @@ _LONGEST_PAUSE = 60.0
 """Seconds before a workflow is begun again that ended so several times, one after the other."""
 _DOUBLED = 10
 """How often the pause is doubled at most: it is the longest by then."""
+
+_NOT_CANCELLED = (
+    "workflow {!r} ended in a CancelledError, and nobody had cancelled it: a task that it waited "
+    "for was cancelled, or its code raised one"
+)
 
 _log = logs.logger()
 
@@ -71,6 +77,7 @@ class UnfinishedExecutions(PerProcess):
 
     def ended(self, owner: Owner, error: BaseException | None) -> None:
         """Take note of an execution's end, of which DBOS may have recorded nothing."""
+        ownership_watch.end_of(owner)
         recorder = self._recorder
         if recorder is None:
             return
@@ -83,6 +90,10 @@ class UnfinishedExecutions(PerProcess):
         if isinstance(error, EXITS):
             self._exited(owner, error)
             return
+        if came_by_itself(error, 0):
+            # Begun again, it would end so again.
+            self._fail(owner, CancelledItselfError(_NOT_CANCELLED.format(owner.workflow_id)), error)
+            return
         state = not_now.state_of(error)
         reason = type(error).__name__ + ("" if state is None else f", SQLSTATE {state}")
         self._put(owner, str(uuid.uuid4()), reason)
@@ -93,6 +104,10 @@ class UnfinishedExecutions(PerProcess):
             # The process ends with it, and the next one goes on.
             return
         refusal = ProcessExitError(f"workflow {owner.workflow_id!r} tried to exit: {error!r}")
+        self._fail(owner, refusal, error)
+
+    def _fail(self, owner: Owner, refusal: TimestepError, error: BaseException) -> None:
+        """Record that a workflow failed, which ended so that DBOS records nothing of it."""
         try:
             executions.fail(owner, refusal)
         except Exception as failure:  # noqa: BLE001  # it is looked after, as one that ended so

@@ -53,7 +53,7 @@ class _DurableAgentRunner(AgentRunner):
         input: Input,  # noqa: A002
         **options: Any,
     ) -> RunResultStreaming:
-        run = prepare(starting_agent, input, options)
+        run = prepare(starting_agent, input, options, is_streamed=True)
         process_state.of(Installation).enter(run)
         begin_stream = functools.partial(_begin_stream, run, starting_agent, input, options)
         run.streaming.begin(functools.partial(_stream, run, begin_stream))

@@ -27,8 +27,17 @@ from timestep.steps import interruption, model_call
 Input = str | list[TResponseInputItem] | RunState[Any]
 
 
-def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
-    """Draw what must not depend on timing: the run's number and those of its first checks."""
+def prepare(
+    agent: Agent[Any], given: Input, options: dict[str, Any], *, is_streamed: bool = False
+) -> Run:
+    """Draw what must not depend on timing: the run's number and those of its first checks.
+
+    Args:
+        agent: The agent that begins.
+        given: What it is given.
+        options: Those of the runner; those that are Timestep's own are taken out.
+        is_streamed: Whether the run goes on behind a reader, who may leave it.
+    """
     if not workflow_scope.in_workflow():
         raise NotInWorkflowError
     timeout = options.pop("timeout", None)
@@ -44,6 +53,8 @@ def prepare(agent: Agent[Any], given: Input, options: dict[str, Any]) -> Run:
     if run.questions.call_ids:
         run.resume()
         return run
+    if is_streamed:
+        run.set_numbers_aside()
     history, enclosing = RunHistory(), current_step()
     is_counted = enclosing is not None and _counts_in(enclosing, options.get("context"))
     run.begin_with(history, enclosing.id if enclosing is not None and is_counted else None)

@@ -93,7 +93,7 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
     if run.parent is not None and isinstance(error, TimestepError) and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
         run.parent.limits.fail(error)
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError) and not _came_by_itself(run, error):
         # A process that stops cancels its tasks; their runs go on in the next one. And a run
         # that is cut off ends those inside it.
         is_inside = run.parent is not None and run.parent.limits.is_cut_off
@@ -106,13 +106,24 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
         inside = [await _ended(child, "cancelled", timeout) for child in _begun(run)]
         rows = {"runs": inside, "ended_calls": [_open_calls(child) for child in _begun(run)]}
         await record_failure(run, error, rows)
-    elif isinstance(error, Exception) and not isinstance(error, control_errors.CONTROL_ERRORS):
+    elif _is_failure(error):
         await record_failure(run, error)
         error = _as_recorded(run, error)
     raise error
 
 
-def _as_recorded(run: Run, error: Exception) -> BaseException:
+def _came_by_itself(run: Run, error: asyncio.CancelledError) -> bool:
+    """Whether a run ended in a CancelledError of what it called: nobody cancelled the run."""
+    is_ending = run.limits.is_cut_off or process.is_stopping()
+    return not is_ending and run.limits.cut.is_of_another(error)
+
+
+def _is_failure(error: BaseException) -> bool:
+    kinds = (Exception, asyncio.CancelledError)
+    return isinstance(error, kinds) and not isinstance(error, control_errors.CONTROL_ERRORS)
+
+
+def _as_recorded(run: Run, error: BaseException) -> BaseException:
     """What ended the run: of two calls that fail at once, the first execution chose one."""
     row = run.record.own_row if run.record.is_over else None
     if row is None or row["error"] is None:

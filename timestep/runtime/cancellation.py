@@ -42,8 +42,11 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 def cancels() -> int:
-    """How often the caller's task was cancelled, whatever it has answered to that."""
-    task = asyncio.current_task()
+    """How often the caller's task was cancelled, whatever it has answered to that; 0 in none."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
     return 0 if task is None else task.cancelling()
 
 
@@ -52,6 +55,18 @@ async def over(task: asyncio.Future[Any]) -> None:
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([task])
+
+
+def came_by_itself(error: BaseException, before: int) -> bool:
+    """Whether work ended in a CancelledError though nobody cancelled the caller's task.
+
+    A task inside it was cancelled, or it raised one: an outcome like any other.
+
+    Args:
+        error: What the work raised.
+        before: What `cancels` gave before the work began.
+    """
+    return isinstance(error, asyncio.CancelledError) and cancels() <= before
 
 
 class Cut:
@@ -67,6 +82,10 @@ class Cut:
         self._task = asyncio.current_task()
         self._before = self._task.cancelling() if self._task is not None else 0
         return self
+
+    def is_of_another(self, error: BaseException) -> bool:
+        """Whether an error is a CancelledError though nobody cancelled the task that entered."""
+        return came_by_itself(error, self._before)
 
     def now(self, cause: BaseException) -> None:
         """Cancel the task, and raise `cause` to whoever entered."""

@@ -11,6 +11,7 @@ already, and neither that class's own code nor that of its attributes is called.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
@@ -77,11 +78,11 @@ def opened(envelope: Any) -> BaseException:
 
 def _opened(envelope: dict[str, Any]) -> BaseException:
     kind = imported(envelope["type"])
-    if kind is None or not issubclass(kind, Exception):
+    if kind is None or not issubclass(kind, (Exception, asyncio.CancelledError)):
         raise LookupError(envelope["type"])
     args = tuple(_known(arg) for arg in envelope["args"])
     # Errors of the system read their arguments when they are made. The class's own code is not run.
-    base = OSError if issubclass(kind, OSError) else Exception
+    base = OSError if issubclass(kind, OSError) else BaseException
     error = base.__new__(kind, *args)
     if not isinstance(error, OSError) or error.filename is None:
         error.args = args

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from timestep.dbos_internals import control_errors, step_records, workflow_scope
+from timestep.dbos_internals import control_errors, process, step_records, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
 from timestep.errors import (
@@ -26,10 +26,10 @@ from timestep.execution.current import STEPS_OF_CALLS, inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.runtime import draining, lease
-from timestep.runtime.cancellation import EXITS
+from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
-from timestep.steps.step import NotEnded, Refused, Step, error_of, no_exit
+from timestep.steps.step import CancelledItself, NotEnded, Refused, Step, error_of, no_exit
 from timestep.store import dbos_step_outputs
 
 T = TypeVar("T")
@@ -40,14 +40,19 @@ async def perform(step: Step[T]) -> T:
 
     Raises:
         Exception: What the effect raised, as the class it was, when replayed too.
+        CancelledError: The caller was cancelled; or the effect ended so though nobody asked for
+            it, which is an outcome as any other.
         ReplayError: DBOS recorded the step and the run's rows do not hold it.
     """
     # The SDK answered what ended the run, as it answers any Exception of a tool, and went on.
     step.run.limits.check_failure()
-    if step.table not in STEPS_OF_CALLS:
-        return await _performed(step)
-    async with step.run.call_ends.beside(step, step.run.turn):
-        return await _performed(step)
+    try:
+        if step.table not in STEPS_OF_CALLS:
+            return await _performed(step)
+        async with step.run.call_ends.beside(step, step.run.turn):
+            return await _performed(step)
+    except CancelledItself as ended:
+        raise ended.error from None
 
 
 async def _performed(step: Step[T]) -> T:
@@ -335,7 +340,7 @@ async def _execute(step: Step[T]) -> T:
     except control_errors.CONTROL_ERRORS:
         raise
     except Exception as error:
-        envelope = exceptions.seal(error)
+        envelope = exceptions.seal(error.error if isinstance(error, CancelledItself) else error)
         rows = step.failed_rows(envelope, _since(step.began))
         await step.commit(rows, None if step.record is None else step.record.failed(error))
         raise
@@ -357,10 +362,21 @@ async def _execute(step: Step[T]) -> T:
 
 
 async def _effect(step: Step[T]) -> T:
+    before = cancels()
     try:
         return await step.effect()
     except EXITS as exit_:
         raise no_exit(step.name, exit_) from exit_
+    except asyncio.CancelledError as error:
+        if came_by_itself(error, before) and not _is_ending(step):
+            raise CancelledItself(error) from error
+        raise
+
+
+def _is_ending(step: Step[Any]) -> bool:
+    """Whether the run ends, or this process, and with it what the step waits for."""
+    limits = step.run.limits
+    return limits.is_cut_off or limits.failure is not None or process.is_stopping()
 
 
 async def _deferred(writing: Awaitable[Any]) -> None:

@@ -153,7 +153,8 @@ class Step(ABC, Generic[T]):
 
 def error_of(row: dict[str, Any]) -> BaseException:
     """What a step raised, from its row."""
-    return exceptions.opened(restored(row["error"]))
+    error = exceptions.opened(restored(row["error"]))
+    return CancelledItself(error) if isinstance(error, asyncio.CancelledError) else error
 
 
 class Refused(BaseException):
@@ -173,6 +174,18 @@ class NotEnded(BaseException):
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
+
+
+class CancelledItself(Exception):
+    """A step's effect ended in a CancelledError that nobody asked for: an outcome to record.
+
+    An Exception, so that it is recorded and replayed as any other failure; who waits for the step
+    is raised the error.
+    """
+
+    def __init__(self, error: asyncio.CancelledError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def no_exit(what: str, exit_: BaseException) -> ProcessExitError:

@@ -19,6 +19,7 @@ from timestep.dbos_internals import control_errors
 from timestep.errors import UnreadableValueError
 from timestep.execution.context_changes import Use
 from timestep.execution.pending_calls import Call
+from timestep.execution.replay import agent_changes
 from timestep.execution.run import Rows, Run
 from timestep.runtime import draining, logs
 from timestep.serialization import exceptions
@@ -42,7 +43,7 @@ from timestep.steps.interruption import (
     pauses_again,
 )
 from timestep.steps.perform import perform
-from timestep.steps.step import Step
+from timestep.steps.step import Refused, Step
 from timestep.steps.tool_attempts import ToolAttempts
 from timestep.tool_options import options_of, runs_in_a_thread
 
@@ -157,7 +158,11 @@ class _CallStep(Step[ToolResult]):
             await self.run.commits.commit({"tool_calls": [intent]})
         self.began, self.is_made = time.monotonic(), True
         outlives = runs_in_a_thread(self.asked.tool) and not self.options.as_workflow
+        agents = self.run.definitions.agents
+        before = agent_changes.fields_of(agents)
         result = await (self._outlived() if outlives else self._made())
+        if (refusal := agent_changes.refusal(agents, before, self.asked.tool.name)) is not None:
+            raise Refused(refusal)
         self.run.limits.check_failure()
         return self._as_recorded(result)
 

@@ -28,6 +28,7 @@ from timestep.execution import context_changes
 from timestep.execution.current import entered, inside_step
 from timestep.execution.run import Run
 from timestep.runtime import process_state
+from timestep.runtime.cancellation import came_by_itself, cancels
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization import exceptions
 from timestep.serialization.values import decode, encode
@@ -157,12 +158,16 @@ async def _made(live: _Live) -> str:
     before = context_changes.fields_of(target, {}) if context_changes.is_supported(target) else None
     outcome: dict[str, Any] = {"output": None, "is_error": False, "error": None}
     step = inside_step(live.run, live.id, live.wrapper.usage, workflow_scope.scope().owner)
+    cancelled = cancels()
     try:
         with step:
             result = await live.invoke(live.attempts)
     except control_errors.CONTROL_ERRORS:
         raise
-    except Exception as error:  # noqa: BLE001  # the call's step raises it
+    except (Exception, asyncio.CancelledError) as error:
+        # The call's step raises it, unless this workflow was cancelled.
+        if isinstance(error, asyncio.CancelledError) and not came_by_itself(error, cancelled):
+            raise
         outcome["error"] = dict(exceptions.seal(error))
     else:
         outcome |= {"output": encode(result.output), "is_error": result.is_error}

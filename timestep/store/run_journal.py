@@ -63,7 +63,7 @@ _BEGIN = """
 
 _IS_LAST = """
     SELECT NOT EXISTS (
-        SELECT FROM jsonb_array_elements_text(runs.cancel_steps) AS cut(number), (
+        SELECT FROM jsonb_path_query(runs.cancel_steps, '$[0 to 1]') AS cut(number), (
             SELECT function_id FROM "{schema}".operation_outputs
             WHERE workflow_uuid = %(workflow_id)s
             UNION ALL SELECT workflow_step FROM public.runs later
