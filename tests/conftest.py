@@ -16,7 +16,9 @@ import certifi
 import psycopg
 import pytest
 import sqlalchemy as sa
+from agents import set_tracing_disabled
 from dbos import DBOS
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from tests.support import forked_processes
@@ -68,6 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
         certificates = Path(certifi.where()).read_text()
         first = certificates[: certificates.index(_LAST_LINE)] + _LAST_LINE
         (Path(given) / _CERTIFICATES).write_text(first)
+    # However slow the machine is, and however long it stops in the middle of an example.
+    slow = [HealthCheck.too_slow]
+    profile = settings(max_examples=50, deadline=None, suppress_health_check=slow)
+    settings.register_profile("timestep", profile)
+    settings.load_profile("timestep")
     forked_processes.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())
 
 
@@ -133,6 +140,7 @@ def clean_environment(
 
     But for how steps are recorded: `TIMESTEP_ORDINARY_STEPS=true pytest` tests the other way.
     """
+    set_tracing_disabled(True)
     monkeypatch.setenv("SSL_CERT_FILE", str(pytestconfig.stash[_directory] / _CERTIFICATES))
     for name in list(os.environ):
         if name.startswith(("TIMESTEP_", "OPENAI_")) and name != "TIMESTEP_ORDINARY_STEPS":
