@@ -18,9 +18,11 @@ import sys
 import threading
 import typing
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -34,6 +36,7 @@ from typing_extensions import is_typeddict
 C = TypeVar("C", bound=type)
 
 _SDK = "agents"
+_MAIN = "__main__"
 
 _OF_TOOLS = (
     ApplyPatchResult,
@@ -83,6 +86,15 @@ class RegisteredTypes:
             return self._around.find(path)
         return found
 
+    def find_named(self, qualname: str) -> type | None:
+        """The only class of a name, whatever its module; None where there are more, or none."""
+        self._read_fields()
+        with self._lock:
+            found = [cls for path, cls in self._types.items() if path.endswith(f":{qualname}")]
+        if found or self._around is None:
+            return found[0] if len(found) == 1 else None
+        return self._around.find_named(qualname)
+
     def add(self, cls: type) -> None:
         """Register a class, and those that its fields are annotated with."""
         path = type_path(cls)
@@ -119,7 +131,7 @@ class RegisteredTypes:
             self.declare(type(found))
             if isinstance(found, dict):
                 waiting.extend((*found, *found.values()))
-            elif isinstance(found, list | tuple | set | frozenset):
+            elif isinstance(found, list | tuple | set | frozenset | deque):
                 waiting.extend(found)
             elif isinstance(found, BaseModel):
                 waiting.extend((vars(found), found.__pydantic_extra__, found.__pydantic_private__))
@@ -158,7 +170,8 @@ def register_type(cls: C) -> C:
     classes that a run's context, its tools' annotations or its agents' output types lead to.
 
     Args:
-        cls: A dataclass, a pydantic model or an enum, at the top level of a module or class.
+        cls: A dataclass, a named tuple, a pydantic model or an enum, at the top level of a module
+            or class.
 
     Returns:
         The same class.
@@ -176,7 +189,8 @@ def register_type(cls: C) -> C:
     if not can_be_made(cls):
         raise TypeError(
             f"values of {type_path(cls)} cannot be made again from their fields: register "
-            "dataclasses, pydantic models and enums, and put @register_type above @dataclass"
+            "dataclasses, named tuples, pydantic models and enums, and put @register_type above "
+            "@dataclass"
         )
     PROCESS.add(cls)
     return cls
@@ -191,10 +205,30 @@ def declare(annotation: object) -> None:
 
 
 def registered(path: str) -> type | None:
-    """The class of a path that is registered here: for the process, or for the current run."""
+    """The class of a path that is registered here: for the process, or for the current run.
+
+    So is a class that is derived from a registered one: an annotation of `Animal` is one of `Dog`,
+    too. A class that has moved is found by its old path where that still names it.
+    """
     module, _, name = path.partition(":")
-    found = _current.get().find(f"{_MOVED.get(module, module)}:{name}")
-    return _of_api(module, path) if found is None else found
+    path = f"{_MOVED.get(module, module)}:{name}"
+    types = _current.get()
+    if (found := types.find(path) or _of_api(module, path)) is not None:
+        return found
+    cls = imported(path)
+    if cls is not None and can_be_made(cls) and any(map(_is_in(types), cls.__mro__)):
+        return cls
+    return types.find_named(name) if module == _MAIN else None
+
+
+def is_registered_itself(cls: type) -> bool:
+    """Whether a class is registered, and not only one that it is derived from."""
+    path = type_path(cls)
+    return _is_in(_current.get())(cls) or _of_api(cls.__module__, path) is cls
+
+
+def _is_in(types: RegisteredTypes) -> Callable[[type], bool]:
+    return lambda cls: types.find(type_path(cls)) is cls
 
 
 def _of_api(module: str, path: str) -> type | None:
@@ -211,6 +245,8 @@ def imported(path: object) -> type | None:
         return None
     module, _, qualname = path.partition(":")
     found: object = sys.modules.get(module)
+    if found is None and module == _name_of_main():
+        found = sys.modules.get(_MAIN)
     for name in qualname.split("."):
         if not isinstance(found, ModuleType | type):
             return None
@@ -220,8 +256,23 @@ def imported(path: object) -> type | None:
 
 
 def type_path(cls: type) -> str:
-    """The path under which a class is recorded."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """The path under which a class is recorded: of the program that is executed, its file's name.
+
+    So `python app.py` and `uvicorn app:app` know it by the same path.
+    """
+    module = cls.__module__
+    if module == _MAIN:
+        module = _name_of_main()
+    return f"{module}:{cls.__qualname__}"
+
+
+def _name_of_main() -> str:
+    """The name by which others import the program that is executed."""
+    main = sys.modules.get(_MAIN)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    name = spec.name if spec is not None else Path(file).stem if file else _MAIN
+    # Where it was imported, too, there are two classes of each name.
+    return _MAIN if name in sys.modules else name
 
 
 def can_be_made(cls: type) -> bool:
@@ -229,13 +280,23 @@ def can_be_made(cls: type) -> bool:
 
     The SDK's dataclasses are the run's own objects (contexts, agents, tools), and no values.
     """
-    if "<locals>" in cls.__qualname__ or cls is BaseModel:
+    return "<locals>" not in cls.__qualname__ and has_parts(cls)
+
+
+def has_parts(cls: type) -> bool:
+    """Whether a class says what its values are made of, wherever it is defined."""
+    if cls is BaseModel:
         return False
     if issubclass(cls, enum.Enum):
         return bool(cls.__members__)
-    if issubclass(cls, BaseModel):
+    if issubclass(cls, BaseModel) or is_named_tuple(cls):
         return True
     return dataclasses.is_dataclass(cls) and cls.__module__.partition(".")[0] != _SDK
+
+
+def is_named_tuple(cls: type) -> bool:
+    """Whether values of a class are what its named fields hold, and nothing else."""
+    return cls.__base__ is tuple and "_fields" in vars(cls)
 
 
 def classes_in(annotation: object) -> Iterator[type]:
@@ -249,6 +310,8 @@ def classes_in(annotation: object) -> Iterator[type]:
         seen[id(found)] = found
         if isinstance(found, type) and not typing.get_args(found):
             yield found
+            # A generic model that is given its types is a class of its own.
+            waiting.append(getattr(found, "__pydantic_generic_metadata__", {}).get("origin"))
         elif isinstance(found, TypeVar):
             waiting.extend((found.__bound__, *found.__constraints__))
         elif isinstance(found, enum.Enum):  # of a Literal

@@ -21,9 +21,11 @@ from timestep.serialization.values import (
     escaped,
     is_encoded,
     is_plain,
+    is_state,
     plain_text,
     restored,
     storable,
+    text_of,
     unescaped,
 )
 
@@ -63,6 +65,13 @@ def raw(item: object) -> dict[str, Any]:
 
 def jsonable(value: object) -> Any:
     """The value with models as objects, and what JSON has no word for as text."""
+    try:
+        return _jsonable(value)
+    except (Exception, SystemExit):  # noqa: BLE001  # it is cyclic, or deep, or has no JSON, or answers so.
+        return text_of(value)
+
+
+def _jsonable(value: object) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True, warnings=False)
     if isinstance(value, Mapping):
@@ -157,7 +166,9 @@ def item_of(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
     found = unescaped(document)
     if found is document and (not isinstance(found, dict) or is_encoded(found)):
         kind: Any = registered(found["$type"]) if isinstance(found, dict) else None
-        held = decode(found["value"]) if is_of_api(kind) else None
+        # By `encode_model`, and not as any other value.
+        is_model = is_of_api(kind) and not is_state(found["value"])
+        held = decode(found["value"]) if is_model else None
         return _built(kind, held) if isinstance(held, dict) else decode(found)
     return _made(found, kinds)
 
