@@ -21,6 +21,7 @@ import enum
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -29,6 +30,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from timestep.errors import UnreadableValueError
 from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization import graphs
 from timestep.serialization.registered_types import can_be_made, registered, type_path
 
 _log = logs.logger()
@@ -40,7 +42,7 @@ _VALUE = "value"
 _TEXT = "$text"
 _AS_TEXT = "text"
 _AS_DATA = "data"
-_AS_DICT = "builtins:dict"
+_AS_DICT, _AS_NODES = "builtins:dict", "timestep:nodes"
 
 
 # Made once: json.dumps makes one for each call that has such options.
@@ -136,7 +138,8 @@ def encode(value: object) -> Json:
     try:
         return _encode(value)
     except RecursionError:  # It refers to itself.
-        return _typed(_AS_TEXT, str(value))
+        nodes = graphs.nodes_of(value, _encode)
+        return _typed(_AS_TEXT, _told(value)) if nodes is None else _typed(_AS_NODES, nodes)
 
 
 def _encode(value: object) -> Json:
@@ -173,6 +176,8 @@ def _encode_typed(value: object) -> Json:
         return _typed(path, value.isoformat())  # type: ignore[attr-defined]
     if kind in (decimal.Decimal, uuid.UUID):
         return _typed(path, str(value))
+    if kind is SimpleNamespace:
+        return _typed(path, _encode(vars(value)))
     if registered(path) is kind:
         if isinstance(value, enum.Enum):
             return _typed(path, _encode(value.value))
@@ -181,7 +186,7 @@ def _encode_typed(value: object) -> Json:
         if dataclasses.is_dataclass(value):
             fields = [f.name for f in dataclasses.fields(value) if f.init]
             return _typed(path, {name: _encode(getattr(value, name)) for name in fields})
-    return _typed(_AS_TEXT, str(value))
+    return _typed(_AS_TEXT, _told(value))
 
 
 def _encode_model(path: str, value: BaseModel) -> Json:
@@ -190,8 +195,16 @@ def _encode_model(path: str, value: BaseModel) -> Json:
         document = _encode(value.model_dump(mode="json", by_alias=True))
         _made(type(value), decode(document))
     except (PydanticSerializationError, UnreadableValueError):
-        return _typed(_AS_TEXT, str(value))
+        return _typed(_AS_TEXT, _told(value))
     return _typed(path, document)
+
+
+def _told(value: object) -> str:
+    """What a value says of itself; where its own code cannot tell, what Python says of any."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  # it must not end what only looks at it
+        return object.__repr__(value)
 
 
 def escaped(document: Json) -> Json:
@@ -268,9 +281,11 @@ def _dict_of(pairs: list[Any]) -> dict[Any, Any]:
 
 _BUILT_IN: dict[str, tuple[type, Callable[[Any], Any]]] = {
     _AS_DICT: (list, _dict_of),
+    _AS_NODES: (list, lambda nodes: graphs.value_of(nodes, decode)),
     type_path(tuple): (list, lambda items: tuple(_parts(items))),
     type_path(set): (list, lambda items: set(_parts(items))),
     type_path(frozenset): (list, lambda items: frozenset(_parts(items))),
+    type_path(SimpleNamespace): (dict, lambda fields: SimpleNamespace(**decode(fields))),
     type_path(bytes): (str, lambda text: base64.b64decode(text, validate=True)),
     type_path(datetime.datetime): (str, datetime.datetime.fromisoformat),
     type_path(datetime.date): (str, datetime.date.fromisoformat),
@@ -369,8 +384,11 @@ def _lost(value: object) -> Iterator[type]:
         if has_text(encode(value)):
             yield kind
         return
-    for part in parts:
-        yield from _lost(part)
+    try:
+        for part in parts:
+            yield from _lost(part)
+    except RecursionError:  # It refers to itself.
+        yield kind
 
 
 def has_text(encoded: Json) -> bool:
