@@ -11,6 +11,7 @@ from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import StepRecord
 from timestep.errors import ProcessExitError, TimestepError
 from timestep.execution.run import Rows, Run
+from timestep.serialization import exceptions
 
 T = TypeVar("T")
 
@@ -115,4 +116,4 @@ class NotEnded(BaseException):
 
 def no_exit(what: str, exit_: BaseException) -> ProcessExitError:
     """What stands for the end of the process that a step's effect asked for."""
-    return ProcessExitError(f"{what} tried to end the process: {exit_!r}")
+    return ProcessExitError(f"{what} tried to end the process: {exceptions.shown(exit_)}")
