@@ -8,6 +8,7 @@ been made, and nobody may make it again.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable
 from typing import Any
 
@@ -22,7 +23,16 @@ async def raise_failure(run: Run, original: Any, batch: Any, failure: Any) -> An
 
 async def gather_kinds(run: Run, original: Any, *kinds: Awaitable[Any], **options: Any) -> Any:
     """Make a turn's calls of all kinds: functions, shells, editors, computers, custom tools."""
-    return await original(*(_told(run, kind) for kind in kinds), **options)
+    try:
+        return await original(*(_told(run, kind) for kind in kinds), **options)
+    finally:
+        for kind in kinds:
+            # One whose task was cancelled before it began would be warned of.
+            if (
+                inspect.iscoroutine(kind)
+                and inspect.getcoroutinestate(kind) == inspect.CORO_CREATED
+            ):
+                kind.close()
 
 
 async def _told(run: Run, calls: Awaitable[Any]) -> Any:
