@@ -230,6 +230,17 @@ class Settings(BaseSettings):
         kind="text",
         unset="only agents made with `timestep.offline` answer",
     )
+    dont_log_model_data: bool = _setting(
+        False,
+        "Whether the log leaves out what errors say, as it may be what a model was told or said; "
+        "the Agents SDK's own log does so unless this is `false`.",
+        validation_alias="OPENAI_AGENTS_DONT_LOG_MODEL_DATA",
+    )
+    dont_log_tool_data: bool = _setting(
+        False,
+        "The same, for what tools were given or gave.",
+        validation_alias="OPENAI_AGENTS_DONT_LOG_TOOL_DATA",
+    )
 
     @field_validator("escalation_url")
     @classmethod

@@ -7,8 +7,8 @@ import logging
 from typing import Any
 
 import pytest
-from agents import Agent, RunConfig, function_tool
-from agents.testing import assistant_message, function_call
+from agents import Agent, RunConfig, RunHooks, function_tool
+from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 from click.testing import CliRunner
 
 import timestep
@@ -126,3 +126,88 @@ def test_a_traceback_is_bounded_and_storable() -> None:
     assert len(text) < 17_000
     assert text.startswith("… ")
     assert text.endswith("\ufffd? the end\n")
+
+
+class Unspeakable(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no str")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    @property
+    def response(self) -> object:
+        raise RuntimeError("no response")
+
+
+def unspeakable() -> Exception:
+    error = Unspeakable("a")
+    vars(error)["of"] = itself = [error.args]
+    itself.append(itself)  # type: ignore[arg-type]  # a circle
+    return error
+
+
+@pytest.mark.parametrize("place", ["model", "tool", "hook", "instructions"])
+def test_an_error_that_cannot_speak_is_the_one_that_ends_its_run(
+    app: App, log: pytest.LogCaptureFixture, place: str
+) -> None:
+    """What asks it replaces it with nothing, and leaves no run going on."""
+
+    def fail(where: str) -> None:
+        if where == place:
+            raise unspeakable()
+
+    @function_tool(failure_error_function=None)
+    def act() -> str:
+        fail("tool")
+        return "done"
+
+    def instructions(context: Any, agent: Any) -> str:
+        fail("instructions")
+        return "act"
+
+    class Hooks(RunHooks[Any]):
+        async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+            fail("hook")
+
+    async def body() -> str:
+        steps: list[Any] = [[function_call("act", {}, call_id="c")], [assistant_message("done")]]
+        if place == "model":
+            steps = [ModelStep.raise_error(unspeakable())]
+        agent = Agent("A", model=ScriptedModel(steps), tools=[act], instructions=instructions)
+        try:
+            await timestep.run_agent(agent, "go", hooks=Hooks())
+        except Exception as error:  # noqa: BLE001  # any of them
+            cause = error.__cause__ or error
+            # The SDK tells of a tool's failure by an error that quotes it.
+            return f"{type(error).__name__} {type(cause).__name__}"
+        return "not come to"
+
+    first = app.run(body, workflow_id="w")
+    assert first.split()[0] in ("Unspeakable", "RuntimeError")
+    (run,) = app.rows("runs")
+    assert (run["status"], run["error_type"]) == ("failed", first.split()[0])
+    (line,) = told(log)
+    assert first.split()[0] in line
+    assert app.replay("w").split()[0] == first.split()[0]
+
+
+@pytest.mark.parametrize("name", ["MODEL", "TOOL"])
+def test_the_log_leaves_out_what_is_not_to_be_logged(
+    app: App, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"OPENAI_AGENTS_DONT_LOG_{name}_DATA", "1")
+
+    async def body() -> str:
+        return str((await timestep.run_agent(exploding(), "go")).final_output)
+
+    with pytest.raises(Exception, match="out of tea"):
+        app.run(body, workflow_id="w")
+    (line,) = told(log)
+    assert ": UserError (OPENAI_AGENTS_DONT_LOG_… leaves out" in line
+    assert "in explode" in log.text
+    assert "out of tea" not in log.text
+    (run,) = app.rows("runs")
+    assert "out of tea" in run["error_message"]

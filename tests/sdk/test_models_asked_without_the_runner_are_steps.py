@@ -17,6 +17,7 @@ from agents import (
     OpenAIProvider,
     RunContextWrapper,
 )
+from agents.exceptions import ModelBehaviorError
 from agents.testing import ScriptedModel, assistant_message
 from openai import AsyncOpenAI
 
@@ -30,7 +31,6 @@ from tests.support.model_provider import (
     fails,
 )
 from tests.support.model_provider import provider as provider
-from timestep.steps import model_attempts
 
 KEYWORDS: dict[str, Any] = {
     "previous_response_id": None,
@@ -56,14 +56,6 @@ def installed(app: App) -> Iterator[None]:
     timestep.uninstall()
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def sleep(seconds: float) -> None:
-        pass
-
-    monkeypatch.setattr(model_attempts, "sleep", sleep)
-
-
 async def said(model: Model, seen: list[Any], at_most: int = 100) -> str:
     """The text of a streamed answer, or the class of the error that ends it."""
     text = ""
@@ -78,7 +70,7 @@ async def said(model: Model, seen: list[Any], at_most: int = 100) -> str:
                 text += event.delta
             if at_most == 0:
                 break
-    except openai.APIError as error:
+    except (openai.APIError, ModelBehaviorError) as error:
         return type(error).__name__
     return text
 
@@ -88,16 +80,16 @@ def test_a_model_asked_without_the_runner_is_asked_once(
     app: App, provider: Provider, is_chat: bool
 ) -> None:
     provider.behaviours = [
-        *[breaks_off, fails(429), answers],  # Whole.
-        *[ends_early, answers],  # Streamed.
-        fails(400),
+        answers,  # Whole.
+        *[answers, ends_early, fails(400)],  # Streamed.
         answers,  # The consumer goes away.
+        breaks_off,
         answers,
     ]
     seen: list[list[Any]] = []
 
     async def body() -> str:
-        async with AsyncOpenAI(base_url=provider.url, api_key="k") as client:
+        async with AsyncOpenAI(base_url=provider.url, api_key="k", max_retries=0) as client:
             models = OpenAIProvider(openai_client=client, use_responses=not is_chat)
             model = models.get_model("m")
             events: list[Any] = []
@@ -107,14 +99,22 @@ def test_a_model_asked_without_the_runner_is_asked_once(
                 str(answer.usage.requests),
                 await said(model, events),
                 await said(model, events),
+                await said(model, events),
                 await said(model, events, at_most=2),
             ]
+            # Nobody asks again whom the caller does not ask again.
+            try:
+                await model.get_response(**ASKED)
+            except openai.APIConnectionError as error:
+                told.append(type(error).__name__)
             last: Any = (await model.get_response(*list(ASKED.values())[:7], **KEYWORDS)).output[0]
             return " ".join([*told, last.content[0].text])
 
     first = app.run(body, "lone")
-    assert first.split() == ["3", "Hello", "BadRequestError", *first.split()[3:-1], "Hello"]
-    assert app.steps("lone") == ["model: m"] * 5
+    errors = ["ModelBehaviorError", "BadRequestError"]
+    assert first.split()[:4] == ["1", "Hello", *errors]
+    assert first.split()[-2:] == ["APIConnectionError", "Hello"]
+    assert app.steps("lone") == ["model: m"] * 7
     assert app.replay("lone") == first
     assert provider.behaviours == []
     before, after = seen

@@ -44,8 +44,12 @@ class Commits:
         self._steps: set[asyncio.Task[Any]] = set()
 
     def add(self, table: str, rows: Iterable[Row]) -> None:
-        """Have rows written together with the next step's."""
-        self._waiting.setdefault(table, []).extend(rows)
+        """Have rows written together with the next step's; a newer one of an id replaces it.
+
+        A call that a state waits for is `pending`, and may be rejected before the next step.
+        """
+        waiting = {row["id"]: row for row in (*self._waiting.get(table, ()), *rows)}
+        self._waiting[table] = list(waiting.values())
 
     def add_checkpoint(self, row: Callable[[], Row] | None) -> None:
         """Have a state written together with the next answer.

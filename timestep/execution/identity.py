@@ -46,7 +46,7 @@ class WorkflowRuns:
     """What the runs of one execution of a workflow share."""
 
     runs: list[Run] = field(default_factory=list)
-    """Those that were begun, but for those that a run of the workflow is around."""
+    """Those that go on or wait for people, but for those that a run is around."""
     lanes: int = 0
     """How many tasks draw numbers for runs."""
     thread_lane: Lane | None = None
@@ -222,6 +222,16 @@ def _continued(state: Stopped) -> Run | None:
             "on with the state that result.to_state() gave, not with a copy of it"
         )
     return same[0] if same else None
+
+
+def forget(run: Run) -> None:
+    """Let a run that has ended go, with its agents and all it ran, unless it waits for people.
+
+    One that is inside another goes with that one.
+    """
+    runs = workflow_runs().runs
+    if run in runs and not run.questions.call_ids:
+        runs.remove(run)
 
 
 def known_runs() -> list[Run]:

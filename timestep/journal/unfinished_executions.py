@@ -22,6 +22,7 @@ from timestep.journal.recorder import Recorder
 from timestep.runtime import draining, logs, process_state
 from timestep.runtime.cancellation import EXITS, came_by_itself
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization import exceptions
 from timestep.store import run_journal
 
 _FIRST_PAUSE = 0.2
@@ -111,7 +112,9 @@ class UnfinishedExecutions(PerProcess):
         if threading.current_thread() is threading.main_thread():
             # The process ends with it, and the next one goes on.
             return
-        refusal = ProcessExitError(f"workflow {owner.workflow_id!r} tried to exit: {error!r}")
+        refusal = ProcessExitError(
+            f"workflow {owner.workflow_id!r} tried to exit: {exceptions.shown(error)}"
+        )
         self._fail(owner, refusal, error)
 
     def _fail(self, owner: Owner, refusal: TimestepError, error: BaseException) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import traceback
+from collections.abc import Iterator
 
 from timestep import config
 from timestep.dbos_internals import workflow_scope
@@ -58,7 +59,7 @@ def tell_of_run(run: Run, error: BaseException) -> None:
         "" if agent is None else f", agent {agent}",
         _told(error),
     )
-    _log.debug("run %s failed: %s", run.id, traceback_of(error), extra=logs.LINES)
+    _tell_frames("run", str(run.id), error)
 
 
 def tell_of_workflow(workflow_id: str, error: BaseException) -> None:
@@ -69,7 +70,26 @@ def tell_of_workflow(workflow_id: str, error: BaseException) -> None:
     if identity.workflow_runs().told == _key(error):
         return
     _log.error("workflow %s failed: %s", workflow_id, _told(error))
-    _log.debug("workflow %s failed: %s", workflow_id, traceback_of(error), extra=logs.LINES)
+    _tell_frames("workflow", workflow_id, error)
+
+
+def _tell_frames(what: str, id_: str, error: BaseException) -> None:
+    """Tell where an error was raised, without what it says if that is to be in no log."""
+    is_short = exceptions.logs_leave_data_out()
+    text = "".join(_frames(error)) if is_short else traceback_of(error)
+    _log.debug("%s %s failed: %s", what, id_, text, extra=logs.LINES)
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    """Where an error, and those before it, were raised."""
+    chain: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and not any(found is one for one in chain):
+        chain.append(found)
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    for one in reversed(chain):
+        yield from traceback.format_tb(one.__traceback__)
+        yield f"{type(one).__name__}\n"
 
 
 of_workflows = FailureFilter(tell_of_workflow)
@@ -81,7 +101,7 @@ def _key(error: BaseException) -> tuple[int, str]:
 
 
 def _told(error: BaseException) -> str:
-    text = _masked(f"{type(error).__name__}: {exceptions.one_line(error)}")
+    text = _masked(exceptions.in_log(error))
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} …"
 
 

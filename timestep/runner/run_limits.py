@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from timestep.dbos_internals import control_errors
+from timestep.execution import identity
 from timestep.execution.run import Run
 from timestep.journal import ownership_watch
 from timestep.runner.installation import Installation
@@ -39,6 +40,7 @@ async def cut_by_owner(run: Run) -> AsyncIterator[None]:
 async def leave(run: Run) -> None:
     """Let go of a run that has ended, when it is its turn to be handed to who awaits it."""
     run.close()
+    identity.forget(run)
     process_state.of(Installation).leave(run)
     if run.parent is None:
         shared_connections.leave(run.root_id)

@@ -12,13 +12,16 @@ exceptions
     _mark_error_to_drain_stream_events       0.15   a stream that fails tells its events first
 models.openai_chatcompletions.OpenAIChatCompletionsModel
     _fetch_response                          0.6    call site: an answer, as it came
+    _get_client                              0.6    call site: the caller's client, and no copy
 models.openai_responses.OpenAIResponsesModel
     _fetch_response                          0.6    call site: an answer, as it came
+    _get_client                              0.6    call site: the caller's client, and no copy
 models._response_terminal
     response_error_event_failure_error       0.15   the error of a failed stream
     response_terminal_failure_error          0.15   the error of a failed answer
 models._retry_runtime
     provider_managed_retries_disabled        0.12   one layer alone tries again
+    should_disable_provider_managed_retries  0.12   one layer alone tries again
     websocket_pre_event_retries_disabled     0.12   one layer alone tries again
 run_internal
     guardrails                               0.8    call sites of checks
@@ -45,6 +48,9 @@ run_internal.tool_actions.ComputerAction
     _execute_action_and_capture              0.8    call site: an action
 run_internal.tool_execution
     _invoke_function_tool_with_metadata      0.19   call site: a call
+    _FunctionToolBatchExecutor               0.12   call site: a call that failed, and its siblings
+run_internal.tool_execution._FunctionToolBatchExecutor
+    _raise_failure_after_draining_siblings   0.12   call site: a call that failed, and its siblings
 run_internal.tool_use_tracker
     serialize_tool_use_tracker               0.8    the tracker in a state
 tool

@@ -1,18 +1,21 @@
 """Makes steps of the SDK's built-in tools: shells, editors, computers, custom ones.
 
-A call's tool is replaced by a copy that acts through a step; the agent's own stays as it is.
+While a call is made its tool has another function to act with, which goes through a step, for this
+call alone: hooks and extractors are given the agent's own tool, which stays as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from agents import ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, ShellTool
 from agents.run_internal import tool_execution
 
 from timestep import tool_options
@@ -21,6 +24,9 @@ from timestep.steps import interruption
 from timestep.steps.recorded_value import recorded
 from timestep.steps.tool_attempts import ToolAttempts
 from timestep.steps.tool_call import Asked, ToolResult, call_tool
+
+KINDS = (ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, ShellTool)
+"""The classes of the tools whose attributes `get_attribute` gives."""
 
 
 async def needs_approval(run: Run, original: Any, *args: Any) -> bool:
@@ -51,16 +57,20 @@ async def execute_mcp_approval_requests(
 
 
 async def execute_computer_actions(run: Run, original: Any, *, actions: Any, **given: Any) -> Any:
-    return await original(actions=[_with_checks(run, action) for action in actions], **given)
+    checks = [_check_of(run, action.computer_tool) for action in actions]
+    with _acting(*(check for check in checks if check is not None)):
+        return await original(actions=actions, **given)
 
 
-def _with_checks(run: Run, action: Any) -> Any:
-    if action.computer_tool.on_safety_check is None:
-        return action
-    tool = copy.copy(action.computer_tool)
-    name = f"on_safety_check: {action.tool_call.call_id}"
-    tool.on_safety_check = _decided(run, name, tool.on_safety_check)
-    return dataclasses.replace(action, computer_tool=tool)
+def _check_of(run: Run, tool: Any) -> tuple[Any, str, Any] | None:
+    check = _own(tool, "on_safety_check")
+    if check is None:
+        return None
+
+    async def checked(data: Any) -> Any:
+        return await _decided(run, f"on_safety_check: {data.tool_call.call_id}", check)(data)
+
+    return tool, "on_safety_check", checked
 
 
 async def initialize_computer_tools(run: Run, original: Any, *, tools: Any, **given: Any) -> Any:
@@ -86,31 +96,73 @@ def _decided(run: Run, name: str, decide: Any) -> Callable[..., Any]:
 
 
 async def run_local_shell(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
-    tool = copy.copy(call.local_shell_tool)
-    tool.executor = _once(run, tool, call, given, tool.executor)
-    return await original(call=dataclasses.replace(call, local_shell_tool=tool), **given)
+    tool = call.local_shell_tool
+    with _acting((tool, "executor", _once(run, tool, call, given, _own(tool, "executor")))):
+        return await original(call=call, **given)
 
 
 async def run_shell(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
-    tool = copy.copy(call.shell_tool)
-    if tool.executor is not None:
-        tool.executor = _once(run, tool, call, given, tool.executor)
-    return await original(call=dataclasses.replace(call, shell_tool=tool), **given)
+    tool = call.shell_tool
+    if _own(tool, "executor") is None:
+        return await original(call=call, **given)
+    with _acting((tool, "executor", _once(run, tool, call, given, _own(tool, "executor")))):
+        return await original(call=call, **given)
 
 
 async def run_custom(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
-    tool = copy.copy(call.custom_tool)
-    tool.on_invoke_tool = _once(run, tool, call, given, tool.on_invoke_tool)
-    return await original(call=dataclasses.replace(call, custom_tool=tool), **given)
+    tool = call.custom_tool
+    with _acting(
+        (tool, "on_invoke_tool", _once(run, tool, call, given, _own(tool, "on_invoke_tool")))
+    ):
+        return await original(call=call, **given)
 
 
 async def run_apply_patch(run: Run, original: Any, *, call: Any, **given: Any) -> Any:
-    tool = copy.copy(call.apply_patch_tool)
+    tool = call.apply_patch_tool
     operations = tool_execution.coerce_apply_patch_operations(
         call.tool_call, context_wrapper=given["context_wrapper"]
     )
-    tool.editor = _OneStepEditor(run, tool, call, given, operations)
-    return await original(call=dataclasses.replace(call, apply_patch_tool=tool), **given)
+    with _acting((tool, "editor", _OneStepEditor(run, tool, call, given, operations))):
+        return await original(call=call, **given)
+
+
+_replaced: ContextVar[tuple[tuple[Any, str, Any], ...]] = ContextVar(
+    "timestep_replaced", default=()
+)
+
+
+@contextlib.contextmanager
+def _acting(*replaced: tuple[Any, str, Any]) -> Iterator[None]:
+    """Within it, tools have other attributes for the caller: the tool, the name, the value."""
+    token = _replaced.set((*replaced, *_replaced.get()))
+    try:
+        yield
+    finally:
+        _replaced.reset(token)
+
+
+@contextlib.contextmanager
+def _acting_as_made() -> Iterator[None]:
+    """Within it, tools have their own attributes again for the caller."""
+    token = _replaced.set(())
+    try:
+        yield
+    finally:
+        _replaced.reset(token)
+
+
+def _own(tool: Any, name: str) -> Any:
+    """The tool's own attribute, inside a call that is being made, too."""
+    with _acting_as_made():
+        return getattr(tool, name)
+
+
+def get_attribute(run: Run, original: Any, tool: Any, name: str) -> Any:
+    """A built-in tool's attribute, as a call that is being made is to see it."""
+    for replaced, its_name, value in _replaced.get():
+        if replaced is tool and its_name == name:
+            return value
+    return original(tool, name)
 
 
 async def run_computer(run: Run, original: Any, *, action: Any, **given: Any) -> Any:
@@ -137,8 +189,9 @@ def _once(run: Run, tool: Any, call: Any, given: Any, execute: Any) -> Callable[
 
     async def executed(*args: Any) -> Any:
         async def body() -> Any:
-            output = execute(*args)
-            return await output if inspect.isawaitable(output) else output
+            with _acting_as_made():
+                output = execute(*args)
+                return await output if inspect.isawaitable(output) else output
 
         async def invoke(attempts: ToolAttempts) -> ToolResult:
             return ToolResult(await attempts.make(body), is_error=False)
@@ -152,7 +205,7 @@ class _OneStepEditor:
     """An editor whose operations of one call are one step, done when the first is asked for."""
 
     def __init__(self, run: Run, tool: Any, call: Any, given: Any, operations: list[Any]) -> None:
-        self.editor = tool.editor
+        self.editor = _own(tool, "editor")
         self.operations = operations
         self.step = _once(run, tool, call, given, self._edit_all)
         self.results: deque[Any] | None = None

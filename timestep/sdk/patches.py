@@ -27,17 +27,32 @@ from agents.run_internal import (
     tool_use_tracker,
     turn_resolution,
 )
+from agents.run_internal.tool_execution import _FunctionToolBatchExecutor
 from agents.tool_guardrails import ToolInputGuardrail, ToolOutputGuardrail
+from openai._models import FinalRequestOptions
 
 from timestep import versions
 from timestep.envelopes import make_picklable
 from timestep.errors import ConfigurationError
 from timestep.execution.current import current_run
-from timestep.sdk import builtin_tools, function_tools, guardrails, session_calls, turn_loop
+from timestep.sdk import (
+    builtin_tools,
+    failing_calls,
+    function_tools,
+    guardrails,
+    session_calls,
+    turn_loop,
+)
 from timestep.sdk.default_runner import DispatchingRunner
 from timestep.sdk.mcp import tools
 from timestep.sdk.mcp.listings import current_listing
-from timestep.sdk.models import default_client, durable_model, lone_model, whole_answers
+from timestep.sdk.models import (
+    default_client,
+    durable_model,
+    lone_model,
+    retry_policy,
+    whole_answers,
+)
 from timestep.sdk.state import agent_identity
 
 _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
@@ -50,6 +65,9 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (ChatCmplStreamHandler, "handle_stream", whole_answers.handle_stream),
     (OpenAIChatCompletionsModel, "_fetch_response", whole_answers.fetch_response),
     (OpenAIResponsesModel, "_fetch_response", whole_answers.fetch_response),
+    (OpenAIChatCompletionsModel, "_get_client", retry_policy.get_client),
+    (OpenAIResponsesModel, "_get_client", retry_policy.get_client),
+    (FinalRequestOptions, "get_max_retries", retry_policy.get_max_retries),
     (run_loop, "run_single_turn_streamed", turn_loop.run_single_turn_streamed),
     (run_loop, "resolve_interrupted_turn", turn_loop.resolve_interrupted_turn),
     (agents.run, "start_streaming", turn_loop.start_streaming),
@@ -62,6 +80,12 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (tool_execution, "function_needs_approval", function_tools.function_needs_approval),
     (turn_resolution, "function_needs_approval", function_tools.function_needs_approval),
     (RunContextWrapper, "get_approval_status", function_tools.get_approval_status),
+    (tool_planning, "gather_with_cancel", failing_calls.gather_kinds),
+    (
+        _FunctionToolBatchExecutor,
+        "_raise_failure_after_draining_siblings",
+        failing_calls.raise_failure,
+    ),
     (tool_actions, "evaluate_needs_approval_setting", builtin_tools.needs_approval),
     (tool_actions, "resolve_approval_status", builtin_tools.resolve_approval_status),
     (run_loop, "initialize_computer_tools", builtin_tools.initialize_computer_tools),
@@ -73,6 +97,7 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (tool_actions.ApplyPatchAction, "execute", builtin_tools.run_apply_patch),
     (tool_actions.ComputerAction, "execute", builtin_tools.run_computer),
     (tool_actions.ComputerAction, "_execute_action_and_capture", builtin_tools.act_and_capture),
+    *((tool, "__getattribute__", builtin_tools.get_attribute) for tool in builtin_tools.KINDS),
     (MCPUtil, "_list_tools_with_span", tools.list_tools),
     (MCPUtil, "invoke_mcp_tool", tools.call_tool),
     (session_persistence, "_call_session_method", session_calls.call_session_method),

@@ -12,6 +12,7 @@ already, and neither that class's own code nor that of its attributes is called.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from typing import Any
 
@@ -35,7 +36,14 @@ from agents.exceptions import (
 )
 from pydantic import BaseModel
 
-from timestep.errors import RecordedError, UnreadableValueError
+from timestep import config
+from timestep.errors import (
+    ConfigurationError,
+    RecordedError,
+    ReplayError,
+    TimestepError,
+    UnreadableValueError,
+)
 from timestep.serialization.registered_types import imported, type_path
 from timestep.serialization.values import Json, decode, encode, plain_text, survives
 
@@ -49,11 +57,12 @@ _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-i
 
 
 def seal(error: BaseException) -> dict[str, Json]:
-    """The envelope of an error: `type`, `message`, `args`, `attributes` and what belongs to it."""
-    # An OSError's own arguments do not tell the file.
-    has_file = isinstance(error, OSError) and error.filename is not None
-    given = error.__reduce__()[1] if has_file else error.args
-    args: list[Json] = [encode(arg) for arg in given] if _is_plain(given) else [str(error)]
+    """The envelope of an error: `type`, `message`, `args`, `attributes` and what belongs to it.
+
+    Whatever the error's own code raises when it is asked is left out, and replaces nothing.
+    """
+    given = _arguments(error)
+    args: list[Json] = [encode(arg) for arg in given] if _is_plain(given) else [said_by(error)]
     return {
         "type": type_path(type(error)),
         "message": one_line(error),
@@ -63,9 +72,24 @@ def seal(error: BaseException) -> dict[str, Json]:
             for name, value in vars(error).items()
             if not name.startswith("__") and (_is_plain(value) or _is_model(value))
         },
-        "response": _seal_response(getattr(error, "response", None)),
+        "response": _seal_response(_response_of(error)),
         "tripwire": _seal_tripwire(error),
     }
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    # An OSError's own arguments do not tell the file.
+    if isinstance(error, OSError) and error.filename is not None:
+        with contextlib.suppress(Exception):
+            return tuple(error.__reduce__()[1])
+    return error.args
+
+
+def _response_of(error: BaseException) -> object:
+    try:
+        return getattr(error, "response", None)
+    except Exception:  # noqa: BLE001  # a property's, which may need what is gone
+        return None
 
 
 def opened(envelope: Any) -> BaseException:
@@ -114,17 +138,62 @@ def short_type(path: str) -> str:
     return path.rpartition(":")[2].rpartition(".")[2]
 
 
+def said_by(error: BaseException) -> str:
+    """What the error says; nothing where its own code cannot tell."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # it must not take the error's place
+        return ""
+
+
+def shown(error: BaseException) -> str:
+    """The error as Python shows it, such as `SystemExit(3)`; its class where its own code fails."""
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001  # it must not take the error's place
+        return type(error).__name__
+
+
 def one_line(error: BaseException) -> str:
     """What the error says, in one line that a text column can hold."""
-    return " ".join((plain_text(str(error)) or type(error).__name__).split())
+    return " ".join((plain_text(said_by(error)) or type(error).__name__).split())
+
+
+def in_log(error: BaseException) -> str:
+    """`RateLimitError: too many requests`, as a line of the log tells of an error.
+
+    Where the settings say that models' or tools' data are not logged: its class alone, since what
+    it says may hold them. Timestep's own errors say no such thing, but for those of a replay.
+    """
+    name = type(error).__name__
+    is_own = isinstance(error, TimestepError) and not isinstance(error, ReplayError | RecordedError)
+    if is_own or not logs_leave_data_out():
+        return f"{name}: {one_line(error)}"
+    return f"{name} (OPENAI_AGENTS_DONT_LOG_… leaves out what it says: `timestep show` has it)"
+
+
+def logs_leave_data_out() -> bool:
+    """Whether what models or tools were given and gave is to be in no log."""
+    try:
+        settings = config.read()
+    except ConfigurationError:  # a setting was changed meanwhile
+        return True
+    return settings.dont_log_model_data or settings.dont_log_tool_data
 
 
 def _is_plain(value: object) -> bool:
     """Whether a value comes back from JSON as it was."""
+    try:
+        return _has_plain_parts(value)
+    except RecursionError:  # It refers to itself.
+        return False
+
+
+def _has_plain_parts(value: object) -> bool:
     if isinstance(value, dict):
-        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+        return all(_has_plain_parts(part) for pair in value.items() for part in pair)
     if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
+        return all(_has_plain_parts(item) for item in value)
     return value is None or type(value) in (str, int, float, bool)
 
 

@@ -190,4 +190,4 @@ class CancelledItself(Exception):
 
 def no_exit(what: str, exit_: BaseException) -> ProcessExitError:
     """What stands for the end of the process that a step's effect asked for."""
-    return ProcessExitError(f"{what} tried to end the process: {exit_!r}")
+    return ProcessExitError(f"{what} tried to end the process: {exceptions.shown(exit_)}")

@@ -233,7 +233,7 @@ class _CallStep(Step[ToolResult]):
                 "recorded: %s",
                 self.name,
                 self.run.id,
-                exceptions.one_line(error),
+                exceptions.in_log(error),
             )
         finally:
             gate.leave()

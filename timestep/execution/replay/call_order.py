@@ -65,7 +65,8 @@ class CallOrder(EndOrder):
     def _read(self, turn: int) -> None:
         """Wait for what the record holds of a turn, and draw what comes after all it holds."""
         # What an earlier turn did not come to, it will not come to any more.
-        self._open.clear()
+        for left in list(self._open):
+            self._close(left)
         calls = {row["id"]: row for row in self._record.all("tool_calls")}
         self.patience = PATIENCE + _took(row for row in calls.values() if row["turn"] == turn)
         checks = self._record.all("tool_guardrail_results")

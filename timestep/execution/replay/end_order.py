@@ -51,6 +51,8 @@ class EndOrder:
         """What has not been handed over, by its position."""
         self._done: set[int] = set()
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._watching: list[asyncio.Future[None]] = []
+        """Who waits until nothing is open."""
         self._is_settling = False
 
     def enter(self) -> None:
@@ -75,8 +77,28 @@ class EndOrder:
 
     def forget(self, position: int) -> None:
         """Wait no more for an end that may not come again."""
-        self._open.pop(position, None)
+        self._close(position)
         self._wake()
+
+    async def until_told(self) -> None:
+        """Wait until each end that has come, or is recorded, was handed over, or forgotten.
+
+        What is recorded is waited for as long as a replay waits for what must come first.
+        """
+        deadline = time.monotonic() + self.patience
+        while self._open:
+            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watching.append(told)
+            left = max(0.0, deadline - time.monotonic())
+            if not (await asyncio.wait([told], timeout=left))[0]:
+                return
+
+    def _close(self, position: int) -> None:
+        self._open.pop(position, None)
+        if not self._open:
+            watching, self._watching = self._watching, []
+            for told in watching:
+                _end(told)
 
     async def hand_over(self, position: int, what: str) -> None:
         """Wait until everything before an end was handed over; then it is.
@@ -92,7 +114,7 @@ class EndOrder:
         try:
             await self._in_turn(position, what)
         finally:
-            self._open.pop(position, None)
+            self._close(position)
             self._done.add(position)
             self.told = max(self.told, position)
             if self._under_way > 1:

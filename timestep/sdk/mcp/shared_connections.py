@@ -19,6 +19,7 @@ from mcp.types import CONNECTION_CLOSED
 
 from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization import exceptions
 
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, T]]
@@ -117,7 +118,8 @@ class _Connection:
             try:
                 await self.server.cleanup()
             except Exception as error:  # noqa: BLE001  # nobody waits for it
-                _log.warning("an MCP server's connection did not close cleanly: %s", error)
+                reason = exceptions.one_line(error)
+                _log.warning("an MCP server's connection did not close cleanly: %s", reason)
 
 
 class SharedConnections(PerProcess):

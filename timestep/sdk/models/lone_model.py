@@ -1,6 +1,7 @@
 """Makes a DBOS step of a model that code of a workflow asks itself, without the runner.
 
-There is no turn whose rows could hold the answer, so DBOS's own record of the step does.
+There is no turn whose rows could hold the answer, so DBOS's own record of the step does. The model
+is asked as its caller asks it: its client, and the caller, try again or do not.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from agents import Model, ModelResponse
+from agents import Model, ModelResponse, OpenAIChatCompletionsModel, OpenAIResponsesModel
 from agents.exceptions import ModelBehaviorError
-from agents.run_internal.model_retry import apply_retry_attempt_usage as apply_retry_attempts
 from dbos import DBOS
 
-from timestep.dbos_internals import workflow_scope
+from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.execution.current import current_step
 from timestep.execution.replay import replay_check
 from timestep.runtime import lease
@@ -25,7 +25,6 @@ from timestep.sdk.models.durable_model import DurableModel, is_last
 from timestep.serialization import exceptions, stream_events
 from timestep.serialization.sdk_objects import model_name, response_columns, response_of
 from timestep.serialization.values import restored, storable
-from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.step import Refused
 
 T = TypeVar("T")
@@ -39,15 +38,32 @@ def get_attribute(run: object, original: Any, model: Model, name: str) -> Any:
     found = original(model, name)
     if name not in METHODS or isinstance(model, DurableModel) or not workflow_scope.in_workflow():
         return found
-    ask = _get_response if name == "get_response" else _stream
+    return _Asked(model, name, found)
 
-    @functools.wraps(found)
-    def asked(*args: Any, **kwargs: Any) -> Any:
+
+class _Asked:
+    """A model's method, which asks through a step where nothing else records it.
+
+    Args:
+        model: The model.
+        name: One of `METHODS`.
+        method: What it has under that name.
+    """
+
+    def __init__(self, model: Model, name: str, method: Any) -> None:
+        functools.update_wrapper(self, method, updated=())
+        self._model = model
+        self._ask = _get_response if name == "get_response" else _stream
+        self._method = method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Where it is called counts, and not where it was looked up: a run's model may call it.
-        is_recorded = not _is_code_of_workflow()
-        return found(*args, **kwargs) if is_recorded else ask(model, found, *args, **kwargs)
+        if not _is_code_of_workflow():
+            return self._method(*args, **kwargs)
+        return self._ask(self._model, self._method, *args, **kwargs)
 
-    return asked
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._method, name)
 
 
 def _is_code_of_workflow() -> bool:
@@ -58,43 +74,50 @@ def _is_code_of_workflow() -> bool:
 
 
 async def _get_response(model: Model, get: Any, *args: Any, **kwargs: Any) -> ModelResponse:
-    async def ask(attempt: int) -> ModelResponse:
-        with retry_policy.alone():
-            response: ModelResponse = await get(*args, **kwargs)
-        response.usage = apply_retry_attempts(response.usage, attempt - 1)
-        return response
+    failed: list[Exception] = []
 
     async def step() -> dict[str, Any]:
-        request = retry_policy.request_of(model, args, kwargs, stream=False)
-        return response_columns(await ModelAttempts(ask, request.pause_after).answer())
+        try:
+            with retry_policy.on_own_loop():
+                response: ModelResponse = await get(*args, **kwargs)
+        except control_errors.CONTROL_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001  # recorded, and raised to the caller
+            failed.append(error)
+            return {_ERROR: storable(dict(exceptions.seal(error)))}
+        return response_columns(response)
 
-    return response_of(await _as_step(DBOS.reserve_step(), model, step))
+    recorded = await _as_step(DBOS.reserve_step(), model, step)
+    if failed:
+        raise failed[0]
+    if (error := recorded.get(_ERROR)) is not None:
+        raise exceptions.opened(restored(error))
+    return response_of(recorded)
 
 
 async def _stream(model: Model, stream: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
     """Events as the model makes them; the last one only once all are recorded.
 
-    As in a run, an attempt that died after it spoke is followed by the next one's events, and
-    a replay gives the same. A consumer that goes away ends the stream, and that is recorded.
+    A replay gives the same. A consumer that goes away ends the stream, and that is recorded.
     """
-    answer = _StreamedAnswer(retry_policy.request_of(model, args, kwargs, stream=True))
+    answer = _StreamedAnswer(model)
     step = asyncio.ensure_future(
-        _as_step(DBOS.reserve_step(), model, lambda: answer.ask(lambda: stream(*args, **kwargs)))
+        _as_step(DBOS.reserve_step(), model, lambda: answer.ask(stream(*args, **kwargs)))
     )
     step.add_done_callback(answer.end)
     given = 0
     try:
-        while (event := await answer.live.get()) is not None:
+        while (event := await answer.next()) is not None:
             given += 1
             yield event
         recorded = await step
         for event in (answer.said or _decoded(recorded["events"]))[given:]:
             yield event
-        if recorded["error"] is not None:
-            raise exceptions.opened(restored(recorded["error"]))
+        _raise_if_failed(answer, recorded)
     except GeneratorExit:
-        answer.is_left.set()
+        answer.leave()
         await asyncio.wait([step])
+        _raise_if_failed(answer, step.result())
         raise
     finally:
         if not step.done():
@@ -102,61 +125,90 @@ async def _stream(model: Model, stream: Any, *args: Any, **kwargs: Any) -> Async
             await asyncio.wait([step])
 
 
+def _raise_if_failed(answer: _StreamedAnswer, recorded: dict[str, Any]) -> None:
+    if answer.error is not None:
+        raise answer.error
+    if recorded[_ERROR] is not None:
+        raise exceptions.opened(restored(recorded[_ERROR]))
+
+
+_ERROR = "error"
+"""Under which the record of a step holds what the model raised."""
+
+
 class _StreamedAnswer:
-    """What a model says to a consumer, in all attempts.
+    """What a model says to a consumer, who asks for one event after the other.
 
     Args:
-        request: What it is asked.
+        model: The model. Where a stream of OpenAI's APIs ends before its last event, it broke off.
     """
 
-    def __init__(self, request: retry_policy.Request) -> None:
-        self.live: asyncio.Queue[Any] = asyncio.Queue()
-        """Events as they are said, then None; not one that ends the answer."""
+    def __init__(self, model: Model) -> None:
+        self._is_of_api = isinstance(model, OpenAIChatCompletionsModel | OpenAIResponsesModel)
         self.said: list[Any] = []
-        self.is_left = asyncio.Event()
-        """Set once the consumer went away."""
-        self._request = request
+        self.error: Exception | None = None
+        """What ended it, in the execution that asks."""
+        self._live: asyncio.Queue[Any] = asyncio.Queue()
+        """Events as they are said, then None; not one that ends the answer."""
+        self._is_asked = asyncio.Event()
+        self._is_left = False
+
+    async def next(self) -> Any:
+        """The next event; None: the others are recorded, or what came instead of them."""
+        self._is_asked.set()
+        return await self._live.get()
+
+    def leave(self) -> None:
+        """Note that the consumer went away."""
+        self._is_left = True
+        self._is_asked.set()
 
     def end(self, step: asyncio.Future[Any]) -> None:
-        self.live.put_nowait(None)
+        self._live.put_nowait(None)
         if not step.cancelled():
             # Nobody else asks where the consumer went away.
             step.exception()
 
-    async def ask(self, begin: Callable[[], Any]) -> dict[str, Any]:
+    async def ask(self, events: Any) -> dict[str, Any]:
         """What is recorded: the events, and the error that ended them."""
-
-        async def attempt(_: int) -> None:
-            with retry_policy.alone():
-                async with aclosing(begin()) as events:
-                    async for event in events:
-                        self._say(stream_events.survives(event))
-            if not self.said or not is_last(self.said[-1]):
-                raise ModelBehaviorError(retry_policy.NO_FINAL_RESPONSE)
-
-        asking = asyncio.ensure_future(ModelAttempts(attempt, self._request.pause_after).answer())
-        leaving = asyncio.ensure_future(self.is_left.wait())
         error = None
         try:
-            await asyncio.wait([asking, leaving], return_when=asyncio.FIRST_COMPLETED)
-            if asking.done():
-                asking.result()
+            with retry_policy.on_own_loop():
+                async with aclosing(events):
+                    await self._hear(events)
+        except control_errors.CONTROL_ERRORS:
+            raise
         except Exception as failure:  # noqa: BLE001  # recorded, and raised to the consumer
+            self.error = failure
             error = storable(dict(exceptions.seal(failure)))
-        finally:
-            asking.cancel()
-            leaving.cancel()
-            await asyncio.wait([asking, leaving])
-        events = [stream_events.encode_event(event) for event in self.said]
-        return {"events": storable(events), "error": error}
+        said = [stream_events.encode_event(event) for event in self.said]
+        return {"events": storable(said), _ERROR: error}
 
-    def _say(self, event: Any) -> None:
-        if self.said and is_last(self.said[-1]):
-            # It was that of an attempt which another one followed.
-            self.live.put_nowait(self.said[-1])
-        self.said.append(event)
-        if not is_last(event):
-            self.live.put_nowait(event)
+    async def _hear(self, events: Any) -> None:
+        while await self._is_wanted():
+            try:
+                event = stream_events.survives(await anext(events))
+            except StopAsyncIteration:
+                if self._is_of_api and not self._has_last:
+                    raise ModelBehaviorError(retry_policy.NO_FINAL_RESPONSE) from None
+                return
+            if self._has_last:
+                # Another one followed it.
+                self._live.put_nowait(self.said[-1])
+            self.said.append(event)
+            if not self._has_last:
+                self._live.put_nowait(event)
+
+    async def _is_wanted(self) -> bool:
+        """Wait until the consumer wants another event; it has not got one that is the last yet."""
+        if not self._has_last:
+            await self._is_asked.wait()
+            self._is_asked.clear()
+        return not self._is_left
+
+    @property
+    def _has_last(self) -> bool:
+        return bool(self.said) and is_last(self.said[-1])
 
 
 def _decoded(events: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from agents import (
 from agents.exceptions import ModelBehaviorError
 from agents.models._retry_runtime import (
     provider_managed_retries_disabled,
+    should_disable_provider_managed_retries,
     websocket_pre_event_retries_disabled,
 )
 from agents.run_internal.model_retry import _evaluate_retry
@@ -32,6 +33,7 @@ from agents.tool import ProgrammaticToolCallingTool
 from timestep import config
 from timestep.errors import ConfigurationError
 from timestep.sdk.models.whole_answers import NOT_WHOLE
+from timestep.serialization.exceptions import said_by
 
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
 _ENDED_EARLY = (
@@ -87,6 +89,14 @@ class Request:
         """
         if self._is_retried_by_runner():
             return None
+        try:
+            decision = await self._decision(error, attempt)
+        except Exception:  # noqa: BLE001  # what a model or an error answers must not replace it
+            return None
+        pause = decision.delay or 0.0
+        return pause if decision.retry and pause <= _LONGEST_PAUSE else None
+
+    async def _decision(self, error: Exception, attempt: int) -> Any:
         advice = self.model.get_retry_advice(
             ModelRetryAdviceRequest(
                 error=error,
@@ -96,7 +106,7 @@ class Request:
                 conversation_id=self.conversation_id,
             )
         )
-        decision = await _evaluate_retry(
+        return await _evaluate_retry(
             error=error,
             attempt=attempt,
             max_retries=config.read().model_retries,
@@ -112,8 +122,6 @@ class Request:
             previous_response_id=self.previous_response_id,
             conversation_id=self.conversation_id,
         )
-        pause = decision.delay or 0.0
-        return pause if decision.retry and pause <= _LONGEST_PAUSE else None
 
     def _is_retried_by_runner(self) -> bool:
         """Whether the SDK's runner decides; it does not with settings that have no policy."""
@@ -153,17 +161,49 @@ def alone() -> Iterator[None]:
     Raises:
         ConfigurationError: The client has connections of another event loop.
     """
-    with provider_managed_retries_disabled(True), websocket_pre_event_retries_disabled(True):
-        try:
-            yield
-        except RuntimeError as error:
-            if not _is_of_other_loop(error):
-                raise
-            raise ConfigurationError(
-                f"the model's client has connections that another event loop made ({error}), and "
-                "a recovery runs on another loop than the process's own code: make the client in "
-                "the workflow, or leave it to the SDK (OPENAI_API_KEY, OPENAI_BASE_URL)"
-            ) from error
+    with (
+        provider_managed_retries_disabled(True),
+        websocket_pre_event_retries_disabled(True),
+        on_own_loop(),
+    ):
+        yield
+
+
+def get_client(run: object, original: Any, model: Model) -> Any:
+    """The client that a model asks: the caller's own, whatever was put around its methods.
+
+    The SDK takes a copy without retries where they are to be off; `get_max_retries` needs none.
+    """
+    with provider_managed_retries_disabled(False):
+        client = original(model)
+    return client if isinstance(client, openai.AsyncOpenAI) else original(model)
+
+
+def get_max_retries(run: object, original: Any, options: Any, max_retries: int) -> int:
+    """How often the openai client tries a request again."""
+    if should_disable_provider_managed_retries():
+        return 0
+    retries: int = original(options, max_retries)
+    return retries
+
+
+@contextlib.contextmanager
+def on_own_loop() -> Iterator[None]:
+    """Say of a model's client that has connections of another event loop what to do.
+
+    Raises:
+        ConfigurationError: It has.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_of_other_loop(error):
+            raise
+        raise ConfigurationError(
+            f"the model's client has connections that another event loop made ({error}), and "
+            "a recovery runs on another loop than the process's own code: make the client in "
+            "the workflow, or leave it to the SDK (OPENAI_API_KEY, OPENAI_BASE_URL)"
+        ) from error
 
 
 def _is_transient(context: RetryPolicyContext) -> bool:
@@ -171,7 +211,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
     if normalized.error_code == "insufficient_quota":
         return False
     if isinstance(context.error, ModelBehaviorError):
-        return str(context.error).startswith(_ENDED_EARLY)
+        return said_by(context.error).startswith(_ENDED_EARLY)
     if advice is not None and advice.suggested is not None:
         return advice.suggested
     status = normalized.status_code
@@ -184,7 +224,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
 
 
 def _is_of_other_loop(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _OTHER_LOOPS)
+    return isinstance(error, RuntimeError) and any(said in said_by(error) for said in _OTHER_LOOPS)
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:

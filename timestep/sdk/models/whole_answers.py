@@ -10,6 +10,9 @@ from typing import Any
 from agents.exceptions import ModelBehaviorError
 from openai.types.chat import ChatCompletion
 
+from timestep.dbos_internals import workflow_scope
+from timestep.execution.current import current_step
+
 NOT_WHOLE = "The model's provider did not answer in whole: "
 _SHOWN = 200
 """Characters of a body that an error shows."""
@@ -18,9 +21,11 @@ _SHOWN = 200
 def handle_stream(run: object, original: Any, *args: Any, **kwargs: Any) -> Any:
     """Read a stream of Chat Completions, whose provider has to say why it ended.
 
-    The SDK asks that of OpenAI's own endpoint alone.
+    The SDK asks that of OpenAI's own endpoint alone. What no step records may be read as it is.
     """
-    return original(*args, **{**kwargs, "require_finish_reason": True})
+    if _is_recorded():
+        kwargs["require_finish_reason"] = True
+    return original(*args, **kwargs)
 
 
 async def fetch_response(run: object, original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -31,6 +36,8 @@ async def fetch_response(run: object, original: Any, *args: Any, **kwargs: Any) 
             nothing, or not why it ended.
     """
     fetched = await original(*args, **kwargs)
+    if not _is_recorded():
+        return fetched
     # The SDK takes whatever is no ChatCompletion for the stream of one.
     body = fetched[1] if isinstance(fetched, tuple) else fetched
     if isinstance(body, str):
@@ -43,6 +50,11 @@ async def fetch_response(run: object, original: Any, *args: Any, **kwargs: Any) 
     elif hasattr(fetched, "output") and fetched.output is None:
         raise ModelBehaviorError(f"{NOT_WHOLE}it has no output{_error_in(fetched)}")
     return fetched
+
+
+def _is_recorded() -> bool:
+    """Whether the caller is part of a step."""
+    return current_step() is not None or workflow_scope.in_step()
 
 
 def _error_in(answer: Any) -> str:
