@@ -182,7 +182,7 @@ def _is_same_end(first: _Left, second: _Left) -> bool:
 def _end(left: _Left) -> str:
     if left.error is None:
         return repr(left.value)
-    return f"{type(left.error).__name__}: {exceptions.one_line(left.error)}"
+    return f"{exceptions.name_of(left.error)}: {exceptions.one_line(left.error)}"
 
 
 def _row_differences(

@@ -107,9 +107,10 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
         rows = {"runs": inside, "ended_calls": [_open_calls(child) for child in _begun(run)]}
         await record_failure(run, error, rows)
     elif isinstance(error, Exception) and not isinstance(error, control_errors.CONTROL_ERRORS):
+        error = exceptions.survives(error)
         await record_failure(run, error)
         error = _as_recorded(run, error)
-    raise error
+    exceptions.raise_as_it_is(error)
 
 
 def _as_recorded(run: Run, error: Exception) -> BaseException:

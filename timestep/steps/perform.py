@@ -57,7 +57,7 @@ async def _performed(step: Step[T]) -> T:
     try:
         return await _way_of(step).outcome()
     except recorded_end.Held as held:
-        raise held.error from None
+        exceptions.raise_as_it_is(held.error)
     except Refused as refused:
         step.run.limits.fail(refused.error)
         raise refused.error from None
@@ -357,16 +357,18 @@ async def _execute(step: Step[T]) -> T:
     step.is_executed = not step.pauses_again
     took(step.run, step.table, from_record=step.pauses_again)
     step.began = time.monotonic()
+    failed: Exception | None = None
     try:
         with inside_step(step.run, step.id, step.usage):
             value = await _effect(step)
     except control_errors.CONTROL_ERRORS:
         raise
-    except Exception as error:
-        envelope = exceptions.seal(error)
-        rows = step.failed_rows(envelope, _since(step.began))
-        await _commit(step, rows, None if step.record is None else step.record.failed(error))
-        raise
+    except Exception as error:  # noqa: BLE001  # raised below, where it gets no other context
+        failed = exceptions.survives(error)
+    if failed is not None:
+        rows = step.failed_rows(exceptions.seal(failed), _since(step.began))
+        await _commit(step, rows, None if step.record is None else step.record.failed(failed))
+        raise failed
     if step.is_paused(value):
         await step.pause()
         raise NotEnded(value)

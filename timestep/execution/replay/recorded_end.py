@@ -63,7 +63,7 @@ async def hold_if_cut(run: Run, name: str) -> None:
     """End as the first execution did: cut off by its timeout, or the workflow's own code."""
     row = run.record.own_row or {}
     if row.get("error_type") == RunTimeoutError.__name__:
-        run.limits.cut.now(exceptions.opened(row["error"]))
+        run.limits.cut.now(exceptions.opened(restored(row["error"])))
         await run.limits.ended.wait()
     if row.get("cancel_reason") != "code" or run.record.may_go_on:
         return
