@@ -33,6 +33,7 @@ from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
 from timestep.journal.recorder import Journal, Recorder
 from timestep.runtime.cancellation import over
 from timestep.serialization.agent_definitions import Definitions, describe
+from timestep.serialization.ids import derived
 from timestep.serialization.registered_types import PROCESS, RegisteredTypes
 
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
@@ -81,7 +82,7 @@ class Run:
     ) -> None:
         self.recorder = recorder
         self.owner = owner
-        self.id = uuid.uuid5(_NAMESPACE, key)
+        self.id = derived(_NAMESPACE, key)
         self.parent = parent
         self.root_id: uuid.UUID = parent.root_id if parent is not None else self.id
         self.children: dict[uuid.UUID, Run] = {}

@@ -140,12 +140,12 @@ class _RecordedWithRows(_Numbered[T]):
     async def outcome(self) -> T:
         await self._hold_if_not_reached()
         step = self._step
-        with step_records.inside_step(self._number, step.name):
+        with step_records.inside_step(self._number, step.record_name):
             row = self._row
-            found = self._records.find(self._number.step_id, step.name)
+            found = self._records.find(self._number.step_id, step.record_name)
             if found is not None:
                 return await _copied(step, found.reference) if row is None else _replay(step, row)
-            step.record = StepRecord(self._number.step_id, step.name, self._reference)
+            step.record = StepRecord(self._number.step_id, step.record_name, self._reference)
             try:
                 if row is not None:
                     # Killed between our commit and DBOS's record, when they were two.
@@ -175,7 +175,7 @@ class _RecordedByDbos(_Numbered[T]):
         step = self._step
         with step.run.starts.entered() as place:
             task = asyncio.ensure_future(
-                self._number.run_async({"name": step.name}, self._body(place))
+                self._number.run_async({"name": step.record_name}, self._body(place))
             )
             told: asyncio.Future[tuple[Any] | None] = asyncio.get_running_loop().create_future()
             step.task, step.told = task, told
@@ -213,7 +213,7 @@ class _RecordedByDbos(_Numbered[T]):
             return await self._execute(place)
 
         # DBOS's log names the function of a step that is cancelled.
-        body.__qualname__ = self._step.name
+        body.__qualname__ = self._step.record_name
         return body
 
     async def _execute(self, place: StartPlace) -> dict[str, str]:

@@ -11,6 +11,7 @@ from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import StepRecord
 from timestep.errors import ProcessExitError, TimestepError
 from timestep.execution.run import Rows, Run
+from timestep.serialization.ids import LONGEST_STEP_NAME, storable_name
 
 T = TypeVar("T")
 
@@ -54,6 +55,11 @@ class Step(ABC, Generic[T]):
         self.is_kept = True
         if self.task is not None:
             self.run.commits.keep(self.task)
+
+    @property
+    def record_name(self) -> str:
+        """The name under which DBOS knows the step: bounded, and of characters that it holds."""
+        return storable_name(self.name, LONGEST_STEP_NAME)
 
     @abstractmethod
     async def effect(self) -> T:

@@ -29,6 +29,7 @@ from timestep.operations.queries.records import (
     Usage,
     Workflow,
 )
+from timestep.serialization.ids import storable_name
 from timestep.serialization.values import restored
 from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
 from timestep.store.reads import runs
@@ -151,8 +152,8 @@ async def list_runs(
             lambda connection: runs.list_runs(
                 connection,
                 status=status,
-                agent=agent,
-                session_key=session_id,
+                agent=None if agent is None else storable_name(agent),
+                session_key=None if session_id is None else storable_name(session_id),
                 workflow_id=workflow_id,
                 before=before,
                 limit=size + 1,
