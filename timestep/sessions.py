@@ -31,7 +31,7 @@ from timestep.execution.replay import recorded_end
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
 from timestep.serialization.ids import derived, storable_name
-from timestep.serialization.sdk_objects import jsonable, text_in
+from timestep.serialization.sdk_objects import jsonable, not_json, text_in
 from timestep.serialization.values import restored, storable
 from timestep.store import session_items as store
 
@@ -90,6 +90,9 @@ class DatabaseSession:
         """
         if not items:
             return
+        for position, item in enumerate(items):
+            if (place := not_json(item)) is not None:
+                raise NotDurableError(f"item {position} of the session is no JSON: {place}")
         documents = [jsonable(item) for item in items]
 
         async def add() -> None:

@@ -69,7 +69,8 @@ def agent_of(odd: str, called: str, calls: list[str]) -> Agent[Any]:
 
 @pytest.mark.parametrize("kind", ODD)
 def test_a_run_with_odd_names_is_recorded_and_replayed(app: App, kind: str) -> None:
-    odd, calls = ODD[kind], []
+    calls: list[str] = []
+    odd = ODD[kind]
     # The SDK cannot tell calls with halves of pairs apart.
     called = odd.replace("\ud800", "")
 

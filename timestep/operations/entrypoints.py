@@ -22,7 +22,8 @@ from typing_extensions import TypedDict
 
 from timestep.dbos_internals.process import registered
 from timestep.errors import EntrypointError, InvalidInputError, UnknownEntrypointError
-from timestep.operations.arguments import check_document, is_utf8, quoted
+from timestep.operations.arguments import check_document, is_utf8
+from timestep.runtime.terminal import quoted
 from timestep.serialization.registered_types import declare
 
 PACKAGE = "workflows"

@@ -14,10 +14,12 @@ from timestep.execution.run import Run
 from timestep.runtime import logs
 from timestep.runtime.secrets import masked
 from timestep.serialization import exceptions
+from timestep.serialization.exceptions.texts import shortened
 from timestep.serialization.values import plain_text
 
 _log = logs.logger()
 
+_LONGEST_NAME = 200
 _LONGEST_LINE, _LONGEST_TRACEBACK = 1000, 16_000
 """Characters that are told of an error, and recorded of a traceback: the last ones of it."""
 
@@ -44,7 +46,7 @@ def tell_of_run(run: Run, error: BaseException) -> None:
         run.id,
         run.owner.workflow_id,
         turn,
-        "" if agent is None else f", agent {agent}",
+        "" if agent is None else f", agent {shortened(agent, _LONGEST_NAME)}",
         _told(error),
     )
     _log.debug("run %s failed: %s", run.id, traceback_of(error), extra=logs.LINES)

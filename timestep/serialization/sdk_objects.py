@@ -75,6 +75,19 @@ def jsonable(value: object) -> Any:
     return str(value)
 
 
+def not_json(value: object, place: str = "") -> str | None:
+    """What in a value `jsonable` would write as its text, and where; None: nothing."""
+    if isinstance(value, BaseModel | str | int | float | bool) or value is None:
+        return None
+    if isinstance(value, Mapping):
+        parts = [(f"{place}[{key!r}]", item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{place}[{position}]", item) for position, item in enumerate(value)]
+    else:
+        return f"{place or 'it'} is {type(value).__name__}"
+    return next((found for at, item in parts if (found := not_json(item, at)) is not None), None)
+
+
 def document_of(value: object) -> tuple[Any, bool]:
     """What `jsonable` gives, at once where the value is made of JSON's types already.
 

@@ -346,7 +346,9 @@ async def _execute(step: Step[T]) -> T:
         if step.may_follow_end:
             await recorded_end.hold_if_cut(step.run, step.name)
         else:
-            await recorded_end.hold_if_decided(step.run, step.name)
+            await recorded_end.hold_if_decided(
+                step.run, step.name, is_alone=step.table == "model_responses"
+            )
         refusal = replay_check.refused(step.run.owner.workflow_id, step.name, step.run.id)
         if step.run.record.is_of_the_past:
             refusal = step.run.record.refusal(repr(step.name))

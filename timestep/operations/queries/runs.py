@@ -15,7 +15,7 @@ from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal import executors
 from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.fail_fast_read import T, reading
-from timestep.operations.arguments import check_filter, check_known, quoted
+from timestep.operations.arguments import check_filter, check_known
 from timestep.operations.queries.pagination import Page, item_place, page_of, page_size, run_place
 from timestep.operations.queries.records import (
     STATUSES,
@@ -29,6 +29,7 @@ from timestep.operations.queries.records import (
     Usage,
     Workflow,
 )
+from timestep.runtime.terminal import quoted
 from timestep.serialization.ids import storable_name
 from timestep.serialization.values import restored
 from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
