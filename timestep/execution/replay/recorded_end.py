@@ -67,8 +67,8 @@ async def hold_if_decided(run: Run, name: str, *, is_alone: bool) -> None:
     if is_alone and _has_failed(run) and not _has_failed_check(run):
         lost = (
             f"run {run.id} failed before it came to {name!r} ({row['error_type']}: "
-            f"{quoted(row['error_message'])}), no recorded step holds that failure, and this time its code "
-            "went on: let what failed be in a step, or fail again"
+            f"{quoted(row['error_message'])}), no recorded step holds that failure, and this time "
+            "its code went on: let what failed be in a step, or fail again"
         )
         replay_check.tell(run.owner.workflow_id, lost)
         raise Held(ReplayError(lost))
