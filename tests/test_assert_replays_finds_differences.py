@@ -57,6 +57,24 @@ def test_an_error_of_the_workflow_reaches_the_test(app: App) -> None:
         testing.assert_replays_sync(run_it, "raises")
 
 
+def test_a_failure_that_no_step_holds_is_told_at_once(app: App) -> None:
+    failed: list[str] = []
+
+    def instructions(context: Any, agent: Any) -> str:
+        if not failed:
+            failed.append("once")
+            raise LookupError("only once")
+        return "Answer."
+
+    async def body() -> Any:
+        failing = Agent("A", instructions=instructions, model=agent.model)
+        await timestep.DurableRunner.run(failing, "hi")
+
+    BODIES["once"] = body
+    with pytest.raises(AssertionError, match=r"LookupError: 'only once'.*no recorded step holds"):
+        testing.assert_replays_sync(run_it, "once", patience=20)
+
+
 def test_an_unknown_workflow_is_an_error(app: App) -> None:
     with pytest.raises(UnknownRunError, match="nothing"):
         testing.assert_replays_sync("nothing")

@@ -12,6 +12,7 @@ from typing import Any
 import openai
 from agents.exceptions import AgentsException
 
+from timestep.errors import RecordedError
 from timestep.serialization import exceptions
 
 
@@ -21,10 +22,12 @@ def opened(envelope: dict[str, Any]) -> BaseException:
 
 
 def make_picklable() -> None:
-    """Let pickle carry the SDK's and openai's errors as envelopes.
+    """Let pickle carry the SDK's and openai's errors as envelopes, and recorded errors.
 
-    They hold agents, responses and requests, which it cannot carry.
+    They hold agents, responses and requests, which it cannot carry, or are of classes that are
+    made at run time.
     """
+    RecordedError.__reduce__ = _reduced  # type: ignore[method-assign,assignment]
     for kind in (*_family(AgentsException), *_family(openai.APIError)):
         copyreg.pickle(kind, _reduced)
 

@@ -39,12 +39,14 @@
     ├── UnreadableValueError        a recorded value whose class is not known, or has changed
     ├── UnrecordableError           a workflow's value that cannot come back from JSON
     ├── PickledRecordError          a record that only unpickling would read
-    └── RecordedError               an error read back whose class is not here
+    └── RecordedError               an error that cannot come back as what it was
 
 The class docstring is the default message. Messages quote the value and name the fix.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class TimestepError(Exception):
@@ -222,11 +224,32 @@ class CancelledItselfError(TimestepError):
 
 
 class RecordedError(TimestepError):
-    """An error was recorded whose class is not among those that are imported.
+    """An error was recorded that cannot come back as what it was.
 
+    An instance of the nearest class that can, too, so that `except` clauses choose as they would.
     `type_name` is the class's full name as it was recorded.
     """
+
+    recorded_as: dict[str, Any] | None = None
+    """What was recorded of it; None: it was raised as what it is."""
 
     def __init__(self, message: str | None = None, *, type_name: str = "") -> None:
         super().__init__(message)
         self.type_name = type_name
+
+    def __str__(self) -> str:
+        """What the error said when it was recorded."""
+        return super().__str__() if self.recorded_as is None else str(self.recorded_as["text"])
+
+    def __repr__(self) -> str:
+        """The same; the class that it stands for may write attributes that are gone."""
+        return f"{type(self).__name__}({str(self)!r})"
+
+    # Nor is it compared by them.
+    __eq__ = BaseException.__eq__
+    __hash__ = BaseException.__hash__
+
+    @property
+    def message(self) -> str:
+        """The same."""
+        return str(self)

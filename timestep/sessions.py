@@ -30,9 +30,9 @@ from timestep.execution.identity import workflow_runs
 from timestep.execution.replay import recorded_end
 from timestep.execution.run import Run
 from timestep.journal.recorder import recorder
-from timestep.serialization.ids import derived
-from timestep.serialization.sdk_objects import jsonable, text_in
-from timestep.serialization.values import plain_text, restored, storable
+from timestep.serialization.ids import derived, storable_name
+from timestep.serialization.sdk_objects import jsonable, not_json, text_in
+from timestep.serialization.values import restored, storable
 from timestep.store import session_items as store
 
 T = TypeVar("T")
@@ -90,6 +90,9 @@ class DatabaseSession:
         """
         if not items:
             return
+        for position, item in enumerate(items):
+            if (place := not_json(item)) is not None:
+                raise NotDurableError(f"item {position} of the session is no JSON: {place}")
         documents = [jsonable(item) for item in items]
 
         async def add() -> None:
@@ -210,7 +213,7 @@ class DatabaseSession:
 
 def row_key(session_id: str) -> tuple[uuid.UUID, str]:
     """The id and the key of the row of the session that a text names."""
-    return uuid.uuid5(_NAMESPACE, session_id), plain_text(session_id) or ""
+    return derived(_NAMESPACE, session_id), storable_name(session_id)
 
 
 async def row_of(session: object) -> uuid.UUID | None:

@@ -103,10 +103,11 @@ class _Left:
 def _assert_same(workflow_id: str, replays: list[Replay], patience: float) -> Any:
     first = _left(workflow_id, patience)
     for number, replay in enumerate(replays, 1):
-        with watched(workflow_id, replay) as addresses:
+        with watched(workflow_id, replay) as (addresses, told):
             _execute_again(workflow_id)
             second = _left(workflow_id, patience)
         found = [f"  it was about to send something to {address}" for address in addresses]
+        found += [f"  {line}" for line in told]
         if found := [*found, *_differences(first, second)]:
             title = f"replay {number} of workflow {workflow_id!r} differs from its first execution:"
             raise AssertionError("\n".join([title, *found])) from second.error
@@ -182,7 +183,7 @@ def _is_same_end(first: _Left, second: _Left) -> bool:
 def _end(left: _Left) -> str:
     if left.error is None:
         return repr(left.value)
-    return f"{type(left.error).__name__}: {exceptions.one_line(left.error)}"
+    return f"{exceptions.name_of(left.error)}: {exceptions.one_line(left.error)}"
 
 
 def _row_differences(

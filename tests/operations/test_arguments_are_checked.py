@@ -21,9 +21,10 @@ from timestep.errors import (
     TimestepError,
     UnknownRunError,
 )
-from timestep.operations.arguments import LONGEST_ID, check_id, check_seconds, quoted
+from timestep.operations.arguments import LONGEST_ID, check_id, check_seconds
 from timestep.operations.entrypoints import lookup
 from timestep.operations.queries.interruptions import page_of_interruptions
+from timestep.runtime.terminal import quoted
 
 NO_TEXT: tuple[Any, ...] = ("", " \n", "\x00", "a\x00", "\ud800", "a\udfff", 5, b"a", ["a"])
 DEEP: Any = json.loads("[" * 500 + "]" * 500)

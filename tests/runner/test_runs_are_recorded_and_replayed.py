@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import openai
@@ -27,7 +27,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import timestep
 from tests.support.dbos_app import App
-from timestep.errors import NotDurableError, NotInWorkflowError
+from timestep.errors import NotDurableError, NotInWorkflowError, ReplayError
 
 
 @function_tool
@@ -394,12 +394,38 @@ def test_input_that_json_cannot_hold_is_refused(app: App) -> None:
     agent = Agent(name="A", model=scripted([assistant_message("x")]))
 
     async def body() -> str:
-        with pytest.raises(NotDurableError) as caught:
-            await timestep.DurableRunner.run(agent, 7)  # type: ignore[arg-type]
-        return str(caught.value)
+        said = []
+        given: Any
+        for given in (7, b"hi", [{"role": "user", "content": [b"hi"]}], [b"hi"]):
+            with pytest.raises(NotDurableError) as caught:
+                await timestep.DurableRunner.run(agent, given)
+            said.append(str(caught.value))
+        session = timestep.DatabaseSession("s")
+        with pytest.raises(NotDurableError, match=r"item 0 .* \['content'\] is bytes"):
+            await session.add_items(cast(Any, [{"role": "user", "content": b"hi"}]))
+        return "; ".join(said)
 
-    assert "not int" in app.run(body)
+    said = app.run(body)
+    assert "not int; " in said
+    assert "not bytes; " in said
+    assert "['content'][0] is bytes" in said
     assert app.rows("runs") == []
+
+
+def test_a_replay_with_another_input_quotes_where_it_differs(app: App) -> None:
+    inputs = iter([f"{'a' * 1_000_000}b", f"{'a' * 1_000_000}c"])
+    agent = Agent(name="A", model=scripted([assistant_message("x")]))
+
+    async def body() -> str:
+        await timestep.DurableRunner.run(agent, next(inputs))
+        return "done"
+
+    app.run(body, "w")
+    with pytest.raises(ReplayError) as caught:
+        app.recover("w")
+    assert len(str(caught.value)) < 800
+    assert "aab" in str(caught.value)
+    assert "aac" in str(caught.value)
 
 
 def test_a_replay_counts_what_runs_inside_a_call_used(app: App) -> None:

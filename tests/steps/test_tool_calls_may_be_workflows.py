@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
+import pytest
 from agents import Agent, RunContextWrapper, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS, SetWorkflowID
@@ -70,6 +71,32 @@ def test_the_body_of_a_call_may_use_all_that_a_workflow_may(app: App) -> None:
         "DBOS.sleep",
     ]
     assert outcomes(app) == [("c1", "executed", 1, False), ("c2", "executed", 1, False)]
+
+
+@function_tool(failure_error_function=None)
+async def start_in_a_step(seat: str) -> str:
+    handle = await DBOS.start_workflow_async(print_ticket, seat)
+    return await handle.get_result(polling_interval_sec=0.02)
+
+
+@function_tool(failure_error_function=None)
+def sleep_in_a_step(seat: str) -> str:
+    DBOS.sleep(0.01)
+    return seat
+
+
+@pytest.mark.parametrize("tool", [start_in_a_step, sleep_in_a_step], ids=lambda tool: tool.name)
+def test_a_call_that_does_what_only_workflows_may_says_how(app: App, tool: Any) -> None:
+    call = function_call(tool.name, {"seat": "1a"}, call_id="c1")
+
+    async def body() -> str:
+        with pytest.raises(Exception, match=r"tool_options\(as_workflow=True\)"):
+            await timestep.DurableRunner.run(calling(tool, calls=[call]), "hi")
+        return "refused"
+
+    assert app.run(body, "w") == app.replay("w") == "refused"
+    (row,) = app.rows("tool_calls")
+    assert row["error"]["type"] == "timestep.errors:NotDurableError"
 
 
 def test_a_run_inside_such_a_call_is_durable_and_counted(app: App) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from timestep.errors import AlreadyResolvedError, UnknownInterruptionError
+from timestep.serialization.ids import storable_name
 from timestep.serialization.values import encode, plain_text, storable, survives
 
 UNSET: Any = object()
@@ -67,7 +68,8 @@ def _named(
         names = [names]
     found = []
     for name in names:
-        same = [row for row in rows if name in (str(row["id"]), row["call_id"])]
+        called = (name, storable_name(name, None))
+        same = [row for row in rows if name == str(row["id"]) or row["call_id"] in called]
         # A call is asked about anew where its outcome is in doubt: the newest question counts.
         undecided = [row for row in same if row["resolved_at"] is None]
         if not same or len(undecided) > 1:

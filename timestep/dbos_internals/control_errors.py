@@ -24,6 +24,17 @@ def twice(owner: Owner, number: int) -> BaseException:
     return dbos_errors.DBOSStepNondeterminismError(owner.workflow_id, number)
 
 
+def is_of_workflows_only(error: BaseException) -> bool:
+    """Whether DBOS refused to do for a step what it does for workflow code alone."""
+    if type(error) not in (AssertionError, dbos_errors.DBOSException):
+        return False
+    raised_in = error.__traceback__
+    while raised_in is not None and raised_in.tb_next is not None:
+        raised_in = raised_in.tb_next
+    module = "" if raised_in is None else str(raised_in.tb_frame.f_globals.get("__name__"))
+    return module.startswith("dbos.")
+
+
 CONTROL_ERRORS = (
     dbos_errors.DBOSStepNondeterminismError,
     dbos_errors.DBOSUnexpectedStepError,

@@ -28,7 +28,7 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import StepError
-from timestep.serialization.exceptions import one_line
+from timestep.serialization.exceptions import name_of, one_line
 from timestep.store import dbos_step_outputs
 
 SCHEMA_VERSIONS = frozenset({125})
@@ -106,7 +106,7 @@ class Records:
 
 def failure(error: BaseException, reference: dict[str, str]) -> StepError:
     """What DBOS holds of a step that raised: where its rows are, and a line for people."""
-    kept = StepError(f"{type(error).__name__}: {one_line(error)}")
+    kept = StepError(f"{name_of(error)}: {one_line(error)}")
     kept.reference = reference
     return kept
 

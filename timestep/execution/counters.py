@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from timestep.dbos_internals.step_numbers import Reserved, StepNumbers, StepReservation
+from timestep.serialization.ids import storable_name
 
 OF_CALLS = "call:"
 """Keys of checks that begin with this are of one tool call: no later turn counts them on."""
@@ -81,6 +82,7 @@ class Counters:
 
     def next_of(self, key: str) -> int:
         """How often the run came to a check or a value of this key before: it may do so twice."""
+        key = storable_name(key, None)
         count = self._checks.get(key, 0)
         self._checks[key] = count + 1
         return count

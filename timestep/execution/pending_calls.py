@@ -26,6 +26,8 @@ class Call:
     position: int
     """Where the output stands among the run's items."""
     number: StepReservation | None
+    call_id: str
+    """The provider's id of it, as it is; its row has a storable one."""
     checks: dict[tuple[str, int], StepReservation | None] = field(default_factory=dict)
     """Step numbers of its tool's guardrails, by their kind and their place among the tool's."""
     numbered_checks: tuple[tuple[str, int], ...] = ()
@@ -79,7 +81,7 @@ class PendingCalls:
 
     def expect(self, call: Call) -> None:
         """Wait for a call to be made."""
-        self._waiting.setdefault(call.row["call_id"], deque()).append(call)
+        self._waiting.setdefault(call.call_id, deque()).append(call)
 
     def draw(self, call: Call, before: int, after: int) -> None:
         """Draw the numbers of a call and of the guardrails of its tool.
@@ -143,4 +145,4 @@ class PendingCalls:
 
     def may_be_skipped(self, call: Call) -> bool:
         """Whether the SDK may not make a call: it was made before, or is rejected."""
-        return self._is_skipped(call.row["call_id"])
+        return self._is_skipped(call.call_id)

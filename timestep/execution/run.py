@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import time
 import uuid
 from collections import deque
@@ -32,7 +33,9 @@ from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
 from timestep.journal.recorder import Journal, Recorder
 from timestep.runtime.cancellation import over
+from timestep.runtime.terminal import where_they_differ
 from timestep.serialization.agent_definitions import Definitions, describe
+from timestep.serialization.ids import derived
 from timestep.serialization.registered_types import PROCESS, RegisteredTypes
 
 _SETS_ASIDE = "sets_aside"
@@ -84,7 +87,7 @@ class Run:
     ) -> None:
         self.recorder = recorder
         self.owner = owner
-        self.id = uuid.uuid5(_NAMESPACE, key)
+        self.id = derived(_NAMESPACE, key)
         self.parent = parent
         self.root_id: uuid.UUID = parent.root_id if parent is not None else self.id
         self.children: dict[uuid.UUID, Run] = {}
@@ -259,9 +262,11 @@ class Run:
     def _check_same(self, row: dict[str, Any], values: dict[str, Any]) -> None:
         """Refuse the record of another run: parallel tasks may have started in another order."""
         if "input" in row and row["input"] != values["input"]:
+            recorded, given = map(json.dumps, (row["input"], values["input"]))
+            was, is_now = where_they_differ(recorded, given)
             raise ReplayError(
-                f"run {self.id} was recorded with the input {row['input']!r} and is replayed with "
-                f"{values['input']!r}: its workflow's code has done something else, or in another "
+                f"run {self.id} was recorded with the input {was} and is replayed with {is_now}: "
+                "its workflow's code has done something else, or in another "
                 "order. Ends of runs come in the order that is recorded; start runs that go on at "
                 "the same time in a fixed order, or each in a workflow of its own, and let nothing "
                 "that is not recorded, such as the time, decide what begins"

@@ -6,6 +6,7 @@ Python, the command line and the HTTP API share these checks: each operation mak
 from __future__ import annotations
 
 from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
+from timestep.runtime.terminal import quoted
 from timestep.serialization.json_input import check_depth
 
 LONGEST_ID = 1000
@@ -13,8 +14,6 @@ LONGEST_ID = 1000
 SHORTEST = 0.001
 LONGEST = 1e9
 """Seconds: DBOS counts milliseconds; thirty years are a mistake."""
-
-_SHOWN = 80
 
 
 def check_id(what: str, text: object) -> None:
@@ -84,16 +83,6 @@ def check_document(what: str, value: object) -> None:
         check_depth(value)
     except ValueError as error:
         raise InvalidInputError(f"{what} cannot be used: {error}") from error
-
-
-def quoted(value: object) -> str:
-    """A value as an error quotes it: in ASCII where it is odd, and cut."""
-    if isinstance(value, str):
-        value = value[: _SHOWN + 1]
-    elif isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
-        return f"of {value.bit_length()} bits"
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def is_utf8(text: str) -> bool:

@@ -9,7 +9,8 @@ from timestep.errors import AlreadyEndedError, UnknownRunError
 from timestep.journal import dbos_client, ownership_watch
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
-from timestep.operations.arguments import check_known, quoted
+from timestep.operations.arguments import check_known
+from timestep.runtime.terminal import quoted
 
 _ENDS = {"SUCCESS": "completed", "ERROR": "failed"}
 """How a workflow ends that is not cancelled, by DBOS's status."""

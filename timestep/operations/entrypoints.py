@@ -28,9 +28,10 @@ from typing_extensions import TypedDict
 
 from timestep.dbos_internals.process import registered
 from timestep.errors import EntrypointError, InvalidInputError, UnknownEntrypointError
-from timestep.operations.arguments import check_document, is_utf8, quoted
+from timestep.operations.arguments import check_document, is_utf8
 from timestep.operations.unrecordable_annotations import problems
-from timestep.serialization.exceptions import said_by
+from timestep.runtime.terminal import quoted
+from timestep.serialization.exceptions import told_by
 from timestep.serialization.registered_types import declare
 
 PACKAGE = "workflows"
@@ -228,7 +229,7 @@ def _imported(name: str, file: Path, directory: Path) -> ModuleType:
             for frame in traceback.extract_tb(error.__traceback__)
             if os.path.realpath(frame.filename) == str(file)
         ]
-        reason = " ".join(said_by(error).split())
+        reason = " ".join(told_by(error).split())
         raise EntrypointError(
             f"{_shown(file, directory)}{lines[-1] if lines else ''} cannot be imported: "
             f"{type(error).__name__}" + (f": {reason}" if reason else "")

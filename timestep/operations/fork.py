@@ -25,7 +25,8 @@ from timestep.journal import dbos_client
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
-from timestep.operations.arguments import check_document, check_id, check_known, quoted
+from timestep.operations.arguments import check_document, check_id, check_known
+from timestep.runtime.terminal import quoted
 from timestep.sdk.state.continue_from_record import model_settings
 from timestep.sdk.validation import recorded_input
 from timestep.serialization.ids import derived

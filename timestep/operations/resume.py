@@ -17,10 +17,11 @@ from timestep.errors import (
 from timestep.journal import dbos_client
 from timestep.journal.recorder import recorder
 from timestep.operations import take_over
-from timestep.operations.arguments import check_document, check_known, quoted
+from timestep.operations.arguments import check_document, check_known
 from timestep.operations.queries.interruptions import ended_workflows, list_interruptions
 from timestep.operations.queries.records import ResumeResult
 from timestep.runtime.cancellation import in_thread
+from timestep.runtime.terminal import quoted
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows
 

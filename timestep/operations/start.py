@@ -28,8 +28,9 @@ from timestep.errors import (
 from timestep.journal import dbos_client, executor_claim
 from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.recorder import recorder
-from timestep.operations.arguments import check_id, check_seconds, quoted
+from timestep.operations.arguments import check_id, check_seconds
 from timestep.operations.entrypoints import Entrypoint, lookup
+from timestep.runtime.terminal import quoted
 
 _HIGHEST = 2**31 - 1
 

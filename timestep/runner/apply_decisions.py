@@ -16,6 +16,7 @@ from timestep.execution.pending_calls import Call
 from timestep.execution.run import Run
 from timestep.runner.run_limits import cut_by_owner
 from timestep.runtime.cancellation import in_thread
+from timestep.runtime.terminal import quoted
 from timestep.steps import interruption
 from timestep.steps.interruption import doubted_again
 from timestep.store import interruptions as store
@@ -54,8 +55,8 @@ def _asked(run: Run, item: Any) -> tuple[Run, Call]:
     found = interruption.call_of(run, item)
     if found is None:
         raise UnknownInterruptionError(
-            f"run {run.id} waits for call {interruption.call_id(item)!r}, and nobody was asked "
-            "about it"
+            f"run {run.id} waits for call {quoted(interruption.call_id(item))}, and nobody was "
+            "asked about it"
         )
     return found
 

@@ -5,31 +5,22 @@ Neither shows a secret of this process, or what looks like a key: providers quot
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 import traceback
 from collections.abc import Iterator
 
-from timestep import config
 from timestep.dbos_internals import workflow_scope
 from timestep.dbos_internals.workflow_failures import FailureFilter
-from timestep.errors import ConfigurationError
 from timestep.execution import identity
 from timestep.execution.run import Run
 from timestep.runtime import logs
+from timestep.runtime.secrets import masked
 from timestep.serialization import exceptions
+from timestep.serialization.exceptions.texts import shortened
 from timestep.serialization.values import plain_text
 
 _log = logs.logger()
 
-_MASK = "***"
-_KEY = re.compile(r"\b(?:sk|pk|rk)-[\w-]{8,}|(?<=bearer )\S{8,}", re.IGNORECASE)
-"""How providers' keys look, and tokens in headers."""
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
-"""How variables of the environment end that hold what nobody else may know."""
-_SHORTEST_SECRET = 4
-"""Characters: what is shorter is found in any text."""
+_LONGEST_NAME = 200
 _LONGEST_LINE, _LONGEST_TRACEBACK = 1000, 16_000
 """Characters that are told of an error, and recorded of a traceback: the last ones of it."""
 
@@ -39,7 +30,7 @@ def traceback_of(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     if len(text) > _LONGEST_TRACEBACK:
         text = f"… {len(text) - _LONGEST_TRACEBACK} characters …\n{text[-_LONGEST_TRACEBACK:]}"
-    return plain_text(_masked(text)) or ""
+    return plain_text(masked(text)) or ""
 
 
 def tell_of_run(run: Run, error: BaseException) -> None:
@@ -56,7 +47,7 @@ def tell_of_run(run: Run, error: BaseException) -> None:
         run.id,
         run.owner.workflow_id,
         turn,
-        "" if agent is None else f", agent {agent}",
+        "" if agent is None else f", agent {shortened(agent, _LONGEST_NAME)}",
         _told(error),
     )
     _tell_frames("run", str(run.id), error)
@@ -101,16 +92,5 @@ def _key(error: BaseException) -> tuple[int, str]:
 
 
 def _told(error: BaseException) -> str:
-    text = _masked(exceptions.in_log(error))
+    text = masked(exceptions.in_log(error))
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} …"
-
-
-def _masked(text: str) -> str:
-    secrets = [value for name, value in os.environ.items() if _SECRET_NAME.search(name)]
-    with contextlib.suppress(ConfigurationError):  # a setting was changed meanwhile
-        secrets += config.read().secrets()
-    # The longest first: one may be the beginning of another.
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, _MASK)
-    return _KEY.sub(_MASK, text)

@@ -12,6 +12,7 @@ from timestep.errors import ReplayError, RunTimeoutError, TimestepError
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.runner import failures
+from timestep.runtime.terminal import quoted
 from timestep.sdk.state import turn_state
 from timestep.sdk.state.run_history import Told, history_of
 from timestep.serialization import exceptions
@@ -59,8 +60,8 @@ def _raise_recorded(run: Run) -> None:
 
 def in_doubt(run: Run, call: Call) -> ReplayError:
     return ReplayError(
-        f"the outcome of call {call.row['call_id']!r} of tool {call.row['tool_name']!r} in run "
-        f"{run.id} is unknown, and this run cannot stop to ask about it: use "
+        f"the outcome of call {quoted(call.call_id)} of tool {quoted(call.row['tool_name'])} in "
+        f"run {run.id} is unknown, and this run cannot stop to ask about it: use "
         "timestep.run_agent in the workflow that began it, which waits for a person's decision"
     )
 
@@ -108,9 +109,10 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
         rows = {"runs": inside, "ended_calls": [_open_calls(child) for child in _begun(run)]}
         await record_failure(run, error, rows)
     elif _is_failure(error):
+        error = exceptions.survives(error) if isinstance(error, Exception) else error
         await record_failure(run, error)
         error = _as_recorded(run, error)
-    raise error
+    exceptions.raise_as_it_is(error)
 
 
 def _came_by_itself(run: Run, error: asyncio.CancelledError) -> bool:

@@ -12,6 +12,8 @@ import unicodedata
 
 _UNFIT = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Categories of Unicode: control and format characters, lone surrogates, separators of lines."""
+_SHOWN = 80
+"""Characters of a value that an error quotes."""
 _TAB = 4
 """Columns from one stop of a tab to the next."""
 
@@ -67,3 +69,24 @@ def command(name: str, workflow_id: str, *options: str) -> str:
     is_option = workflow_id.startswith("-")
     words = (*options, "--", workflow_id) if is_option else (workflow_id, *options)
     return " ".join(("timestep", name, *map(shell_word, words)))
+
+
+def quoted(value: object) -> str:
+    """A value as an error quotes it: in ASCII where it is odd, and cut."""
+    if isinstance(value, str):
+        value = value[: _SHOWN + 1]
+    elif isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
+        return f"of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def where_they_differ(left: str, right: str) -> tuple[str, str]:
+    """Two texts as an error quotes them: a little before they differ, and what follows there."""
+    pairs = zip(left, right, strict=False)
+    shorter = min(len(left), len(right))
+    same = next((at for at, (one, other) in enumerate(pairs) if one != other), shorter)
+    begin = max(0, same - _SHOWN // 4)
+    before = "..." if begin else ""
+    shown = (quoted(before + text[begin:]) for text in (left, right))
+    return next(shown), next(shown)

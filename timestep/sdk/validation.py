@@ -9,7 +9,7 @@ from agents import Agent, RunConfig
 from agents.sandbox import SandboxAgent
 
 from timestep.errors import NotDurableError
-from timestep.serialization.sdk_objects import jsonable
+from timestep.serialization.sdk_objects import jsonable, not_json
 from timestep.serialization.values import Json, storable
 
 
@@ -50,6 +50,12 @@ def recorded_input(given: object) -> Json:
         raise NotDurableError(
             f"a run's input is a str, a list of items or a RunState, not {type(given).__name__}"
         )
+    for position, item in enumerate(given):
+        if (place := not_json(item)) is not None:
+            raise NotDurableError(
+                f"item {position} of the run's input is no JSON: {place}; give text, or a data URL "
+                "of base64 for what is bytes"
+            )
     return _json([jsonable(item) for item in given], "the run's input")
 
 

@@ -23,6 +23,7 @@ from agents.handoffs import handoff
 from agents.tool import FunctionTool
 from pydantic import TypeAdapter
 
+from timestep.serialization.ids import storable_name
 from timestep.serialization.values import Json, plain_text, storable
 from timestep.tool_options import options_of
 
@@ -114,7 +115,7 @@ def _describe_agent(found: Definitions, agent: Agent[Any]) -> None:
     mcp_servers = [_mcp_server_row(server) for server in agent.mcp_servers]
     instructions = agent.instructions
     content: dict[str, Json] = {
-        "name": plain_text(agent.name),
+        "name": storable_name(agent.name),
         "instructions": plain_text(instructions) if isinstance(instructions, str) else None,
         "instructions_type": _instructions_type(instructions),
         "prompt": _prompt(agent.prompt),
@@ -175,7 +176,7 @@ def _add_tool(found: Definitions, tool: Tool, row: Row) -> None:
         for position, guardrail in enumerate(guardrails):
             content: dict[str, Json] = {
                 "tool_id": str(row["id"]),
-                "name": guardrail.get_name(),
+                "name": storable_name(guardrail.get_name()),
                 "type": kind,
                 "function": _name(guardrail.guardrail_function),
                 "position": position,
@@ -232,7 +233,7 @@ def _settings_row(settings: ModelSettings) -> Row:
 
 def _tool_row(tool: Tool) -> Row:
     content: dict[str, Json] = {
-        "name": tool.name,
+        "name": storable_name(tool.name),
         "type": tool_type(tool),
         "description": None,
         "params_json_schema": None,
@@ -254,7 +255,9 @@ def _tool_row(tool: Tool) -> Row:
             *(tool.tool_input_guardrails or []),
             *(tool.tool_output_guardrails or []),
         ]
-        guardrails = [[check.get_name(), _name(check.guardrail_function)] for check in checks]
+        guardrails = [
+            [storable_name(check.get_name()), _name(check.guardrail_function)] for check in checks
+        ]
     if isinstance(tool, HostedMCPTool):
         given: Mapping[str, Any] = tool.tool_config
         content["config"] = {
@@ -278,7 +281,7 @@ def tool_type(tool: Tool) -> str:
 def _guardrail_row(guardrail: RunGuardrail) -> Row:
     function = guardrail.guardrail_function
     content: dict[str, Json] = {
-        "name": guardrail.get_name(),
+        "name": storable_name(guardrail.get_name()),
         "type": "input" if isinstance(guardrail, InputGuardrail) else "output",
         "run_in_parallel": getattr(guardrail, "run_in_parallel", True),
         "function": _name(function),
@@ -291,9 +294,9 @@ def _guardrail_row(guardrail: RunGuardrail) -> Row:
 
 def _handoff_row(config: Handoff[Any, Any]) -> Row:
     content: dict[str, Json] = {
-        "tool_name": config.tool_name,
+        "tool_name": storable_name(config.tool_name),
         "tool_description": plain_text(config.tool_description),
-        "target_name": plain_text(config.agent_name),
+        "target_name": storable_name(config.agent_name),
         "input_json_schema": _plain(config.input_json_schema),
         "strict": config.strict_json_schema,
         "input_filter": _name(config.input_filter) if config.input_filter else None,
@@ -324,7 +327,7 @@ def _mcp_server_row(server: Any) -> Row:
 def mcp_server_name(server: Any) -> str:
     """A server's name; one that the SDK made of its URL, without what may be secret in it."""
     prefix, separator, address = str(server.name).rpartition(": ")
-    return plain_text(f"{prefix}{separator}{_public_url(address)}") or ""
+    return storable_name(f"{prefix}{separator}{_public_url(address)}")
 
 
 def _public_url(address: str) -> str:
@@ -351,9 +354,10 @@ def _prompt(prompt: object) -> Json:
 
 
 def _model_name(model: object) -> str | None:
-    if model is None or isinstance(model, str):
-        return model
-    return str(getattr(model, "model", type(model).__name__))
+    if model is None:
+        return None
+    name = model if isinstance(model, str) else getattr(model, "model", type(model).__name__)
+    return storable_name(str(name))
 
 
 def _output(output_type: object) -> dict[str, Json]:

@@ -13,6 +13,7 @@ from agents.usage import deserialize_usage, serialize_usage
 from openai.types.responses import ResponseOutputItem
 from pydantic import BaseModel, ValidationError
 
+from timestep.serialization.ids import storable_name
 from timestep.serialization.registered_types import registered, type_path
 from timestep.serialization.values import (
     Json,
@@ -81,6 +82,19 @@ def _jsonable(value: object) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return str(value)
+
+
+def not_json(value: object, place: str = "") -> str | None:
+    """What in a value `jsonable` would write as its text, and where; None: nothing."""
+    if isinstance(value, BaseModel | str | int | float | bool) or value is None:
+        return None
+    if isinstance(value, Mapping):
+        parts = [(f"{place}[{key!r}]", item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{place}[{position}]", item) for position, item in enumerate(value)]
+    else:
+        return f"{place or 'it'} is {type(value).__name__}"
+    return next((found for at, item in parts if (found := not_json(item, at)) is not None), None)
 
 
 def document_of(value: object) -> tuple[Any, bool]:
@@ -210,7 +224,7 @@ def _classes() -> dict[str, type[BaseModel]]:
     return kinds_of(ResponseOutputItem)
 
 
-def item_type(item: Row, handoff_names: Collection[str]) -> str:
+def item_type(item: Row, handoff_names: Collection[str | None]) -> str:
     """The SDK's name for a run item made of a provider's item."""
     kind = str(item.get("type"))
     if kind == "function_call" and text_in(item, "name") in handoff_names:
@@ -234,13 +248,18 @@ _TOOL_NAMES = {"computer_call": "computer_use_preview"}
 """The SDK's names of tools whose calls have another."""
 
 
+def call_id_of(item: Row) -> str:
+    """The provider's id of the call that an item asks for, as it is."""
+    return str(item.get("call_id") or item.get("id") or "")
+
+
 def call_columns(item: Row) -> Row:
     """The columns of `tool_calls` that a provider's item tells."""
     kind = str(item.get("type"))
     name = item.get("name") or _TOOL_NAMES.get(kind, kind.removesuffix("_call"))
     columns: Row = {
-        "call_id": plain_text(str(item.get("call_id") or item.get("id") or "")),
-        "tool_name": plain_text(str(name)),
+        "call_id": storable_name(call_id_of(item), None),
+        "tool_name": storable_name(str(name)),
         "tool_type": "function" if kind == "function_call" else kind.removesuffix("_call"),
         "arguments": storable(arguments_of(item)),
     }
@@ -271,5 +290,5 @@ def model_name(model: object, agent_model: object) -> str | None:
     """The name of the model that answers, as far as its object tells."""
     for source in (getattr(model, "model", None), agent_model):
         if isinstance(source, str):
-            return plain_text(source)
+            return storable_name(source)
     return type(model).__name__

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from agents import Agent, GuardrailFunctionOutput
 from agents.guardrail import InputGuardrail, OutputGuardrail
 from agents.tool_guardrails import (
+    RejectContentBehavior,
     ToolGuardrailFunctionOutput,
     ToolInputGuardrail,
     ToolOutputGuardrail,
@@ -19,7 +20,7 @@ from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.execution.counters import OF_CALLS
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
-from timestep.serialization.ids import derived
+from timestep.serialization.ids import derived, storable_name
 from timestep.serialization.values import (
     decode,
     encode,
@@ -104,7 +105,7 @@ class _RunCheck(Step[GuardrailFunctionOutput]):
             "run_id": str(self.run.id),
             "agent_id": str(self.agent_id),
             "guardrail_id": str(guardrail_id) if guardrail_id is not None else None,
-            "guardrail_name": plain_text(self.guardrail.get_name()),
+            "guardrail_name": storable_name(self.guardrail.get_name()),
             "type": self.kind,
             "turn": self.turn,
             "position": self.position,
@@ -188,8 +189,12 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
 
     async def effect(self) -> ToolGuardrailFunctionOutput:
         said = await self.check()
-        info = survives(said.output_info)
-        return said if info is said.output_info else replace(said, output_info=info)
+        info, behavior = survives(said.output_info), said.behavior
+        if behavior["type"] == "reject_content":
+            # What the model is told is what the column holds, in a replay as now.
+            message = plain_text(behavior["message"]) or ""
+            behavior = RejectContentBehavior(type="reject_content", message=message)
+        return replace(said, output_info=info, behavior=behavior)
 
     def retrace(self, row: dict[str, Any]) -> None:
         self.end_position = row.get("end_position")
@@ -203,7 +208,7 @@ class _CallCheck(Step[ToolGuardrailFunctionOutput]):
             "agent_id": self.call.row["agent_id"] if self.call is not None else None,
             "tool_call_id": str(self.call.id) if self.call is not None else None,
             "tool_guardrail_id": str(guardrail_id) if guardrail_id is not None else None,
-            "guardrail_name": plain_text(self.guardrail.get_name()),
+            "guardrail_name": storable_name(self.guardrail.get_name()),
             "type": self.kind,
             "duration_ms": duration_ms,
             "end_position": self.end_position,

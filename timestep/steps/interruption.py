@@ -11,8 +11,8 @@ from agents.items import ToolApprovalItem
 
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
-from timestep.serialization.ids import derived
-from timestep.serialization.sdk_objects import arguments_of, raw
+from timestep.serialization.ids import derived, storable_name
+from timestep.serialization.sdk_objects import arguments_of, call_id_of, raw
 from timestep.serialization.values import storable
 from timestep.store import interruptions as store
 
@@ -107,8 +107,7 @@ def doubt_id(run: Run, call: Call) -> uuid.UUID:
 
 def call_id(item: ToolApprovalItem) -> str:
     """The provider's id of the call that wants an approval."""
-    document = raw(item.raw_item)
-    return str(document.get("call_id") or document.get("id") or "")
+    return call_id_of(raw(item.raw_item))
 
 
 def call_of(run: Run, item: ToolApprovalItem) -> tuple[Run, Call] | None:
@@ -118,9 +117,9 @@ def call_of(run: Run, item: ToolApprovalItem) -> tuple[Run, Call] | None:
         if stopped is not None and any(asked is item for asked in stopped.interruptions):
             return call_of(child, item)
     wanted = call_id(item)
-    same = [call for call in run.calls.of_turn if call.row["call_id"] == wanted]
+    same = [call for call in run.calls.of_turn if call.call_id == wanted]
     for call in same:
-        if call.row["tool_name"] == item.tool_name:
+        if call.row["tool_name"] == storable_name(item.tool_name or ""):
             return run, call
     for child in run.children.values():
         if (found := call_of(child, item)) is not None:
@@ -193,8 +192,8 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
             "tool_call_id": str(call.id),
             "type": "mcp_approval" if is_mcp else "tool_approval",
             "reason": reason,
-            "call_id": call_id(item),
-            "tool_name": item.tool_name or call.row["tool_name"],
+            "call_id": storable_name(call_id(item), None),
+            "tool_name": storable_name(item.tool_name or "") or call.row["tool_name"],
             "arguments": storable(arguments_of(document)),
             "expires_at": run.questions.timeout,
         }

@@ -14,9 +14,10 @@ from timestep.accounting.prices import usage_columns
 from timestep.execution.pending_calls import Call
 from timestep.execution.replay import recorded_end
 from timestep.execution.run import Rows, Run
-from timestep.serialization.ids import derived
+from timestep.serialization.ids import derived, storable_name
 from timestep.serialization.sdk_objects import (
     call_columns,
+    call_id_of,
     is_call,
     is_made_here,
     item_type,
@@ -26,7 +27,7 @@ from timestep.serialization.sdk_objects import (
     response_of,
     text_in,
 )
-from timestep.serialization.values import storable
+from timestep.serialization.values import plain_text, storable
 from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.model_stream import Stream
 from timestep.steps.perform import perform
@@ -56,12 +57,12 @@ async def call_model(
     agent = run.agent
     if agent is None:
         raise RuntimeError("a model was called before a turn began")
-    names = {handoff.tool_name for handoff in handoffs}
+    names = {plain_text(handoff.tool_name) for handoff in handoffs}
     step = _ModelStep(run, run.counters.next_response(), agent, model, attempts, stream, names)
     agent_id = await run.agent_id(agent)
     step.agent_id = agent_id
     step.given = tools
-    step.tools = {tool.name: tool for tool in tools}
+    step.tools = {storable_name(tool.name): tool for tool in tools}
     if stream is not None:
         await stream.open(step.id, step.turn)
     response = await perform(step)
@@ -87,7 +88,7 @@ class _ModelStep(Step[ModelResponse]):
         model: object,
         attempts: ModelAttempts[ModelResponse],
         stream: Stream | None,
-        handoff_names: Collection[str],
+        handoff_names: Collection[str | None],
     ) -> None:
         self.run = run
         self.ordinal = ordinal
@@ -264,7 +265,9 @@ class _ModelStep(Step[ModelResponse]):
             "completed_at": None if here else time.monotonic(),
             "safe_to_repeat": options_of(tool).safe_to_repeat,
         }
-        return Call(id=uuid.UUID(row["id"]), row=row, position=0, number=None)
+        return Call(
+            id=uuid.UUID(row["id"]), row=row, position=0, number=None, call_id=call_id_of(item)
+        )
 
 
 def _expect_calls(run: Run, step: _ModelStep, response: ModelResponse) -> None:

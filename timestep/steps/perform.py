@@ -60,7 +60,7 @@ async def _performed(step: Step[T]) -> T:
     try:
         return await _way_of(step).outcome()
     except recorded_end.Held as held:
-        raise held.error from None
+        exceptions.raise_as_it_is(held.error)
     except Refused as refused:
         step.run.limits.fail(refused.error)
         raise refused.error from None
@@ -147,12 +147,12 @@ class _RecordedWithRows(_Numbered[T]):
     async def outcome(self) -> T:
         await self._hold_if_not_reached()
         step = self._step
-        with step_records.inside_step(self._number, step.name):
+        with step_records.inside_step(self._number, step.record_name):
             row = self._step.recorded_row
-            found = self._records.find(self._number.step_id, step.name)
+            found = self._records.find(self._number.step_id, step.record_name)
             if found is not None:
                 return await _copied(step, found.reference) if row is None else step.replay(row)
-            step.record = StepRecord(self._number.step_id, step.name, self._reference)
+            step.record = StepRecord(self._number.step_id, step.record_name, self._reference)
             try:
                 if row is not None:
                     # Killed between our commit and DBOS's record, when they were two.
@@ -182,7 +182,7 @@ class _RecordedByDbos(_Numbered[T]):
         step = self._step
         with step.run.starts.entered() as place:
             task = asyncio.ensure_future(
-                self._number.run_async({"name": step.name}, self._body(place))
+                self._number.run_async({"name": step.record_name}, self._body(place))
             )
             told: asyncio.Future[tuple[Any] | None] = asyncio.get_running_loop().create_future()
             step.task, step.told = task, told
@@ -220,7 +220,7 @@ class _RecordedByDbos(_Numbered[T]):
             return await self._execute(place)
 
         # DBOS's log names the function of a step that is cancelled.
-        body.__qualname__ = self._step.name
+        body.__qualname__ = self._step.record_name
         return body
 
     async def _execute(self, place: StartPlace) -> dict[str, str]:
@@ -333,7 +333,9 @@ async def _execute(step: Step[T]) -> T:
         if step.may_follow_end:
             await recorded_end.hold_if_cut(step.run, step.name)
         else:
-            await recorded_end.hold_if_decided(step.run, step.name)
+            await recorded_end.hold_if_decided(
+                step.run, step.name, is_alone=step.table == "model_responses"
+            )
         refusal = replay_check.refused(step.run.owner.workflow_id, step.name, step.run.id)
         if step.run.record.is_of_the_past:
             refusal = step.run.record.refusal(repr(step.name))
@@ -344,16 +346,21 @@ async def _execute(step: Step[T]) -> T:
     step.is_executed = not step.pauses_again
     took(step.run, step.table, from_record=step.pauses_again)
     step.began = time.monotonic()
+    failed: Exception | None = None
+    told: BaseException | None = None
     try:
         with inside_step(step.run, step.id, step.usage):
             value = await _effect(step)
     except control_errors.CONTROL_ERRORS:
         raise
-    except Exception as error:
-        envelope = exceptions.seal(error.error if isinstance(error, CancelledItself) else error)
-        rows = step.failed_rows(envelope, _since(step.began))
-        await step.commit(rows, None if step.record is None else step.record.failed(error))
-        raise
+    except CancelledItself as error:
+        failed, told = error, error.error
+    except Exception as error:  # noqa: BLE001  # raised below, where it gets no other context
+        failed = told = exceptions.survives(error)
+    if failed is not None and told is not None:
+        rows = step.failed_rows(exceptions.seal(told), _since(step.began))
+        await step.commit(rows, None if step.record is None else step.record.failed(told))
+        raise failed
     if step.is_paused(value):
         await step.pause()
         raise NotEnded(value)

@@ -18,7 +18,6 @@ from timestep.serialization.values import (
     decode,
     encode,
     exact_text,
-    plain_text,
     restored,
     storable,
     survives,
@@ -78,7 +77,7 @@ class _ValueStep(Step[Any]):
         return {"step_values": [{**self._row(), "error": storable(dict(envelope))}]}
 
     def _row(self) -> dict[str, Any]:
-        return {"id": str(self.id), "run_id": str(self.run.id), "name": plain_text(self.name)}
+        return {"id": str(self.id), "run_id": str(self.run.id), "name": self.record_name}
 
     def replayed(self, row: dict[str, Any]) -> Any:
         return _value_of(row)

@@ -14,6 +14,7 @@ from timestep.errors import DatabaseError, ProcessExitError, TimestepError
 from timestep.execution.current import took
 from timestep.execution.run import Rows, Run
 from timestep.serialization import exceptions
+from timestep.serialization.ids import LONGEST_STEP_NAME, storable_name
 from timestep.serialization.values import restored
 from timestep.store import dbos_step_outputs
 
@@ -59,6 +60,11 @@ class Step(ABC, Generic[T]):
         self.is_kept = True
         if self.task is not None:
             self.run.commits.keep(self.task)
+
+    @property
+    def record_name(self) -> str:
+        """The name under which DBOS knows the step: bounded, and of characters that it holds."""
+        return storable_name(self.name, LONGEST_STEP_NAME)
 
     @abstractmethod
     async def effect(self) -> T:

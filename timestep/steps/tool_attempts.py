@@ -10,11 +10,14 @@ from typing import TypeVar
 from agents.exceptions import ModelBehaviorError, ToolTimeoutError
 
 from timestep.dbos_internals import control_errors
-from timestep.errors import NotInToolCallError, TimestepError
-from timestep.runtime import lease
+from timestep.errors import NotDurableError, NotInToolCallError, TimestepError
+from timestep.runtime import lease, logs
 from timestep.runtime.cancellation import EXITS, cancels
+from timestep.runtime.terminal import quoted
 from timestep.steps.step import no_exit
 from timestep.tool_options import ToolOptions
+
+_log = logs.logger()
 
 T = TypeVar("T")
 
@@ -85,6 +88,16 @@ class ToolAttempts:
         except EXITS as exit_:
             # It would end the event loop of every run in this process.
             raise no_exit(f"tool {self.tool_name!r}", exit_) from exit_
+        except Exception as error:
+            if not control_errors.is_of_workflows_only(error):
+                raise
+            refused = NotDurableError(
+                f"tool {quoted(self.tool_name)} did what only a workflow may, such as start "
+                "another one, sleep or send a message, and its call is a step: give it "
+                "timestep.tool_options(as_workflow=True), and the call is a workflow of its own"
+            )
+            _log.warning("%s", refused)
+            raise refused from error
         finally:
             _key.reset(token)
 

@@ -22,14 +22,13 @@ from timestep.execution.replay import agent_changes
 from timestep.execution.run import Rows, Run
 from timestep.runtime import draining, logs
 from timestep.serialization import exceptions
-from timestep.serialization.ids import derived
+from timestep.serialization.ids import derived, storable_name
 from timestep.serialization.sdk_objects import call_columns, raw
 from timestep.serialization.values import (
     decode,
     encode,
     exact_text,
     is_typed,
-    plain_text,
     restored,
     shown_of,
     storable,
@@ -141,7 +140,7 @@ class _CallStep(Step[ToolResult]):
         id_ = pause_id(self.call)
         row = self.run.record.find("step_values", id_)
         if row is None:
-            known = {"id": str(id_), "run_id": str(self.run.id), "name": plain_text(self.name)}
+            known = {"id": str(id_), "run_id": str(self.run.id), "name": self.record_name}
             row = {**known, "value": self.intents}
             await self.run.commits.commit({"step_values": [row]})
         self.call.paused_intents = row["value"]
@@ -390,11 +389,17 @@ def left_call(run: Run, agent_id: uuid.UUID, tool: Tool, item: Any, call_id: str
         "model_response_id": None,
         "turn": run.turn,
         **call_columns(document),
-        "tool_name": tool.name,
-        "call_id": call_id,
+        "tool_name": storable_name(tool.name),
+        "call_id": storable_name(call_id, None),
         "safe_to_repeat": options_of(tool).safe_to_repeat,
     }
-    call = Call(id=id_, row=row, position=run.counters.next_position(), number=None)
+    call = Call(
+        id=id_,
+        row=row,
+        position=run.counters.next_position(),
+        number=None,
+        call_id=call_id,
+    )
     run.calls.add(call)
     return call
 

@@ -13,7 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 
 from timestep.config import Role, Settings, Token
-from timestep.operations.arguments import quoted
+from timestep.runtime.terminal import quoted
 
 _RANKS: dict[Role, int] = {"viewer": 0, "operator": 1, "admin": 2}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

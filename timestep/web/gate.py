@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from timestep.config import Settings
-from timestep.operations.arguments import quoted
+from timestep.runtime.terminal import quoted
 from timestep.web import auth
 from timestep.web.problems import Answer, problem
 

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from timestep.operations.arguments import quoted
+from timestep.runtime.terminal import quoted
 from timestep.serialization import json_input
 
 

@@ -30,8 +30,8 @@ from timestep.errors import (
     UnknownInterruptionError,
     UnknownRunError,
 )
-from timestep.operations.arguments import quoted
 from timestep.runtime import logs
+from timestep.runtime.terminal import quoted
 from timestep.serialization.json_output import dumps
 from timestep.web import slashes
 

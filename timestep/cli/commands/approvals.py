@@ -10,10 +10,10 @@ import click
 from timestep.cli import output
 from timestep.cli.group import as_json, run_async
 from timestep.journal import executors
-from timestep.operations.arguments import quoted
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
 from timestep.operations.resume import resume_workflow
+from timestep.runtime.terminal import quoted
 from timestep.serialization import json_input
 
 

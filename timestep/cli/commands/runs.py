@@ -16,7 +16,6 @@ from timestep.database.urls import shown
 from timestep.journal import executors
 from timestep.journal.dbos_client import workflow_status
 from timestep.operations import entrypoints
-from timestep.operations.arguments import quoted
 from timestep.operations.cancel import cancel_run
 from timestep.operations.fork import fork_run
 from timestep.operations.queries import pagination
@@ -30,6 +29,7 @@ from timestep.operations.queries.runs import (
 )
 from timestep.operations.start import start_run
 from timestep.runtime import terminal
+from timestep.runtime.terminal import quoted
 from timestep.serialization import json_input
 
 _POLL = 0.2

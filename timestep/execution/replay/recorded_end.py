@@ -9,9 +9,11 @@ from typing import Any
 
 from agents import InputGuardrailTripwireTriggered
 
-from timestep.errors import DatabaseError, DatabaseRightsError, RunTimeoutError
+from timestep.errors import DatabaseError, DatabaseRightsError, ReplayError, RunTimeoutError
+from timestep.execution.replay import replay_check
 from timestep.execution.replay.ordering import patiently
 from timestep.execution.run import Run
+from timestep.runtime.terminal import quoted
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
 
@@ -35,14 +37,20 @@ class Held(BaseException):
         self.error = error
 
 
-async def hold_if_decided(run: Run, name: str) -> None:
+async def hold_if_decided(run: Run, name: str, *, is_alone: bool) -> None:
     """Start no effect that the first execution did not record, once its end is recorded.
 
     What ended the run (a tripwire, another call's failure) comes from the record and
     cancels this step, as it did then.
 
+    Args:
+        run: The run.
+        name: The step.
+        is_alone: Whether only checks of the run's input go on beside it.
+
     Raises:
-        Held: The tripwire was heard, and the caller is not cancelled by it.
+        Held: The tripwire was heard, and the caller is not cancelled by it; or nothing is left
+            that could end the run as it ended.
     """
     run.start_timer()
     if not run.record.is_over and _trip(run) is None:
@@ -56,6 +64,14 @@ async def hold_if_decided(run: Run, name: str) -> None:
         await wait_for_trip(run)
         if (tripped := run.history.tripped) is not None:
             raise Held(InputGuardrailTripwireTriggered(tripped))
+    if is_alone and _has_failed(run) and not _has_failed_check(run):
+        lost = (
+            f"run {run.id} failed before it came to {name!r} ({row['error_type']}: "
+            f"{quoted(row['error_message'])}), no recorded step holds that failure, and this time "
+            "its code went on: let what failed be in a step, or fail again"
+        )
+        replay_check.tell(run.owner.workflow_id, lost)
+        raise Held(ReplayError(lost))
     await patiently(run.limits.ended, run.id, f"the end that the record holds, before {name!r}")
 
 
@@ -63,7 +79,7 @@ async def hold_if_cut(run: Run, name: str) -> None:
     """End as the first execution did: cut off by its timeout, or the workflow's own code."""
     row = run.record.own_row or {}
     if row.get("error_type") == RunTimeoutError.__name__:
-        run.limits.cut.now(exceptions.opened(row["error"]))
+        run.limits.cut.now(exceptions.opened(restored(row["error"])))
         await run.limits.ended.wait()
     if row.get("cancel_reason") != "code" or run.record.may_go_on:
         return
@@ -85,6 +101,14 @@ async def wait_for_trip(run: Run) -> None:
     for _ in range(_TICKS):
         # The SDK's tasks that carry the result on have their turns.
         await asyncio.sleep(0)
+
+
+def _has_failed(run: Run) -> bool:
+    return (run.record.own_row or {}).get("status") == "failed"
+
+
+def _has_failed_check(run: Run) -> bool:
+    return any(row["error"] is not None for row in run.record.all("guardrail_results"))
 
 
 def _trip(run: Run) -> dict[str, Any] | None:

@@ -29,25 +29,37 @@ class WatchedReplays(PerProcess):
 
     def __init__(self) -> None:
         self.by_workflow: dict[str, Replay] = {}
+        self.told: dict[str, list[str]] = {}
 
     def close(self) -> None:
         self.by_workflow.clear()
+        self.told.clear()
 
 
 @contextlib.contextmanager
-def watched(workflow_id: str, replay: Replay) -> Iterator[list[str]]:
+def watched(workflow_id: str, replay: Replay) -> Iterator[tuple[list[str], list[str]]]:
     """Refuse every effect of a workflow, and hold up its steps.
 
     Yields:
-        A list that gets the addresses to which the workflow would have sent something.
+        Lists that get the addresses to which the workflow would have sent something, and what
+        `tell` is given.
     """
-    replays = process_state.of(WatchedReplays).by_workflow
-    replays[workflow_id] = replay
+    watch = process_state.of(WatchedReplays)
+    watch.by_workflow[workflow_id] = replay
+    told: list[str] = []
+    watch.told[workflow_id] = told
     try:
         with network_watch.refused(workflow_id) as addresses:
-            yield addresses
+            yield addresses, told
     finally:
-        del replays[workflow_id]
+        del watch.by_workflow[workflow_id], watch.told[workflow_id]
+
+
+def tell(workflow_id: str, difference: str) -> None:
+    """Say what a workflow does otherwise, if it is watched: its end may not tell it."""
+    told = process_state.of(WatchedReplays).told.get(workflow_id)
+    if told is not None:
+        told.append(difference)
 
 
 def is_watched(workflow_id: str) -> bool:

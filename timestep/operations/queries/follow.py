@@ -11,7 +11,8 @@ from typing import Any, Literal
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
-from timestep.operations.arguments import check_known, quoted
+from timestep.operations.arguments import check_known
+from timestep.runtime.terminal import quoted
 from timestep.serialization.registered_types import register_type
 from timestep.serialization.values import restored, unescaped
 from timestep.store import streams

@@ -9,10 +9,11 @@ from typing import Any
 from timestep.database.error_translation import translated
 from timestep.errors import UnknownRunError
 from timestep.journal.recorder import recorder
-from timestep.operations.arguments import check_filter, quoted
+from timestep.operations.arguments import check_filter
 from timestep.operations.queries.pagination import Page, interruption_place, page_of, page_size
 from timestep.operations.queries.records import Interruption
 from timestep.runtime.cancellation import in_thread
+from timestep.runtime.terminal import quoted
 from timestep.serialization.values import restored
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows

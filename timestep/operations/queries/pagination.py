@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from timestep.errors import InvalidQueryError
-from timestep.operations.arguments import quoted
+from timestep.runtime.terminal import quoted
 from timestep.serialization.json_input import loads
 from timestep.serialization.registered_types import register_type
 

@@ -15,7 +15,7 @@ from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal import executors
 from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.fail_fast_read import T, reading
-from timestep.operations.arguments import check_filter, check_known, quoted
+from timestep.operations.arguments import check_filter, check_known
 from timestep.operations.queries.pagination import Page, item_place, page_of, page_size, run_place
 from timestep.operations.queries.records import (
     STATUSES,
@@ -29,6 +29,8 @@ from timestep.operations.queries.records import (
     Usage,
     Workflow,
 )
+from timestep.runtime.terminal import quoted
+from timestep.serialization.ids import storable_name
 from timestep.serialization.values import restored
 from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
 from timestep.store.reads import runs
@@ -151,8 +153,8 @@ async def list_runs(
             lambda connection: runs.list_runs(
                 connection,
                 status=status,
-                agent=agent,
-                session_key=session_id,
+                agent=None if agent is None else storable_name(agent),
+                session_key=None if session_id is None else storable_name(session_id),
                 workflow_id=workflow_id,
                 before=before,
                 limit=size + 1,

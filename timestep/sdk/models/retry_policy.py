@@ -33,7 +33,7 @@ from agents.tool import ProgrammaticToolCallingTool
 from timestep import config
 from timestep.errors import ConfigurationError
 from timestep.sdk.models.whole_answers import NOT_WHOLE
-from timestep.serialization.exceptions import said_by
+from timestep.serialization.exceptions import told_by
 
 NO_FINAL_RESPONSE = "Model did not produce a final response!"
 _ENDED_EARLY = (
@@ -211,7 +211,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
     if normalized.error_code == "insufficient_quota":
         return False
     if isinstance(context.error, ModelBehaviorError):
-        return said_by(context.error).startswith(_ENDED_EARLY)
+        return told_by(context.error).startswith(_ENDED_EARLY)
     if advice is not None and advice.suggested is not None:
         return advice.suggested
     status = normalized.status_code
@@ -224,7 +224,7 @@ def _is_transient(context: RetryPolicyContext) -> bool:
 
 
 def _is_of_other_loop(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and any(said in said_by(error) for said in _OTHER_LOOPS)
+    return isinstance(error, RuntimeError) and any(said in told_by(error) for said in _OTHER_LOOPS)
 
 
 def _is_lost_connection(error: BaseException | None) -> bool:

@@ -207,7 +207,7 @@ tool_calls = Table(
     CheckConstraint("status <> 'executed' OR completed_at IS NOT NULL", name="completed_at"),
     CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
     # Read by: a run's calls. Not unique: see above.
-    Index("tool_calls_run_id_idx", "run_id", "call_id"),
+    Index("tool_calls_run_id_idx", "run_id"),
     Index("tool_calls_agent_id_idx", "agent_id"),
     Index("tool_calls_tool_id_idx", "tool_id"),
     Index("tool_calls_model_response_id_idx", "model_response_id"),
@@ -386,5 +386,7 @@ run_states = Table(
         "run_states_agent_name_idx",
         text("(state_data #>> '{current_agent,name}'::text[])"),
         postgresql_where=text("encoding = 'whole'"),
+        # A name may be longer than a B-tree holds.
+        postgresql_using="hash",
     ),
 )

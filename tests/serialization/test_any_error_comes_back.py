@@ -1,0 +1,163 @@
+"""A replay sees the error that the first execution saw: as its class, or recorded in both."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from tests.support.errors_of_all_kinds import (
+    ERRORS,
+    MADE,
+    Abstract,
+    Acts,
+    Model,
+    NeedsName,
+    SaysTotal,
+    Several,
+    Shop,
+    classes_of,
+    told,
+)
+from timestep.envelopes import make_picklable
+from timestep.errors import RecordedError
+from timestep.serialization import exceptions
+from timestep.serialization.values import restored, storable
+
+CASES = 100
+"""Errors that are tried."""
+
+NOTHING_DERIVES = {
+    *(f"{cls.__module__}:{cls.__qualname__}" for cls in (Abstract, Acts)),
+    "pydantic_core._pydantic_core:ValidationError",
+}
+"""Classes that let no other derive from them, or act when one does."""
+
+
+def stored(error: BaseException) -> Any:
+    return restored(json.loads(json.dumps(storable(exceptions.seal(error)))))
+
+
+def check(error: Exception) -> Exception:
+    """What the first execution goes on with; a replay is seen to do so, too."""
+    first = exceptions.survives(error)
+    back = exceptions.opened(stored(error))
+    assert told(back) == told(first)
+    assert first is error or first.__traceback__ is error.__traceback__
+    # What is sealed once more, in an execution or in a replay, is the same document.
+    assert exceptions.seal(back) == exceptions.seal(first) == exceptions.seal(error)
+    assert classes_of(first) >= classes_of(error) - NOTHING_DERIVES
+    return first
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(ERRORS)
+def test_a_replay_sees_the_error_of_the_first_execution(error: Exception) -> None:
+    first = check(error)
+    try:
+        text = str(error)
+    except TypeError:
+        return
+    assert str(first) == text
+
+
+@pytest.mark.parametrize("kind", sorted(MADE))
+def test_an_error_of_each_kind_comes_back(kind: str) -> None:
+    error = MADE[kind]("x")
+    is_recorded = check(error) is not error
+    assert is_recorded == (kind in ("local", "lost", "no text"))
+
+
+def test_what_cannot_come_back_is_caught_by_the_same_clauses() -> None:
+    error = NeedsName(name=object())
+    error.add_note("a note")
+    for seen in (exceptions.survives(error), exceptions.opened(stored(error))):
+        assert isinstance(seen, RecordedError)
+        assert isinstance(seen, NeedsName)
+        assert seen.type_name.endswith(":NeedsName")
+        assert str(seen) == seen.message == str(error)
+        assert seen.__notes__ == ["a note"]
+        assert not hasattr(seen, "name")
+        make_picklable()
+        assert told(pickle.loads(pickle.dumps(seen))) == told(seen)  # our own
+    assert classes_of(check(Acts(object()))) >= classes_of(Shop())
+
+
+def test_members_of_groups_are_chosen_alike() -> None:
+    error = Several("several", [KeyError("k"), SaysTotal(object())])
+    for seen in (exceptions.survives(error), exceptions.opened(stored(error))):
+        caught: list[Exception] = []
+        try:
+            raise seen
+        except* SaysTotal as group:
+            caught += group.exceptions
+        except* LookupError as group:
+            caught += group.exceptions
+        assert list(map(type, caught))[1] is KeyError
+        assert isinstance(caught[0], SaysTotal)
+
+
+def chain(length: int) -> Exception:
+    error: Exception = ValueError("0")
+    for n in range(1, length):
+        following = ValueError(str(n))
+        following.__cause__ = error
+        error = following
+    return error
+
+
+def test_size_and_depth_are_bounded() -> None:
+    assert check(longest := chain(1000)) is longest
+    longer = check(chain(1500))
+    count = 0
+    end: BaseException | None = longer
+    while end is not None:
+        end, count = end.__cause__, count + 1
+    assert count == 1000
+    one, other = ValueError("one"), KeyError("other")
+    one.__cause__, other.__context__ = other, one
+    back: Any = exceptions.opened(stored(one))
+    assert back.__cause__.__context__ is back
+    group = check(ExceptionGroup("many", [ValueError(str(n)) for n in range(10_000)]))
+    assert isinstance(group, RecordedError)
+    assert str(group) == "many (10000 sub-exceptions)"
+    nested: Exception = ValueError("deep")
+    for _ in range(100):
+        nested = ExceptionGroup("one", [nested])
+    check(nested)
+    big = check(ValueError("x" * 5_000_000))
+    assert len(str(big)) < 1_100_000
+    big.__cause__ = ValueError("y" * 5_000_000)
+    assert len(json.dumps(exceptions.seal(big))) < 5_000_000
+    assert exceptions.one_line(MADE["no text"](1)).startswith("it cannot be told")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["sk-abcdefghijkl", "postgres://app:hunter2@db/app", "password='hunter2'", "token: abcdef"],
+)
+def test_what_only_tracebacks_told_has_no_secret(secret: str) -> None:
+    cause: Any = SaysTotal(secret)
+    held: Any = KeyError("held")
+    held.headers = {"secret": secret}
+    error: Any = ValueError("visible")
+    error.held, error.__cause__ = held, cause
+    error.__context__ = ExceptionGroup("g", [ValueError(secret)])
+    error.raw = secret.encode()
+    error.add_note(f"with {secret}")
+    text = json.dumps(exceptions.seal(error))
+    assert not {"hunter2", "abcdef"} & {word for word in ("hunter2", "abcdef") if word in text}
+    seen: Any = check(error)
+    assert str(seen) == "visible"
+    assert isinstance(seen.__cause__, SaysTotal)
+    assert isinstance(seen.held, KeyError)
+
+
+def test_inputs_that_hold_secrets_are_not_recorded() -> None:
+    with pytest.raises(ValueError, match="n") as failure:
+        Model.model_validate({"password": "hunter2" * 20, "more": "x" * 100})
+    assert "hunter2" * 20 not in json.dumps(exceptions.seal(failure.value))
+    assert isinstance(check(failure.value), ValueError)
