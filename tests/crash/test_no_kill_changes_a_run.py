@@ -51,6 +51,9 @@ SCENARIOS = {
     "after ['quick inside', 'slow inside']",
     "retried": "Oslo is sunny after 4 requests",
     "forked": "Oslo is sunny / Rome is sunny / booked Rome / ",
+    "input_guardrails": "What's the capital of California? / answer 1 / Can you help",
+    "research": "from Oslo to Rome: ['found first to know', None, 'found last to know']",
+    "remembered": "['population', 'population is item 5'] of 6",
 }
 
 IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
@@ -90,6 +93,9 @@ KILLS: dict[str, tuple[str, ...]] = {
     "as_completed": ("after turn 1: Leader #4",),
     "retried": ("committed turn 2: Busy",),
     "forked": ("before output guardrail: short", "after output guardrail: short"),
+    "input_guardrails": ("committed end of run", "committed turn 1: Guardrail check #2"),
+    "research": ("committed end of run #3",),
+    "remembered": ("committed session add_items: before #3", "committed end of run #2"),
 }
 """Where the short form kills a run."""
 

@@ -28,6 +28,7 @@ from timestep.execution.record import RunRecord
 from timestep.execution.replay.call_order import CallOrder
 from timestep.execution.replay.ordering import GuardrailOrder, StartOrder
 from timestep.execution.replay.run_order import RunEnds, RunOrder
+from timestep.execution.replay.session_contents import SessionContents
 from timestep.execution.streaming import Streaming
 from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
@@ -128,6 +129,8 @@ class Run:
         self.call_ends = CallOrder(self.record)
         self.order_inside = RunOrder(is_repeated=False)
         """The order in which the runs end that are inside its steps."""
+        self.session_contents: dict[int, SessionContents] = {}
+        """What its record says of sessions that may be in memory, by their identity."""
         self._history: History | None = None
 
     # How it begins
@@ -179,7 +182,7 @@ class Run:
             values: The columns that the run's options give: its input, session and turns.
 
         Raises:
-            ReplayError: The record is that of another run.
+            ReplayError: The record is that of another run, or a fork's that DBOS could not make.
             NotDurableError, DatabaseError: As `begin_or_recover.begin` raises them.
         """
         self.agent = agent
@@ -242,6 +245,13 @@ class Run:
         refusal = self.recorder.kept.refusal(self.owner.workflow_id, str(self.id))
         if refusal is not None:
             raise refusal
+        if beside is not None and (torn_from := beside.get("torn_from")) is not None:
+            raise ReplayError(
+                f"workflow {self.owner.workflow_id!r} is a fork that DBOS made of {torn_from!r}, "
+                "whose tasks ran agents side by side: DBOS copies steps by their numbers, and of "
+                "other tasks it copied none of those that came before. They would be made again, "
+                "and need not end alike; fork with timestep.fork_run, or from step 1"
+            )
 
     def _continue(self, rows: dict[str, dict[str, Any]]) -> None:
         """Be the run that stands in the place of this one, if one does."""
