@@ -11,6 +11,9 @@ from timestep.serialization.values import encode, plain_text, storable, survives
 
 UNSET: Any = object()
 
+Choice = tuple[dict[str, Any], str, Any]
+"""The row of a question, what is decided about it, and the result that is supplied."""
+
 
 def contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> bool:
     """Whether what was decided is not what is asked for now."""
@@ -27,13 +30,13 @@ def choose(
     approve: Sequence[str] | str,
     reject: Sequence[str] | str,
     supply: dict[str, Any],
-) -> list[tuple[dict[str, Any], str, Any]]:
+) -> list[Choice]:
     """The interruptions that a call names, with its answer to each."""
     if not rows:
         raise UnknownInterruptionError(
             f"there is no workflow {workflow_id!r} that asked for an approval"
         )
-    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]] = {}
+    chosen: dict[uuid.UUID, Choice] = {}
     for action, names in (("approve", approve), ("reject", reject)):
         for row in _named(workflow_id, rows, names):
             _add(chosen, row, action, UNSET)
@@ -44,7 +47,7 @@ def choose(
 
 
 def _add(
-    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]],
+    chosen: dict[uuid.UUID, Choice],
     row: dict[str, Any],
     action: str,
     output: Any,

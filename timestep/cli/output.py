@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -81,7 +81,7 @@ def runs(found: Sequence[Run]) -> None:
         else:
             shown = f"↳ {run.id}"
         status: str = run.status
-        if is_left(run):
+        if run.is_stuck:
             status += " (left alone)" if run.is_left_alone else " (no live host)"
         table.add_row(
             _cell(shown),
@@ -92,41 +92,18 @@ def runs(found: Sequence[Run]) -> None:
             _when(run.started_at),
         )
     _print(table)
-    told: set[str | None] = set()
-    for run in found:
-        # One of each executor, and one of what is left alone.
-        who = None if run.is_left_alone or run.executor is None else run.executor.id
-        if is_left(run) and who not in told:
-            told.add(who)
-            say(left(run) or "")
+    _obstacles((run.workflow_id, run.obstacle) for run in found if run.is_stuck)
 
 
-def is_left(run: Run) -> bool:
-    """Whether it is known that nobody executes a run that is under way."""
-    is_gone = run.executor is not None and run.executor.is_live is False
-    return run.is_left_alone or is_gone
-
-
-def left(run: Run) -> str | None:
-    """That nobody may go on with a run, and what to do; None: it goes on, waits, or has ended."""
-    workflow_id = run.workflow_id or ""
-    if run.is_left_alone:
-        return (
-            f"{workflow_id}: left alone: recorded as a pickle, which runs code when it is read: "
-            "where nobody else can write into the database, serve with TIMESTEP_READ_PICKLES=true "
-            f"until it is done, or end it with `{terminal.command('cancel', workflow_id)}`"
-        )
-    if run.executor is None or run.executor.is_live:
-        return None
-    id_ = run.executor.id
-    what = f"{workflow_id}: no live host executes it (executor {id_})"
-    if run.executor.is_live is None:
-        what = f"{workflow_id}: no live host is its executor {id_}; if no application of yours is"
-    go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
-    return (
-        f"{what}: start a host with DBOS__VMID={terminal.shell_word(id_)}, or go on in another "
-        f"with `{go_on}`, or end it with `{terminal.command('cancel', workflow_id)}`"
-    )
+def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:
+    """Why nobody goes on with some workflows, each reason of one of them."""
+    told: set[str] = set()
+    for workflow_id, obstacle in found:
+        # Commands name the workflow.
+        reason = (obstacle or "").replace(workflow_id or "", "")
+        if obstacle is not None and reason not in told:
+            told.add(reason)
+            say(f"{workflow_id}: {obstacle}")
 
 
 def approvals(found: Sequence[Interruption]) -> None:
@@ -145,7 +122,8 @@ def approvals(found: Sequence[Interruption]) -> None:
             _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
         )
     _print(table)
-    first = next((one for one in found if one.is_waited_for), None)
+    _obstacles((one.workflow_id, one.obstacle) for one in found)
+    first = next((one for one in found if one.is_waited_for and one.obstacle is None), None)
     if first is not None:
         say(
             f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
@@ -155,7 +133,8 @@ def approvals(found: Sequence[Interruption]) -> None:
 def _unless(one: Interruption) -> str:
     """That a decision would change nothing, if that is so."""
     if one.is_waited_for:
-        return ""
+        # Its first words; the others are told once.
+        return "" if one.obstacle is None else f" ({one.obstacle.partition(':')[0]})"
     return " (its workflow has ended; whoever goes on with its state decides)"
 
 
@@ -200,8 +179,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     if run.session_id is not None:
         yield _line(f"  session    {run.session_id}")
     yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
-    if (text := left(run)) is not None:
-        yield _line(f"  executor   {text}", style="yellow")
+    if run.obstacle is not None:
+        yield _line(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
     yield _line(f"  input      {_text(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0

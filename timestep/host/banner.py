@@ -32,9 +32,11 @@ def greet(launched: Launched, listener: socket.socket) -> None:
         )
     if launched.stranded:
         lines.append(
-            f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
-            "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
-            f"               {_take_over(launched.stranded_id)}"
+            f"  waiting      {_workflows(launched.stranded)} of other versions of the sources, "
+            "which no live host runs: start\n               hosts of those, or go on in this one "
+            "with\n"
+            f"               {_take_over(launched.stranded_id)}\n"
+            "               (with --approve all, or --reject all, where it waits for a decision)"
         )
     lines += [_left(one) for one in launched.left[:_LISTED]]
     if len(launched.left) > _LISTED:

@@ -23,6 +23,7 @@ from timestep.errors import ConfigurationError
 from timestep.host.executor import Executor
 from timestep.journal import dbos_patience, unfinished_executions
 from timestep.journal.executor_claim import Claims, ExecutorClaim
+from timestep.journal.executors import Executor as Executing
 from timestep.journal.executors import liveness
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
@@ -64,7 +65,7 @@ class Launched:
     recovered: int
     """Workflows that an earlier process left and this one goes on with."""
     stranded: int
-    """Unfinished workflows of other versions of the sources, which it leaves alone."""
+    """Unfinished workflows of other versions of the sources, which no live host runs."""
     stranded_id: str | None
     """One of them."""
     undecided: int
@@ -124,6 +125,7 @@ def launch() -> Launched:
     held = [] if settings.read_pickles else [row for row in left if row["is_pickled"]]
     left = [row for row in left if row not in held]
     others = _left(name, executor_id, are_pickles_read=settings.read_pickles)
+    stranded = _stranded(left, name)
     # An application may read pickles: what may be one's is told as what else it may have left.
     alone = [one for one, is_gone in others if one.is_pickled and is_gone]
     held += [{"workflows": one.workflows, "example": one.example} for one in alone]
@@ -131,10 +133,8 @@ def launch() -> Launched:
         entrypoints=found,
         database=shown(url),
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
-        stranded=_count(left, lambda row: row["version"] not in (version, None)),
-        stranded_id=next(
-            (row["example"] for row in left if row["version"] not in (version, None)), None
-        ),
+        stranded=_count(stranded, lambda row: True),
+        stranded_id=next((row["example"] for row in stranded), None),
         undecided=reading(
             lambda connection: parked_workflows.count(
                 connection, None if settings.use_pglite else _SCHEMA
@@ -143,7 +143,7 @@ def launch() -> Launched:
         pickled=sum(row["workflows"] for row in held),
         pickled_id=next((row["example"] for row in held), None),
         left=[
-            Left(one.executor.id, is_gone, one.workflows, one.example)
+            Left(one.executor.id or "", is_gone, one.workflows, one.example)
             for one, is_gone in others
             if one not in alone
         ],
@@ -208,6 +208,18 @@ def _left(
         )
     live = liveness([one.executor for one in others])
     return [(one, live[one.executor] is False) for one in others if not live[one.executor]]
+
+
+def _stranded(left: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Those of the unfinished workflows that no live host executes, or will."""
+    of = {id(row): Executing(name, None, row["version"]) for row in left if row["version"]}
+    live = liveness(set(of.values()))
+    own = DBOS.application_version
+    return [
+        row
+        for row in left
+        if row["version"] not in (own, None) and (row["has_begun"] or not live[of[id(row)]])
+    ]
 
 
 def _quiet_trace_export() -> None:
