@@ -82,7 +82,7 @@ def runs(found: Sequence[Run]) -> None:
             shown = f"↳ {run.id}"
         status: str = run.status
         if run.is_stuck:
-            status += " (left alone)" if run.is_left_alone else " (no live host)"
+            status += f" ({_stuck(run)})"
         table.add_row(
             _cell(shown),
             _cell(status, _STYLES[run.status]),
@@ -93,6 +93,13 @@ def runs(found: Sequence[Run]) -> None:
         )
     _print(table)
     _obstacles((run.workflow_id, run.obstacle) for run in found if run.is_stuck)
+
+
+def _stuck(run: Run) -> str:
+    """In two or three words, why nobody goes on with a run."""
+    if run.is_left_alone:
+        return "left alone"
+    return "lacks something" if (run.obstacle or "").startswith("it lacked") else "no live host"
 
 
 def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:

@@ -39,7 +39,7 @@ _serialization
     serialize_value               2.14   writes what DBOS would hold of a step
 _sys_db
     GetPendingWorkflowsOutput     2.0    what it is given
-    SystemDatabase                2.0    what takes workflows up, without those that are pickled
+    SystemDatabase                2.0    what takes workflows up, and what records that they failed
 _sys_db_postgres
     PostgresSystemDatabase        2.0    whether DBOS's tables are where a step can write them
 _utils

@@ -25,6 +25,11 @@ def greet(launched: Launched, listener: socket.socket) -> None:
     lines.append(f"  entrypoints  {names}")
     if launched.recovered:
         lines.append(f"  recovering   {_workflows(launched.recovered)}")
+    if launched.retried:
+        lines.append(
+            f"  trying again {_workflows(launched.retried)} whose version lacked something, such "
+            "as a key: `timestep show ID` tells what"
+        )
     if launched.undecided:
         lines.append(
             f"  undecided    {_workflows(launched.undecided)} waiting for a person: see "

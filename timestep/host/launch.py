@@ -33,7 +33,7 @@ from timestep.runner import failures
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, process_state
 from timestep.runtime.lease import Lease
-from timestep.store import parked_workflows
+from timestep.store import parked_workflows, setbacks
 from timestep.store.fleet import executors, hosts
 from timestep.store.reads import pickled_workflows
 
@@ -70,6 +70,8 @@ class Launched:
     """One of them."""
     undecided: int
     """Workflows that wait for a person."""
+    retried: int
+    """Workflows that lacked something when they were tried last, and are tried again now."""
     pickled: int
     """Unfinished workflows that it leaves alone, because it would have to read a pickle."""
     pickled_id: str | None
@@ -122,6 +124,10 @@ def launch() -> Launched:
         claims.close()
         raise
     version = DBOS.application_version
+    retried = 0
+    if not settings.use_pglite:
+        with translated(url), recorder().system() as (connection, schema):
+            retried = setbacks.try_now(connection, schema, name, version)
     held = [] if settings.read_pickles else [row for row in left if row["is_pickled"]]
     left = [row for row in left if row not in held]
     others = _left(name, executor_id, are_pickles_read=settings.read_pickles)
@@ -140,6 +146,7 @@ def launch() -> Launched:
                 connection, None if settings.use_pglite else _SCHEMA
             )
         ),
+        retried=retried,
         pickled=sum(row["workflows"] for row in held),
         pickled_id=next((row["example"] for row in held), None),
         left=[

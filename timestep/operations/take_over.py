@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dbos import DBOS
 
 from timestep.dbos_internals import control_errors, executions, process, step_numbers
-from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
+from timestep.errors import ReplayError, TakeoverError, UnknownRunError
 from timestep.journal import dbos_client, executor_claim
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.recorder import recorder
+from timestep.operations import entrypoints
 from timestep.serialization.values import storable
-from timestep.serialization.workflow_documents import is_made_of, shown_error
-from timestep.store import dbos_step_outputs
+from timestep.serialization.workflow_documents import is_of_run, shown_error
+from timestep.store import dbos_step_outputs, setbacks
 from timestep.store import run_continuations as store
-
-_REFERENCE = {"run_id", "table", "id"}
 
 
 def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) -> None:
@@ -46,6 +46,8 @@ def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) 
     workflow = store.lock_workflow(connection, schema, workflow_id)
     if workflow is None:
         raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
+    if process.is_launched():
+        _check_name(workflow_id, workflow["name"])
     # The lock holds off DBOS's own records of steps until this is done.
     steps = dbos_step_outputs.recorded(connection, schema, workflow_id)
     runs = store.placed(store.top_runs(connection, workflow_id), step_numbers.BLOCK)
@@ -58,6 +60,13 @@ def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) 
     earlier = {
         (row["lane"], row["ordinal"]): row for row in store.of_workflow(connection, workflow_id)
     }
+    numbers = [int(number) for number, step in steps.items() if repeat_steps or is_of_run(step)]
+    workflows = [workflow_id, *store.inside(connection, schema, workflow_id)]
+    setbacks.forget(connection, workflow_id)
+    if not _is_pending(connection, workflow_id, steps):
+        kept = [int(number) for number in steps if int(number) not in numbers]
+        keeping = {"workflow_id": workflow_id, "workflows": workflows, "kept": kept}
+        setbacks.keep(connection, schema, keeping)
     store.remove(connection, workflow_id)
     for place, row in runs.items():
         known = earlier.get(place, {})
@@ -78,16 +87,52 @@ def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) 
     # A fork that has not begun its run yet begins as it was to.
     waiting = [row for place, row in earlier.items() if place not in runs]
     store.add(connection, waiting)
-    numbers = [int(number) for number, step in steps.items() if repeat_steps or _is_of_run(step)]
     store.forget_steps(connection, schema, workflow_id, numbers)
     version = DBOS.application_version if process.is_launched() else None
-    for id_ in (workflow_id, *store.inside(connection, schema, workflow_id)):
+    for id_ in workflows:
         values = {
             "workflow_id": id_,
             "queue": executions.INTERNAL_QUEUE_NAME,
             "version": version,
         }
         store.enqueue(connection, schema, values)
+
+
+def check_sources(workflow_id: str) -> None:
+    """See that the sources in the current directory, if there are any, have a workflow.
+
+    A host executes them: what it would find missing is found before anything is changed.
+
+    Raises:
+        EntrypointError: A module of the package `workflows` cannot be imported, or used.
+        TakeoverError: None has the workflow.
+        DatabaseError: The database refused, or is away.
+    """
+    if not Path(entrypoints.PACKAGE).is_dir():
+        return
+    entrypoints.find()
+    status = dbos_client.workflow_status(workflow_id)
+    if status is not None:
+        _check_name(workflow_id, status.name)
+
+
+def _check_name(workflow_id: str, name: str) -> None:
+    # Timestep's own are registered where they are executed.
+    if name not in process.registered() and not name.startswith("timestep."):
+        raise TakeoverError(
+            f"this version of the application has no workflow {name!r}, which {workflow_id!r} is: "
+            "it is left as it was"
+        )
+
+
+def _is_pending(connection: Any, workflow_id: str, steps: dict[str, store.Row]) -> bool:
+    """Whether what an earlier takeover began has done nothing yet."""
+    kept = setbacks.steps_kept(connection, workflow_id)
+    return (
+        kept is not None
+        and not setbacks.has_begun(connection, workflow_id)
+        and all(int(number) in kept or is_of_run(step) for number, step in steps.items())
+    )
 
 
 def _is_open(run: store.Row) -> bool:
@@ -150,11 +195,3 @@ def _going_on(connection: Any, run: store.Row, known: store.Row) -> store.Row:
         "progress": newest["progress"],
         "changes": known.get("changes"),
     }
-
-
-def _is_of_run(step: store.Row) -> bool:
-    """Whether a recorded step of DBOS is one of a run, whose own record tells its outcome."""
-    if is_made_of(step["output"], step["serialization"], _REFERENCE):
-        return True
-    told = shown_error(step["error"], step["serialization"])
-    return told is not None and told[0] == StepError.__name__

@@ -56,7 +56,7 @@ def tell_of_run(run: Run, error: BaseException) -> None:
         run.owner.workflow_id,
         turn,
         "" if agent is None else f", agent {agent}",
-        _told(error),
+        told(error),
     )
     _log.debug("run %s failed: %s", run.id, traceback_of(error), extra=logs.LINES)
 
@@ -66,10 +66,15 @@ def tell_of_workflow(workflow_id: str, error: BaseException) -> None:
 
     Called inside the workflow.
     """
-    if identity.workflow_runs().told == _key(error):
+    if is_told(error):
         return
-    _log.error("workflow %s failed: %s", workflow_id, _told(error))
+    _log.error("workflow %s failed: %s", workflow_id, told(error))
     _log.debug("workflow %s failed: %s", workflow_id, traceback_of(error), extra=logs.LINES)
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether a run of the workflow that the caller is inside of failed with this very error."""
+    return identity.workflow_runs().told == _key(error)
 
 
 of_workflows = FailureFilter(tell_of_workflow)
@@ -77,10 +82,11 @@ of_workflows = FailureFilter(tell_of_workflow)
 
 
 def _key(error: BaseException) -> tuple[int, str]:
-    return id(error), _told(error)
+    return id(error), told(error)
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An error in one line, without secrets."""
     text = _masked(f"{type(error).__name__}: {exceptions.one_line(error)}")
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} …"
 

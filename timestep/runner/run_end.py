@@ -21,6 +21,8 @@ from timestep.steps import interruption
 
 _TRACEBACK = "traceback"
 """What a failed run's envelope has besides that of any error: read by `timestep show`."""
+_LACKS = "lacks"
+"""Of a run that could not ask a model: read where its workflow is put back (`store.setbacks`)."""
 
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
@@ -118,7 +120,7 @@ def _as_recorded(run: Run, error: Exception) -> BaseException:
     if row is None or row["error"] is None:
         return error
     recorded = restored(row["error"])
-    told = {name: value for name, value in recorded.items() if name != _TRACEBACK}
+    told = {name: recorded[name] for name in recorded.keys() - {_TRACEBACK, _LACKS}}
     return error if told == exceptions.seal(error) else exceptions.opened(recorded)
 
 
@@ -138,12 +140,13 @@ async def record_failure(
         run.ends.end(is_recorded=True)
         return
     envelope = exceptions.seal(error)
+    lacks = {_LACKS: True} if run.limits.is_lack(error) else {}
     columns = {
         "cancel_steps": drawn,
         "error_type": exceptions.short_type(str(envelope["type"])),
         "error_message": envelope["message"],
         "error_turn": run.turn,
-        "error": storable({**envelope, _TRACEBACK: failures.traceback_of(error)}),
+        "error": storable({**envelope, _TRACEBACK: failures.traceback_of(error), **lacks}),
     }
     await _record(run, "failed", columns, rows)
     failures.tell_of_run(run, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 from typing import Any
 
@@ -12,7 +13,9 @@ from timestep.cli.group import as_json, run_async
 from timestep.operations.arguments import quoted
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
+from timestep.operations.queries.records import ResumeResult
 from timestep.operations.resume import resume_workflow
+from timestep.operations.take_over import check_sources
 from timestep.serialization import json_input
 
 
@@ -68,8 +71,11 @@ def resume(
             results[name] = json_input.loads(text)
         except ValueError as error:
             raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
-    result = run_async(
-        lambda: resume_workflow(
+
+    async def work() -> ResumeResult:
+        if from_checkpoint:
+            await asyncio.to_thread(lambda: check_sources(workflow_id))
+        return await resume_workflow(
             workflow_id,
             approve=approve,
             reject=reject,
@@ -80,7 +86,8 @@ def resume(
             from_checkpoint=from_checkpoint,
             repeat_steps=repeat_steps,
         )
-    )
+
+    result = run_async(work)
     if as_json:
         output.document(result)
         return

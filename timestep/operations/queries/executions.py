@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from timestep.dbos_internals import process
 from timestep.journal import executors
 from timestep.journal.executors import Executor
+from timestep.journal.fail_fast_read import reading
+from timestep.journal.recorder import recorder
 from timestep.operations.queries.records import RunExecutor
 from timestep.runtime import terminal
+from timestep.store import setbacks as store
+from timestep.store.setbacks import Setback
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,53 @@ def of_workflows(
         DatabaseError: The database refused, or is away.
     """
     found = executors.executors_of(workflow_ids)
+    lacking = _setbacks(workflow_ids)
     live = executors.liveness(set(found.values()))
     alone = executors.left_alone(workflow_ids)
-    told: dict[str | None, Execution] = {
-        id_: _execution(id_, one, live[one], is_alone=id_ in alone, is_asking=id_ in asking)
-        for id_, one in found.items()
-    }
+    told: dict[str | None, Execution] = {}
+    for id_, one in found.items():
+        standing = _execution(id_, one, live[one], is_alone=id_ in alone, is_asking=id_ in asking)
+        told[id_] = _with_setback(id_, standing, lacking.get(id_))
     return told
+
+
+def set_back() -> int:
+    """How many workflows wait for what their application lacks, such as a key.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if recorder().mirror is not None:
+        return 0
+    return reading(lambda connection: store.count(connection, process.system_schema_or_default()))
+
+
+def _setbacks(workflow_ids: Collection[str]) -> dict[str, Setback]:
+    if not workflow_ids or recorder().mirror is not None:
+        return {}
+    schema = process.system_schema_or_default()
+    return reading(lambda connection: store.found(connection, schema, workflow_ids))
+
+
+def _with_setback(workflow_id: str, standing: Execution, setback: Setback | None) -> Execution:
+    """What is told of a workflow that could not go on for what can be mended."""
+    executor = standing.executor
+    if setback is None or (executor is not None and executor.is_live):
+        return standing
+    if setback.is_of_takeover:
+        go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
+        text = (
+            f"version {setback.version} could not take it over, and left it as it was: "
+            f"{setback.reason}: mend that, then `{go_on}`"
+        )
+        known = standing.obstacle
+        return dataclasses.replace(standing, obstacle=f"{text}; {known}" if known else text)
+    cancel = terminal.command("cancel", workflow_id)
+    text = (
+        f"it lacked something: {setback.reason}: it is tried again every minute, and when a host "
+        f"of its version starts; or end it with `{cancel}`"
+    )
+    return dataclasses.replace(standing, is_stuck=True, obstacle=text)
 
 
 def _execution(

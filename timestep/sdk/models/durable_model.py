@@ -40,7 +40,11 @@ from timestep.steps.model_stream import Stream
 
 
 def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
-    model = missing_key.resolved(original, *args, **kwargs)
+    try:
+        model = missing_key.resolved(original, *args, **kwargs)
+    except Exception as error:
+        run.limits.lack(error)
+        raise
     # The SDK tells models apart by identity: one durable model for each of the run's models.
     return run.models.setdefault(id(model), DurableModel(model, run))
 
