@@ -82,8 +82,8 @@ def test_it_is_told_wherever_one_decides(app: App) -> None:
     assert "no live host" not in said("approvals") + said("show", "w") + said("runs")
     of_another_version(app, "w")
     told = (
-        "no live host runs its version old; if no application of yours does: start a host of that "
-        "version, or {} in another with "
+        "no live host runs its version old; if no application of yours does: start a host with the "
+        "sources of that version, or {} in another with "
         "`timestep resume w {}--from-checkpoint`, or end it with `timestep cancel w`"
     )
     undecided = told.format("decide and go on", "--approve all ")

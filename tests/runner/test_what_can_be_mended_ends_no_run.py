@@ -127,7 +127,8 @@ def failed_at(app: App) -> list[Any]:
 
 
 def test_it_lacks_it_still(app: App) -> None:
-    provider = Provider(UserError("Unknown prefix: any"))
+    # From the second turn on, and then, in a recovery of the first, from the first on.
+    provider = Provider(UserError("Unknown prefix: any"), works=1)
     begun("w", body_of(provider))
     app.until(lambda: status("w") == "DELAYED")
     (first,) = failed_at(app)
@@ -153,6 +154,61 @@ def test_who_awaits_it_is_told_and_code_may_answer_it(app: App) -> None:
     begun("w", falls_back)
     assert outcome("w") == "saw a"
     assert [run["status"] for run in app.rows("runs")] == ["failed", "failed", "completed"]
+
+
+def test_what_code_has_answered_it_answers_again(app: App) -> None:
+    broken, last = Provider(UserError("no")), Provider(UserError("no"))
+
+    async def falls_back() -> str:
+        try:
+            return str(await body_of(broken)())
+        except UserError:
+            await noted()
+            return str(await body_of(last)())
+
+    begun("w", falls_back)
+    app.until(lambda: status("w") == "DELAYED")
+    broken.error = last.error = None
+    host_starts()
+    assert outcome("w") == "saw a"
+    assert [run["status"] for run in app.rows("runs")] == ["failed", "completed"]
+    assert (broken.model.asked, last.model.asked) == (0, 2)
+    assert app.replay("w") == "saw a"
+
+
+def test_a_replay_of_recorded_answers_needs_no_provider(app: App) -> None:
+    first, second = Provider(None), Provider(UserError("no"))
+
+    async def body() -> str:
+        try:
+            said = await body_of(first)()
+        except UserError:
+            said = "nothing"
+        return f"{said}, {await body_of(second)()}"
+
+    begun("w", body)
+    app.until(lambda: status("w") == "DELAYED")
+    first.error, second.error = UserError("gone"), None
+    host_starts()
+    assert outcome("w") == "saw a, saw a"
+    second.error = UserError("gone, too")
+    assert app.replay("w") == "saw a, saw a"
+    assert (first.model.asked, second.model.asked) == (2, 2)
+
+
+def test_runs_side_by_side_that_lack_the_same_go_on_together(app: App) -> None:
+    providers = [Provider(UserError("no")) for _ in range(3)]
+
+    async def body() -> str:
+        return " ".join(await asyncio.gather(*(body_of(one)() for one in providers)))
+
+    begun("w", body)
+    app.until(lambda: status("w") == "DELAYED")
+    for one in providers:
+        one.error = None
+    host_starts()
+    assert outcome("w") == "saw a saw a saw a"
+    assert [run["status"] for run in app.rows("runs")] == ["completed"] * 3
 
 
 def test_killed_before_it_was_put_back_it_is_put_back_by_the_next(app: App) -> None:
@@ -191,6 +247,11 @@ def test_a_package_that_is_missing_is_waited_for(app: App) -> None:
     finally:
         timestep.uninstall()
         del sys.modules["no_such_package"]
+
+
+@DBOS.step()
+async def noted() -> str:
+    return "noted"
 
 
 @DBOS.step()

@@ -34,7 +34,8 @@ def choose(
     """The interruptions that a call names, with its answer to each."""
     if not rows:
         raise UnknownInterruptionError(
-            f"there is no workflow {workflow_id!r} that asked for an approval"
+            f"there is no workflow {workflow_id!r} that asked for an approval: see "
+            "`timestep approvals`"
         )
     chosen: dict[uuid.UUID, Choice] = {}
     for action, names in (("approve", approve), ("reject", reject)):
@@ -52,10 +53,11 @@ def _add(
     action: str,
     output: Any,
 ) -> None:
-    if row["id"] in chosen:
+    earlier = chosen.get(row["id"])
+    if earlier is not None and (action, output) != earlier[1:]:
         raise AlreadyResolvedError(
             f"interruption {row['id']} ({row['tool_name']}) is given two decisions: "
-            f"{chosen[row['id']][1]} and {action}"
+            f"{earlier[1]} and {action}"
         )
     chosen[row["id"]] = (row, action, output)
 

@@ -106,8 +106,8 @@ def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:
     """Why nobody goes on with some workflows, each reason of one of them."""
     told: set[str] = set()
     for workflow_id, obstacle in found:
-        # Commands name the workflow.
-        reason = (obstacle or "").replace(workflow_id or "", "")
+        # Up to its first command, which names the workflow.
+        reason = (obstacle or "").partition("`")[0]
         if obstacle is not None and reason not in told:
             told.add(reason)
             say(f"{workflow_id}: {obstacle}")

@@ -8,14 +8,15 @@ nobody executes it before the process starts again.
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal
 
-from dbos import _core
+from dbos import DBOS, _core, _queue
+from dbos import error as dbos_errors
 from dbos._context import EnterDBOSWorkflow
+from dbos._core import execute_dequeued_workflow
 from dbos._sys_db import SystemDatabase
 
 from timestep.dbos_internals import workflow_scope
@@ -50,21 +51,42 @@ class _Told(EnterDBOSWorkflow):
         return False
 
 
-def _rescued(original: Callable[..., bool], rescuer: Rescuer) -> Callable[..., bool]:
-    """DBOS's method that records an outcome, where some failures are not to be one."""
+_records_outcome = SystemDatabase.update_workflow_outcome
+"""DBOS's own method."""
 
-    @functools.wraps(original)
-    def update(system: SystemDatabase, workflow_id: str, status: str, *a: Any, **kw: Any) -> bool:
-        # It is called where the error is handled; with an owner, by who is outside the workflow.
-        error = sys.exc_info()[1]
-        is_own = status == "ERROR" and "owner_xid" not in kw and workflow_scope.in_workflow()
-        if is_own and isinstance(error, Exception):
-            owner = workflow_scope.scope().owner
-            if owner.workflow_id == workflow_id and rescuer(owner, error):
-                raise PutBack from None
-        return original(system, workflow_id, status, *a, **kw)
 
-    return update
+def _update_outcome(system: SystemDatabase, workflow_id: str, status: Any, **more: Any) -> bool:
+    """Record an outcome as DBOS does, but for a failure that is not to be one."""
+    # It is called where the error is handled; with an owner, by who is outside the workflow.
+    error = sys.exc_info()[1]
+    is_own = status == "ERROR" and "owner_xid" not in more and workflow_scope.in_workflow()
+    rescuer = process_state.of(ExecutionEnds).rescuer
+    if is_own and isinstance(error, Exception) and rescuer is not None:
+        token = workflow_scope.dbos_context().owner_xid
+        if token is not None and rescuer(Owner(workflow_id, token), error):
+            raise PutBack from None
+    return _records_outcome(system, workflow_id, status, **more)
+
+
+def execute_dequeued(dbos: DBOS, status: Any, token: str) -> Any:
+    """Have DBOS execute a workflow that was taken from a queue.
+
+    Args:
+        dbos: The launched one.
+        status: DBOS's, of the workflow.
+        token: Of the execution that is to own it.
+
+    Raises:
+        DBOSWorkflowFunctionNotFoundError: It is of a name that this process does not have, and is
+            not put back for that.
+    """
+    try:
+        return execute_dequeued_workflow(dbos, status, token)
+    except dbos_errors.DBOSWorkflowFunctionNotFoundError as error:
+        rescuer = process_state.of(ExecutionEnds).rescuer
+        if rescuer is None or not rescuer(Owner(status["workflow_uuid"], token), error):
+            raise
+        return None
 
 
 class ExecutionEnds(PerProcess):
@@ -72,22 +94,21 @@ class ExecutionEnds(PerProcess):
 
     def __init__(self) -> None:
         self.listener: Listener | None = None
-        self._records_outcome: Callable[..., bool] | None = None
+        self.rescuer: Rescuer | None = None
 
     def listen(self, listener: Listener) -> None:
         self.listener = listener
         _core.EnterDBOSWorkflow = _Told  # type: ignore[attr-defined]  # as DBOS looks it up
 
     def rescue(self, rescuer: Rescuer) -> None:
-        if self._records_outcome is None:
-            self._records_outcome = SystemDatabase.update_workflow_outcome
-            update = _rescued(self._records_outcome, rescuer)
-            SystemDatabase.update_workflow_outcome = update  # type: ignore[method-assign]  # no seam
+        self.rescuer = rescuer
+        _queue.execute_dequeued_workflow = execute_dequeued  # type: ignore[attr-defined, assignment]  # as DBOS looks it up
+        SystemDatabase.update_workflow_outcome = _update_outcome  # type: ignore[assignment, method-assign]  # as DBOS looks it up
 
     def close(self) -> None:
-        self.listener = None
-        if self._records_outcome is not None:
-            SystemDatabase.update_workflow_outcome = self._records_outcome  # type: ignore[method-assign]  # its own
+        self.listener = self.rescuer = None
+        _queue.execute_dequeued_workflow = execute_dequeued_workflow  # type: ignore[attr-defined]  # its own
+        SystemDatabase.update_workflow_outcome = _records_outcome  # type: ignore[method-assign]  # its own
         _core.EnterDBOSWorkflow = EnterDBOSWorkflow  # type: ignore[attr-defined]  # its own
 
 

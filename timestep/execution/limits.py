@@ -10,6 +10,9 @@ from timestep.errors import RunTimeoutError
 from timestep.runtime.cancellation import Cut
 from timestep.serialization import exceptions
 
+LACKS = "lacks"
+"""What the recorded error has of a run that no model could be found for."""
+
 
 class Limits:
     """Ends what a run waits for, and lets nothing be recorded that comes too late.

@@ -70,14 +70,14 @@ class Launched:
     """One of them."""
     undecided: int
     """Workflows that wait for a person."""
-    retried: int
-    """Workflows that lacked something when they were tried last, and are tried again now."""
     pickled: int
     """Unfinished workflows that it leaves alone, because it would have to read a pickle."""
     pickled_id: str | None
     """One of them."""
     left: list[Left] = field(default_factory=list)
     """What other executors began that no live host is."""
+    retried: int = 0
+    """Workflows that lacked something when they were tried last, and are tried again now."""
 
 
 def launch() -> Launched:

@@ -130,7 +130,7 @@ def _decisions(
         if row["resolved_at"] is None and row["ended"]:
             raise UnknownInterruptionError(
                 f"interruption {row['id']} ({row['tool_name']}) is not waited for any "
-                f"more: its run is {row['ended']}"
+                f"more: its run is {row['ended']}: see `timestep show {row['run_id']}`"
             )
         if row["resolved_at"] is None:
             decisions.append(decision(row, action, message, always=always, by=by, output=output))
@@ -140,8 +140,14 @@ def _decisions(
                 f"{row['resolution_action']}"
                 + (" always" if row["resolution_always"] else "")
                 + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
+                + ("" if row["resolution_action"] != action else _in_other_words(action))
             )
     return decisions
+
+
+def _in_other_words(action: str) -> str:
+    """In what a decision differs that is of the same kind."""
+    return ", with another result" if action == "supply" else ", and not for later calls (always)"
 
 
 def _execution(workflow_id: str) -> Execution:

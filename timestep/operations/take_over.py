@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from dbos import DBOS
@@ -12,7 +11,6 @@ from timestep.errors import ReplayError, TakeoverError, UnknownRunError
 from timestep.journal import dbos_client, executor_claim
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.recorder import recorder
-from timestep.operations import entrypoints
 from timestep.serialization.values import storable
 from timestep.serialization.workflow_documents import is_of_run, shown_error
 from timestep.store import dbos_step_outputs, setbacks
@@ -98,24 +96,6 @@ def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) 
         store.enqueue(connection, schema, values)
 
 
-def check_sources(workflow_id: str) -> None:
-    """See that the sources in the current directory, if there are any, have a workflow.
-
-    A host executes them: what it would find missing is found before anything is changed.
-
-    Raises:
-        EntrypointError: A module of the package `workflows` cannot be imported, or used.
-        TakeoverError: None has the workflow.
-        DatabaseError: The database refused, or is away.
-    """
-    if not Path(entrypoints.PACKAGE).is_dir():
-        return
-    entrypoints.find()
-    status = dbos_client.workflow_status(workflow_id)
-    if status is not None:
-        _check_name(workflow_id, status.name)
-
-
 def _check_name(workflow_id: str, name: str) -> None:
     # Timestep's own are registered where they are executed.
     if name not in process.registered() and not name.startswith("timestep."):
@@ -169,7 +149,8 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool
     if is_here or executor_claim.is_live(connection, application, executor, version):
         raise TakeoverError(
             f"workflow {workflow_id!r} is being executed by a live host (executor "
-            f"{executor!r}, version {version!r}): stop that host first, or cancel the workflow"
+            f"{executor!r}, version {version!r}): stop that host first, or cancel the workflow; a "
+            "decision alone needs no --from-checkpoint"
         )
 
 

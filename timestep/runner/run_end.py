@@ -9,6 +9,7 @@ from agents import Agent, RunResult, RunResultStreaming
 
 from timestep.dbos_internals import control_errors, process
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
+from timestep.execution.limits import LACKS
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.runner import failures
@@ -21,8 +22,6 @@ from timestep.steps import interruption
 
 _TRACEBACK = "traceback"
 """What a failed run's envelope has besides that of any error: read by `timestep show`."""
-_LACKS = "lacks"
-"""Of a run that could not ask a model: read where its workflow is put back (`store.setbacks`)."""
 
 
 async def finish(run: Run, result: RunResult | RunResultStreaming) -> None:
@@ -120,7 +119,7 @@ def _as_recorded(run: Run, error: Exception) -> BaseException:
     if row is None or row["error"] is None:
         return error
     recorded = restored(row["error"])
-    told = {name: recorded[name] for name in recorded.keys() - {_TRACEBACK, _LACKS}}
+    told = {name: recorded[name] for name in recorded.keys() - {_TRACEBACK, LACKS}}
     return error if told == exceptions.seal(error) else exceptions.opened(recorded)
 
 
@@ -140,7 +139,7 @@ async def record_failure(
         run.ends.end(is_recorded=True)
         return
     envelope = exceptions.seal(error)
-    lacks = {_LACKS: True} if run.limits.is_lack(error) else {}
+    lacks = {LACKS: True} if run.limits.is_lack(error) else {}
     columns = {
         "cancel_steps": drawn,
         "error_type": exceptions.short_type(str(envelope["type"])),

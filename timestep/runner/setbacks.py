@@ -11,6 +11,7 @@ from openai import OpenAIError
 
 from timestep.dbos_internals import control_errors, execution_ends, executions, workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
+from timestep.errors import NoDatabaseError
 from timestep.journal.recorder import Recorder, recorder
 from timestep.runner import failures
 from timestep.runtime import logs
@@ -29,13 +30,15 @@ def look_after() -> None:
 
 def _is_put_back(owner: Owner, error: Exception) -> bool:
     """Put a workflow back if what it fails with can be mended; whether it is."""
-    found = recorder()
-    if found.mirror is not None or isinstance(error, control_errors.CONTROL_ERRORS):
-        # Where DBOS's tables are in another database, no transaction of both could do it.
+    if isinstance(error, control_errors.CONTROL_ERRORS):
         return False
     reason = failures.told(error)
     is_unawaited = workflow_scope.is_unattended(owner.workflow_id)
     try:
+        found = recorder()
+        if found.mirror is not None:
+            # DBOS's tables are in another database: no transaction of both could do it.
+            return False
         if found.patiently(lambda: _is_undone(found, owner, reason)):
             _log.warning(
                 "workflow %s could not go on in this version, and is what it was before it was "
@@ -52,6 +55,9 @@ def _is_put_back(owner: Owner, error: Exception) -> bool:
                 reason,
             )
             return True
+    except NoDatabaseError:
+        # No run can have been recorded.
+        return False
     except Exception as failure:  # noqa: BLE001  # then it fails, as its code did
         _log.warning("workflow %s cannot be put back: %s", owner.workflow_id, failure)
     return False
@@ -90,9 +96,13 @@ def _is_delayed(
         "is_unattended": is_unawaited,
     }
     envelope = exceptions.seal(error)
-    kind = exceptions.short_type(str(envelope["type"]))
     with found.transactions.begin() as connection:
-        lacking = store.lacking(connection, owner.workflow_id, kind, str(envelope["message"]))
+        told = {
+            "workflow_id": owner.workflow_id,
+            "type": exceptions.short_type(str(envelope["type"])),
+            "message": envelope["message"],
+        }
+        lacking = store.lacking(connection, found.schema, told)
         if not lacking:
             if not _is_of_code(error):
                 return False

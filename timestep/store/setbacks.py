@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +29,17 @@ _PUT_BACK = f"""
     ON CONFLICT (workflow_id) DO UPDATE SET version = excluded.version, reason = excluded.reason,
         delay_until = excluded.delay_until, failed_at = excluded.failed_at"""
 
-# The runs of the workflow's code that could not ask a model, and answered nothing since.
+# The runs of the workflow's code that could not ask a model; where the code did something since, it
+# has answered the error, and will again.
 _LACKING = """
-    SELECT id FROM public.runs
+    SELECT id FROM public.runs r
     WHERE workflow_id = %(workflow_id)s AND parent_run_id IS NULL AND status = 'failed'
-    AND error -> 'lacks' = 'true' AND error_type = %(type)s AND error_message = %(message)s"""
+    AND error -> 'lacks' = 'true' AND error_type = %(type)s AND error_message = %(message)s
+    AND NOT EXISTS (SELECT FROM public.runs later
+        WHERE later.workflow_id = r.workflow_id AND later.started_at > r.completed_at)
+    AND NOT EXISTS (SELECT FROM "{schema}".operation_outputs o
+        WHERE o.workflow_uuid = r.workflow_id
+        AND o.started_at_epoch_ms > extract(epoch FROM r.completed_at) * 1000)"""
 
 _WAITING = """
     FROM timestep.setbacks s JOIN "{schema}".workflow_status w ON w.workflow_uuid = s.workflow_id
@@ -90,8 +97,9 @@ _KEEP = """
         'outputs', (SELECT jsonb_agg(to_jsonb(o)) FROM "{schema}".workflow_output o
             WHERE workflow_uuid = ANY(%(workflows)s)),
         'steps', (SELECT jsonb_agg(to_jsonb(o)) FROM "{schema}".operation_outputs o
-            WHERE workflow_uuid = %(workflow_id)s),
-        'runs', (SELECT jsonb_agg(to_jsonb(r)) FROM public.runs r
+            WHERE workflow_uuid = %(workflow_id)s AND function_id <> ALL(%(kept)s::int[])),
+        'runs', (SELECT jsonb_agg(to_jsonb(r) - '{input,final_output,metadata}'::text[])
+            FROM public.runs r
             WHERE workflow_id = ANY(%(workflows)s)),
         'calls', (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'status', c.status))
             FROM public.tool_calls c JOIN public.runs r ON r.id = c.run_id
@@ -117,6 +125,11 @@ _HAS_BEGUN = """
                 WHERE g.run_id = r.id AND g.created_at >= t.taken_over_at)
             OR EXISTS (SELECT FROM timestep.step_values v
                 WHERE v.run_id = r.id AND v.created_at >= t.taken_over_at)))"""
+
+_FORGET_STEPS = """
+    DELETE FROM "{schema}".operation_outputs o USING timestep.takeovers t
+    WHERE t.workflow_id = %(workflow_id)s AND o.workflow_uuid = t.workflow_id
+    AND NOT t.before -> 'kept' @> to_jsonb(o.function_id)"""
 
 _REMOVE_BEGUN = """
     DELETE FROM public.runs r USING timestep.takeovers t
@@ -170,10 +183,15 @@ def _sql(statement: str, schema: str) -> str:
     return statement.replace("{schema}", schema)
 
 
-def lacking(connection: sa.Connection, workflow_id: str, kind: str, message: str) -> list[Any]:
-    """The ids of the runs that failed with an error because something was not configured."""
-    values = {"workflow_id": workflow_id, "type": kind, "message": message}
-    return list(connection.exec_driver_sql(_LACKING, values).scalars())
+def lacking(connection: sa.Connection, schema: str, values: dict[str, Any]) -> list[uuid.UUID]:
+    """The ids of the runs that failed last, because no model could be found for them.
+
+    Args:
+        connection: Where the transaction goes on.
+        schema: That of DBOS's tables.
+        values: `workflow_id`, and what the workflow fails with: `type` and `message`.
+    """
+    return list(connection.exec_driver_sql(_sql(_LACKING, schema), values).scalars())
 
 
 def put_back(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
@@ -275,13 +293,10 @@ def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool
         values,
     )
     connection.exec_driver_sql(_REMOVE_BEGUN, values)
-    for table, condition in {
-        f'"{schema}".operation_outputs': "workflow_uuid",
-        "timestep.continuations": "workflow_id",
-    }.items():
-        connection.exec_driver_sql(
-            f"DELETE FROM {table} WHERE {condition} = %(workflow_id)s", values
-        )
+    connection.exec_driver_sql(_sql(_FORGET_STEPS, schema), values)
+    connection.exec_driver_sql(
+        "DELETE FROM timestep.continuations WHERE workflow_id = %(workflow_id)s", values
+    )
     for name, table in _TABLES.items():
         connection.exec_driver_sql(
             f"""INSERT INTO {_sql(table, schema)} SELECT was.* FROM timestep.takeovers t,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 from typing import Any
 
@@ -13,9 +12,7 @@ from timestep.cli.group import as_json, run_async
 from timestep.operations.arguments import quoted
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
-from timestep.operations.queries.records import ResumeResult
 from timestep.operations.resume import resume_workflow
-from timestep.operations.take_over import check_sources
 from timestep.serialization import json_input
 
 
@@ -71,11 +68,8 @@ def resume(
             results[name] = json_input.loads(text)
         except ValueError as error:
             raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
-
-    async def work() -> ResumeResult:
-        if from_checkpoint:
-            await asyncio.to_thread(lambda: check_sources(workflow_id))
-        return await resume_workflow(
+    result = run_async(
+        lambda: resume_workflow(
             workflow_id,
             approve=approve,
             reject=reject,
@@ -86,8 +80,7 @@ def resume(
             from_checkpoint=from_checkpoint,
             repeat_steps=repeat_steps,
         )
-
-    result = run_async(work)
+    )
     if as_json:
         output.document(result)
         return

@@ -49,7 +49,9 @@ async def resume_workflow(
 ) -> Answer:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
     if not (body.approve or body.reject or body.supply or body.from_checkpoint):
-        raise InvalidInputError("nothing is decided: give 'approve', 'reject' or 'supply'")
+        raise InvalidInputError(
+            "nothing is decided: give 'approve', 'reject', 'supply' or 'from_checkpoint'"
+        )
     result = await resume.resume_workflow(
         workflow_id, **dict(body), by=caller.name if caller is not None else NOBODY
     )
