@@ -16,7 +16,7 @@ from tests.support.host_process import Host, lines, own_host
 from timestep.database import urls
 from timestep.errors import ConfigurationError, TakeoverError
 from timestep.journal.executor_claim import ExecutorClaim, Timing
-from timestep.operations.take_over import take_over
+from timestep.operations.resume import resume_workflow
 
 __all__ = ["own_host"]
 
@@ -54,7 +54,7 @@ def test_a_cut_changes_nothing_and_another_host_ends_what_this_one_does(
         ExecutorClaim(url, "timestep", "local", print, print, impatient)
     monkeypatch.setenv("TIMESTEP_DB_URL", own_host.database)
     with pytest.raises(TakeoverError, match="is being executed by a live host"):
-        asyncio.run(take_over(workflow_id))
+        asyncio.run(resume_workflow(workflow_id, from_checkpoint=True))
     until(lambda: own_host.rows(SEEN)[0]["seen_at"] > claimed["seen_at"])
     (renewed,) = own_host.rows("SELECT * FROM timestep.hosts")
     assert renewed["claim"] == claimed["claim"]

@@ -161,7 +161,7 @@ def test_a_host_that_was_killed_beside_this_one_is_not_waited_for(
         connection.exec_driver_sql(ROW, dead)
         assert not executor_claim.is_live(connection, "app", "local", "1")
         executor = Executor("app", "local", "1")
-        assert executors.liveness(connection, [executor], "app") == {executor: False}
+        assert executors.liveness(connection, "dbos", [executor], "app") == {executor: False}
     claim([], patience=0)
 
 

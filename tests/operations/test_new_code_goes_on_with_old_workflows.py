@@ -37,6 +37,8 @@ def test_a_new_version_goes_on_with_what_the_old_one_left(own_host: Host, tmp_pa
     own_host.start()
     workflow_id = own_host.begin("work", folder=str(tmp_path))
     until(lambda: bool(lines(tmp_path, "held")))
+    asking = [own_host.begin("ask", target=name) for name in ("moon", "mars")]
+    until(lambda: all(map(own_host.is_parked, asking)))
     refused = command(own_host, "resume", workflow_id, "--from-checkpoint")
     assert refused.returncode == 1
     assert "is being executed by a live host" in refused.stderr
@@ -50,7 +52,10 @@ def test_a_new_version_goes_on_with_what_the_old_one_left(own_host: Host, tmp_pa
     jobs.write_text(source.replace(_OLD, _NEW.replace("\\\\", "\\")))
     (tmp_path / "go").touch()
     own_host.start()
-    assert "waiting      1 workflow of other versions" in own_host.log.read_text()
+    greeting = own_host.log.read_text()
+    assert "waiting      3 workflows of other versions of the sources, which no live" in greeting
+    assert "--from-checkpoint\n               (with --approve all" in greeting
+    check_decisions(own_host, *asking)
     assert own_host.run(workflow_id)["status"] == "running"
     assert lines(tmp_path, "held") == lines(tmp_path, "held")[:1]
 
@@ -64,6 +69,28 @@ def test_a_new_version_goes_on_with_what_the_old_one_left(own_host: Host, tmp_pa
     run = own_host.run(workflow_id)
     assert (run["id"], run["status"], run["turns"]) == (old["id"], "completed", 3)
     assert "has ended" in command(own_host, "resume", workflow_id, "--from-checkpoint").stderr
+
+
+def check_decisions(host: Host, by_command: str, by_api: str) -> None:
+    """Decide what workflows ask whose version no host runs; in the end they are taken over."""
+    helps = f"`timestep resume {by_api} --approve all --from-checkpoint`"
+    asked = {one["workflow_id"]: one for one in host.get("/api/interruptions").json()["items"]}
+    assert asked[by_api]["obstacle"].startswith("no live host runs its version")
+    assert helps in asked[by_api]["obstacle"]
+    assert (host.run(by_api)["is_stuck"], host.run(by_api)["obstacle"]) == (
+        True,
+        asked[by_api]["obstacle"],
+    )
+    told = command(host, "resume", by_command, "--approve", "all")
+    assert (told.returncode, told.stdout) == (0, "decided 1\n")
+    assert f"with `timestep resume {by_command} --from-checkpoint`, or end it" in told.stderr
+    both = {"approve": [asked[by_api]["id"]], "from_checkpoint": True}
+    answer = host.post(f"/api/workflows/{by_api}/resume", both)
+    assert (answer.status_code, answer.json()["goes_on"]) == (200, True)
+    assert host.output(by_api) == "[offline model] launched mars"
+    assert host.run(by_command)["workflow"]["status"] == "ENQUEUED"
+    command(host, "resume", by_command, "--from-checkpoint")
+    assert host.output(by_command) == "[offline model] launched moon"
 
 
 def test_a_run_is_forked_by_the_api_and_the_command(host: Host, tmp_path: Path) -> None:
@@ -97,7 +124,7 @@ def test_a_fork_or_takeover_that_cannot_be_is_a_problem(host: Host) -> None:
     assert "is not this fork" in problem(host.post(fork, taken), 409)
     assert "has ended" in problem(host.post(resume, {"from_checkpoint": True}), 409)
     both = {"from_checkpoint": True, "approve": "all"}
-    assert "another call" in problem(host.post(resume, both), 422)
+    assert "has ended" in problem(host.post(resume, both), 409)
     lost = host.post("/api/workflows/no/resume", {"from_checkpoint": True})
     assert "'no'" in problem(lost, 404)
     usage = command(host, "fork", workflow_id)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from agents import (
     Agent,
     GuardrailFunctionOutput,
+    Model,
+    ModelProvider,
+    RunConfig,
     RunContextWrapper,
     function_tool,
     input_guardrail,
@@ -19,11 +22,12 @@ from agents import (
 from agents.testing import assistant_message, function_call
 from dbos import DBOS, SetWorkflowID
 from dbos._error import DBOSUnexpectedStepError
+from openai import OpenAIError
 
 import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
-from tests.support.dbos_app import BODIES, App
-from timestep.errors import ReplayError, TakeoverError, UnknownRunError
+from tests.support.dbos_app import BODIES, App, run_it
+from timestep.errors import TakeoverError, UnknownRunError
 from timestep.journal.recorder import recorder
 from timestep.store.fleet import hosts
 
@@ -302,21 +306,122 @@ def test_runs_that_had_ended_are_not_run_again(app: App) -> None:
     assert app.replay("w") == "saw x, saw a saw b"
 
 
-def test_an_agent_that_is_gone_is_told_of_and_leaves_the_run_as_it_was(app: App) -> None:
-    leave(app, "w", body_of(looker("a", "b")[0]), at="b")
-    before = app.everything()
-    BODIES["w"] = body_of(looker("a", "b", name="Other")[0])
-    take_over("w")
-    with pytest.raises(ReplayError, match="whose agents begin with 'Other'"):
-        outcome("w")
-    now = app.everything()
-    for table in before.keys() - {"agents", "agent_tools", "tools", "runs"}:
-        assert now[table] == before[table]
-    (run,) = app.rows("runs")
-    assert (run["status"], run["error_type"]) == ("running", None)
+def everything(app: App) -> dict[str, list[Any]]:
+    """All that is recorded of workflows and runs, but for definitions, and why one was put back."""
+    found: dict[str, list[Any]] = {**app.everything()}
+    for name in ("agents", "agent_tools", "tools"):
+        del found[name]
+    for table in ("workflow_status", "operation_outputs"):
+        query = f"SELECT to_jsonb(t)::text FROM dbos.{table} t"
+        found[table] = sorted(app.execute(query).fetchall())
+    found["continuations"] = app.execute("SELECT * FROM timestep.continuations").fetchall()
+    return found
+
+
+def lacks_a_key() -> Body:
+    class Provider(ModelProvider):
+        def get_model(self, model_name: str | None) -> Model:
+            raise OpenAIError("the api_key must be set")
+
+    async def body() -> str:
+        agent = Agent(name="Looker", tools=[look, delete], model="any")
+        options = RunConfig(model_provider=Provider())
+        return str((await timestep.run_agent(agent, "go", run_config=options)).final_output)
+
+    return body
+
+
+async def has_no_package() -> str:
+    import no_such_package  # type: ignore[import-not-found]
+
+    return str(no_such_package)
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    """As in a host: code that runs no agent is looked after, too."""
+    timestep.install()
+    yield
+    timestep.uninstall()
+
+
+@pytest.mark.parametrize(
+    ("turn", "body", "reason"),
+    [
+        (2, body_of(looker("a", "b", name="Other")[0]), "whose agents begin with 'Other'"),
+        (1, lacks_a_key(), "OpenAIError: the api_key must be set"),
+        (2, has_no_package, "No module named 'no_such_package'"),
+    ],
+    ids=["agent", "key", "package"],
+)
+def test_a_takeover_that_cannot_begin_leaves_all_as_it_was(
+    app: App, installed: None, turn: int, body: Body, reason: str
+) -> None:
+    leave(app, "w", body_of(looker("a", "b")[0]), at="ab"[turn - 1])
+    before = everything(app)
+    for _ in range(2):
+        BODIES["w"] = body
+        take_over("w")
+        app.until(lambda: status_of(app, "w") == ("PENDING", "0", "gone"))
+        assert everything(app) == before
+        told = asyncio.run(timestep.get_run("w"))
+        assert told.obstacle is not None
+        assert "version 1 could not take it over, and left it as it was: " in told.obstacle
+        assert reason in told.obstacle
     BODIES["w"] = body_of(looker("a", "b")[0])
     take_over("w")
     assert outcome("w") == "saw a saw b"
+    assert sorted(made) == sorted(["a", "b", "ab"[turn - 1]])
+    assert app.replay("w") == "saw a saw b"
+
+
+def status_of(app: App, workflow_id: str) -> tuple[Any, ...]:
+    (found,) = app.execute(
+        "SELECT status, application_version, executor_id FROM dbos.workflow_status "
+        "WHERE workflow_uuid = %s",
+        (workflow_id,),
+    ).fetchall()
+    return tuple(found)
+
+
+def test_a_decision_stays_where_its_takeover_could_not_begin(app: App) -> None:
+    BODIES["w"] = body_of(looker("a", tool="delete")[0])
+    with SetWorkflowID("w"):
+        DBOS.enqueue_workflow("_dbos_internal_queue", run_it, "w")
+    app.until(lambda: DBOS.get_workflow_status("w").status == "DELAYED")  # type: ignore[union-attr]  # it is there
+    app.execute("UPDATE dbos.workflow_status SET application_version = '0'")
+    BODIES["w"] = lacks_a_key()
+    take_over("w", approve="all")
+    # As if it had been decided alone: the old version goes on with it.
+    app.until(lambda: status_of(app, "w")[:2] == ("ENQUEUED", "0"))
+    (asked,) = app.rows("interruptions")
+    assert asked["resolution_action"] == "approve"
+    BODIES["w"] = body_of(looker("a", tool="delete")[0])
+    app.execute("UPDATE dbos.workflow_status SET application_version = '1'")
+    assert outcome("w") == "deleted a"
+    assert made == ["a"]
+
+
+def test_a_takeover_that_has_begun_does_not_go_back(app: App, installed: None) -> None:
+    leave(app, "w", with_steps(looker("a", "b")[0]), at="b")
+
+    async def steps_and_fails() -> str:
+        await first_step()
+        raise ImportError("later")
+
+    BODIES["w"] = steps_and_fails
+    take_over("w")
+    app.until(lambda: status_of(app, "w")[:2] == ("DELAYED", "1"))
+    assert stepped == ["first"]
+
+
+def test_a_version_without_the_workflow_takes_nothing_over(app: App) -> None:
+    leave(app, "w", body_of(looker("a", "b")[0]), at="b")
+    app.execute("UPDATE dbos.workflow_status SET name = 'gone'")
+    before = everything(app)
+    with pytest.raises(TakeoverError, match="no workflow 'gone'"):
+        take_over("w")
+    assert everything(app) == before
 
 
 def test_what_waits_for_a_person_still_waits_in_other_code(app: App) -> None:

@@ -12,6 +12,9 @@ from timestep.serialization.values import encode, plain_text, storable, survives
 
 UNSET: Any = object()
 
+Choice = tuple[dict[str, Any], str, Any]
+"""The row of a question, what is decided about it, and the result that is supplied."""
+
 
 def contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> bool:
     """Whether what was decided is not what is asked for now."""
@@ -28,13 +31,14 @@ def choose(
     approve: Sequence[str] | str,
     reject: Sequence[str] | str,
     supply: dict[str, Any],
-) -> list[tuple[dict[str, Any], str, Any]]:
+) -> list[Choice]:
     """The interruptions that a call names, with its answer to each."""
     if not rows:
         raise UnknownInterruptionError(
-            f"there is no workflow {workflow_id!r} that asked for an approval"
+            f"there is no workflow {workflow_id!r} that asked for an approval: see "
+            "`timestep approvals`"
         )
-    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]] = {}
+    chosen: dict[uuid.UUID, Choice] = {}
     for action, names in (("approve", approve), ("reject", reject)):
         for row in _named(workflow_id, rows, names):
             _add(chosen, row, action, UNSET)
@@ -45,15 +49,16 @@ def choose(
 
 
 def _add(
-    chosen: dict[uuid.UUID, tuple[dict[str, Any], str, Any]],
+    chosen: dict[uuid.UUID, Choice],
     row: dict[str, Any],
     action: str,
     output: Any,
 ) -> None:
-    if row["id"] in chosen:
+    earlier = chosen.get(row["id"])
+    if earlier is not None and (action, output) != earlier[1:]:
         raise AlreadyResolvedError(
             f"interruption {row['id']} ({row['tool_name']}) is given two decisions: "
-            f"{chosen[row['id']][1]} and {action}"
+            f"{earlier[1]} and {action}"
         )
     chosen[row["id"]] = (row, action, output)
 

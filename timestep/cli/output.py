@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -36,7 +36,6 @@ _STYLES = {
     "cancelled": "dim",
 }
 _IDS = ("run", "interruption")
-_LEFT_ALONE = " (left alone: nobody can decide it)"
 _LONG = 2000
 _WIDE = 160
 """Columns of a table that is written to a file or a pipe."""
@@ -82,8 +81,8 @@ def runs(found: Sequence[Run]) -> None:
         else:
             shown = f"↳ {run.id}"
         status: str = run.status
-        if is_left(run):
-            status += " (left alone)" if run.is_left_alone else " (no live host)"
+        if run.is_stuck:
+            status += f" ({_stuck(run)})"
         table.add_row(
             _cell(shown),
             _cell(status, _STYLES[run.status]),
@@ -93,54 +92,29 @@ def runs(found: Sequence[Run]) -> None:
             _when(run.started_at),
         )
     _print(table)
-    told: set[str | None] = set()
-    for run in found:
-        # One of each executor, and one of what is left alone.
-        who = None if run.is_left_alone or run.executor is None else run.executor.id
-        if is_left(run) and who not in told:
-            told.add(who)
-            say(left(run) or "")
+    _obstacles((run.workflow_id, run.obstacle) for run in found if run.is_stuck)
 
 
-def is_left(run: Run) -> bool:
-    """Whether it is known that nobody executes a run that is under way."""
-    is_gone = run.executor is not None and run.executor.is_live is False
-    return run.is_left_alone or is_gone
-
-
-def left(run: Run) -> str | None:
-    """That nobody may go on with a run, and what to do; None: it goes on, waits, or has ended."""
-    workflow_id = run.workflow_id or ""
+def _stuck(run: Run) -> str:
+    """In two or three words, why nobody goes on with a run."""
     if run.is_left_alone:
-        return _left_alone(workflow_id)
-    if run.executor is None or run.executor.is_live:
-        return None
-    id_ = run.executor.id
-    what = f"{workflow_id}: no live host executes it (executor {id_})"
-    if run.executor.is_live is None:
-        what = f"{workflow_id}: no live host is its executor {id_}; if no application of yours is"
-    go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
-    return (
-        f"{what}: start a host with DBOS__VMID={terminal.shell_word(id_)}, or go on in another "
-        f"with `{go_on}`, or end it with `{terminal.command('cancel', workflow_id)}`"
-    )
+        return "left alone"
+    return "lacks something" if (run.obstacle or "").startswith("it lacked") else "no live host"
 
 
-def _left_alone(workflow_id: str) -> str:
-    return (
-        f"{workflow_id}: left alone: recorded as a pickle, which runs code when it is read: "
-        "where nobody else can write into the database, serve with TIMESTEP_READ_PICKLES=true "
-        f"until it is done, or end it with `{terminal.command('cancel', workflow_id)}`"
-    )
+def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:
+    """Why nobody goes on with some workflows, each reason of one of them."""
+    told: set[str] = set()
+    for workflow_id, obstacle in found:
+        # Up to its first command, which names the workflow.
+        reason = (obstacle or "").partition("`")[0]
+        if obstacle is not None and reason not in told:
+            told.add(reason)
+            say(f"{workflow_id}: {obstacle}")
 
 
-def approvals(found: Sequence[Interruption], left_alone: Collection[str | None]) -> None:
-    """A table of what waits for a decision, and how to decide.
-
-    Args:
-        found: What waits.
-        left_alone: The workflows of which nobody may decide: they are recorded as pickles.
-    """
+def approvals(found: Sequence[Interruption]) -> None:
+    """A table of what waits for a decision, and how to decide."""
     if not found:
         say("Nothing waits for a decision.")
         return
@@ -152,18 +126,11 @@ def approvals(found: Sequence[Interruption], left_alone: Collection[str | None])
             _cell(one.workflow_id),
             _cell(one.id),
             _cell(one.agent_name),
-            _cell(
-                f"{one.tool_name}({_json(one.arguments)}){doubt}{until}"
-                f"{_LEFT_ALONE if one.workflow_id in left_alone else _unless(one)}"
-            ),
+            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
         )
     _print(table)
-    waited_for = [one for one in found if one.workflow_id not in left_alone and one.is_waited_for]
-    for workflow_id in dict.fromkeys(
-        one.workflow_id for one in found if one.workflow_id in left_alone
-    ):
-        say(_left_alone(workflow_id or ""))
-    first = next(iter(waited_for), None)
+    _obstacles((one.workflow_id, one.obstacle) for one in found)
+    first = next((one for one in found if one.is_waited_for and one.obstacle is None), None)
     if first is not None:
         say(
             f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
@@ -173,7 +140,8 @@ def approvals(found: Sequence[Interruption], left_alone: Collection[str | None])
 def _unless(one: Interruption) -> str:
     """That a decision would change nothing, if that is so."""
     if one.is_waited_for:
-        return ""
+        # Its first words; the others are told once.
+        return "" if one.obstacle is None else f" ({one.obstacle.partition(':')[0]})"
     return " (its workflow has ended; whoever goes on with its state decides)"
 
 
@@ -218,8 +186,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     if run.session_id is not None:
         yield _line(f"  session    {run.session_id}")
     yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
-    if (text := left(run)) is not None:
-        yield _line(f"  executor   {text}", style="yellow")
+    if run.obstacle is not None:
+        yield _line(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
     yield _line(f"  input      {_text(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0

@@ -18,6 +18,7 @@ _core
 dbos
     _core                         2.0    the module, where EnterDBOSWorkflow is replaced
     _dbos                         2.0    the module, where the two below are replaced at launch
+    _queue                        2.30   the module, where execute_dequeued_workflow is replaced
 _dbos
     _dbos_global_instance         2.0    whether DBOS is there, without an error if it is not
     _dbos_global_registry         2.0    the decorated workflows, before DBOS is there
@@ -40,7 +41,7 @@ _serialization
     serialize_value               2.14   writes what DBOS would hold of a step
 _sys_db
     GetPendingWorkflowsOutput     2.0    what it is given
-    SystemDatabase                2.0    what takes workflows up, without those that are pickled
+    SystemDatabase                2.0    what takes workflows up, and what records that they failed
 _sys_db_postgres
     PostgresSystemDatabase        2.0    whether DBOS's tables are where a step can write them
 _utils

@@ -10,7 +10,6 @@ from typing import Any
 
 from dbos import DBOS, WorkflowSerializationFormat
 from dbos import error as dbos_errors
-from dbos._core import execute_dequeued_workflow
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
 from dbos._recovery import _recover_workflow
 from dbos._serialization import serialize_exception
@@ -35,7 +34,7 @@ def execute_again(workflow_id: str, token: str) -> None:
     status = dbos._sys_db.get_workflow_status(workflow_id)
     if status is None:
         raise dbos_errors.DBOSException(f"workflow {workflow_id!r} is not there")
-    execute_dequeued_workflow(dbos, status, token)
+    execution_ends.execute_dequeued(dbos, status, token)
 
 
 def enqueue_apart(name: str, workflow_id: str, arguments: dict[str, Any]) -> None:

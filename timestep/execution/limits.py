@@ -8,6 +8,10 @@ import uuid
 from timestep.dbos_internals import control_errors
 from timestep.errors import RunTimeoutError
 from timestep.runtime.cancellation import Cut
+from timestep.serialization import exceptions
+
+LACKS = "lacks"
+"""What the recorded error has of a run that no model could be found for."""
 
 
 class Limits:
@@ -29,6 +33,8 @@ class Limits:
         """Set when this execution of the run is over."""
         self.timeout: float | None = None
         """Seconds that the run has until it ends, or stops for a person, or none."""
+        self._lack: str | None = None
+        """What the application was said to lack; not the error, which holds all that it ran."""
 
     def begin_again(self) -> None:
         """Let the run go on after it stopped for people."""
@@ -38,6 +44,14 @@ class Limits:
     def fail(self, error: BaseException) -> None:
         """Let an error end the run that the SDK must not answer."""
         self.failure = error
+
+    def lack(self, error: Exception) -> None:
+        """Note that no model could be asked, because the application lacks something."""
+        self._lack = exceptions.one_line(error)
+
+    def is_lack(self, error: BaseException) -> bool:
+        """Whether an error says what the application lacks to ask a model."""
+        return self._lack is not None and self._lack == exceptions.one_line(error)
 
     def check_failure(self) -> None:
         """Raise what ends the run, if something does."""

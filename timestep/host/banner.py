@@ -25,6 +25,11 @@ def greet(launched: Launched, listener: socket.socket) -> None:
     lines.append(f"  entrypoints  {names}")
     if launched.recovered:
         lines.append(f"  recovering   {_workflows(launched.recovered)}")
+    if launched.retried:
+        lines.append(
+            f"  trying again {_workflows(launched.retried)} whose version lacked something, such "
+            "as a key: `timestep show ID` tells what"
+        )
     if launched.undecided:
         lines.append(
             f"  undecided    {_workflows(launched.undecided)} waiting for a person: see "
@@ -32,9 +37,11 @@ def greet(launched: Launched, listener: socket.socket) -> None:
         )
     if launched.stranded:
         lines.append(
-            f"  waiting      {_workflows(launched.stranded)} of other versions of the sources: "
-            "start those with DBOS__APPVERSION set to theirs, or go on in this one with\n"
-            f"               {_take_over(launched.stranded_id)}"
+            f"  waiting      {_workflows(launched.stranded)} of other versions of the sources, "
+            "which no live host runs:\n               start a host with theirs, or go on in this "
+            "one with\n"
+            f"               {_take_over(launched.stranded_id)}\n"
+            "               (with --approve all, or --reject all, where it waits for a decision)"
         )
     lines += [_left(one) for one in launched.left[:_LISTED]]
     if len(launched.left) > _LISTED:

@@ -23,6 +23,7 @@ from timestep.errors import ConfigurationError
 from timestep.host.executor import Executor
 from timestep.journal import dbos_patience, unfinished_executions
 from timestep.journal.executor_claim import Claims, ExecutorClaim
+from timestep.journal.executors import Executor as Executing
 from timestep.journal.executors import liveness
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
@@ -32,7 +33,7 @@ from timestep.runner import failures
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, logs, process_state
 from timestep.runtime.lease import Lease
-from timestep.store import parked_workflows
+from timestep.store import parked_workflows, setbacks
 from timestep.store.fleet import executors, hosts
 from timestep.store.reads import pickled_workflows
 
@@ -64,7 +65,7 @@ class Launched:
     recovered: int
     """Workflows that an earlier process left and this one goes on with."""
     stranded: int
-    """Unfinished workflows of other versions of the sources, which it leaves alone."""
+    """Unfinished workflows of other versions of the sources, which no live host runs."""
     stranded_id: str | None
     """One of them."""
     undecided: int
@@ -75,6 +76,8 @@ class Launched:
     """One of them."""
     left: list[Left] = field(default_factory=list)
     """What other executors began that no live host is."""
+    retried: int = 0
+    """Workflows that lacked something when they were tried last, and are tried again now."""
 
 
 def launch() -> Launched:
@@ -123,9 +126,14 @@ def launch() -> Launched:
         claims.close()
         raise
     version = DBOS.application_version
+    retried = 0
+    if not settings.use_pglite:
+        with translated(url), recorder().system() as (connection, schema):
+            retried = setbacks.try_now(connection, schema, name, version)
     held = [] if settings.read_pickles else [row for row in left if row["is_pickled"]]
     left = [row for row in left if row not in held]
     others = _left(name, executor_id, are_pickles_read=settings.read_pickles)
+    stranded = _stranded(left, name)
     # An application may read pickles: what may be one's is told as what else it may have left.
     alone = [one for one, is_gone in others if one.is_pickled and is_gone]
     held += [{"workflows": one.workflows, "example": one.example} for one in alone]
@@ -133,19 +141,18 @@ def launch() -> Launched:
         entrypoints=found,
         database=shown(url),
         recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
-        stranded=_count(left, lambda row: row["version"] not in (version, None)),
-        stranded_id=next(
-            (row["example"] for row in left if row["version"] not in (version, None)), None
-        ),
+        stranded=_count(stranded, lambda row: True),
+        stranded_id=next((row["example"] for row in stranded), None),
         undecided=reading(
             lambda connection: parked_workflows.count(
                 connection, None if settings.use_pglite else _SCHEMA
             )
         ),
+        retried=retried,
         pickled=sum(row["workflows"] for row in held),
         pickled_id=next((row["example"] for row in held), None),
         left=[
-            Left(one.executor.id, is_gone, one.workflows, one.example)
+            Left(one.executor.id or "", is_gone, one.workflows, one.example)
             for one, is_gone in others
             if one not in alone
         ],
@@ -211,6 +218,18 @@ def _left(
         )
     live = liveness([one.executor for one in others])
     return [(one, live[one.executor] is False) for one in others if not live[one.executor]]
+
+
+def _stranded(left: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Those of the unfinished workflows that no live host executes, or will."""
+    of = {id(row): Executing(name, None, row["version"]) for row in left if row["version"]}
+    live = liveness(set(of.values()))
+    own = DBOS.application_version
+    return [
+        row
+        for row in left
+        if row["version"] not in (own, None) and (row["has_begun"] or not live[of[id(row)]])
+    ]
 
 
 def _quiet_trace_export() -> None:

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def executors_of(workflow_ids: Collection[str]) -> dict[str, Executor]:
-    """Who executes each of these workflows that is not in a queue and has not ended.
+    """Who executes each of these workflows that has not ended, or is to execute it.
 
     Raises:
         DatabaseError: The database refused, or is away.
@@ -54,7 +54,9 @@ def liveness(executors: Collection[Executor]) -> dict[Executor, bool | None]:
         is_held = pglite.holds(recorder().url)
         return {**found, **dict.fromkeys(others, False if is_held else None)}
     name = process.application_name()
-    return {**found, **reading(lambda connection: store.liveness(connection, others, name))}
+    schema = process.system_schema_or_default()
+    told = reading(lambda connection: store.liveness(connection, schema, others, name))
+    return {**found, **told}
 
 
 def is_anybody() -> bool:
@@ -100,7 +102,10 @@ def are_pickles_refused() -> bool:
 
 
 def _is_here(executor: Executor) -> bool:
-    return process.is_launched() and (executor.id, executor.version) == (
-        DBOS.executor_id,
-        DBOS.application_version,
-    )
+    if not process.is_launched():
+        return False
+    if executor.application not in (None, process.application_name()):
+        return False
+    if executor.id is None:
+        return executor.version in (None, DBOS.application_version)
+    return (executor.id, executor.version) == (DBOS.executor_id, DBOS.application_version)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from timestep.approvals import wait_for_decision
-from timestep.approvals.decide import choose, contradicts, decision
+from timestep.approvals.decide import Choice, choose, contradicts, decision
+from timestep.database.error_translation import translated
 from timestep.errors import (
     AlreadyResolvedError,
-    ConfigurationError,
     NobodyWaitsError,
     UnknownInterruptionError,
 )
@@ -18,7 +18,9 @@ from timestep.journal import dbos_client
 from timestep.journal.recorder import recorder
 from timestep.operations import take_over
 from timestep.operations.arguments import check_document, check_known
-from timestep.operations.queries.interruptions import ended_workflows, list_interruptions
+from timestep.operations.queries import executions
+from timestep.operations.queries.executions import Execution
+from timestep.operations.queries.interruptions import ended_workflows
 from timestep.operations.queries.records import ResumeResult
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
@@ -53,9 +55,9 @@ async def resume_workflow(
             whose outcome is in doubt are asked about nevertheless.
         message: What the model is told of a rejection.
         by: Who decided.
-        from_checkpoint: Decide nothing; go on with the workflow in this version of the
-            application, from its newest checkpoint. Recorded model and tool calls are not
-            repeated.
+        from_checkpoint: Go on with the workflow in this version of the application, from its
+            newest checkpoint. Recorded model and tool calls are not repeated. What is decided in
+            the same call is decided if this can be, and not otherwise.
         repeat_steps: With `from_checkpoint`: execute the workflow's own steps again, where this
             version has other ones than the record.
 
@@ -64,78 +66,99 @@ async def resume_workflow(
             ended, or left no usable checkpoint. Nothing was changed.
         UnknownRunError: There can be no such workflow; or `from_checkpoint`, and there is none.
         InvalidInputError: A supplied result is nested too deeply.
-        ConfigurationError: `from_checkpoint` together with decisions.
         UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
             the run that asked has ended.
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
-        NobodyWaitsError: The workflow has ended without waiting, as one does that plain
-            `Runner.run` gave `.interruptions`; nothing is written.
+        NobodyWaitsError: The workflow was cancelled, or has ended without waiting, as one does
+            that plain `Runner.run` gave `.interruptions`; nothing is written.
         PickledRecordError: The workflow is recorded as a pickle, and left alone for that.
     """
     check_known(workflow_id, "workflow")
     check_document("what is supplied", supply)
     await in_thread(lambda: dbos_client.check_readable(workflow_id))
-    if from_checkpoint:
-        if approve or reject or supply:
-            raise ConfigurationError("from_checkpoint decides nothing: decide in another call")
-        await take_over.take_over(workflow_id, repeat_steps=repeat_steps)
-        waiting = await list_interruptions(workflow_id=workflow_id)
-        return ResumeResult(workflow_id, [], [asked.id for asked in waiting])
+    is_decided = bool(approve or reject or supply)
+    found = recorder()
     queue: str | None = None
+    ended: str | None = None
 
-    def decide() -> ResumeResult:
-        nonlocal queue
-        found = recorder()
-        ended = ended_workflows([workflow_id]).get(workflow_id)
+    def work() -> tuple[list[str], list[str]]:
+        """The ids of what is decided, and of what still waits, once all of it is done."""
+        nonlocal queue, ended
+        chosen: list[Choice] = []
+        if not from_checkpoint:
+            ended = ended_workflows([workflow_id]).get(workflow_id)
         with found.transactions.begin() as connection:
+            # In this order everybody locks who changes both.
             parked_workflows.lock(connection, workflow_id)
+            if from_checkpoint:
+                take_over.take_over(connection, workflow_id, repeat_steps=repeat_steps)
             rows = store.select(connection, workflow_id=workflow_id)
-            chosen = choose(workflow_id, rows, approve, reject, supply or {})
-            decisions = []
-            for row, action, output in chosen:
-                if row["resolved_at"] is None and row["ended"]:
-                    raise UnknownInterruptionError(
-                        f"interruption {row['id']} ({row['tool_name']}) is not waited for any "
-                        f"more: its run is {row['ended']}"
-                    )
-                if row["resolved_at"] is None:
-                    decisions.append(
-                        decision(row, action, message, always=always, by=by, output=output)
-                    )
-                elif contradicts(row, action, output, always):
-                    raise AlreadyResolvedError(
-                        f"interruption {row['id']} ({row['tool_name']}) was decided already: "
-                        f"{row['resolution_action']}"
-                        + (" always" if row["resolution_always"] else "")
-                        + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
-                    )
-            if decisions and ended is not None:
-                raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
-            store.resolve(connection, decisions)
+            if is_decided or not from_checkpoint:
+                chosen = choose(workflow_id, rows, approve, reject, supply or {})
+                decisions = _decisions(chosen, message, always=always, by=by)
+                if decisions and ended is not None:
+                    raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
+                store.resolve(connection, decisions)
             if found.mirror is None:
                 queue = parked_workflows.wake(connection, found.schema, workflow_id)
-        done = {row["id"] for row, _, _ in chosen}
-        pending = [
-            row
-            for row in rows
-            if row["resolved_at"] is None and not row["ended"] and row["id"] not in done
+        resolved = [str(row["id"]) for row, _, _ in chosen]
+        waiting = [
+            str(row["id"]) for row in rows if row["resolved_at"] is None and not row["ended"]
         ]
-        return ResumeResult(
-            workflow_id=workflow_id,
-            resolved=[str(row["id"]) for row, _, _ in chosen],
-            pending=[str(row["id"]) for row in pending],
-            goes_on=ended is None,
-            reason=None if ended is None else f"the workflow has {ended}",
-        )
+        return resolved, [id_ for id_ in waiting if id_ not in resolved]
 
-    result = await in_thread(lambda: recorder().patiently(decide))
+    def attempt() -> tuple[list[str], list[str]]:
+        with translated(found.url):
+            return work()
+
+    # A takeover is seen to be possible or not where the database is.
+    resolved, pending = await in_thread(
+        attempt if from_checkpoint else lambda: found.patiently(work)
+    )
     await in_thread(lambda: wait_for_decision.tell(workflow_id, queue))
-    return result
+    if ended is not None:
+        return ResumeResult(workflow_id, resolved, pending, False, f"the workflow {ended}")
+    follower = await in_thread(lambda: found.patiently(lambda: _execution(workflow_id)))
+    return ResumeResult(workflow_id, resolved, pending, not follower.is_stuck, follower.obstacle)
+
+
+def _decisions(
+    chosen: Sequence[Choice], message: str | None, *, always: bool, by: str | None
+) -> list[dict[str, Any]]:
+    """What is to be written of what a call decides, without what was decided likewise before."""
+    decisions = []
+    for row, action, output in chosen:
+        if row["resolved_at"] is None and row["ended"]:
+            raise UnknownInterruptionError(
+                f"interruption {row['id']} ({row['tool_name']}) is not waited for any "
+                f"more: its run is {row['ended']}: see `timestep show {row['run_id']}`"
+            )
+        if row["resolved_at"] is None:
+            decisions.append(decision(row, action, message, always=always, by=by, output=output))
+        elif contradicts(row, action, output, always):
+            raise AlreadyResolvedError(
+                f"interruption {row['id']} ({row['tool_name']}) was decided already: "
+                f"{row['resolution_action']}"
+                + (" always" if row["resolution_always"] else "")
+                + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
+                + ("" if row["resolution_action"] != action else _in_other_words(action))
+            )
+    return decisions
+
+
+def _in_other_words(action: str) -> str:
+    """In what a decision differs that is of the same kind."""
+    return ", with another result" if action == "supply" else ", and not for later calls (always)"
+
+
+def _execution(workflow_id: str) -> Execution:
+    # One that is not found has ended by now.
+    return executions.of_workflows([workflow_id]).get(workflow_id, Execution())
 
 
 def _nothing_follows(workflow_id: str, ended: str) -> str:
     return (
-        f"the workflow {quoted(workflow_id)} has {ended} and waits for nothing: whoever goes on "
+        f"the workflow {quoted(workflow_id)} {ended} and waits for nothing: whoever goes on "
         "with its run's state decides, with state.approve() or state.reject() and Runner.run(agent,"
         " state); timestep.run_agent waits for decisions, where Runner.run returns"
     )

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from dbos import DBOS
 
-from timestep.database.error_translation import translated
 from timestep.dbos_internals import control_errors, executions, process, step_numbers
-from timestep.errors import ReplayError, StepError, TakeoverError, UnknownRunError
+from timestep.errors import ReplayError, TakeoverError, UnknownRunError
 from timestep.journal import dbos_client, executor_claim
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.recorder import recorder
 from timestep.serialization.values import storable
-from timestep.serialization.workflow_documents import is_made_of, shown_error
-from timestep.store import dbos_step_outputs
+from timestep.serialization.workflow_documents import is_of_run, shown_error
+from timestep.store import dbos_step_outputs, setbacks
 from timestep.store import run_continuations as store
 
-_REFERENCE = {"run_id", "table", "id"}
 
-
-async def take_over(workflow_id: str, *, repeat_steps: bool = False) -> None:
+def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) -> None:
     """Let this version of the application go on with a workflow from its newest checkpoint.
 
     The workflow keeps its id, and its runs theirs. A run that has not ended begins again where
@@ -29,6 +25,7 @@ async def take_over(workflow_id: str, *, repeat_steps: bool = False) -> None:
     workflow's own steps are taken from DBOS's record where they have the same numbers.
 
     Args:
+        connection: To the recorder's database; nothing is changed before its transaction ends.
         workflow_id: The workflow.
         repeat_steps: Execute the workflow's own steps again, where the code has other ones.
 
@@ -38,65 +35,84 @@ async def take_over(workflow_id: str, *, repeat_steps: bool = False) -> None:
             nothing was changed.
         DatabaseError: The database refused, or is away.
     """
-    await asyncio.to_thread(_take_over, workflow_id, repeat_steps)
-
-
-def _take_over(workflow_id: str, repeat_steps: bool) -> None:
-    found = recorder()
-    if found.mirror is not None:
+    if recorder().mirror is not None:
         raise TakeoverError(
             "DBOS's tables are not in the database of the runs, with PGlite, so a workflow cannot "
             "be taken over there: fork its run instead (timestep fork)"
         )
     schema = process.system_schema_or_default()
-    with translated(found.url), found.transactions.begin() as connection:
-        workflow = store.lock_workflow(connection, schema, workflow_id)
-        if workflow is None:
-            raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
-        # The lock holds off DBOS's own records of steps until this is done.
-        steps = dbos_step_outputs.recorded(connection, schema, workflow_id)
-        runs = store.placed(store.top_runs(connection, workflow_id), step_numbers.BLOCK)
-        open_runs = {
-            place: row
-            for place, row in runs.items()
-            if row["workflow_id"] == workflow_id and _is_open(row)
+    workflow = store.lock_workflow(connection, schema, workflow_id)
+    if workflow is None:
+        raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
+    if process.is_launched():
+        _check_name(workflow_id, workflow["name"])
+    # The lock holds off DBOS's own records of steps until this is done.
+    steps = dbos_step_outputs.recorded(connection, schema, workflow_id)
+    runs = store.placed(store.top_runs(connection, workflow_id), step_numbers.BLOCK)
+    open_runs = {
+        place: row
+        for place, row in runs.items()
+        if row["workflow_id"] == workflow_id and _is_open(row)
+    }
+    _check(connection, workflow_id, workflow, bool(open_runs) or _disagreed(workflow_id))
+    earlier = {
+        (row["lane"], row["ordinal"]): row for row in store.of_workflow(connection, workflow_id)
+    }
+    numbers = [int(number) for number, step in steps.items() if repeat_steps or is_of_run(step)]
+    workflows = [workflow_id, *store.inside(connection, schema, workflow_id)]
+    setbacks.forget(connection, workflow_id)
+    if not _is_pending(connection, workflow_id, steps):
+        kept = [int(number) for number in steps if int(number) not in numbers]
+        keeping = {"workflow_id": workflow_id, "workflows": workflows, "kept": kept}
+        setbacks.keep(connection, schema, keeping)
+    store.remove(connection, workflow_id)
+    for place, row in runs.items():
+        known = earlier.get(place, {})
+        if place in open_runs:
+            going_on = _going_on(connection, row, known)
+            store.reopen_run(connection, row["id"])
+        else:
+            going_on = {"kind": "ended"}
+        stands = {
+            "workflow_id": workflow_id,
+            "lane": place[0],
+            "ordinal": place[1],
+            "run_id": row["id"],
+            "source_run_id": row["id"],
+            "workflow_step": row["workflow_step"],
         }
-        _check(connection, workflow_id, workflow, bool(open_runs) or _disagreed(workflow_id))
-        earlier = {
-            (row["lane"], row["ordinal"]): row for row in store.of_workflow(connection, workflow_id)
+        store.add(connection, [{**stands, **going_on}])
+    # A fork that has not begun its run yet begins as it was to.
+    waiting = [row for place, row in earlier.items() if place not in runs]
+    store.add(connection, waiting)
+    store.forget_steps(connection, schema, workflow_id, numbers)
+    version = DBOS.application_version if process.is_launched() else None
+    for id_ in workflows:
+        values = {
+            "workflow_id": id_,
+            "queue": executions.INTERNAL_QUEUE_NAME,
+            "version": version,
         }
-        store.remove(connection, workflow_id)
-        for place, row in runs.items():
-            known = earlier.get(place, {})
-            if place in open_runs:
-                going_on = _going_on(connection, row, known)
-                store.reopen_run(connection, row["id"])
-            else:
-                going_on = {"kind": "ended"}
-            stands = {
-                "workflow_id": workflow_id,
-                "lane": place[0],
-                "ordinal": place[1],
-                "run_id": row["id"],
-                "source_run_id": row["id"],
-                "workflow_step": row["workflow_step"],
-            }
-            store.add(connection, [{**stands, **going_on}])
-        # A fork that has not begun its run yet begins as it was to.
-        waiting = [row for place, row in earlier.items() if place not in runs]
-        store.add(connection, waiting)
-        numbers = [
-            int(number) for number, step in steps.items() if repeat_steps or _is_of_run(step)
-        ]
-        store.forget_steps(connection, schema, workflow_id, numbers)
-        version = DBOS.application_version if process.is_launched() else None
-        for id_ in (workflow_id, *store.inside(connection, schema, workflow_id)):
-            values = {
-                "workflow_id": id_,
-                "queue": executions.INTERNAL_QUEUE_NAME,
-                "version": version,
-            }
-            store.enqueue(connection, schema, values)
+        store.enqueue(connection, schema, values)
+
+
+def _check_name(workflow_id: str, name: str) -> None:
+    # Timestep's own are registered where they are executed.
+    if name not in process.registered() and not name.startswith("timestep."):
+        raise TakeoverError(
+            f"this version of the application has no workflow {name!r}, which {workflow_id!r} is: "
+            "it is left as it was"
+        )
+
+
+def _is_pending(connection: Any, workflow_id: str, steps: dict[str, store.Row]) -> bool:
+    """Whether what an earlier takeover began has done nothing yet."""
+    kept = setbacks.steps_kept(connection, workflow_id)
+    return (
+        kept is not None
+        and not setbacks.has_begun(connection, workflow_id)
+        and all(int(number) in kept or is_of_run(step) for number, step in steps.items())
+    )
 
 
 def _is_open(run: store.Row) -> bool:
@@ -133,7 +149,8 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool
     if is_here or executor_claim.is_live(connection, application, executor, version):
         raise TakeoverError(
             f"workflow {workflow_id!r} is being executed by a live host (executor "
-            f"{executor!r}, version {version!r}): stop that host first, or cancel the workflow"
+            f"{executor!r}, version {version!r}): stop that host first, or cancel the workflow; a "
+            "decision alone needs no --from-checkpoint"
         )
 
 
@@ -159,11 +176,3 @@ def _going_on(connection: Any, run: store.Row, known: store.Row) -> store.Row:
         "progress": newest["progress"],
         "changes": known.get("changes"),
     }
-
-
-def _is_of_run(step: store.Row) -> bool:
-    """Whether a recorded step of DBOS is one of a run, whose own record tells its outcome."""
-    if is_made_of(step["output"], step["serialization"], _REFERENCE):
-        return True
-    told = shown_error(step["error"], step["serialization"])
-    return told is not None and told[0] == StepError.__name__

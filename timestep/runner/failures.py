@@ -48,7 +48,7 @@ def tell_of_run(run: Run, error: BaseException) -> None:
         run.owner.workflow_id,
         turn,
         "" if agent is None else f", agent {shortened(agent, _LONGEST_NAME)}",
-        _told(error),
+        told(error),
     )
     _tell_frames("run", str(run.id), error)
 
@@ -58,9 +58,9 @@ def tell_of_workflow(workflow_id: str, error: BaseException) -> None:
 
     Called inside the workflow.
     """
-    if identity.workflow_runs().told == _key(error):
+    if is_told(error):
         return
-    _log.error("workflow %s failed: %s", workflow_id, _told(error))
+    _log.error("workflow %s failed: %s", workflow_id, told(error))
     _tell_frames("workflow", workflow_id, error)
 
 
@@ -83,14 +83,20 @@ def _frames(error: BaseException) -> Iterator[str]:
         yield f"{type(one).__name__}\n"
 
 
+def is_told(error: BaseException) -> bool:
+    """Whether a run of the workflow that the caller is inside of failed with this very error."""
+    return identity.workflow_runs().told == _key(error)
+
+
 of_workflows = FailureFilter(tell_of_workflow)
 """Filters the log of DBOS, where a process is a host."""
 
 
 def _key(error: BaseException) -> tuple[int, str]:
-    return id(error), _told(error)
+    return id(error), told(error)
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An error in one line, without secrets."""
     text = masked(exceptions.in_log(error))
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} …"

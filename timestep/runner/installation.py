@@ -14,6 +14,7 @@ from timestep.approvals import notifications
 from timestep.dbos_internals import executions, process
 from timestep.execution.run import Run
 from timestep.journal import dbos_patience, unfinished_executions
+from timestep.runner import setbacks
 from timestep.runtime.process_state import PerProcess
 from timestep.sdk import patches
 from timestep.sdk.default_runner import DispatchingRunner
@@ -45,6 +46,7 @@ class Installation(PerProcess):
             patches.connect()
             _register()
             unfinished_executions.look_after()
+            setbacks.look_after()
             if not isinstance(dispatching.replaced, DispatchingRunner):
                 set_default_agent_runner(dispatching)
 

@@ -9,6 +9,7 @@ from agents import Agent, RunResult, RunResultStreaming
 
 from timestep.dbos_internals import control_errors, process
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
+from timestep.execution.limits import LACKS
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.runner import failures
@@ -132,7 +133,7 @@ def _as_recorded(run: Run, error: BaseException) -> BaseException:
     if row is None or row["error"] is None:
         return error
     recorded = restored(row["error"])
-    told = {name: value for name, value in recorded.items() if name != _TRACEBACK}
+    told = {name: recorded[name] for name in recorded.keys() - {_TRACEBACK, LACKS}}
     return error if told == exceptions.seal(error) else exceptions.opened(recorded)
 
 
@@ -152,12 +153,13 @@ async def record_failure(
         run.ends.end(is_recorded=True)
         return
     envelope = exceptions.seal(error)
+    lacks = {LACKS: True} if run.limits.is_lack(error) else {}
     columns = {
         "cancel_steps": drawn,
         "error_type": exceptions.short_type(str(envelope["type"])),
         "error_message": envelope["message"],
         "error_turn": run.turn,
-        "error": storable({**envelope, _TRACEBACK: failures.traceback_of(error)}),
+        "error": storable({**envelope, _TRACEBACK: failures.traceback_of(error), **lacks}),
     }
     await _record(run, "failed", columns, rows)
     failures.tell_of_run(run, error)

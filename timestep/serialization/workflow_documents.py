@@ -13,6 +13,7 @@ import pickletools
 from collections.abc import Iterator, Set
 from typing import Any
 
+from timestep.errors import StepError
 from timestep.serialization.exceptions import short_type, summary
 from timestep.serialization.values import is_encoded, is_state
 from timestep.serialization.values.documents import (
@@ -183,3 +184,18 @@ _OF_PAIRS = (
 
 def _key(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+_REFERENCE = {"run_id", "table", "id"}
+
+
+def is_of_run(step: dict[str, Any]) -> bool:
+    """Whether a recorded step of DBOS is one of a run, whose own record tells its outcome.
+
+    Args:
+        step: Its `output`, `error` and `serialization`, as `store.dbos_step_outputs` reads them.
+    """
+    if is_made_of(step["output"], step["serialization"], _REFERENCE):
+        return True
+    told = shown_error(step["error"], step["serialization"])
+    return told is not None and told[0] == StepError.__name__

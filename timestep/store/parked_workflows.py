@@ -22,7 +22,7 @@ _UNDECIDED = """
 
 _GOES_ON = """
     AND NOT EXISTS (SELECT FROM "{schema}".workflow_status w
-        WHERE w.workflow_uuid = r.workflow_id AND w.status IN ('SUCCESS', 'ERROR'))"""
+        WHERE w.workflow_uuid = r.workflow_id AND w.status IN ('SUCCESS', 'ERROR', 'CANCELLED'))"""
 
 # Not of the whole workflow, or tree: its code may have left questions of other runs alone. Where
 # those wait, too, it looks once more, and is put aside again.
@@ -117,12 +117,12 @@ def count(connection: sa.Connection, schema: str | None) -> int:
 def ended(
     connection: sa.Connection, schema: str, workflow_ids: Collection[str | None]
 ) -> dict[str | None, str]:
-    """Those of the workflows that have completed or failed, with which of both."""
+    """Those of the workflows that have ended, with how: that they have completed, say."""
     query = sa.text(
-        f"""SELECT workflow_uuid,
-            CASE status WHEN 'SUCCESS' THEN 'completed' ELSE 'failed' END
+        f"""SELECT workflow_uuid, CASE status WHEN 'SUCCESS' THEN 'has completed'
+            WHEN 'ERROR' THEN 'has failed' ELSE 'was cancelled' END
         FROM "{schema}".workflow_status
-        WHERE workflow_uuid IN :ids AND status IN ('SUCCESS', 'ERROR')"""
+        WHERE workflow_uuid IN :ids AND status IN ('SUCCESS', 'ERROR', 'CANCELLED')"""
     ).bindparams(sa.bindparam("ids", expanding=True))
     return {row[0]: row[1] for row in connection.execute(query, {"ids": list(workflow_ids)})}
 

@@ -65,7 +65,7 @@ _REOPEN_RUN = """
 _FORGET_ENDS = "UPDATE public.runs SET ends = NULL WHERE id = %(run_id)s"
 
 _LOCK_WORKFLOW = """
-    SELECT status, application_name, application_version, executor_id, queue_name
+    SELECT name, status, application_name, application_version, executor_id, queue_name
     FROM "{schema}".workflow_status WHERE workflow_uuid = %(workflow_id)s FOR UPDATE"""
 
 _FORGET_STEPS = """

@@ -13,6 +13,7 @@ from timestep.errors import TimestepError
 from timestep.journal import executor_claim, fail_fast_read
 from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
+from timestep.operations.queries import executions
 from timestep.runtime import readiness
 from timestep.web import schemas
 from timestep.web.gate import Gate
@@ -61,7 +62,8 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         except TimestepError as error:
             reason = told(request, error)
         if reason is None:
-            return Answer({"status": "ok"})
+            waiting = looks.set_back
+            return Answer({"status": "ok", **({"set_back": waiting} if waiting else {})})
         is_stranger = settings.api_tokens and request.state.caller is None
         return problem(
             503, "it is not ready: send a token to be told why" if is_stranger else reason
@@ -74,12 +76,19 @@ class _Readiness:
     """Looks once for all who ask at the same time: anybody may ask, as often as they like."""
 
     def __init__(self) -> None:
+        self.set_back = 0
+        """How many workflows waited, at the last look, for what the application lacks."""
         self._look: asyncio.Task[str | None] | None = None
 
     async def missing(self) -> str | None:
         if self._look is None or self._look.done():
-            self._look = asyncio.create_task(asyncio.to_thread(_missing))
+            self._look = asyncio.create_task(asyncio.to_thread(self._missing))
         return await asyncio.shield(self._look)
+
+    def _missing(self) -> str | None:
+        if (reason := _missing()) is None:
+            self.set_back = executions.set_back()
+        return reason
 
 
 def _missing() -> str | None:

@@ -61,10 +61,10 @@ class Decision(BaseModel):
 
 
 class Resume(Decision):
-    """A decision; or that the workflow goes on in this version of the application."""
+    """A decision, that the workflow goes on in this version of the application, or both."""
 
     from_checkpoint: bool = Field(
-        False, description="Decide nothing; go on from the newest checkpoint in this code."
+        False, description="Go on from the newest checkpoint in this code."
     )
     repeat_steps: bool = Field(
         False, description="With `from_checkpoint`: execute the workflow's own steps again."

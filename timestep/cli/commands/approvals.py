@@ -9,7 +9,6 @@ import click
 
 from timestep.cli import output
 from timestep.cli.group import as_json, run_async
-from timestep.journal import executors
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
 from timestep.operations.resume import resume_workflow
@@ -25,8 +24,7 @@ def approvals_(as_json: bool) -> None:
     if as_json:
         output.document(Page(found, None))
     else:
-        asking = {one.workflow_id for one in found if one.workflow_id is not None}
-        output.approvals(found, executors.left_alone(asking))
+        output.approvals(found)
 
 
 @click.command()
@@ -40,7 +38,7 @@ def approvals_(as_json: bool) -> None:
 @click.option(
     "--from-checkpoint",
     is_flag=True,
-    help="Go on in the newest version of the application; decide nothing.",
+    help="Go on in the newest version of the application, with what is decided here.",
 )
 @click.option("--repeat-steps", is_flag=True,
               help="With --from-checkpoint: execute the workflow's own steps again.")  # fmt: skip
@@ -62,8 +60,6 @@ def resume(
         raise click.UsageError(
             "nothing is decided: give --approve, --reject, --supply or --from-checkpoint"
         )
-    if is_decided and from_checkpoint:
-        raise click.UsageError("--from-checkpoint decides nothing: decide in another call")
     if repeat_steps and not from_checkpoint:
         raise click.UsageError("--repeat-steps goes with --from-checkpoint")
     results: dict[str, Any] = {}
@@ -87,11 +83,14 @@ def resume(
     )
     if as_json:
         output.document(result)
-    elif from_checkpoint:
-        output.say(f"{workflow_id} goes on from its newest checkpoint")
-    else:
+        return
+    if is_decided:
         left = f", {len(result.pending)} still to decide" if result.pending else ""
         output.say(f"decided {len(result.resolved)}{left}")
+    if from_checkpoint:
+        output.say(f"{workflow_id} goes on from its newest checkpoint")
+    if result.reason is not None:
+        output.tell(f"{workflow_id}: {result.reason}")
 
 
 def _user() -> str | None:

@@ -125,8 +125,9 @@ def _outcome(workflow_id: str) -> Any:
             if one.resolved_at is None and not run.is_left_alone:
                 decide = terminal.command("resume", workflow_id, "--approve", one.id)
                 tell(one.id, f"waits for a decision: {decide}   ({one.tool_name})")
-        if output.is_left(run):
-            tell("left", output.left(run) or "")
+        # That no host was there when it was started is told.
+        if run.is_stuck and status != "ENQUEUED":
+            tell("stuck", f"{workflow_id}: {run.obstacle}")
         if status == "ENQUEUED" and time.monotonic() - began > _PATIENCE:
             tell("queued", "still in the queue: is `timestep serve` running?")
         time.sleep(_POLL)

@@ -10,6 +10,8 @@ from timestep.database.error_translation import translated
 from timestep.errors import UnknownRunError
 from timestep.journal.recorder import recorder
 from timestep.operations.arguments import check_filter
+from timestep.operations.queries import executions
+from timestep.operations.queries.executions import Execution
 from timestep.operations.queries.pagination import Page, interruption_place, page_of, page_size
 from timestep.operations.queries.records import Interruption
 from timestep.runtime.cancellation import in_thread
@@ -81,9 +83,11 @@ def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
 
 
 async def _interruptions(rows: list[dict[str, Any]]) -> list[Interruption]:
-    open_ = {row["workflow_id"] for row in rows if row["resolved_at"] is None}
+    open_ = {row["workflow_id"] for row in rows if row["resolved_at"] is None} - {None}
     ended = await in_thread(lambda: ended_workflows(open_))
-    return [_interruption(row, row["workflow_id"] not in ended) for row in rows]
+    asking = open_ - ended.keys()
+    found = await in_thread(lambda: executions.of_workflows(asking, asking))
+    return [_interruption(row, ended, found.get(row["workflow_id"])) for row in rows]
 
 
 def ended_workflows(workflow_ids: Collection[str | None]) -> dict[str | None, str]:
@@ -98,13 +102,17 @@ def ended_workflows(workflow_ids: Collection[str | None]) -> dict[str | None, st
         return parked_workflows.ended(connection, schema, workflow_ids)
 
 
-def _interruption(row: dict[str, Any], is_waited_for: bool) -> Interruption:
-    apart = ("id", "run_id", "arguments", "is_waited_for")
+def _interruption(
+    row: dict[str, Any], ended: Collection[str | None], found: Execution | None
+) -> Interruption:
+    apart = ("id", "run_id", "arguments", "is_waited_for", "obstacle")
     names = [name for name in Interruption.__dataclass_fields__ if name not in apart]
+    is_open = row["resolved_at"] is None
     return Interruption(
         **{name: row[name] for name in names},
         id=str(row["id"]),
         run_id=str(row["run_id"]),
         arguments=restored(row["arguments"]),
-        is_waited_for=is_waited_for or row["resolved_at"] is not None,
+        is_waited_for=not is_open or row["workflow_id"] not in ended,
+        obstacle=found.obstacle if is_open and found is not None else None,
     )

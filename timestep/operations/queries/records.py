@@ -37,6 +37,8 @@ class Interruption:
     """Who decided: a person, `timeout`, or `code` that decided on the run's state."""
     is_waited_for: bool = True
     """False: its workflow has ended; whoever goes on with its run's state decides."""
+    obstacle: str | None = None
+    """Why nobody would follow a decision now, or maybe nobody, and what helps."""
 
 
 @register_type
@@ -50,9 +52,9 @@ class ResumeResult:
     pending: list[str]
     """Ids of those that still wait for a decision."""
     goes_on: bool = True
-    """Whether something follows what is decided."""
+    """Whether something follows what is decided, as far as is known."""
     reason: str | None = None
-    """Why nothing does."""
+    """Why nothing does, or maybe nothing, and what helps."""
 
 
 Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]
@@ -156,6 +158,10 @@ class Run:
     """None where it has ended, or its workflow waits in a queue or outside of any process."""
     is_left_alone: bool = False
     """Whether its workflow goes on only where pickles are read: it is recorded as one."""
+    is_stuck: bool = False
+    """Whether nobody goes on with it, as far as is known: no live host has it, or its version."""
+    obstacle: str | None = None
+    """Why nobody does, or maybe nobody, and what helps."""
 
 
 @register_type

@@ -6,23 +6,23 @@ import asyncio
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dbos import WorkflowStatus
 
 from timestep.errors import InvalidQueryError, UnknownRunError
-from timestep.journal import executors
 from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.fail_fast_read import T, reading
 from timestep.operations.arguments import check_filter, check_known
+from timestep.operations.queries import executions
+from timestep.operations.queries.executions import Execution
 from timestep.operations.queries.pagination import Page, item_place, page_of, page_size, run_place
 from timestep.operations.queries.records import (
     STATUSES,
     Interruption,
     Run,
     RunError,
-    RunExecutor,
     RunItem,
     Status,
     ToolCall,
@@ -85,7 +85,7 @@ def _get_run(name: str) -> Run:
 
 def _waited_for(run: Run, workflow: WorkflowStatus | None) -> list[Interruption]:
     """What a run asked, with whether its workflow still waits for it."""
-    if workflow is None or workflow.status not in ("SUCCESS", "ERROR"):
+    if workflow is None or workflow.status not in ("SUCCESS", "ERROR", "CANCELLED"):
         return run.interruptions
     return [
         one if one.resolved_at is not None else dataclasses.replace(one, is_waited_for=False)
@@ -238,7 +238,7 @@ def _without_run(found: WorkflowStatus, record: WorkflowRecord | None) -> Run:
         started_at=_moment(found.created_at),
         completed_at=_moment(found.completed_at),
         workflow=workflow,
-        **_executions([found.workflow_id]).get(found.workflow_id, {}),
+        **_standing(executions.of_workflows([found.workflow_id]).get(found.workflow_id)),
     )
 
 
@@ -252,24 +252,25 @@ def _whole(rows: Sequence[dict[str, Any]]) -> list[Run]:
     """Runs with what they ask, and with who executes them."""
     if not rows:
         return []
-    going_on = [row["workflow_id"] for row in rows if row["completed_at"] is None]
-    found = _executions({id_ for id_ in going_on if id_ is not None})
+    runs_ = _with_interruptions(rows)
+    open_ = [run for run in runs_ if run.completed_at is None and run.workflow_id is not None]
+    asking = [run for run in open_ if any(one.resolved_at is None for one in run.interruptions)]
+    found = executions.of_workflows(_workflows_of(open_), _workflows_of(asking))
     return [
-        run if run.completed_at else dataclasses.replace(run, **found.get(run.workflow_id, {}))
-        for run in _with_interruptions(rows)
+        run
+        if run.completed_at
+        else dataclasses.replace(run, **_standing(found.get(run.workflow_id)))
+        for run in runs_
     ]
 
 
-def _executions(workflow_ids: Collection[str]) -> dict[str | None, dict[str, Any]]:
-    """What the runs of each of these workflows are told of who executes them, as `Run` names it."""
-    found = executors.executors_of(workflow_ids)
-    live = executors.liveness(set(found.values()))
-    alone = executors.left_alone(workflow_ids)
-    told: dict[str | None, dict[str, Any]] = {id_: {"is_left_alone": True} for id_ in alone}
-    for id_, one in found.items():
-        is_live = False if id_ in alone else live[one]
-        told.setdefault(id_, {})["executor"] = RunExecutor(one.id, one.version, is_live)
-    return told
+def _workflows_of(runs_: Sequence[Run]) -> set[str]:
+    return {run.workflow_id for run in runs_ if run.workflow_id is not None}
+
+
+def _standing(found: Execution | None) -> dict[str, Any]:
+    """What a run is told of how its workflow stands, as `Run` names it."""
+    return {} if found is None else {**vars(found)}
 
 
 def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:

@@ -31,18 +31,43 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
+from timestep.execution.limits import LACKS
 from timestep.execution.run import Run
 from timestep.sdk.models import missing_key, retry_policy
-from timestep.serialization import stream_events
+from timestep.serialization import exceptions, stream_events
+from timestep.serialization.values import restored
 from timestep.steps import model_call
 from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.model_stream import Stream
 
 
 def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
-    model = missing_key.resolved(original, *args, **kwargs)
+    """The model of a turn. One whose answer is recorded needs no provider, nor its key."""
+    row = run.record.own_row
+    if run.record.is_over and row is not None and row["error_turn"] == run.turn:
+        recorded = restored(row["error"])
+        if recorded.get(LACKS):
+            # Its code has answered that, and answers it again, though there may be one by now.
+            raise exceptions.opened(recorded)
+    try:
+        model = missing_key.resolved(original, *args, **kwargs)
+    except Exception as error:
+        if not any(one["turn"] == run.turn for one in run.record.all("model_responses")):
+            run.limits.lack(error)
+            raise
+        model = _Unasked()
     # The SDK tells models apart by identity: one durable model for each of the run's models.
     return run.models.setdefault(id(model), DurableModel(model, run))
+
+
+class _Unasked(Model):
+    """Stands for the model of a turn whose answer is recorded."""
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        raise NotImplementedError
+
+    def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        raise NotImplementedError
 
 
 class DurableModel(Model):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from timestep.store.fleet import hosts
 from timestep.store.reads.pickled_workflows import pickled
+from timestep.store.reads.runs import Row
 
 HOST = "timestep_host"
 """How the connections of a host's DBOS are named: those of other applications have other names."""
@@ -33,20 +34,24 @@ _OTHERS = """
 
 @dataclass(frozen=True)
 class Executor:
-    """Who executes a workflow, as DBOS's row of it says."""
+    """Who executes a workflow, or is to, as DBOS's row of it says."""
 
     application: str | None
-    id: str
+    id: str | None
+    """None: the workflow waits, in a queue or parked, for any executor of the version."""
     version: str | None
+    """None, of a workflow that waits: the newest."""
 
 
 def of_workflows(
     connection: sa.Connection, schema: str, workflow_ids: Collection[str]
 ) -> dict[str, Executor]:
-    """Who executes each of these workflows that is not in a queue and has not ended."""
+    """Who executes each of these workflows that has not ended, or is to execute it."""
     query = sa.text(
-        f"""SELECT workflow_uuid, application_name, executor_id, application_version
-        FROM "{schema}".workflow_status WHERE status = 'PENDING' AND workflow_uuid IN :ids"""
+        f"""SELECT workflow_uuid, application_name,
+            CASE WHEN status = 'PENDING' THEN executor_id END, application_version
+        FROM "{schema}".workflow_status
+        WHERE status IN ('PENDING', 'ENQUEUED', 'DELAYED') AND workflow_uuid IN :ids"""
     ).bindparams(sa.bindparam("ids", expanding=True))
     found = connection.execute(query, {"ids": list(workflow_ids)})
     return {row[0]: Executor(*row[1:]) for row in found}
@@ -96,32 +101,55 @@ def is_anybody(connection: sa.Connection, application: str) -> bool:
 
 
 def liveness(
-    connection: sa.Connection, executors: Collection[Executor], application: str
+    connection: sa.Connection, schema: str, executors: Collection[Executor], application: str
 ) -> dict[Executor, bool | None]:
     """Whether a live host is each executor.
 
-    None: no host is, and whether another application is cannot be told: it has no claim.
+    None: no host is, and whether another application is cannot be told: it has no claim. One that
+    is connected is taken to execute the newest version.
 
     Args:
         connection: To the hosts' database.
+        schema: That of DBOS's tables.
         executors: Which.
         application: Whose they are that name none.
     """
-    names = {
-        one: hosts.older_version_name(one.application or application, one.id, one.version)
+    named = {
+        hosts.older_version_name(one.application or application, one.id, one.version): one
         for one in executors
+        if one.id is not None
     }
-    locked = set(connection.exec_driver_sql(_LOCKED, {"names": [*names.values()]}).scalars())
-    claimed = {
-        (row["application"], row["executor_id"], row["version"]) for row in hosts.live(connection)
-    }
-    otherwise = None if is_application_connected(connection) else False
-    return {
-        one: True
-        if name in locked or (one.application or application, one.id, one.version) in claimed
-        else otherwise
-        for one, name in names.items()
-    }
+    locked = connection.exec_driver_sql(_LOCKED, {"names": [*named]}).scalars()
+    found: dict[Executor, bool | None] = {named[name]: True for name in locked}
+    live = hosts.live(connection)
+    found |= {one: True for one in executors if any(_is(row, one, application) for row in live)}
+    unknown = [one for one in executors if one not in found]
+    if unknown:
+        is_connected = is_application_connected(connection)
+        newest = _newest_versions(connection, schema) if is_connected else {}
+        for one in unknown:
+            known = (None, newest.get(one.application or application))
+            is_newest = one.id is None and one.version in known
+            found[one] = is_newest or None if is_connected else False
+    return found
+
+
+def _is(host: Row, executor: Executor, application: str) -> bool:
+    """Whether the host of a row is an executor, or may take what waits for it."""
+    if host["application"] != (executor.application or application):
+        return False
+    if executor.id is None:
+        return executor.version in (None, host["version"])
+    return (host["executor_id"], host["version"]) == (executor.id, executor.version)
+
+
+def _newest_versions(connection: sa.Connection, schema: str) -> dict[str | None, str]:
+    """The newest version of each application that DBOS knows of."""
+    found = connection.exec_driver_sql(
+        f"""SELECT DISTINCT ON (application_name) application_name, version_name
+        FROM "{schema}".application_versions ORDER BY application_name, version_timestamp DESC"""
+    )
+    return {row[0]: row[1] for row in found}
 
 
 def is_application_connected(connection: sa.Connection) -> bool:

@@ -49,11 +49,10 @@ async def resume_workflow(
     workflow_id: WorkflowId, caller: Operator, body: Annotated[Resume, Body()]
 ) -> Answer:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
-    is_decided = bool(body.approve or body.reject or body.supply)
-    if is_decided and body.from_checkpoint:
-        raise InvalidInputError("'from_checkpoint' decides nothing: decide in another call")
-    if not (is_decided or body.from_checkpoint):
-        raise InvalidInputError("nothing is decided: give 'approve', 'reject' or 'supply'")
+    if not (body.approve or body.reject or body.supply or body.from_checkpoint):
+        raise InvalidInputError(
+            "nothing is decided: give 'approve', 'reject', 'supply' or 'from_checkpoint'"
+        )
     result = await resume.resume_workflow(
         workflow_id, **dict(body), by=caller.name if caller is not None else NOBODY
     )

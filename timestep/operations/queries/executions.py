@@ -1,0 +1,143 @@
+"""Tells who executes workflows that have not ended, and what helps where nobody does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from timestep.dbos_internals import process
+from timestep.journal import executors
+from timestep.journal.executors import Executor
+from timestep.journal.fail_fast_read import reading
+from timestep.journal.recorder import recorder
+from timestep.operations.queries.records import RunExecutor
+from timestep.runtime import terminal
+from timestep.store import setbacks as store
+from timestep.store.setbacks import Setback
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a workflow that has not ended stands."""
+
+    executor: RunExecutor | None = None
+    """Which process executes it; None: it waits, in a queue or outside of any process."""
+    is_left_alone: bool = False
+    """Whether it goes on only where pickles are read."""
+    is_stuck: bool = False
+    """Whether nobody goes on with it, as far as is known."""
+    obstacle: str | None = None
+    """Why nobody does, or maybe nobody, and what helps."""
+
+
+def of_workflows(
+    workflow_ids: Collection[str], asking: Collection[str] = ()
+) -> dict[str | None, Execution]:
+    """How each of these workflows stands that has not ended.
+
+    Args:
+        workflow_ids: Their ids.
+        asking: Those that wait for a decision, which may be made together with what helps.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    found = executors.executors_of(workflow_ids)
+    lacking = _setbacks(workflow_ids)
+    live = executors.liveness(set(found.values()))
+    alone = executors.left_alone(workflow_ids)
+    told: dict[str | None, Execution] = {}
+    for id_, one in found.items():
+        standing = _execution(id_, one, live[one], is_alone=id_ in alone, is_asking=id_ in asking)
+        told[id_] = _with_setback(id_, standing, lacking.get(id_))
+    return told
+
+
+def set_back() -> int:
+    """How many workflows wait for what their application lacks, such as a key.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if recorder().mirror is not None:
+        return 0
+    return reading(lambda connection: store.count(connection, process.system_schema_or_default()))
+
+
+def _setbacks(workflow_ids: Collection[str]) -> dict[str, Setback]:
+    if not workflow_ids or recorder().mirror is not None:
+        return {}
+    schema = process.system_schema_or_default()
+    return reading(lambda connection: store.found(connection, schema, workflow_ids))
+
+
+def _with_setback(workflow_id: str, standing: Execution, setback: Setback | None) -> Execution:
+    """What is told of a workflow that could not go on for what can be mended."""
+    executor = standing.executor
+    if setback is None or (executor is not None and executor.is_live):
+        return standing
+    if setback.is_of_takeover:
+        go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
+        text = (
+            f"version {setback.version} could not take it over, and left it as it was: "
+            f"{setback.reason}: mend that, then `{go_on}`"
+        )
+        known = standing.obstacle
+        return dataclasses.replace(standing, obstacle=f"{text}; {known}" if known else text)
+    cancel = terminal.command("cancel", workflow_id)
+    text = (
+        f"it lacked something: {setback.reason}: it is tried again every minute, and when a host "
+        f"of its version starts; or end it with `{cancel}`"
+    )
+    return dataclasses.replace(standing, is_stuck=True, obstacle=text)
+
+
+def _execution(
+    workflow_id: str, found: Executor, is_live: bool | None, *, is_alone: bool, is_asking: bool
+) -> Execution:
+    is_live = False if is_alone else is_live
+    return Execution(
+        executor=None if found.id is None else RunExecutor(found.id, found.version, is_live),
+        is_left_alone=is_alone,
+        # An application executes what is under way, more likely than not, and no older version.
+        is_stuck=not is_live and (found.id is None or is_live is False),
+        obstacle=_left_alone(workflow_id)
+        if is_alone
+        else _obstacle(workflow_id, found, is_live, is_asking=is_asking),
+    )
+
+
+def _left_alone(workflow_id: str) -> str:
+    return (
+        "left alone: recorded as a pickle, which runs code when it is read: "
+        "where nobody else can write into the database, serve with TIMESTEP_READ_PICKLES=true "
+        f"until it is done, or end it with `{terminal.command('cancel', workflow_id)}`"
+    )
+
+
+def _obstacle(
+    workflow_id: str, found: Executor, is_live: bool | None, *, is_asking: bool
+) -> str | None:
+    if is_live:
+        return None
+    if found.id is not None:
+        id_ = found.id
+        what = f"no live host executes it (executor {id_})"
+        if is_live is None:
+            what = f"no live host is its executor {id_}; if no application of yours is"
+        start = f"start a host with DBOS__VMID={terminal.shell_word(id_)}"
+    elif found.version is None:
+        return "no host runs: it waits in the queue until `timestep serve` is started"
+    else:
+        what = f"no live host runs its version {found.version}"
+        if is_live is None:
+            what += "; if no application of yours does"
+        start = "start a host with the sources of that version"
+    decided = ("--approve", "all") if is_asking else ()
+    go_on = terminal.command("resume", workflow_id, *decided, "--from-checkpoint")
+    how = "decide and go on" if is_asking else "go on"
+    return (
+        f"{what}: {start}, or {how} in another with `{go_on}`, or end it with "
+        f"`{terminal.command('cancel', workflow_id)}`"
+    )
