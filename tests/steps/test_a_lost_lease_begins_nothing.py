@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from agents import Agent, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
-from dbos import DBOS, SetWorkflowID, _dbos
+from dbos import DBOS, SetWorkflowID
 
 import timestep
 from tests.support.dbos_app import BODIES, App, run_it
 from timestep.dbos_internals import executions
-from timestep.journal.recorder import recorder
-from timestep.journal.unfinished_executions import look_after
 from timestep.runtime import lease, process_state
 from timestep.runtime.lease import Lease
 
@@ -94,31 +92,3 @@ def test_no_effect_begins_while_the_lease_has_run_out(
     assert outcome == ["done"]
     assert (begun, len(inner.calls)) == (["nested", "again", "again"], 1)
     assert asyncio.run(timestep.list_runs()).items[0].status == "completed"
-
-
-def test_what_was_taken_is_executed_though_the_answer_was_lost(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The claim is committed, and its answer never comes: nobody else would execute it."""
-    look_after(recorder())
-
-    async def body() -> str:
-        return "done"
-
-    BODIES["w"] = body
-    DBOS.register_queue("lost")
-    system = _dbos._get_dbos_instance()._sys_db
-    take = system.start_queued_workflows
-
-    def taken(*args: Any, **options: Any) -> Any:
-        found = take(*args, **options)
-        if found[0]:
-            monkeypatch.setattr(system, "start_queued_workflows", take)
-            raise ConnectionError("the answer is lost")
-        return found
-
-    monkeypatch.setattr(system, "start_queued_workflows", taken)
-    executions.take_only_while(lambda: True)
-    with SetWorkflowID("w"):
-        handle: Any = DBOS.enqueue_workflow("lost", run_it, "w")
-    assert handle.get_result(polling_interval_sec=0.02) == "done"

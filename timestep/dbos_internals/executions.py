@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -16,11 +15,11 @@ from dbos._serialization import serialize_exception
 from dbos._sys_db import GetPendingWorkflowsOutput
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 
-from timestep.dbos_internals import execution_ends
+from timestep.dbos_internals import claims, execution_ends
+from timestep.dbos_internals.claims import Claims
 from timestep.dbos_internals.process import is_launched
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.runtime import logs, process_state
-from timestep.runtime.process_state import PerProcess
 
 _log = logs.logger()
 
@@ -88,31 +87,34 @@ def take_enqueued(queue_name: str) -> None:
         return
     token = generate_uuid()
 
-    def take() -> list[str]:
-        return dbos._sys_db.start_queued_workflows(
-            queue,
-            GlobalParams.executor_id,
-            GlobalParams.app_version,
-            None,
-            dbos._active_workflows_set.count_for_queue(queue_name),
-            owner_xid=token,
-        )[0]
-
-    for workflow_id in _claimed_surely(take, token):
-        # Each is this process's by now: one that cannot be executed keeps none of the others.
-        try:
-            execute_again(workflow_id, token)
-        except UnknownWorkflowError as error:
-            _log.warning("workflow %r cannot be executed: %s", workflow_id, error)
-        except Exception as error:  # noqa: BLE001  # it is looked after, as one that ended so
-            execution_ends.tell(Owner(workflow_id, token), error)
+    taken, _ = dbos._sys_db.start_queued_workflows(
+        queue,
+        GlobalParams.executor_id,
+        GlobalParams.app_version,
+        None,
+        dbos._active_workflows_set.count_for_queue(queue_name),
+        owner_xid=token,
+    )
+    for workflow_id in taken:
+        execute_claimed(workflow_id, token)
 
 
-_TAKES: tuple[tuple[str, object], ...] = (
-    ("start_queued_workflows", ([], None)),
-    ("start_queued_partitioned_workflows", []),
-)
-"""What of DBOS's system database takes from a queue, and what it answers where nothing waits."""
+def execute_claimed(workflow_id: str, token: str) -> None:
+    """Execute a workflow that this process has claimed.
+
+    One that cannot be executed keeps none of the others that were claimed with it.
+    """
+    try:
+        execute_again(workflow_id, token)
+    except UnknownWorkflowError as error:
+        _log.warning("workflow %r cannot be executed: %s", workflow_id, error)
+    except Exception as error:  # noqa: BLE001  # it is looked after, as one that ended so
+        execution_ends.tell(Owner(workflow_id, token), error)
+
+
+def take_surely() -> None:
+    """Have what this process takes from queues executed where an answer is lost, too."""
+    claims.make_sure(execute_claimed)
 
 
 def take_only_while(may_take: Callable[[], bool]) -> None:
@@ -121,56 +123,8 @@ def take_only_while(may_take: Callable[[], bool]) -> None:
     Args:
         may_take: Asked before each look into a queue.
     """
-    system = _get_dbos_instance()._sys_db
-    for name, nothing in _TAKES:
-        setattr(system, name, functools.partial(_taken, may_take, getattr(system, name), nothing))
-
-
-def _taken(
-    may_take: Callable[[], bool], take: Callable[..., Any], nothing: object, *args: Any, **kw: Any
-) -> Any:
-    if not may_take():
-        return nothing
-    reasons: list[Any] = []
-
-    def ids() -> list[str]:
-        taken = take(*args, **kw)
-        if not isinstance(taken, tuple):
-            return list(taken)
-        reasons.append(taken[1])
-        return list(taken[0])
-
-    found = _claimed_surely(ids, kw["owner_xid"])
-    if isinstance(nothing, tuple):
-        return found, reasons[0] if reasons else None
-    return found
-
-
-class Claims(PerProcess):
-    """A process knows how to look up what it has claimed."""
-
-    def __init__(self) -> None:
-        self.claimed_by: Callable[[str], list[str]] | None = None
-
-
-def look_up_claims(claimed_by: Callable[[str], list[str]]) -> None:
-    """Say how to find the workflows under way that the execution with a token owns."""
-    process_state.of(Claims).claimed_by = claimed_by
-
-
-def _claimed_surely(take: Callable[[], list[str]], token: str) -> list[str]:
-    """What was taken from a queue with a token, also where the database's answer was lost.
-
-    The claim may be committed by then: nobody else would execute what it names.
-    """
-    try:
-        return take()
-    except Exception:
-        claimed_by = process_state.of(Claims).claimed_by
-        found = [] if claimed_by is None else claimed_by(token)
-        if not found:
-            raise
-        return found
+    process_state.of(Claims).may_take = may_take
+    take_surely()
 
 
 _LOOKS = 20
@@ -186,6 +140,7 @@ def _take_recovered(stopped: threading.Event) -> None:
 
     Its own first look into the queue comes a second after the launch.
     """
+    take_surely()
     for _ in range(_LOOKS):
         if stopped.wait(_BETWEEN_LOOKS):
             return
@@ -270,10 +225,11 @@ __all__ = [
     "UnknownWorkflowError",
     "enqueue_apart",
     "execute_again",
+    "execute_claimed",
     "fail",
     "look_for_recovered",
     "look_for_unnamed",
-    "look_up_claims",
     "take_enqueued",
     "take_only_while",
+    "take_surely",
 ]

@@ -107,6 +107,12 @@ async def on_workflow_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), loop))
 
 
+def is_on_workflow_loop() -> bool:
+    """Whether the caller runs on the event loop where DBOS runs workflows until it ends."""
+    loop = _dbos._get_dbos_instance()._background_event_loop.target_loop()
+    return loop is asyncio.get_running_loop()
+
+
 def stop_dequeuing() -> None:
     """Take no further workflow from any queue; those that run go on."""
     for event in _dbos._get_dbos_instance().background_thread_stop_events:

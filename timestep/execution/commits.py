@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from timestep.dbos_internals import control_errors
+from timestep.dbos_internals import control_errors, process
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.execution.limits import Limits
 from timestep.execution.record import RunRecord
@@ -42,6 +42,7 @@ class Commits:
         self._calls_written: asyncio.Future[None] | None = None
         """Done when the rows of calls are there that did not come with an answer."""
         self._steps: set[asyncio.Task[Any]] = set()
+        self._late: set[asyncio.Task[None]] = set()
 
     def add(self, table: str, rows: Iterable[Row]) -> None:
         """Have rows written together with the next step's; a newer one of an id replaces it.
@@ -210,6 +211,17 @@ class Commits:
     def under_way(self) -> set[asyncio.Future[None]]:
         """What is being written, each done when it is."""
         return set(self._writing)
+
+    def come_late(self, recording: Coroutine[Any, Any, None]) -> None:
+        """Let an outcome be recorded once it is there, though the run may be over by then."""
+        late = asyncio.ensure_future(recording)
+        self._late.add(late)
+        late.add_done_callback(self._late.discard)
+
+    async def late(self) -> None:
+        """Wait for what comes late, where the loop ends with the workflow's function."""
+        if self._late and not process.is_on_workflow_loop():
+            await asyncio.wait(self._late)
 
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""

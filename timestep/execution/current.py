@@ -30,6 +30,9 @@ class StepScope:
     """How many runs were started in it, by what they were to do."""
     changes: int = 0
     """How often a session was changed in it."""
+    is_lost: bool = False
+    """Whether a run inside it ended because the execution owns the workflow no more: what the step
+    makes of that is no outcome."""
 
 
 _run: ContextVar[Run | None] = ContextVar("timestep_run", default=None)
@@ -86,10 +89,11 @@ def entered(run: Run) -> Iterator[None]:
 @contextlib.contextmanager
 def inside_step(
     run: Run, id_: uuid.UUID, usage: object | None, owner: workflow_scope.Owner | None = None
-) -> Iterator[None]:
-    token = _step.set(StepScope(run, id_, usage, owner))
+) -> Iterator[StepScope]:
+    scope = StepScope(run, id_, usage, owner)
+    token = _step.set(scope)
     try:
-        yield
+        yield scope
     finally:
         _step.reset(token)
 

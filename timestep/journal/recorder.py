@@ -251,15 +251,6 @@ class Recorder(PatientDatabase):
 
         return self.patiently(attempt)
 
-    def claimed_by(self, token: str) -> list[str]:
-        """The workflows under way that the execution with this token owns."""
-
-        def attempt() -> list[str]:
-            with self.system() as (connection, schema):
-                return runs_store.claimed_by(connection, schema, token)
-
-        return self.patiently(attempt)
-
     def holders(self, workflow_ids: Collection[str]) -> dict[str, tuple[str, str | None]]:
         """The status of workflows and the token of the execution that owns each."""
         with self.connected(workflow_ids) as connection:

@@ -239,4 +239,3 @@ def look_after(recorder: Recorder | None = None) -> None:
     unfinished = process_state.of(UnfinishedExecutions)
     if recorder is not None:
         unfinished.record_with(recorder)
-        executions.look_up_claims(recorder.claimed_by)

@@ -68,6 +68,7 @@ class Installation(PerProcess):
             # It may have been taken away since the run was asked for.
             patches.connect()
         dbos_patience.attach()
+        executions.take_surely()
         unfinished_executions.look_after(run.recorder)
 
     def leave(self, run: Run) -> None:
@@ -99,5 +100,7 @@ def _register() -> None:
             # `DBOS.destroy(destroy_registry=True)` has forgotten it.
             importlib.reload(module)
     executions.look_for_recovered()
+    if process.is_launched():
+        executions.take_surely()
     if missing:
         executions.look_for_unnamed(missing)

@@ -9,6 +9,7 @@ from agents import Agent, RunResult, RunResultStreaming
 
 from timestep.dbos_internals import control_errors, process
 from timestep.errors import ReplayError, RunTimeoutError, TimestepError
+from timestep.execution.current import current_step
 from timestep.execution.limits import LACKS
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
@@ -79,8 +80,11 @@ async def end(run: Run, error: BaseException) -> NoReturn:
     try:
         await _end(run, error)
     except control_errors.LOST as lost:
+        if (around := current_step()) is not None:
+            around.is_lost = True
         # Also a run that its workflow had left going, and that ends after it.
         await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
+        await run.commits.late()
         if isinstance(error, asyncio.CancelledError):
             raise error from lost
         raise

@@ -128,6 +128,7 @@ async def function_needs_approval(
     run: Run, original: Any, function_tool: Any, context_wrapper: Any, tool_call: Any
 ) -> Any:
     evaluation = await original(function_tool, context_wrapper, tool_call)
+    await interruption.until_ended(run, tool_call.call_id)
     if interruption.is_answered(run, tool_call.call_id):
         # It was called without a question; a function that answers otherwise today comes late.
         return type(evaluation)(

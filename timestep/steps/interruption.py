@@ -11,6 +11,7 @@ from agents.items import ToolApprovalItem
 
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
+from timestep.runtime import unended_calls
 from timestep.serialization.ids import derived, storable_name
 from timestep.serialization.sdk_objects import arguments_of, call_id_of, raw
 from timestep.serialization.values import storable
@@ -40,6 +41,13 @@ def is_asked_about(run: Run, call_id: str) -> bool:
     return call is not None and (next_question(run, call) is not None or is_in_doubt(run, call))
 
 
+async def until_ended(run: Run, call_id: str) -> None:
+    """Wait for a call's end that an earlier execution still makes: it may be in doubt then."""
+    call = expected(run, call_id)
+    if call is not None and not call.row["safe_to_repeat"]:
+        await unended_calls.ended(call.id)
+
+
 def is_answered(run: Run, call_id: str) -> bool:
     """Whether the record holds a call's outcome, and no question that was asked before it."""
     call = expected(run, call_id)
@@ -50,9 +58,9 @@ def is_answered(run: Run, call_id: str) -> bool:
 
 
 def is_in_doubt(run: Run, call: Call) -> bool:
-    """Whether a call was started and its outcome was never recorded."""
+    """Whether a call was started and its outcome was never recorded, nor is held here."""
     row = run.record.find("tool_calls", call.id)
-    if row is None or pauses_again(run, call):
+    if row is None or pauses_again(run, call) or unended_calls.has_outcome(call.id):
         return False
     return (
         row["status"] in ("started", "in_doubt", "unknown") and row["intents"] > call.paused_intents

@@ -11,6 +11,7 @@ from agents import Agent, Handoff, ModelResponse, Tool, Usage
 from agents.tool import FunctionTool
 
 from timestep.accounting.prices import usage_columns
+from timestep.execution.call_rows import left_call
 from timestep.execution.pending_calls import Call
 from timestep.execution.replay import recorded_end
 from timestep.execution.run import Rows, Run
@@ -32,7 +33,6 @@ from timestep.steps.model_attempts import ModelAttempts
 from timestep.steps.model_stream import Stream
 from timestep.steps.perform import perform
 from timestep.steps.step import Step
-from timestep.steps.tool_call import left_call
 from timestep.tool_options import options_of
 
 

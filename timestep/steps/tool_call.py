@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from agents import RunContextWrapper
 from agents.tool import Tool
@@ -16,14 +15,17 @@ from agents.usage import deserialize_usage
 
 from timestep.dbos_internals import control_errors
 from timestep.errors import UnreadableValueError
+from timestep.execution import context_changes
+from timestep.execution.call_rows import nested_usage, output_item, unexpected_call
 from timestep.execution.context_changes import Use
+from timestep.execution.current import current_step
 from timestep.execution.pending_calls import Call
 from timestep.execution.replay import agent_changes
 from timestep.execution.run import Rows, Run
-from timestep.runtime import draining, logs
+from timestep.runtime import draining, logs, unended_calls
+from timestep.runtime.unended_calls import Outcome, UnendedCall
 from timestep.serialization import exceptions
-from timestep.serialization.ids import derived, storable_name
-from timestep.serialization.sdk_objects import call_columns, raw
+from timestep.serialization.sdk_objects import raw
 from timestep.serialization.values import (
     decode,
     encode,
@@ -48,6 +50,8 @@ from timestep.steps.perform import perform
 from timestep.steps.step import Refused, Step
 from timestep.steps.tool_attempts import ToolAttempts
 from timestep.tool_options import options_of, runs_in_a_thread
+
+Made = TypeVar("Made", bound="ToolResult | None")
 
 
 class ToolResult(NamedTuple):
@@ -88,12 +92,22 @@ async def call_tool(run: Run, asked: Asked, invoke: Invoke) -> ToolResult:
         asked: Which call.
         invoke: Makes the call, in attempts.
     """
-    call = run.calls.take(asked.call_id) or _unexpected(run, asked)
+    call = run.calls.take(asked.call_id)
+    if call is None:
+        call = unexpected_call(run, asked.tool, asked.item, asked.call_id)
     run.calls.make(asked.call_id, call)
     if call.asked and next_question(run, call) is not None:
         # An earlier execution asked once more here, whatever became of the call since.
         raise InDoubtError(call)
-    return await perform(_CallStep(run, call, asked, invoke))
+    try:
+        result = await perform(_CallStep(run, call, asked, invoke))
+    except control_errors.CONTROL_ERRORS:
+        raise
+    except Exception:
+        unended_calls.recorded(call.id)
+        raise
+    unended_calls.recorded(call.id)
+    return result
 
 
 _NOTHING_KNOWN: dict[str, Any] = {
@@ -115,14 +129,16 @@ class _CallStep(Step[ToolResult]):
         self.call = call
         self.asked = asked
         self.usage = asked.wrapper.usage
-        self.late: asyncio.Task[None] | None = None
-        """Records an outcome that comes after the workflow was cancelled."""
         self.invoke = invoke
         self.options = options_of(asked.tool)
         self.attempts = ToolAttempts(asked.tool.name, self.options, str(call.id))
         self.use: Use | None = None
         self.is_shown_apart = False
         """Whether what the model is shown does not come of the output as it is recorded."""
+        self.change: dict[str, Any] | None = None
+        """What it changed in the run's context, where that is known before its rows are made."""
+        self.has_outcome = False
+        """Whether it came to an end of its own, and not to that of its execution."""
         self.is_made = False
         self.id = call.id
         self.number = call.number
@@ -154,6 +170,11 @@ class _CallStep(Step[ToolResult]):
         decision = self.run.questions.decision(self.call.id)
         if decision is not None and decision["resolution_action"] == "supply":
             return self._as_recorded(ToolResult(_supplied(decision), is_error=False))
+        if unended_calls.is_kept(self.id) and not self.options.as_workflow:
+            before = await self._outlived(self._ended_before())
+            if before is not None:
+                self.run.limits.check_failure()
+                return self._as_recorded(before)
         if not self.options.safe_to_repeat and not self.pauses_again:
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
@@ -163,16 +184,58 @@ class _CallStep(Step[ToolResult]):
         self.began, self.is_made = time.monotonic(), True
         outlives = runs_in_a_thread(self.asked.tool) and not self.options.as_workflow
         agents = self.run.definitions.agents
-        before = agent_changes.fields_of(agents)
-        result = await (self._outlived() if outlives else self._made())
-        if (refusal := agent_changes.refusal(agents, before, self.asked.tool.name)) is not None:
+        fields = agent_changes.fields_of(agents)
+        result = await (self._outlived(self._made()) if outlives else self._made())
+        if (refusal := agent_changes.refusal(agents, fields, self.asked.tool.name)) is not None:
             raise Refused(refusal)
         self.run.limits.check_failure()
         return self._as_recorded(result)
 
     async def _made(self) -> ToolResult:
         with self.run.context.used(self.asked.wrapper.context, self.id) as self.use:
-            return await self.invoke(self.attempts)
+            if self.options.as_workflow:
+                return await self.invoke(self.attempts)
+            name = f"{self.name} of run {self.run.id}"
+            with unended_calls.going_on(self.id, name) as call:
+                return await self._told(call)
+
+    async def _told(self, call: UnendedCall) -> ToolResult:
+        """Make the call, and say how it ended to an execution that comes to it again."""
+        result: ToolResult | None = None
+        error: Exception | None = None
+        try:
+            result = await self.invoke(self.attempts)
+        except control_errors.CONTROL_ERRORS:
+            raise
+        except Exception as raised:
+            error = raised
+            raise
+        finally:
+            scope = current_step()
+            is_over = error is not None or (result is not None and not result.is_paused)
+            if is_over and scope is not None and not scope.is_lost:
+                self.change = self._context_change()
+                call.end(Outcome(result, error, self.change, self.attempts.made))
+                self.has_outcome = True
+        return result
+
+    async def _ended_before(self) -> ToolResult | None:
+        """What the call gave, or raised, that an earlier execution began; None if none did."""
+        earlier = await unended_calls.ended(self.id)
+        if earlier is None or (outcome := earlier.outcome) is None:
+            return None
+        self.has_outcome = self.is_made = True
+        self.began, self.attempts.made = earlier.began, outcome.attempts
+        context = self.asked.wrapper.context
+        with self.run.context.used(context, self.id) as self.use:
+            if (change := outcome.context_change.get("context_change")) is not None:
+                context_changes.change(context, restored(change))
+            self.change = self._context_change()
+        self._count_nested()
+        if outcome.error is not None:
+            raise outcome.error
+        result: ToolResult = outcome.result
+        return result
 
     def _as_recorded(self, result: ToolResult) -> ToolResult:
         """The result as it comes back from the record."""
@@ -187,35 +250,33 @@ class _CallStep(Step[ToolResult]):
         self._show(kept, shown)
         return kept
 
-    async def _outlived(self) -> ToolResult:
+    async def _outlived(self, made: Coroutine[Any, Any, Made]) -> Made:
         """Make a call whose body runs in a thread, which a cancellation does not stop.
 
-        Where the workflow is cancelled the thread goes on, and what it gives is recorded then.
+        The thread goes on then. Where the workflow is cancelled, what it gives is recorded once it
+        ends, and another execution that comes to the call meanwhile waits for that.
         """
-        started = time.monotonic()
-        call = asyncio.ensure_future(self._made())
+        call = asyncio.ensure_future(made)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
-            if call.done() or not self.run.limits.is_lost:
-                call.cancel()
-                await asyncio.wait([call])
+            self.attempts.is_last = True
+            if self.run.limits.is_lost and not call.done():
+                self.run.commits.come_late(self._record_late(call, draining.stay()))
             else:
-                self.attempts.is_last = True
-                self.late = asyncio.ensure_future(self._record_late(call, started, draining.stay()))
+                call.add_done_callback(_ignored)
             raise
 
-    async def _record_late(
-        self, call: asyncio.Future[ToolResult], started: float, gate: draining.Gate
-    ) -> None:
+    async def _record_late(self, call: asyncio.Future[Made], gate: draining.Gate) -> None:
         try:
             await asyncio.wait([call])
-            if call.cancelled():
+            if call.cancelled() or not self.has_outcome:
+                _ignored(call)
                 return
-            duration_ms = round((time.monotonic() - started) * 1000)
+            duration_ms = round((time.monotonic() - self.began) * 1000)
             error, output = call.exception(), None
-            if error is None:
-                rows = self.rows(self._as_recorded(call.result()), duration_ms)
+            if (result := None if error else call.result()) is not None:
+                rows = self.rows(self._as_recorded(result), duration_ms)
                 output = self.record.ended() if self.record is not None else None
             elif isinstance(error, Exception):
                 rows = self.failed_rows(dict(exceptions.seal(error)), duration_ms)
@@ -293,6 +354,9 @@ class _CallStep(Step[ToolResult]):
         return self.end_position
 
     def _context_change(self) -> dict[str, Any]:
+        """The columns that tell what the call changed in the run's context."""
+        if self.change is not None:
+            return self.change
         return self.run.context.taken(self.use, self._recorded_calls())
 
     def _recorded_calls(self) -> list[dict[str, Any]]:
@@ -309,10 +373,13 @@ class _CallStep(Step[ToolResult]):
         self.is_shown_apart = shown is not None
         result = ToolResult(self._read(encoded, shown), is_error=row["is_error"])
         self._show(result, self._shown(result) if shown is None else shown)
-        for usage in nested_usage(self.run, self.id):
-            # The runs inside the call are not replayed; what they used was counted here.
-            self.asked.wrapper.usage.add(deserialize_usage(usage))
+        self._count_nested()
         return result
+
+    def _count_nested(self) -> None:
+        """Count what the runs inside the call used, which was counted where they were run."""
+        for usage in nested_usage(self.run, self.id):
+            self.asked.wrapper.usage.add(deserialize_usage(usage))
 
     def _read(self, encoded: Any, shown: dict[str, Any] | None) -> Any:
         """What the tool gave; what the model was shown of it where that serves as well."""
@@ -336,6 +403,12 @@ class _CallStep(Step[ToolResult]):
         return row
 
 
+def _ignored(call: asyncio.Future[Any]) -> None:
+    """Take note of what a call ended with that nobody waits for."""
+    if not call.cancelled():
+        call.exception()
+
+
 def _supplied(decision: dict[str, Any]) -> Any:
     """The result that a person gave instead of the call; what only looks like a value is data."""
     document = restored(decision["resolution_output"])
@@ -344,69 +417,3 @@ def _supplied(decision: dict[str, Any]) -> Any:
     except UnreadableValueError as error:
         _log.warning("the result supplied for %s stays JSON: %s", decision["id"], error)
         return document
-
-
-def nested_usage(run: Run, step_id: uuid.UUID) -> list[dict[str, Any]]:
-    """The recorded usage of the runs inside a step that the run's own usage is to include."""
-    rows = run.record.all("nested_usage")
-    inside = {row["run_id"] for row in rows if row["step"] == str(step_id)}
-    while more := {row["run_id"] for row in rows if row["parent_run_id"] in inside} - inside:
-        inside |= more
-    # A call that paused had its runs replayed until there, and what they used counted.
-    counted = {str(child.id): child.counters.responses for child in run.family()}
-    return [
-        restored(row["usage"])
-        for row in rows
-        if row["run_id"] in inside and row["ordinal"] > counted.get(row["run_id"], 0)
-    ]
-
-
-def output_item(run: Run, call: Call, item: dict[str, Any]) -> dict[str, Any]:
-    """The row of `run_items` that holds a call's output as the model sees it."""
-    return {
-        "id": str(derived(call.id, "output")),
-        "run_id": str(run.id),
-        "agent_id": call.row["agent_id"],
-        "model_response_id": None,
-        "tool_call_id": str(call.id),
-        "turn": call.row["turn"],
-        "position": call.position,
-        "item_type": "tool_call_output_item",
-        "role": None,
-        "item_data": storable(item),
-    }
-
-
-def left_call(run: Run, agent_id: uuid.UUID, tool: Tool, item: Any, call_id: str) -> Call:
-    """A call of a state that another run left: the model asked for it there."""
-    document = raw(item) if item is not None else {"type": "function_call"}
-    id_ = derived(run.id, f"call:{run.turn}:{call_id}")
-    row = {
-        "id": str(id_),
-        "run_id": str(run.id),
-        "agent_id": str(agent_id),
-        "tool_id": None,
-        "model_response_id": None,
-        "turn": run.turn,
-        **call_columns(document),
-        "tool_name": storable_name(tool.name),
-        "call_id": storable_name(call_id, None),
-        "safe_to_repeat": options_of(tool).safe_to_repeat,
-    }
-    call = Call(
-        id=id_,
-        row=row,
-        position=run.counters.next_position(),
-        number=None,
-        call_id=call_id,
-    )
-    run.calls.add(call)
-    return call
-
-
-def _unexpected(run: Run, asked: Asked) -> Call:
-    """A call that nobody could foresee."""
-    agent_id = run.definitions.agent_ids[id(run.agent)]
-    call = left_call(run, agent_id, asked.tool, asked.item, asked.call_id)
-    call.number = run.counters.draw()
-    return call

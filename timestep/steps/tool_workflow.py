@@ -25,15 +25,17 @@ from dbos import DBOS, SetWorkflowID
 from timestep.dbos_internals import control_errors, executions, process, workflow_scope
 from timestep.errors import NotDurableError
 from timestep.execution import context_changes
+from timestep.execution.call_rows import nested_usage
 from timestep.execution.current import entered, inside_step
 from timestep.execution.run import Run
-from timestep.runtime import process_state
+from timestep.runtime import process_state, unended_calls
 from timestep.runtime.cancellation import came_by_itself, cancels
 from timestep.runtime.process_state import PerProcess
+from timestep.runtime.unended_calls import Outcome
 from timestep.serialization import exceptions
 from timestep.serialization.values import decode, encode
 from timestep.steps.tool_attempts import ToolAttempts
-from timestep.steps.tool_call import Invoke, ToolResult, nested_usage
+from timestep.steps.tool_call import Invoke, ToolResult
 
 T = TypeVar("T")
 
@@ -148,20 +150,35 @@ async def _apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def made(call_id: str, caller: str) -> str:
     """What the workflow of a call does: make the call; its outcome, as JSON."""
     live = await _handed_over(call_id, caller)
-    live.was_made = True
     with entered(live.run):
         return await _made(live)
 
 
 async def _made(live: _Live) -> str:
+    before = await unended_calls.ended(live.id)
+    if before is not None and before.outcome is not None:
+        # An execution of this workflow before this one made the call, and could not record it.
+        live.attempts.made = before.outcome.attempts
+        found: str = before.outcome.result
+        return found
+    live.was_made = True
+    name = f"tool: {live.attempts.tool_name} of run {live.run.id}"
+    step = inside_step(live.run, live.id, live.wrapper.usage, workflow_scope.scope().owner)
+    with step as scope, unended_calls.going_on(live.id, name) as call:
+        outcome = json.dumps(await _outcome(live))
+        if not scope.is_lost:
+            call.end(Outcome(outcome, None, {}, live.attempts.made))
+    return outcome
+
+
+async def _outcome(live: _Live) -> dict[str, Any]:
+    """What a call gives, as JSON's types, and what it changes in the run's context."""
     target = live.wrapper.context
     before = context_changes.fields_of(target, {}) if context_changes.is_supported(target) else None
     outcome: dict[str, Any] = {"output": None, "is_error": False, "error": None}
-    step = inside_step(live.run, live.id, live.wrapper.usage, workflow_scope.scope().owner)
     cancelled = cancels()
     try:
-        with step:
-            result = await live.invoke(live.attempts)
+        result = await live.invoke(live.attempts)
     except control_errors.CONTROL_ERRORS:
         raise
     except (Exception, asyncio.CancelledError) as error:
@@ -176,7 +193,7 @@ async def _made(live: _Live) -> str:
         outcome["context_change"] = context_changes.whole_keys(before, after)
     else:
         outcome["context_change"] = {}
-    return json.dumps({**outcome, "attempts": live.attempts.made})
+    return {**outcome, "attempts": live.attempts.made}
 
 
 async def _handed_over(call_id: str, caller: str) -> _Live:

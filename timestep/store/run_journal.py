@@ -146,8 +146,10 @@ _TAKEN_AGAIN = """
     WHERE workflow_uuid = :workflow_id AND owner_xid IN (:token, :new) AND status = 'PENDING'"""
 
 _CLAIMED_BY = """
-    SELECT workflow_uuid FROM "{schema}".workflow_status
-    WHERE owner_xid = :token AND status = 'PENDING'"""
+    SELECT ARRAY(
+            SELECT workflow_uuid FROM "{schema}".workflow_status
+            WHERE owner_xid = :token AND status = 'PENDING'),
+        pg_snapshot_xmin(pg_current_snapshot())::text::bigint"""
 
 _HOLDERS = """
     SELECT workflow_uuid, status, owner_xid FROM "{schema}".workflow_status
@@ -298,7 +300,23 @@ def taken_again(connection: sa.Connection, schema: str, values: dict[str, Any]) 
     return connection.execute(sql, values).rowcount == 1
 
 
-def claimed_by(connection: sa.Connection, schema: str, token: str) -> list[str]:
+@dataclass(frozen=True)
+class Claimed:
+    """What is found of a claim."""
+
+    workflow_ids: list[str]
+    """What it claimed, as far as it is committed."""
+    oldest: int
+    """The number of the oldest transaction that goes on: all before it are over."""
+
+
+def new_transaction(connection: sa.Connection) -> int:
+    """The number of the connection's transaction, which is above those of all that wrote before."""
+    found = connection.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint")
+    return int(found.scalar_one())
+
+
+def claimed_by(connection: sa.Connection, schema: str, token: str) -> Claimed:
     """The workflows under way that the execution with this token owns.
 
     Args:
@@ -307,7 +325,7 @@ def claimed_by(connection: sa.Connection, schema: str, token: str) -> list[str]:
         token: The execution's.
     """
     sql = sa.text(_CLAIMED_BY.replace("{schema}", schema))
-    return list(connection.execute(sql, {"token": token}).scalars())
+    return Claimed(*connection.execute(sql, {"token": token}).one())
 
 
 def holders(

@@ -13,6 +13,7 @@ from agents.guardrail import InputGuardrailResult
 from agents.items import RunItem
 from agents.run_internal.session_persistence import session_items_for_turn
 
+from timestep.execution.call_rows import output_item
 from timestep.execution.run import Rows, Run
 from timestep.journal.checkpoints import Checkpoint, context_document
 from timestep.runtime import logs
@@ -20,7 +21,6 @@ from timestep.serialization import registered_types
 from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import document_of, raw
 from timestep.serialization.values import plain_text, storable
-from timestep.steps.tool_call import output_item
 
 _log = logs.logger()
 
