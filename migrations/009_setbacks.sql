@@ -1,7 +1,7 @@
 -- What keeps workflows from beginning that can be mended, and what they were before other code
 -- took them over.
 --
---     psql postgresql://user:password@localhost/dbname -f migrations/008_setbacks.sql
+--     psql postgresql://user:password@localhost/dbname -f migrations/009_setbacks.sql
 --
 -- Running it again changes nothing.
 
