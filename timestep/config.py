@@ -68,13 +68,6 @@ def _tokens(value: object) -> object:
     return tuple(tokens)
 
 
-_Level = Literal["debug", "info", "warning", "error"]
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
 def _seconds(value: object) -> float:
     try:
         seconds = float(str(value))
@@ -150,7 +143,9 @@ class Settings(BaseSettings):
         "Whether the host executes workflows that were recorded as pickles, until they are done, "
         "and commands act on them: who can write into the database can then run code in the host.",
     )
-    log_level: Annotated[_Level, BeforeValidator(_lower)] = _setting(
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(lambda given: given.lower())
+    ] = _setting(
         "info",
         "From which level on the host's log has lines of the logger `timestep`; those of other "
         "loggers are in it from `warning` on.",

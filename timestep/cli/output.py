@@ -163,7 +163,7 @@ def traceback(text: str | None) -> None:
     """Where in the code a run failed, if that is recorded."""
     if text is None:
         say("No traceback is recorded: the run did not fail, or its error was not one of the run. "
-            "The log of its process has it, with the logger `timestep` at DEBUG.")  # fmt: skip
+            "The log of its process has it, with TIMESTEP_LOG_LEVEL=debug.")  # fmt: skip
     else:
         _print(_line(text.rstrip("\n")))
 
