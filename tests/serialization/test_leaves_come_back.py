@@ -100,7 +100,7 @@ def test_what_this_machine_cannot_read_is_told() -> None:
             decode({"$type": named, "value": value})
     for named, held in (
         ("fractions:Fraction", [1, 0]),
-        ("datetime:timedelta", [10**12]),
+        ("datetime:timedelta", "long"),
         ("zoneinfo:ZoneInfo", "../../etc/passwd"),
         ("collections:deque", ["x"]),
         ("pydantic.networks:HttpUrl", "not one"),

@@ -32,6 +32,7 @@ _registrations
     get_func_info                 2.0    how a workflow's input is serialized
 _serialization
     DBOSDefaultSerializer         2.5    its pickles, which a host neither reads nor writes
+    DBOSPortableJSON              2.5    whether a start that asks for it can be recorded
     deserialize_args              2.14   reads what a workflow was started with
     deserialize_exception         2.14   reads what DBOS holds of a step that failed
     deserialize_value             2.14   reads what DBOS holds of a step

@@ -8,21 +8,22 @@ envelopes, and has a name that rows keep.
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import json
 import typing
 from collections.abc import Callable
 from typing import Any
 
-from dbos import Serializer, WorkflowStatus, _dbos
-from dbos._serialization import DBOSDefaultSerializer, deserialize_args
+from dbos import Serializer, WorkflowSerializationFormat, WorkflowStatus, _dbos
+from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, deserialize_args
 
-from timestep.dbos_internals.process import registered
+from timestep.dbos_internals import unrecordable
+from timestep.dbos_internals.process import registered, serialization_of
 from timestep.errors import PickledRecordError, UnreadableValueError, UnrecordableError
 from timestep.serialization import exceptions
-from timestep.serialization.registered_types import PROCESS, declare, known, type_path
-from timestep.serialization.values import decode, encode, has_text, lost
+from timestep.serialization.registered_types import PROCESS, declare, known
+from timestep.serialization.values import decode
+from timestep.serialization.values.encoding import Encoding
 from timestep.serialization.workflow_documents import (
     DICT,
     ERROR,
@@ -69,7 +70,13 @@ class JSONSerializer(Serializer):
         """
         # What another workflow's execution reads it with knows no classes of a run.
         with known(PROCESS):
-            return _json.encode(_document(data))
+            try:
+                return _json.encode(_document(data))
+            except RecursionError:
+                reason = f"what is to be recorded {unrecordable.TOO_DEEP}"
+            except ValueError as error:  # a number of very many digits
+                reason = f"what is to be recorded cannot be written as JSON: {error}"
+            raise UnrecordableError(reason)
 
     def deserialize(self, serialized_data: str) -> Any:
         """What `serialize` was given.
@@ -121,6 +128,21 @@ def arguments_of(record: WorkflowRecord) -> tuple[tuple[Any, ...], dict[str, Any
     return found["args"], found["kwargs"]
 
 
+def check_portable(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """See that what DBOS is to record of a start as its portable JSON can be.
+
+    Raises:
+        UnrecordableError: It cannot.
+    """
+    if serialization_of(function) is WorkflowSerializationFormat.PORTABLE:
+        try:
+            DBOSPortableJSON.serialize(arguments)
+        except (TypeError, ValueError) as error:
+            raise UnrecordableError(
+                f"its workflow has serialization_type=PORTABLE, and {error}"
+            ) from error
+
+
 def declare_registered() -> None:
     """Declare what the workflows and steps of this process are annotated with."""
     for function in registered().values():
@@ -130,29 +152,39 @@ def declare_registered() -> None:
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of what DBOS calls as a workflow: as text those that cannot be read."""
-    inner = inspect.unwrap(function)
-    if getattr(inner, "__name__", "").startswith("temp_wf_"):
-        # DBOS registers each step as a workflow around it.
-        inner = inspect.unwrap(inspect.getclosurevars(inner).nonlocals["wrapper"])
+    body, _ = behind(function)
     with contextlib.suppress(Exception):  # an annotation may be any expression
-        return typing.get_type_hints(inner, include_extras=True)
-    return dict(getattr(inner, "__annotations__", {}))
+        return typing.get_type_hints(body, include_extras=True)
+    return dict(getattr(body, "__annotations__", {}))
 
 
-def _document(data: Any) -> dict[str, Any]:
+def behind(function: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
+    """The application's own function of what DBOS calls as a workflow; whether it is a step.
+
+    DBOS registers each step as a workflow around it.
+    """
+    body = inspect.unwrap(function)
+    if not getattr(body, "__name__", "").startswith("temp_wf_"):
+        return body, False
+    return inspect.unwrap(inspect.getclosurevars(body).nonlocals["wrapper"]), True
+
+
+def _document(data: Any, path: unrecordable.Path = ()) -> dict[str, Any]:
     if isinstance(data, BaseException):
         return {ERROR: exceptions.seal(data)}
     if isinstance(data, WorkflowStatus):
         return {WORKFLOW: {name: _document(value) for name, value in vars(data).items()}}
     if _is_json(data):
         return {VALUE: data}
-    encoded = encode(data)
-    if has_text(encoded):
+    encoding = Encoding()
+    encoded = encoding.of(data)
+    if encoding.lost:
         declare_registered()
-        encoded = encode(data)
-        if has_text(encoded):
-            return _document_of_parts(data)
-    _check_equal(data, encoded)
+        encoding = Encoding()
+        encoded = encoding.of(data)
+        if encoding.lost:
+            return _document_of_parts(data, path)
+    _check_equal(data, encoded, path, is_comparable=encoding.is_comparable)
     return {VALUE: encoded}
 
 
@@ -166,38 +198,25 @@ def _is_json(data: Any) -> bool:
     return kind in _SCALARS or (kind is list and all(map(_is_json, data)))
 
 
-def _check_equal(data: Any, encoded: Any) -> None:
-    """See that a value comes back equal: secrets, or what a model leaves out, would not.
-
-    Not where a value is like nothing else, as NaN is: a copy of it is not equal, either.
-    """
+def _check_equal(data: Any, encoded: Any, path: unrecordable.Path, *, is_comparable: bool) -> None:
+    """See that a value comes back equal, where that can be told: not so of NaN."""
     try:
-        if decode(encoded) == data or "NaN" in _json.encode(encoded) or copy.deepcopy(data) != data:
-            return
-        reason = "its class leaves something out, such as a secret or an excluded field"
+        made = decode(encoded)
     except UnreadableValueError as error:
-        reason = error.message
-    raise UnrecordableError(f"{_short(data)} does not come back from JSON as it was: {reason}")
+        raise UnrecordableError(f"what is to be recorded could not be read: {error}") from error
+    if is_comparable and not unrecordable.is_equal(data, made):
+        raise UnrecordableError(unrecordable.unequal(data, made, path))
 
 
-def _document_of_parts(data: Any) -> dict[str, Any]:
+def _document_of_parts(data: Any, path: unrecordable.Path) -> dict[str, Any]:
     """What holds errors, or what DBOS says of workflows: each part for itself."""
-    kind = type(data)
-    if kind is dict and all(type(key) is str for key in data):
-        return {DICT: {key: _document(item) for key, item in data.items()}}
+    kind, key = type(data), unrecordable.key
+    if kind is dict and all(type(name) is str for name in data):
+        return {DICT: {name: _document(item, (*path, key(name))) for name, item in data.items()}}
     if kind in (list, tuple):
-        return {LIST if kind is list else TUPLE: [_document(item) for item in data]}
-    inside = [f", which holds one of {type_path(cls)}," for cls in lost(data) if cls is not kind]
-    raise UnrecordableError(
-        f"a value of {kind.__module__}.{kind.__qualname__}{''.join(inside[:1])} cannot be recorded "
-        "as JSON and come back: give its class to timestep.register_type if it is a dataclass, "
-        f"pydantic model or enum, else make something of JSON's types of it ({_short(data)})"
-    )
-
-
-def _short(data: Any) -> str:
-    text = " ".join(object.__repr__(data).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        parts = [_document(item, (*path, key(number))) for number, item in enumerate(data)]
+        return {LIST if kind is list else TUPLE: parts}
+    raise UnrecordableError(unrecordable.lost(data, path))
 
 
 def _value(document: dict[str, Any]) -> Any:

@@ -16,8 +16,17 @@ import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import AnyUrl, ByteSize, MongoDsn, NatsDsn, PostgresDsn, SecretStr, networks
-from pydantic_core import TzInfo
+from pydantic import (
+    AnyUrl,
+    ByteSize,
+    MongoDsn,
+    NatsDsn,
+    PostgresDsn,
+    SecretStr,
+    TypeAdapter,
+    networks,
+)
+from pydantic_core import TzInfo, to_jsonable_python
 
 from timestep.errors import UnreadableValueError
 
@@ -107,11 +116,7 @@ _LEAVES: dict[type, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     datetime.datetime: (str, _when, _moment(datetime.datetime)),
     datetime.date: (str, datetime.date.isoformat, datetime.date.fromisoformat),
     datetime.time: (str, _when, _moment(datetime.time)),
-    datetime.timedelta: (
-        list,
-        lambda span: [span.days, span.seconds, span.microseconds],
-        lambda parts: datetime.timedelta(*parts),
-    ),
+    datetime.timedelta: (str, to_jsonable_python, TypeAdapter(datetime.timedelta).validate_python),
     zoneinfo.ZoneInfo: (str, str, _zone),
     # Not as text, which would let a short one stand for a number that fills the memory.
     fractions.Fraction: (

@@ -280,7 +280,12 @@ def can_be_made(cls: type) -> bool:
 
     The SDK's dataclasses are the run's own objects (contexts, agents, tools), and no values.
     """
-    if "<locals>" in cls.__qualname__ or cls is BaseModel:
+    return "<locals>" not in cls.__qualname__ and has_parts(cls)
+
+
+def has_parts(cls: type) -> bool:
+    """Whether a class says what its values are made of, wherever it is defined."""
+    if cls is BaseModel:
         return False
     if issubclass(cls, enum.Enum):
         return bool(cls.__members__)
@@ -305,6 +310,8 @@ def classes_in(annotation: object) -> Iterator[type]:
         seen[id(found)] = found
         if isinstance(found, type) and not typing.get_args(found):
             yield found
+            # A generic model that is given its types is a class of its own.
+            waiting.append(getattr(found, "__pydantic_generic_metadata__", {}).get("origin"))
         elif isinstance(found, TypeVar):
             waiting.extend((found.__bound__, *found.__constraints__))
         elif isinstance(found, enum.Enum):  # of a Literal
