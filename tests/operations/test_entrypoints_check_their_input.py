@@ -147,7 +147,12 @@ def test_other_keywords_are_let_through_where_the_function_takes_them(project: P
     [
         ("(n, /)", "parameter 'n' of the entrypoint 'job' in workflows/jobs.py is positional-only"),
         ("(n: 'Nothing')", "an annotation of the entrypoint 'job' in workflows/jobs.py cannot be"),
-        ("(n: Thing)", "a parameter of the entrypoint 'job' in workflows/jobs.py cannot be given"),
+        (
+            "(n: list[Thing])",
+            r"a parameter of the entrypoint 'job' in workflows/jobs.py cannot be given as JSON: "
+            r"n\[...\] is of the class workflows.jobs.Thing, .*: make it a dataclass",
+        ),
+        ("(n: bytearray)", "schema for <class 'bytearray'>: annotate it with what pydantic makes"),
     ],
 )
 def test_a_signature_that_no_input_fits_is_an_error(

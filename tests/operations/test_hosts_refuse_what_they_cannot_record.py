@@ -12,12 +12,11 @@ __all__ = ["project"]
 
 JOBS = """
 import dataclasses, datetime, decimal, enum, uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, NamedTuple, Optional
 from dbos import DBOS, WorkflowSerializationFormat
-from pydantic import BaseModel, Field, HttpUrl
-from typing_extensions import TypedDict
+from pydantic import BaseModel, Field, HttpUrl, SecretStr
 
 class Size(enum.Enum):
     SMALL = 1
@@ -25,39 +24,39 @@ class Size(enum.Enum):
 class Order(BaseModel):
     page: HttpUrl = HttpUrl("http://example.com")
     folder: Path = Path()
+    hidden: int = Field(0, exclude=True)
+    _private: int = 0
 
-@dataclasses.dataclass
-class Line:
+class Spot(NamedTuple):
     size: Size
     of: Order | None = None
 
 @dataclasses.dataclass
 class Vague:
     of: "Nowhere" = None
+    times: dataclasses.InitVar[int] = 1
 
-@dataclasses.dataclass
-class Parcel:
-    line: Line
-    place: Path
+class Client:
+    pass
 
-class Both(TypedDict):
-    parcels: dict[str, list[Parcel]]
+@DBOS.step()
+async def used(client: Client, _: Iterator[int]) -> Order: ...
 
 @DBOS.workflow()
 async def fine(
-    a: Order, b: list[Line | None], c: Annotated[int, Field(gt=0)], d: Literal["x", 1],
+    a: Order, b: list[Spot | None], c: Annotated[int, Field(gt=0)], d: Literal["x", 1],
     e: Optional[set[Size]], f: tuple[uuid.UUID, ...], g: Mapping[str, Sequence[decimal.Decimal]],
-    h: datetime.datetime, i: bytes, j: Any, k, l: dict = {}, *m: str, **n: float,
+    h: datetime.timedelta, i: bytes, j: Any, k, l: dict = {}, *m: str, **n: float,
 ) -> frozenset[datetime.date] | Vague | None: ...
 
 @DBOS.workflow()
 async def nothing(): ...
 
-@DBOS.workflow()
-async def places(a: Path, b: Both) -> Path: ...
+@DBOS.step()
+def called(client: Client) -> list[Client]: ...
 
 @DBOS.workflow()
-async def lasts(a: datetime.timedelta) -> "Parcel": ...
+async def keys(words: dict[str, SecretStr]) -> "Iterator[int] | Client": ...
 
 def made():
     @dataclasses.dataclass
@@ -69,23 +68,38 @@ Inner = made()
 @DBOS.workflow()
 async def inner(a: Inner) -> None: ...
 
+@DBOS.workflow()
+async def _child(one: Client, *several: list[Client]) -> None: ...
+
 @DBOS.workflow(serialization_type=WorkflowSerializationFormat.NATIVE)
 async def _native() -> None: ...
 """
 
 
-def test_each_workflow_that_cannot_be_recorded_is_named(project: Project) -> None:
+def test_each_part_that_cannot_be_recorded_is_named_with_its_place(project: Project) -> None:
     found = project(jobs=JOBS)
     with pytest.raises(EntrypointError) as refused:
         recordable_types.check(found.values())
-    native, places, lasts, inner = refused.value.message.split("; ")
+    native, *named = refused.value.message.split("; ")
     assert native.startswith("the workflow '_native' is decorated with serialization_type=NATIVE")
-    assert "entrypoint 'inner' in workflows/jobs.py has a parameter 'a' of" in inner
-    assert "(defined inside a function), of which no value can be recorded" in inner
-    assert "a parameter 'a' of datetime:timedelta, a result of pathlib:Path," in lasts
-    assert "a parameter 'a' of pathlib:Path, a parameter 'b' of pathlib:Path, a result of" in places
+    sentences = {one.partition(": its ")[2].partition(":")[0]: one for one in named}
+    client = "is of the class workflows.jobs.Client, which is none of the classes whose values can"
+    expected = {
+        f"result[...] {client} be made again": "the step 'called' of workflows.jobs cannot",
+        f"result {client} be made again": "the entrypoint 'keys' in workflows/jobs.py cannot",
+        f"parameter one {client} be made again": "the workflow '_child' of workflows.jobs cannot",
+        f"parameter several[...][...] {client} be made again": "the workflow '_child' of",
+        "parameter words[...] is of the class pydantic.types.SecretStr, which is a secret, which "
+        "no record may hold": "the entrypoint 'keys'",
+        "result is of the class collections.abc.Iterator, which can be read only once": "the entry",
+        "parameter a is of the class workflows.jobs.made.<locals>.Inner, which is defined inside a "
+        "function, where no other process finds it": "the entrypoint 'inner'",
+    }
+    assert sentences.keys() == expected.keys()
+    for sentence, beginning in expected.items():
+        assert sentences[sentence].startswith(beginning)
 
 
 def test_what_can_be_recorded_is_not_refused(project: Project) -> None:
-    head, _, _ = JOBS.partition("@DBOS.workflow()\nasync def places")
+    head, _, _ = JOBS.partition("@DBOS.step()\ndef called")
     recordable_types.check(project(jobs=head).values())

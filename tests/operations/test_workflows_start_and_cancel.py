@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from agents import Agent
 from agents.testing import ScriptedModel, assistant_message
-from dbos import DBOS
+from dbos import DBOS, WorkflowSerializationFormat
+from pydantic import BaseModel, PrivateAttr
 
 import timestep
 from tests.support.dbos_app import App
@@ -50,6 +52,19 @@ async def talk(session: str, words: str) -> str:
     return str(result.final_output)
 
 
+@DBOS.workflow(serialization_type=WorkflowSerializationFormat.PORTABLE)
+async def portable(place: Path) -> None: ...
+
+
+class Place(BaseModel):
+    x: int
+    _since: object = PrivateAttr(default_factory=object)
+
+
+@DBOS.workflow()
+async def goes(place: Place) -> None: ...
+
+
 def start(entrypoint: Any, given: dict[str, Any], **options: Any) -> str:
     return asyncio.run(timestep.start_run(entrypoint, given, **options))
 
@@ -84,6 +99,12 @@ def test_what_cannot_be_started_is_told(app: App) -> None:
         start(start, {})
     with pytest.raises(InvalidInputError, match="there is no queue 'timestep-tests'"):
         start(add, {"one": 1}, priority=1)
+    with pytest.raises(InvalidInputError, match="has serialization_type=PORTABLE, and Object of"):
+        start(portable, {"place": "a"})
+    with pytest.raises(
+        InvalidInputError, match=r"the argument place._since is of the class object, which"
+    ):
+        start(goes, {"place": {"x": 1}})
 
 
 def test_a_queue_of_the_application_s_own_is_used(app: App) -> None:

@@ -16,13 +16,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NotRequired, Required
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
 from timestep.dbos_internals.process import registered
 from timestep.errors import EntrypointError, InvalidInputError, UnknownEntrypointError
 from timestep.operations.arguments import check_document, is_utf8, quoted
+from timestep.operations.unrecordable_annotations import problems
 from timestep.serialization.registered_types import declare
 
 PACKAGE = "workflows"
@@ -285,9 +292,16 @@ def _adapter(
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(shape)
         schema = adapter.json_schema()
     except PydanticUserError as error:
-        reason = " ".join(str(error.message).split())
+        named = [(one, hints[one]) for one in signature.parameters if one in hints]
+        found = [problem for one, hint in named for problem in problems(hint, one, of_json=True)]
+        reason = " ".join(error.message.split())
+        if isinstance(error, PydanticSchemaGenerationError):
+            # What follows is for who writes the class.
+            reason = reason.partition(". ")[0] + ": annotate it with what pydantic makes of JSON"
+        reasons = found or [reason]
         raise EntrypointError(
-            f"a parameter of the entrypoint {name!r} in {file} cannot be given as JSON: {reason}"
+            f"a parameter of the entrypoint {name!r} in {file} cannot be given as JSON: "
+            f"{', and '.join(reasons)}"
         ) from error
     for parameter in signature.parameters.values():
         shown = schema.get("properties", {}).get(parameter.name)

@@ -124,7 +124,7 @@ def _changes(agent: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if "model_settings" in agent:
         check_document("model_settings", agent["model_settings"])
         try:
-            model_settings(agent["model_settings"])
+            model_settings(agent["model_settings"], strict=True)
         except (ValidationError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise InvalidInputError(f"the model_settings do not fit: {reason}") from error

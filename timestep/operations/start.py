@@ -91,6 +91,7 @@ async def start_run(
     if timeout is not None:
         options["workflow_timeout"] = timeout
     try:
+        serializer.check_portable(found.function, arguments)
         with translated(recorder().url):
             # Without DBOS, the hosts' own queue need not be there before the first host is.
             if queue is not None and (is_here or queue != own_queue):
