@@ -90,7 +90,8 @@ def test_a_bad_token_is_refused_and_never_shown(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "many"), ("PORT", "70000"), ("USE_PGLITE", "perhaps")]
+    ("name", "value"),
+    [("PORT", "many"), ("PORT", "70000"), ("USE_PGLITE", "perhaps"), ("LOG_LEVEL", "loud")],
 )
 def test_a_bad_value_is_named_in_one_line(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
@@ -102,6 +103,11 @@ def test_a_bad_value_is_named_in_one_line(
 
     assert caught.value.message.startswith(f"TIMESTEP_{name}={value!r}: ")
     assert "\n" not in caught.value.message
+
+
+def test_a_level_is_written_in_small_or_large_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_LOG_LEVEL", "DEBUG")
+    assert config.read().log_level == "debug"
 
 
 @pytest.mark.parametrize("name", ["GRACE", "OFFLINE_DELAY"])

@@ -143,6 +143,14 @@ class Settings(BaseSettings):
         "Whether the host executes workflows that were recorded as pickles, until they are done, "
         "and commands act on them: who can write into the database can then run code in the host.",
     )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(lambda given: given.lower())
+    ] = _setting(
+        "info",
+        "From which level on the host's log has lines of the logger `timestep`; those of other "
+        "loggers are in it from `warning` on.",
+        kind="`debug`, `info`, `warning` or `error`",
+    )
     api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = _setting(
         (),
         "The credentials of the HTTP API, needed to listen on other than loopback; roles are "

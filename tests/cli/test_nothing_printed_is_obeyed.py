@@ -101,7 +101,7 @@ def test_nothing_of_a_record_is_obeyed(
 ) -> None:  # fmt: skip
     def work() -> None:
         output.runs(found)
-        output.approvals(asked)
+        output.approvals(asked, [one.workflow_id for one in asked[1:]])
         output.finding("check", "ok", text)
         output.say(text)
         output.say_lines(text)
@@ -253,6 +253,6 @@ def harmless(result: Result, status: int = 0) -> str:
 def test_the_printed_line_is_taken_apart_as_it_was_meant() -> None:
     asked = Interruption("7", "r", "-it's", "tool_approval", "needs_approval", "t", "c", {}, "A",
                          MOMENT, None, None, None, None, False, None)  # fmt: skip
-    printed = captured(lambda: output.approvals([asked]))
+    printed = captured(lambda: output.approvals([asked], ()))
     _, _, line = printed.rpartition("Decide:  ")
     assert shlex.split(line) == ["timestep", "resume", "--approve", "7", "--", "-it's"]

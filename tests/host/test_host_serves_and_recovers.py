@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from pathlib import Path
@@ -427,3 +428,5 @@ def test_it_tells_of_workflows_that_fail(own_host: Host) -> None:
     text = own_host.log.read_text()
     assert text.count("out of tea") == 1
     assert "Traceback" not in text
+    (line,) = [line for line in text.splitlines() if "out of tea" in line]
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ERROR timestep: workflow ", line)

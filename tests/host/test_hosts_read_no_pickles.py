@@ -150,6 +150,7 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     own_host.start()
     said = own_host.log.read_text()
     assert "left alone   6 workflows recorded as pickles" in said
+    assert "pickles      read" not in said
     assert "recovering" not in said
     assert "no host" not in said
     for name in ("queued", "begun", "ended"):
@@ -192,6 +193,17 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
         ("fork", old, "--turn", "1"),
     ):
         assert says(*command, status=1) == f"Error: {detail}"
+    with psycopg.connect(own_host.database) as connection:
+        connection.execute(
+            "INSERT INTO interruptions (id, run_id, type, reason, tool_name, arguments, call_id) "
+            "SELECT gen_random_uuid(), id, 'tool_approval', 'needs_approval', 'launch', '{}', 'c' "
+            "FROM runs"
+        )
+    asked = says("approvals")
+    assert "launch({}) (left alone: nobody can decide it)" in asked
+    assert left in asked
+    assert "timestep resume" not in asked
+    own_host.rows("DELETE FROM interruptions RETURNING 1")
     refused_message = says("resume", "message", "--approve", "all", status=1)
     assert "'message' is recorded as a pickle" in refused_message
     # Nothing is told of them where they may be executed.
@@ -221,7 +233,9 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
         connection.execute("DELETE FROM dbos.workflow_status WHERE name = 'plain'")
     own_host.environment["TIMESTEP_READ_PICKLES"] = "true"
     own_host.start()
-    assert "recovering   1 workflow" in own_host.log.read_text()
+    said = own_host.log.read_text()
+    assert "recovering   1 workflow" in said
+    assert "pickles      read, by TIMESTEP_READ_PICKLES=true: who can write into the" in said
     (tmp_path / "go").touch()
     until(lambda: own_host.run(old)["workflow"]["status"] == "SUCCESS")
     assert own_host.run(old)["final_output"] == "[offline model] all done"

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -49,13 +50,58 @@ def test_what_a_start_cannot_use_starts_nothing(host: Host, client: httpx.Client
             answer = sent(client, START, json.dumps({"input": {"name": "x"}, name: text}))
             assert name in problem(answer, 422)
     for name in ("timeout", "delay"):
-        for number in ("1e300", "1e400", "-1e300", "-1", "0", "1e-9", "1e10", "NaN", '"nan"'):
+        for number in (
+            *("1e300", "1e400", "-1e300", "-1", "0", "1e-9", "1e10", "NaN", '"nan"', "true", '"5"'),
+        ):
             answer = sent(client, START, f'{{"input": {{"name": "x"}}, "{name}": {number}}}')
             assert problem(answer, 422)
-    for number in ("1e300", "-1", "0", str(2**31), "9" * 4000, "9" * 5000, "1.5"):
+    for number in ("1e300", "-1", "0", str(2**31), "9" * 4000, "9" * 5000, "1.5", "true", '"5"'):
         answer = sent(client, START, f'{{"input": {{"name": "x"}}, "priority": {number}}}')
         assert problem(answer, 422)
     assert rows(host) == before
+
+
+def test_a_body_is_taken_as_it_is(host: Host, client: httpx.Client) -> None:
+    before = rows(host)
+    resume, fork = "/api/workflows/w/resume", "/api/runs/w/fork"
+    for path, text in (
+        (resume, '{"approve": "all", "always": 1}'),
+        (resume, '{"approve": "all", "always": "true"}'),
+        (resume, '{"approve": [1]}'),
+        (resume, '{"from_checkpoint": 1}'),
+        (fork, '{"turn": true}'),
+        (fork, '{"turn": "1"}'),
+        (fork, '{"turn": 1, "agent": {"model": 5}}'),
+        (fork, '{"turn": 1, "agent": {"model_settings": {"temperature": true}}}'),
+        (fork, '{"turn": 1, "agent": {"model_settings": {"max_tokens": "5"}}}'),
+        (START, '{"input": {"name": "x"}, "workflow_id": 5}'),
+    ):
+        problem(sent(client, path, text), 422)
+    assert rows(host) == before
+
+
+def test_an_id_may_have_a_slash(host: Host, client: httpx.Client) -> None:
+    ids = ("shop/orders/7", "shop%2Forders", "/")
+    for workflow_id in ids:
+        started = client.post(START, json={"input": {"name": "x"}, "workflow_id": workflow_id})
+        assert started.json() == {"workflow_id": workflow_id}
+        written = quote(workflow_id, safe="")
+        host.output(written)
+        run = client.get(f"/api/runs/{written}").json()
+        assert run["workflow_id"] == workflow_id
+        lower = written.replace("%2F", "%2f")
+        items = client.get(f"/api/runs/{lower}/items").json()["items"]
+        assert {item["run_id"] for item in items} == {run["id"]}
+        forked = client.post(
+            f"/api/runs/{written}/fork", json={"turn": 1, "workflow_id": f"{workflow_id}/again"}
+        )
+        assert forked.json() == {"workflow_id": f"{workflow_id}/again"}
+        ended = problem(client.post(f"/api/workflows/{written}/cancel"), 409)
+        assert repr(workflow_id) in ended
+        again = client.post(f"/api/workflows/{written}/resume", json={"approve": ["x"]})
+        assert f"no workflow {workflow_id!r} that asked" in problem(again, 404)
+    assert "nothing at '/api/runs/a/b'" in problem(client.get("/api/runs/a/b"), 404)
+    assert "nothing at '/api/no/a%2Fb'" in problem(client.get("/api/no/a%2Fb"), 404)
 
 
 def test_json_that_cannot_be_used_starts_nothing(host: Host, client: httpx.Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import re
 import subprocess
 from pathlib import Path
 
@@ -116,6 +117,39 @@ def test_what_libraries_log_in_a_process_of_ours_is_harmless(
     assert obeyed(caplog.messages[0]) == []
     # Logging itself tells of a library's mistake.
     assert other.filter(other.makeRecord("x", logging.ERROR, "", 1, "%d %d", (1,), None))
+
+
+def test_a_host_writes_a_line_with_time_and_level_for_each_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logs.logger(), "level", logging.NOTSET)
+    logs.begin("info")
+    try:
+        logs.logger().debug("is not told")
+        logs.logger().info("workflow %s\n%s", "w", ATTACK)
+        logging.getLogger("openai.agents").info("is not told")
+        logging.getLogger("openai.agents").warning("told")
+    finally:
+        logs.end()
+    assert logging.root.handlers == []
+    first, second = capsys.readouterr().err.splitlines()
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+    assert re.match(rf"{time} INFO timestep: workflow w\\n\\x1b", first)
+    assert re.fullmatch(rf"{time} WARNING openai.agents: told", second)
+
+
+def test_an_application_that_writes_its_log_goes_on_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = logging.NullHandler()
+    monkeypatch.setattr(logging.root, "handlers", [own])
+    logs.begin("debug")
+    assert logging.root.handlers == [own]
+    assert logs.logger().isEnabledFor(logging.DEBUG)
+    logs.end()
+    assert logging.root.handlers == [own]
+    assert not logs.logger().isEnabledFor(logging.DEBUG)
 
 
 def test_every_module_logs_through_the_logger_that_is_fit() -> None:

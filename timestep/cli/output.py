@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import click
@@ -36,6 +36,7 @@ _STYLES = {
     "cancelled": "dim",
 }
 _IDS = ("run", "interruption")
+_LEFT_ALONE = " (left alone: nobody can decide it)"
 _LONG = 2000
 _WIDE = 160
 """Columns of a table that is written to a file or a pipe."""
@@ -111,11 +112,7 @@ def left(run: Run) -> str | None:
     """That nobody may go on with a run, and what to do; None: it goes on, waits, or has ended."""
     workflow_id = run.workflow_id or ""
     if run.is_left_alone:
-        return (
-            f"{workflow_id}: left alone: recorded as a pickle, which runs code when it is read: "
-            "where nobody else can write into the database, serve with TIMESTEP_READ_PICKLES=true "
-            f"until it is done, or end it with `{terminal.command('cancel', workflow_id)}`"
-        )
+        return _left_alone(workflow_id)
     if run.executor is None or run.executor.is_live:
         return None
     id_ = run.executor.id
@@ -129,8 +126,21 @@ def left(run: Run) -> str | None:
     )
 
 
-def approvals(found: Sequence[Interruption]) -> None:
-    """A table of what waits for a decision, and how to decide."""
+def _left_alone(workflow_id: str) -> str:
+    return (
+        f"{workflow_id}: left alone: recorded as a pickle, which runs code when it is read: "
+        "where nobody else can write into the database, serve with TIMESTEP_READ_PICKLES=true "
+        f"until it is done, or end it with `{terminal.command('cancel', workflow_id)}`"
+    )
+
+
+def approvals(found: Sequence[Interruption], left_alone: Collection[str | None]) -> None:
+    """A table of what waits for a decision, and how to decide.
+
+    Args:
+        found: What waits.
+        left_alone: The workflows of which nobody may decide: they are recorded as pickles.
+    """
     if not found:
         say("Nothing waits for a decision.")
         return
@@ -142,10 +152,18 @@ def approvals(found: Sequence[Interruption]) -> None:
             _cell(one.workflow_id),
             _cell(one.id),
             _cell(one.agent_name),
-            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
+            _cell(
+                f"{one.tool_name}({_json(one.arguments)}){doubt}{until}"
+                f"{_LEFT_ALONE if one.workflow_id in left_alone else _unless(one)}"
+            ),
         )
     _print(table)
-    first = next((one for one in found if one.is_waited_for), None)
+    waited_for = [one for one in found if one.workflow_id not in left_alone and one.is_waited_for]
+    for workflow_id in dict.fromkeys(
+        one.workflow_id for one in found if one.workflow_id in left_alone
+    ):
+        say(_left_alone(workflow_id or ""))
+    first = next(iter(waited_for), None)
     if first is not None:
         say(
             f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
@@ -177,7 +195,7 @@ def traceback(text: str | None) -> None:
     """Where in the code a run failed, if that is recorded."""
     if text is None:
         say("No traceback is recorded: the run did not fail, or its error was not one of the run. "
-            "The log of its process has it, with the logger `timestep` at DEBUG.")  # fmt: skip
+            "The log of its process has it, with TIMESTEP_LOG_LEVEL=debug.")  # fmt: skip
     else:
         _print(_line(text.rstrip("\n")))
 
@@ -278,13 +296,17 @@ def _outcome(call: ToolCall) -> str:
 def _usage(run: Run) -> str:
     usage = run.usage
     parts = [
-        f"{run.turns} turns",
-        f"{usage.requests} model calls",
+        _count(run.turns, "turn"),
+        _count(usage.requests, "model call"),
         f"{usage.input_tokens} tokens in, {usage.output_tokens} out",
     ]
     if run.cost is not None:
         parts.append(f"${run.cost:.4f}")
     return " · ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _took(run: Run) -> str:

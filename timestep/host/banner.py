@@ -39,7 +39,8 @@ def greet(launched: Launched, listener: socket.socket) -> None:
     lines += [_left(one) for one in launched.left[:_LISTED]]
     if len(launched.left) > _LISTED:
         more = len(launched.left) - _LISTED
-        lines.append(f"  no host      {more} more executors: see `timestep runs --status running`")
+        others = "1 more executor" if more == 1 else f"{more} more executors"
+        lines.append(f"  no host      {others}: see `timestep runs --status running`")
     if launched.pickled:
         lines.append(
             f"  left alone   {_workflows(launched.pickled)} recorded as pickles, which run code "
@@ -48,7 +49,14 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             "TIMESTEP_READ_PICKLES=true until they are done, or end them with\n"
             f"               {terminal.command('cancel', launched.pickled_id or 'WORKFLOW_ID')}"
         )
-    if config.read().openai_api_key is None:
+    settings = config.read()
+    if settings.read_pickles:
+        lines.append(
+            "  pickles      read, by TIMESTEP_READ_PICKLES=true: who can write into the database "
+            "can run code here. Unset\n               it once no unfinished workflow is recorded "
+            "as one"
+        )
+    if settings.openai_api_key is None:
         lines.append(
             "  model        offline, for agents made with timestep.offline; any other needs "
             "OPENAI_API_KEY"

@@ -176,6 +176,8 @@ def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
             proxy_headers=False,
             # A stranger's nonsense is no line of the log.
             log_level="error",
+            # With the others' handlers, times and levels.
+            log_config=None,
             access_log=False,
             lifespan="off",
             server_header=False,

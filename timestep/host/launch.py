@@ -30,7 +30,7 @@ from timestep.operations import entrypoints, recordable_types
 from timestep.operations.entrypoints import Entrypoint
 from timestep.runner import failures
 from timestep.runner.install import install
-from timestep.runtime import draining, garbage_collection, process_state
+from timestep.runtime import draining, garbage_collection, logs, process_state
 from timestep.runtime.lease import Lease
 from timestep.store import parked_workflows
 from timestep.store.fleet import executors, hosts
@@ -94,6 +94,8 @@ def launch() -> Launched:
     garbage_collection.keep_all()
     name = process.application_name()
     settings = config.read()
+    # Not before the application was imported, which may set its logging up.
+    logs.begin(settings.log_level)
     if settings.use_pglite:
         pglite.hold(settings.pglite_path, settings.home)
     url = database_url()
@@ -196,6 +198,7 @@ def _hear_of_dbos() -> None:
     log.setLevel(logging.WARNING)
     for handler in log.handlers:
         handler.setLevel(logging.WARNING)
+        handler.setFormatter(logs.Lines())
 
 
 def _left(
@@ -237,3 +240,4 @@ def stop(grace: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
     logging.getLogger("openai.agents").removeFilter(_is_worth_saying)
     logging.getLogger("dbos").removeFilter(failures.of_workflows)
     process_state.of(Claims).close()
+    logs.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
+import time
 from typing import Any
 
 from timestep.runtime.terminal import printable, printable_lines
@@ -21,6 +22,40 @@ def logger() -> logging.Logger:
     found = logging.getLogger(_NAME)
     found.addFilter(_made_fit)
     return found
+
+
+class Lines(logging.Formatter):
+    """Makes a line of a record: its time in UTC (RFC 3339), level, logger and message."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def begin(level: str) -> None:
+    """Write the log of a host to standard error, until `end`.
+
+    Not where the application has given the root logger handlers: it writes its log by itself.
+
+    Args:
+        level: From which on Timestep's own records are written, such as `info`.
+    """
+    logger().setLevel(level.upper())
+    if not logging.root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(Lines())
+        logging.root.addHandler(handler)
+
+
+def end() -> None:
+    """Let the application, or nobody, decide again what is written."""
+    logger().setLevel(logging.NOTSET)
+    for handler in list(logging.root.handlers):
+        if type(handler.formatter) is Lines:
+            logging.root.removeHandler(handler)
 
 
 def make_others_fit() -> None:

@@ -18,6 +18,7 @@ from timestep.web import schemas
 from timestep.web.gate import Gate
 from timestep.web.problems import Answer, handle_problems, problem, told
 from timestep.web.routes import interruptions, runs, workflows
+from timestep.web.slashes import Slashes
 
 
 def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
@@ -39,6 +40,7 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     )
     app.state.settings = settings
     app.state.entrypoints = entrypoints
+    app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings)
     handle_problems(app)
     for routes in (workflows, runs, interruptions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Query
 
 from timestep.config import Token
 from timestep.journal import fail_fast_read
@@ -19,7 +19,6 @@ async def database_answers() -> None:
     await asyncio.to_thread(fail_fast_read.check_database)
 
 
-RunName = Annotated[str, Path(description="Of a run, or of a workflow.")]
 Limit = Annotated[int, Query(ge=1, le=LONGEST)]
 Operator = Annotated[Token | None, Depends(require("operator"))]
 

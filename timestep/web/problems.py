@@ -33,6 +33,7 @@ from timestep.errors import (
 from timestep.operations.arguments import quoted
 from timestep.runtime import logs
 from timestep.serialization.json_output import dumps
+from timestep.web import slashes
 
 _log = logs.logger()
 
@@ -123,7 +124,7 @@ async def _http(request: Request, error: Exception) -> Answer:
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
     # Not of `request.url`, which is made of what the caller says that the host is.
-    path = quoted(request.scope["path"])
+    path = quoted(slashes.written(request.scope["path"]))
     if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = f"there is nothing at {path}: see /openapi.json"
     if error.status_code == 405:

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Names = list[str] | Literal["all"]
 
+_STRICT = ConfigDict(extra="forbid", strict=True)
+"""Of bodies of requests: true is no number, and "5" is none either."""
+
 
 class Problem(BaseModel):
     """An error (RFC 9457)."""
@@ -34,7 +37,7 @@ class Workflows(BaseModel):
 class Start(BaseModel):
     """What to start a workflow with."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _STRICT
 
     input: dict[str, Any] = Field({}, description="The entrypoint's parameters by name.")
     workflow_id: str | None = Field(None, description="The same id again answers the same run.")
@@ -48,7 +51,7 @@ class Start(BaseModel):
 class Decision(BaseModel):
     """Which interruptions are decided how: by their ids, or by those of the tool calls."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _STRICT
 
     approve: Names = []
     reject: Names = []
@@ -71,7 +74,7 @@ class Resume(Decision):
 class Changes(BaseModel):
     """What is different about the agent."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _STRICT
 
     instructions: str | None = Field(None, description="Of the agent whose turn it is.")
     model: str | None = Field(None, description="Of every agent from that turn on.")
@@ -81,7 +84,7 @@ class Changes(BaseModel):
 class Fork(BaseModel):
     """Before which turn a new run begins, and what is different in it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _STRICT
 
     turn: int = Field(description="Counted from 1.")
     input: str | list[Any] | None = Field(None, description="What the model is shown instead.")

@@ -9,6 +9,7 @@ import click
 
 from timestep.cli import output
 from timestep.cli.group import as_json, run_async
+from timestep.journal import executors
 from timestep.operations.arguments import quoted
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
@@ -24,7 +25,8 @@ def approvals_(as_json: bool) -> None:
     if as_json:
         output.document(Page(found, None))
     else:
-        output.approvals(found)
+        asking = {one.workflow_id for one in found if one.workflow_id is not None}
+        output.approvals(found, executors.left_alone(asking))
 
 
 @click.command()

@@ -122,7 +122,7 @@ def _outcome(workflow_id: str) -> Any:
             error = run.workflow.error
             fail(f"{error.type}: {error.message}" if error is not None else status)
         for one in run.interruptions:
-            if one.resolved_at is None:
+            if one.resolved_at is None and not run.is_left_alone:
                 decide = terminal.command("resume", workflow_id, "--approve", one.id)
                 tell(one.id, f"waits for a decision: {decide}   ({one.tool_name})")
         if output.is_left(run):

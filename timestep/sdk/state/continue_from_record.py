@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import json
 from typing import Any
 
 from agents import Agent, ModelSettings, RunConfig, RunContextWrapper, RunState
@@ -133,8 +134,12 @@ def change(run: Run, options: dict[str, Any]) -> None:
     options["run_config"] = config
 
 
-def model_settings(document: dict[str, Any]) -> Any:
+def model_settings(document: dict[str, Any], *, strict: bool = False) -> Any:
     """The SDK's settings of a model from JSON.
+
+    Args:
+        document: The settings by their names.
+        strict: Whether true is no number, and "5" none either.
 
     Raises:
         ValidationError: A value does not fit.
@@ -143,7 +148,7 @@ def model_settings(document: dict[str, Any]) -> Any:
     for name in document:
         if name not in ModelSettings.__dataclass_fields__:
             raise TypeError(f"there is no setting {name!r}")
-    return TypeAdapter(ModelSettings).validate_python(document)
+    return TypeAdapter(ModelSettings).validate_json(json.dumps(document), strict=strict)
 
 
 def _instructed(name: str, instructions: str, inner: Any) -> Any:

@@ -10,9 +10,10 @@ from timestep.operations import fork
 from timestep.operations.queries import runs
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import Run, RunItem, Status
-from timestep.web.dependencies import CONFLICT, Limit, Operator, RunName, api_router
+from timestep.web.dependencies import CONFLICT, Limit, Operator, api_router
 from timestep.web.problems import Answer
 from timestep.web.schemas import Fork, WorkflowRef
+from timestep.web.slashes import RunName
 
 router = api_router()
 

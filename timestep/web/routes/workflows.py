@@ -13,6 +13,7 @@ from timestep.operations.queries.records import ResumeResult
 from timestep.web.dependencies import CONFLICT, NOBODY, Operator, api_router
 from timestep.web.problems import Answer
 from timestep.web.schemas import Resume, Start, WorkflowRef, Workflows
+from timestep.web.slashes import WorkflowId
 
 router = api_router()
 
@@ -45,7 +46,7 @@ async def start_workflow(
 
 @router.post("/workflows/{workflow_id}/resume", response_model=ResumeResult, responses=CONFLICT)
 async def resume_workflow(
-    workflow_id: str, caller: Operator, body: Annotated[Resume, Body()]
+    workflow_id: WorkflowId, caller: Operator, body: Annotated[Resume, Body()]
 ) -> Answer:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
     is_decided = bool(body.approve or body.reject or body.supply)
@@ -65,7 +66,7 @@ async def resume_workflow(
     response_model=WorkflowRef,
     responses=CONFLICT,
 )
-async def cancel_workflow(workflow_id: str, caller: Operator) -> Answer:
+async def cancel_workflow(workflow_id: WorkflowId, caller: Operator) -> Answer:
     """Cancel a workflow: no further step of it begins."""
     await cancel.cancel_run(workflow_id)
     return Answer({"workflow_id": workflow_id}, status_code=202)
