@@ -18,6 +18,7 @@ import sys
 import threading
 import typing
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -119,7 +120,7 @@ class RegisteredTypes:
             self.declare(type(found))
             if isinstance(found, dict):
                 waiting.extend((*found, *found.values()))
-            elif isinstance(found, list | tuple | set | frozenset):
+            elif isinstance(found, list | tuple | set | frozenset | deque):
                 waiting.extend(found)
             elif isinstance(found, BaseModel):
                 waiting.extend((vars(found), found.__pydantic_extra__, found.__pydantic_private__))
@@ -158,7 +159,8 @@ def register_type(cls: C) -> C:
     classes that a run's context, its tools' annotations or its agents' output types lead to.
 
     Args:
-        cls: A dataclass, a pydantic model or an enum, at the top level of a module or class.
+        cls: A dataclass, a named tuple, a pydantic model or an enum, at the top level of a module
+            or class.
 
     Returns:
         The same class.
@@ -176,7 +178,8 @@ def register_type(cls: C) -> C:
     if not can_be_made(cls):
         raise TypeError(
             f"values of {type_path(cls)} cannot be made again from their fields: register "
-            "dataclasses, pydantic models and enums, and put @register_type above @dataclass"
+            "dataclasses, named tuples, pydantic models and enums, and put @register_type above "
+            "@dataclass"
         )
     PROCESS.add(cls)
     return cls
@@ -233,9 +236,14 @@ def can_be_made(cls: type) -> bool:
         return False
     if issubclass(cls, enum.Enum):
         return bool(cls.__members__)
-    if issubclass(cls, BaseModel):
+    if issubclass(cls, BaseModel) or is_named_tuple(cls):
         return True
     return dataclasses.is_dataclass(cls) and cls.__module__.partition(".")[0] != _SDK
+
+
+def is_named_tuple(cls: type) -> bool:
+    """Whether values of a class are what its named fields hold, and nothing else."""
+    return cls.__base__ is tuple and "_fields" in vars(cls)
 
 
 def classes_in(annotation: object) -> Iterator[type]:

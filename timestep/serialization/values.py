@@ -13,13 +13,10 @@ model's item, is put under `{"$type": "data"}` if it could be taken for one.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import datetime
-import decimal
 import enum
 import json
-import uuid
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -29,7 +26,13 @@ from pydantic_core import PydanticSerializationError, to_json
 from timestep.errors import UnreadableValueError
 from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
-from timestep.serialization.registered_types import can_be_made, registered, type_path
+from timestep.serialization import leaf_types
+from timestep.serialization.registered_types import (
+    can_be_made,
+    is_named_tuple,
+    registered,
+    type_path,
+)
 
 _log = logs.logger()
 
@@ -165,17 +168,19 @@ def _typed(name: str, value: Json) -> Json:
 def _encode_typed(value: object) -> Json:
     kind = type(value)
     path = type_path(kind)
+    if kind in (OrderedDict, Counter):
+        return _typed(path, [[_encode(k), _encode(v)] for k, v in value.items()])  # type: ignore[attr-defined]
+    if kind is deque:
+        return _typed(path, [value.maxlen, *map(_encode, value)])  # type: ignore[attr-defined,call-overload]
     if kind in (tuple, set, frozenset):
         return _typed(path, [_encode(item) for item in value])  # type: ignore[attr-defined]
-    if kind is bytes:
-        return _typed(path, base64.b64encode(value).decode())  # type: ignore[arg-type]
-    if kind in (datetime.datetime, datetime.date, datetime.time):
-        return _typed(path, value.isoformat())  # type: ignore[attr-defined]
-    if kind in (decimal.Decimal, uuid.UUID):
-        return _typed(path, str(value))
+    if (leaf := leaf_types.written(value)) is not None:
+        return _typed(*leaf)
     if registered(path) is kind:
         if isinstance(value, enum.Enum):
             return _typed(path, _encode(value.value))
+        if is_named_tuple(kind):
+            return _typed(path, dict(zip(kind._fields, map(_encode, value), strict=True)))  # type: ignore[attr-defined,call-overload]
         if isinstance(value, BaseModel):
             return _encode_model(path, value)
         if dataclasses.is_dataclass(value):
@@ -266,17 +271,19 @@ def _dict_of(pairs: list[Any]) -> dict[Any, Any]:
     return {decode(key): decode(item) for key, item in pairs}
 
 
+def _deque_of(parts: list[Any]) -> deque[Any]:
+    return deque(_parts(parts[1:]), parts[0] if parts else None)
+
+
 _BUILT_IN: dict[str, tuple[type, Callable[[Any], Any]]] = {
     _AS_DICT: (list, _dict_of),
+    type_path(OrderedDict): (list, lambda pairs: OrderedDict(_dict_of(pairs))),
+    type_path(Counter): (list, lambda pairs: Counter(_dict_of(pairs))),
+    type_path(deque): (list, _deque_of),
     type_path(tuple): (list, lambda items: tuple(_parts(items))),
     type_path(set): (list, lambda items: set(_parts(items))),
     type_path(frozenset): (list, lambda items: frozenset(_parts(items))),
-    type_path(bytes): (str, lambda text: base64.b64decode(text, validate=True)),
-    type_path(datetime.datetime): (str, datetime.datetime.fromisoformat),
-    type_path(datetime.date): (str, datetime.date.fromisoformat),
-    type_path(datetime.time): (str, datetime.time.fromisoformat),
-    type_path(decimal.Decimal): (str, decimal.Decimal),
-    type_path(uuid.UUID): (str, uuid.UUID),
+    **leaf_types.READERS,
 }
 """How values that JSON has no word for are written, and what makes them of that again."""
 
@@ -297,6 +304,8 @@ def _made(kind: Any, held: Any) -> Any:
                 f"a recorded {path!r} has the fields {sorted(unknown)}, which the class does not "
                 "have: give it fields of these names again"
             )
+        if is_named_tuple(kind):
+            return kind._make(map((kind._field_defaults | held).__getitem__, kind._fields))
         return kind.model_validate(held) if issubclass(kind, BaseModel) else kind(**held)
     except UnreadableValueError:
         raise
@@ -313,6 +322,8 @@ def _made(kind: Any, held: Any) -> Any:
 
 
 def _init_fields(kind: Any) -> set[str]:
+    if is_named_tuple(kind):
+        return set(kind._fields)
     return {field.name for field in dataclasses.fields(kind) if field.init}
 
 

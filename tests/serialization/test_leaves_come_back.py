@@ -1,0 +1,109 @@
+"""Values that hold no other, and the standard library's containers, come back as they were."""
+
+from __future__ import annotations
+
+import datetime
+import fractions
+import ipaddress
+import json
+import pathlib
+from collections import Counter, OrderedDict, deque
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ByteSize, HttpUrl, PostgresDsn
+
+import timestep
+from timestep.errors import UnreadableValueError
+from timestep.serialization.values import decode, dumps, encode, restored
+
+ZONES = st.sampled_from(["Europe/Berlin", "America/St_Johns", "UTC"]).map(ZoneInfo) | st.none()
+LEAVES = (
+    st.datetimes(timezones=ZONES)
+    | st.times(timezones=ZONES)
+    | st.dates()
+    | st.timedeltas()
+    | st.fractions()
+    | st.complex_numbers(allow_nan=False)
+    | st.ip_addresses()
+    | st.binary().map(bytearray)
+    | st.text("abc/. ").map(pathlib.Path)
+    | st.text("abc\\:/. ").map(pathlib.PureWindowsPath)
+    | ZONES
+)
+
+
+@timestep.register_type
+class Spot(NamedTuple):
+    x: Any
+    label: str = "here"
+
+
+def again(value: Any) -> Any:
+    return decode(restored(json.loads(dumps(encode(value)))))
+
+
+@given(LEAVES)
+def test_a_leaf_comes_back(value: Any) -> None:
+    back = again(value)
+    assert (back, type(back), repr(back)) == (value, type(value), repr(value))
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        # Shown twice by the clock, and never.
+        datetime.datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=1),
+        datetime.datetime(2026, 3, 29, 2, 30, tzinfo=BERLIN),
+        datetime.datetime(2026, 10, 25, 2, 30, fold=1),
+        datetime.time(2, 30, tzinfo=BERLIN, fold=1),
+        datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(seconds=5))),
+        HttpUrl("https://user:word@example.com/ä?q=1#x"),
+        PostgresDsn("postgresql://a@one,two/shop"),
+        ByteSize(5),
+        ipaddress.ip_network("10.0.0.0/8"),
+        fractions.Fraction(-1, 3),
+        OrderedDict([("b", 1), (2, (3,))]),
+        Counter("tea"),
+        deque([1, {"a"}], maxlen=4),
+        Spot({"$type": "x"}, "there"),
+        [Spot(Spot(1))],
+    ],
+    ids=repr,
+)
+def test_it_comes_back_as_it_was(value: Any) -> None:
+    back = again(value)
+    assert (back, type(back), repr(back)) == (value, type(value), repr(value))
+
+
+def test_a_named_tuple_of_before_has_its_defaults_and_no_other_fields() -> None:
+    named = encode(Spot(1))
+    assert isinstance(named, dict)
+    assert decode({**named, "value": {"x": 1}}) == Spot(1)
+    for fields, reason in (({"y": 1}, "fields.*'y'"), ({}, "made again.*'x'")):
+        with pytest.raises(UnreadableValueError, match=reason):
+            decode({**named, "value": fields})
+
+
+def test_what_this_machine_cannot_read_is_told() -> None:
+    for named, value, reason in (
+        ("datetime:datetime", "2026-01-01T00:00:00+01:00[Mars/Base]", "'Mars/Base'.*tzdata"),
+        ("pathlib:WindowsPath", "c:\\x", "WindowsPath, which this system does not have"),
+    ):
+        with pytest.raises(UnreadableValueError, match=reason):
+            decode({"$type": named, "value": value})
+    for named, held in (
+        ("fractions:Fraction", [1, 0]),
+        ("datetime:timedelta", [10**12]),
+        ("zoneinfo:ZoneInfo", "../../etc/passwd"),
+        ("collections:deque", ["x"]),
+        ("pydantic.networks:HttpUrl", "not one"),
+    ):
+        document = {"$type": named, "value": held}
+        assert decode(document) == document
