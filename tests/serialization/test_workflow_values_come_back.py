@@ -131,13 +131,10 @@ def test_what_would_come_back_otherwise_is_refused() -> None:
     assert again(Account(name="Ada")) == Account(name="Ada")
     (found,) = again((math.nan,))
     assert math.isnan(found)
-    for account in (
-        Account(name="Ada", secret=SecretStr("sesame")),
-        Account(name="Ada", cache={"a": 1}),
-    ):
-        with pytest.raises(UnrecordableError, match="such as a secret") as refused:
-            serializer.serialize([account])
-        assert "sesame" not in str(refused.value)
+    assert again(Account(name="Ada", cache={"a": 1})).cache == {"a": 1}
+    with pytest.raises(UnrecordableError, match="holds one of .*SecretStr") as refused:
+        serializer.serialize([Account(name="Ada", secret=SecretStr("sesame"))])
+    assert "sesame" not in str(refused.value)
     with pytest.raises(UnreadableValueError, match="os:system"):
         serializer.deserialize('{"value":{"$type":"os:system","value":"true"}}')
 

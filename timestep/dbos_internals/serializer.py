@@ -21,8 +21,8 @@ from dbos._serialization import DBOSDefaultSerializer, deserialize_args
 from timestep.dbos_internals.process import registered
 from timestep.errors import PickledRecordError, UnreadableValueError, UnrecordableError
 from timestep.serialization import exceptions
-from timestep.serialization.registered_types import PROCESS, declare, known
-from timestep.serialization.values import decode, encode, has_text
+from timestep.serialization.registered_types import PROCESS, declare, known, type_path
+from timestep.serialization.values import decode, encode, has_text, lost
 from timestep.serialization.workflow_documents import (
     DICT,
     ERROR,
@@ -187,9 +187,10 @@ def _document_of_parts(data: Any) -> dict[str, Any]:
         return {DICT: {key: _document(item) for key, item in data.items()}}
     if kind in (list, tuple):
         return {LIST if kind is list else TUPLE: [_document(item) for item in data]}
+    inside = [f", which holds one of {type_path(cls)}," for cls in lost(data) if cls is not kind]
     raise UnrecordableError(
-        f"a value of {kind.__module__}.{kind.__qualname__} cannot be recorded as JSON and come "
-        "back: give its class to timestep.register_type if it is a dataclass, pydantic model or "
+        f"a value of {kind.__module__}.{kind.__qualname__}{''.join(inside[:1])} cannot be recorded "
+        "as JSON and come back: give its class to timestep.register_type if it is a dataclass, pydantic model or "
         f"enum, else make something of JSON's types of it ({_short(data)})"
     )
 

@@ -16,7 +16,7 @@ import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import AnyUrl, ByteSize, MongoDsn, NatsDsn, PostgresDsn, networks
+from pydantic import AnyUrl, ByteSize, MongoDsn, NatsDsn, PostgresDsn, SecretStr, networks
 
 from timestep.errors import UnreadableValueError
 
@@ -104,6 +104,8 @@ _LEAVES: dict[type, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda parts: fractions.Fraction(*parts),
     ),
     ByteSize: (int, int, ByteSize),
+    # Only one that is empty is written; any other is kept nowhere.
+    SecretStr: (str, str, SecretStr),
     **{cls: (str, str, cls) for cls in (complex, decimal.Decimal, uuid.UUID)},
     **{cls: (str, str, cls) for cls in (*_IP, *_URLS, *_PURE_PATHS)},
     **{cls: (str, str, _path(cls)) for cls in _PATHS},
@@ -125,6 +127,8 @@ _names = {cls: _name(cls) for cls in _LEAVES}
 def written(value: object) -> tuple[str, Any] | None:
     """The name of a leaf's class and the JSON that it is read of; None: it is no leaf."""
     leaf = _LEAVES.get(type(value))
+    if type(value) is SecretStr and value.get_secret_value():
+        return None
     return None if leaf is None else (_names[type(value)], leaf[1](value))
 
 

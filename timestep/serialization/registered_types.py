@@ -19,9 +19,10 @@ import threading
 import typing
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ from typing_extensions import is_typeddict
 C = TypeVar("C", bound=type)
 
 _SDK = "agents"
+_MAIN = "__main__"
 
 _OF_TOOLS = (
     ApplyPatchResult,
@@ -83,6 +85,15 @@ class RegisteredTypes:
         if found is None and self._around is not None:
             return self._around.find(path)
         return found
+
+    def find_named(self, qualname: str) -> type | None:
+        """The only class of a name, whatever its module; None where there are more, or none."""
+        self._read_fields()
+        with self._lock:
+            found = [cls for path, cls in self._types.items() if path.endswith(f":{qualname}")]
+        if found or self._around is None:
+            return found[0] if len(found) == 1 else None
+        return self._around.find_named(qualname)
 
     def add(self, cls: type) -> None:
         """Register a class, and those that its fields are annotated with."""
@@ -194,10 +205,30 @@ def declare(annotation: object) -> None:
 
 
 def registered(path: str) -> type | None:
-    """The class of a path that is registered here: for the process, or for the current run."""
+    """The class of a path that is registered here: for the process, or for the current run.
+
+    So is a class that is derived from a registered one: an annotation of `Animal` is one of `Dog`,
+    too. A class that has moved is found by its old path where that still names it.
+    """
     module, _, name = path.partition(":")
-    found = _current.get().find(f"{_MOVED.get(module, module)}:{name}")
-    return _of_api(module, path) if found is None else found
+    path = f"{_MOVED.get(module, module)}:{name}"
+    types = _current.get()
+    if (found := types.find(path) or _of_api(module, path)) is not None:
+        return found
+    cls = imported(path)
+    if cls is not None and can_be_made(cls) and any(map(_is_in(types), cls.__mro__)):
+        return cls
+    return types.find_named(name) if module == _MAIN else None
+
+
+def is_registered_itself(cls: type) -> bool:
+    """Whether a class is registered, and not only one that it is derived from."""
+    path = type_path(cls)
+    return _is_in(_current.get())(cls) or _of_api(cls.__module__, path) is cls
+
+
+def _is_in(types: RegisteredTypes) -> Callable[[type], bool]:
+    return lambda cls: types.find(type_path(cls)) is cls
 
 
 def _of_api(module: str, path: str) -> type | None:
@@ -214,6 +245,8 @@ def imported(path: object) -> type | None:
         return None
     module, _, qualname = path.partition(":")
     found: object = sys.modules.get(module)
+    if found is None and module == _name_of_main():
+        found = sys.modules.get(_MAIN)
     for name in qualname.split("."):
         if not isinstance(found, ModuleType | type):
             return None
@@ -223,8 +256,23 @@ def imported(path: object) -> type | None:
 
 
 def type_path(cls: type) -> str:
-    """The path under which a class is recorded."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """The path under which a class is recorded: of the program that is executed, its file's name.
+
+    So `python app.py` and `uvicorn app:app` know it by the same path.
+    """
+    module = cls.__module__
+    if module == _MAIN:
+        module = _name_of_main()
+    return f"{module}:{cls.__qualname__}"
+
+
+def _name_of_main() -> str:
+    """The name by which others import the program that is executed."""
+    main = sys.modules.get(_MAIN)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    name = spec.name if spec is not None else Path(file).stem if file else _MAIN
+    # Where it was imported, too, there are two classes of each name.
+    return _MAIN if name in sys.modules else name
 
 
 def can_be_made(cls: type) -> bool:

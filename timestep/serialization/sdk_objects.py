@@ -21,6 +21,7 @@ from timestep.serialization.values import (
     escaped,
     is_encoded,
     is_plain,
+    is_state,
     plain_text,
     restored,
     storable,
@@ -157,7 +158,9 @@ def item_of(document: Any, kinds: Mapping[str, type[BaseModel]]) -> Any:
     found = unescaped(document)
     if found is document and (not isinstance(found, dict) or is_encoded(found)):
         kind: Any = registered(found["$type"]) if isinstance(found, dict) else None
-        held = decode(found["value"]) if is_of_api(kind) else None
+        # By `encode_model`, and not as any other value.
+        is_model = is_of_api(kind) and not is_state(found["value"])
+        held = decode(found["value"]) if is_model else None
         return _built(kind, held) if isinstance(held, dict) else decode(found)
     return _made(found, kinds)
 

@@ -1,0 +1,62 @@
+"""Turns Python values into JSON that PostgreSQL can hold, and back into what they were.
+
+Plain JSON stays plain, so that people can query it. What JSON cannot say is marked with `$type`
+(`documents`). A value comes back without its constructor or validators (`object_state`), what it
+holds twice is held twice again, and encoding has a result for every object there is (`encoding`).
+What would not come back as it was is, in the first execution already, what a replay makes of the
+record (`survival`). What JSONB cannot hold is kept as text (`json_text`).
+
+A document is data. Only what `encode` can have made is decoded (`decoding`): objects of exactly
+`$type` and `value`, whose type is one of a closed list (`serialization.leaf_types`,
+`serialization.registered_types`). Everything else is what it is, whatever its keys.
+"""
+
+from timestep.serialization.values.decoding import decode, decode_fields
+from timestep.serialization.values.documents import (
+    Json,
+    class_of,
+    escaped,
+    has_links,
+    has_text,
+    is_encoded,
+    is_state,
+    unescaped,
+)
+from timestep.serialization.values.encoding import encode, encode_fields, lost, text_of
+from timestep.serialization.values.json_text import (
+    column_of,
+    dumps,
+    exact_text,
+    is_plain,
+    kept_exactly,
+    plain_text,
+    restored,
+    storable,
+)
+from timestep.serialization.values.survival import survives
+
+__all__ = [
+    "Json",
+    "class_of",
+    "column_of",
+    "decode",
+    "decode_fields",
+    "dumps",
+    "encode",
+    "encode_fields",
+    "escaped",
+    "exact_text",
+    "has_links",
+    "has_text",
+    "is_encoded",
+    "is_plain",
+    "is_state",
+    "kept_exactly",
+    "lost",
+    "plain_text",
+    "restored",
+    "storable",
+    "survives",
+    "text_of",
+    "unescaped",
+]

@@ -1,0 +1,103 @@
+"""Gives a value as its replay will see it, and says what of it does not come back.
+
+A value survives if what is decoded of its document has the same document, and is equal to it by
+the value's own `==`, where that can tell. Else the first execution goes on with what a replay
+will make of the document.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from timestep.errors import UnreadableValueError
+from timestep.runtime import logs, process_state
+from timestep.runtime.process_state import PerProcess
+from timestep.serialization.registered_types import can_be_made, registered, type_path
+from timestep.serialization.values.decoding import decode
+from timestep.serialization.values.documents import TYPE, VALUE, Json, has_links
+from timestep.serialization.values.encoding import Encoding, encode, text_of
+
+_log = logs.logger()
+
+
+class ToldTypes(PerProcess):
+    """Keeps the classes of which the log has said that their values do not come back."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+
+
+def survives(value: object) -> object:
+    """The value as its replay will see it: itself, or what its record gives back."""
+    encoding = Encoding()
+    document = encoding.of(value)
+    if encoding.is_plain:
+        return value
+    try:
+        back = decode(document)
+        is_same = not encoding.lost and _same(encode(back), document)
+    except (UnreadableValueError, *_HOSTILE):
+        _tell([type(value)])
+        return text_of(value)
+    if encoding.lost:
+        _tell(encoding.lost)
+        return back
+    if is_same and (not encoding.is_comparable or has_links(document) or _equal(value, back)):
+        return value
+    _tell([type(value)])
+    return back
+
+
+_HOSTILE = (Exception, SystemExit)
+
+
+def _equal(value: Any, back: Any) -> bool:
+    try:
+        return bool(value == back)
+    except _HOSTILE:  # It cannot be compared.
+        return True
+
+
+def _same(again: Json, document: Json) -> bool:
+    return json.dumps(again) == json.dumps(document) or (
+        json.dumps(_unordered(again)) == json.dumps(_unordered(document))
+    )
+
+
+def _unordered(document: Json) -> Json:
+    """A document whose sets are in one order, whichever they were in."""
+    if isinstance(document, list):
+        return [_unordered(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    made = {key: _unordered(item) for key, item in document.items()}
+    if made.get(TYPE) in ("builtins:set", "builtins:frozenset"):
+        items = made.get(VALUE)
+        if isinstance(items, list):
+            made[VALUE] = sorted(items, key=json.dumps)
+    return made
+
+
+def _tell(lost: Iterable[type]) -> None:
+    told = process_state.of(ToldTypes).paths
+    for kind in lost:
+        if (path := type_path(kind)) in told:
+            continue
+        told.add(path)
+        if registered(path) is not kind and can_be_made(kind):
+            reason = "register the class with timestep.register_type, or annotate what returns it"
+        elif registered(path) is kind:
+            reason = (
+                "what its fields hold, or its own `==`, does not come back from JSON: see "
+                "docs/values.md"
+            )
+        else:
+            reason = (
+                "JSON, dataclasses, pydantic models and enums at the top level of a module are "
+                "kept as they are, once timestep.register_type or an annotation names them"
+            )
+        _log.warning(
+            "a value of the class %s is recorded, and goes on, as its text: %s", path, reason
+        )
