@@ -16,7 +16,7 @@ import timestep
 
 PACKAGE = Path(timestep.__file__).parent
 ROOMS = {"agents": PACKAGE / "sdk", "dbos": PACKAGE / "dbos_internals"}
-OTHERS = {"_exit", "_replace", "_run_exitfuncs"}
+OTHERS = {"_exit", "_field_defaults", "_fields", "_name_", "_replace", "_run_exitfuncs", "_value_"}
 """Names of Python's own library."""
 
 

@@ -132,7 +132,7 @@ def test_what_would_come_back_otherwise_is_refused() -> None:
     (found,) = again((math.nan,))
     assert math.isnan(found)
     assert again(Account(name="Ada", cache={"a": 1})).cache == {"a": 1}
-    with pytest.raises(UnrecordableError, match="holds one of .*SecretStr") as refused:
+    with pytest.raises(UnrecordableError, match=r"holds one of .*SecretStr") as refused:
         serializer.serialize([Account(name="Ada", secret=SecretStr("sesame"))])
     assert "sesame" not in str(refused.value)
     with pytest.raises(UnreadableValueError, match="os:system"):

@@ -17,11 +17,11 @@ from agents import (
     input_guardrail,
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
 from pydantic import BaseModel
 
 import timestep
 from tests.support.dbos_app import App
-from timestep.errors import UnreadableValueError
 from timestep.serialization.registered_types import registered, type_path
 
 
@@ -138,7 +138,9 @@ def test_what_agents_and_their_functions_name_comes_back(
     assert registered(type_path(Order)) is None
 
 
-def test_a_record_of_a_class_that_is_not_known_any_more_names_the_fix(app: App) -> None:
+def test_a_run_whose_class_is_not_known_here_waits_for_a_process_that_has_it(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
     agent = calling("lose", tools=[lose])
 
     async def body() -> str:
@@ -151,7 +153,19 @@ def test_a_record_of_a_class_that_is_not_known_any_more_names_the_fix(app: App) 
             "'$type', %s::text, 'value', '{\"x\": 7}'::jsonb)",
             (type_path(Gone),),
         )
-    with pytest.raises(UnreadableValueError, match=r"Gone.*timestep\.register_type"):
-        app.recover("w")
+    with pytest.raises(AssertionError, match=r"Gone.*timestep\.register_type"):
+        app.replay("w")
+    app.execute(
+        "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
+        "WHERE workflow_uuid = 'w'"
+    )
+    with caplog.at_level(logging.WARNING, "timestep"):
+        DBOS._recover_pending_workflows()
+        app.until(lambda: "'w' is left pending here" in caplog.text)
+    assert "timestep.register_type" in caplog.text
+    app.until(lambda: not app.executing())
+    status = "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = 'w'"
+    assert app.execute(status).fetchone() == ("PENDING",)
     timestep.register_type(Gone)
-    assert app.recover("w") == "ok"
+    (handle,) = DBOS._recover_pending_workflows()
+    assert handle.get_result(polling_interval_sec=0.02) == "ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dbos import error as dbos_errors
 
 from timestep.dbos_internals.workflow_scope import Owner
+from timestep.errors import TimestepError
 
 
 def lost(owner: Owner, status: str | None) -> BaseException:
@@ -30,6 +31,18 @@ CONTROL_ERRORS = (
     dbos_errors.DBOSWorkflowConflictIDError,
 )
 """DBOS's own errors: nothing between a step and the workflow's end may answer them."""
+
+
+class LeftPending(BaseException):  # what it is for its workflow, and no error
+    """Ends an execution whose workflow is to stay PENDING, for a process that can go on with it.
+
+    Not an Exception: DBOS would record that the workflow failed, and code would answer it.
+    """
+
+    def __init__(self, reason: TimestepError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
 
 LOST = (dbos_errors.DBOSWorkflowCancelledError, dbos_errors.DBOSWorkflowConflictIDError)
 """The execution does not own its workflow any more."""

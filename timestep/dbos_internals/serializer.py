@@ -190,8 +190,8 @@ def _document_of_parts(data: Any) -> dict[str, Any]:
     inside = [f", which holds one of {type_path(cls)}," for cls in lost(data) if cls is not kind]
     raise UnrecordableError(
         f"a value of {kind.__module__}.{kind.__qualname__}{''.join(inside[:1])} cannot be recorded "
-        "as JSON and come back: give its class to timestep.register_type if it is a dataclass, pydantic model or "
-        f"enum, else make something of JSON's types of it ({_short(data)})"
+        "as JSON and come back: give its class to timestep.register_type if it is a dataclass, "
+        f"pydantic model or enum, else make something of JSON's types of it ({_short(data)})"
     )
 
 

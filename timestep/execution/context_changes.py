@@ -20,7 +20,14 @@ from timestep.errors import ReplayError
 from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.json_delta import difference, patched
-from timestep.serialization.values import Json, decode, encode, has_text, kept_exactly, restored
+from timestep.serialization.values import (
+    Json,
+    decode_fields,
+    encode_fields,
+    has_links,
+    kept_exactly,
+    restored,
+)
 
 _log = logs.logger()
 
@@ -61,6 +68,8 @@ class ContextChanges:
     def __init__(self) -> None:
         self._warned_of: object = None
         """The context whose losses were said in the log."""
+        self._told: set[str] = set()
+        """What of it was named there."""
         self._base: Fields = {}
         self._last = 0
         self._restored: set[int] = set()
@@ -75,8 +84,10 @@ class ContextChanges:
             around: Those of the run that this one is inside of.
         """
         self._warned_of = context
-        if around is None or around._warned_of is not context:
-            warn_of_losses(context)
+        if around is not None and around._warned_of is context:
+            self._told = around._told
+        else:
+            warn_of_losses(context, self._told)
 
     @contextmanager
     def used(self, target: object, call: object) -> Iterator[Use | None]:
@@ -116,11 +127,12 @@ class ContextChanges:
         """
         if use is None:
             return {}
-        now = fields_of(use.target, self._base)
+        now, lost = _read(use.target, self._base)
+        warn_of_losses(use.target, self._told, lost)
         if use.is_shared or use.since is not None:
             delta = whole_keys(self._base if use.since is None else use.since, now)
         else:
-            delta = difference(self._base, now)
+            delta = _marked(difference(self._base, now), self._base, now)
         self._base = now
         if not delta:
             return {}
@@ -149,7 +161,9 @@ class ContextChanges:
     def _change(self, target: object, delta: dict[str, Any]) -> None:
         change(target, delta)
         if self._uses:
-            self._base = patched(self._base, delta)
+            is_alike = _LINKED in delta or not has_links(self._base)
+            base = self._base
+            self._base = patched(base, delta) if is_alike else fields_of(target, base)
 
 
 _KINDS = ("set", "extend", "alike", "cut", "change", "repeat")
@@ -162,23 +176,26 @@ def is_supported(context: object) -> bool:
     return dataclasses.is_dataclass(context) and not isinstance(context, type)
 
 
-def fields_of(context: object, instead: Fields) -> Fields:
+def fields_of(context: object, instead: Fields, *, with_links: bool = True) -> Fields:
     """The parts of a supported context that can be brought back, as JSON.
 
     Args:
         context: The context.
         instead: What stands for a part that cannot: it counts as unchanged.
+        with_links: Whether what is in it twice is a link the second time, as it is recorded.
     """
+    return _read(context, instead, with_links=with_links)[0]
+
+
+def _read(context: object, instead: Fields, *, with_links: bool = True) -> tuple[Fields, set[str]]:
+    """What `fields_of` gives, and the names of the parts that cannot be brought back."""
     for _ in range(_LOOKS):
         try:
-            encoded = {name: encode(value) for name, value in _Values(context).items()}
+            values = dict(_Values(context).items())
         except RuntimeError:  # A tool in a thread added a key while this looked.
             continue
-        return {
-            name: instead[name] if has_text(value) else value
-            for name, value in encoded.items()
-            if name in instead or not has_text(value)
-        }
+        fields, lost = encode_fields(values, with_links=with_links)
+        return fields | {name: instead[name] for name in lost & instead.keys()}, lost
     raise RuntimeError("the run's context changes all the time while it is read")
 
 
@@ -187,8 +204,10 @@ def change(context: object, delta: dict[str, Any]) -> None:
 
     Raises:
         ReplayError: The context is not what the change was made in.
+        UnreadableValueError: A class is not known here.
     """
-    before = fields_of(context, {})
+    # Earlier versions wrote what is in a context twice as often as it is there.
+    before = fields_of(context, {}, with_links=_LINKED in delta)
     try:
         after = patched(before, delta)
     except (LookupError, TypeError) as error:
@@ -200,13 +219,28 @@ def change(context: object, delta: dict[str, Any]) -> None:
     values = _Values(context)
     for name in delta.get("unset", ()):
         values.remove(name)
-    for name in after:
-        if any(name in delta.get(kind, ()) for kind in _KINDS):
-            values.set(name, decode(after[name]))
+    changed = [name for name in after if any(name in delta.get(kind, ()) for kind in _KINDS)]
+    for name, value in decode_fields(after, changed).items():
+        values.set(name, value)
 
 
-def warn_of_losses(context: object) -> None:
-    """Say in the log what changes of a run's context will not survive a recovery."""
+_LINKED = "linked"
+"""In a change: parts of the context share objects."""
+
+
+def _marked(delta: dict[str, Any], *fields: Fields) -> dict[str, Any]:
+    """A change that tells how the context is to be read before it is made."""
+    return {**delta, _LINKED: True} if delta and any(map(has_links, fields)) else delta
+
+
+def warn_of_losses(context: object, told: set[str], lost: set[str] | None = None) -> None:
+    """Say in the log what changes of a run's context will not survive a recovery.
+
+    Args:
+        context: The context.
+        told: What was said of it before, and gets what is said now.
+        lost: The names of its parts that cannot be brought back; None: they are looked for.
+    """
     kind = f"{type(context).__module__}.{type(context).__qualname__}"
     if context is None:
         return
@@ -217,18 +251,21 @@ def warn_of_losses(context: object) -> None:
             kind,
         )
         return
-    lost = [
-        f"{name!r} (a {type(value).__name__})"
+    if lost is None:
+        lost = _read(context, {})[1]
+    named = {
+        f"{name!r} (a {type(value).__name__})": None
         for name, value in _Values(context, also_unnamed=True).items()
-        if not isinstance(name, str) or has_text(encode(value))
-    ]
-    if lost:
+        if not isinstance(name, str) or name in lost
+    }
+    if new := [one for one in named if one not in told]:
+        told.update(new)
         _log.warning(
             "what tools change in %s of the run's context, a %s, is lost if the run is recovered "
             "in another process: keep there only what JSON, dataclasses and pydantic models can "
             "hold, name their classes in annotations or to timestep.register_type, or keep it out "
             "of what tools change",
-            ", ".join(lost),
+            ", ".join(new),
             kind,
         )
 
@@ -238,7 +275,7 @@ def whole_keys(old: Fields, new: Fields) -> dict[str, Any]:
     delta = difference(old, new)
     changed = [name for name in new if any(name in delta.get(kind, ()) for kind in _KINDS)]
     whole: dict[str, Any] = {"set": {name: new[name] for name in changed}} if changed else {}
-    return whole | ({"unset": delta["unset"]} if "unset" in delta else {})
+    return _marked(whole | ({"unset": delta["unset"]} if "unset" in delta else {}), old, new)
 
 
 class _Values:

@@ -39,6 +39,8 @@ class Call:
     """The newest of the questions about it."""
     output: dict[str, Any] | None = None
     """The output as it was recorded for the model."""
+    given: object = None
+    """What the SDK's loop is given as the output, and makes that item of."""
     is_begun: bool = False
     """Whether this execution began to make it."""
 

@@ -80,6 +80,14 @@ class UnfinishedExecutions(PerProcess):
             recorder.kept.drop_workflow(owner.workflow_id)
             self._times.pop(owner.workflow_id, None)
             return
+        if isinstance(error, control_errors.LeftPending):
+            recorder.kept.drop_workflow(owner.workflow_id)
+            _log.warning(
+                "workflow %r is left pending here, for a process that has what it needs: %s",
+                owner.workflow_id,
+                error.reason,
+            )
+            return
         if isinstance(error, EXITS):
             self._exited(owner, error)
             return

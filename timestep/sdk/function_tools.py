@@ -7,6 +7,7 @@ import functools
 from collections.abc import Awaitable
 from typing import Any
 
+from agents import ItemHelpers
 from agents.agent_tool_state import (
     drop_agent_tool_run_result,
     get_agent_tool_state_scope,
@@ -44,7 +45,18 @@ async def invoke_function_tool(
     async def invoke_apart(attempts: ToolAttempts) -> ToolResult:
         return await tool_workflow.make_call(run, context, attempts, invoke)
 
-    asked = Asked(function_tool, context.tool_call_id, context.tool_call, context)
+    def shows(result: ToolResult) -> Any:
+        return _item_of(context.tool_call, result.output)
+
+    asked = Asked(
+        function_tool,
+        context.tool_call_id,
+        context.tool_call,
+        context,
+        # What a schema makes of the output it makes of the same output again.
+        shows=shows if function_tool.output_json_schema is None else None,
+        is_only_shown=_is_only_shown(run, function_tool),
+    )
     is_apart = options_of(function_tool).as_workflow
     result = await call_tool(run, asked, invoke_apart if is_apart else invoke)
     if not result.is_paused and is_waiting():
@@ -52,6 +64,31 @@ async def invoke_function_tool(
         drop_agent_tool_run_result(context.tool_call, scope_id=scope_id)
     tools.restore_custom_data(run, context)
     return _FunctionToolInvocationResult(result.output, is_sdk_generated_error=result.is_error)
+
+
+_item_of = ItemHelpers.tool_call_output_item
+"""The SDK's own, which a call site stands in front of."""
+
+
+def output_item(run: Run, original: Any, tool_call: Any, output: Any, **given: Any) -> Any:
+    """The item by which the model is shown a call's output, as it was recorded."""
+    call = run.calls.made(getattr(tool_call, "call_id", ""))
+    if call is not None and call.output is not None and call.given is output:
+        return copy.deepcopy(call.output)
+    return original(tool_call, output, **given)
+
+
+def _is_only_shown(run: Run, tool: Any) -> bool:
+    """Whether nobody but the model, and who reads the run's items, sees what a tool gives."""
+    agent = run.agent
+    return (
+        agent is not None
+        and not run.has_hooks
+        and agent.hooks is None
+        and agent.tool_use_behavior == "run_llm_again"
+        and not tool.tool_output_guardrails
+        and tool.custom_data_extractor is None
+    )
 
 
 def _in_attempts(function_tool: Any, attempts: ToolAttempts) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import agents.run
-from agents import Model, RunContextWrapper, run_state
+from agents import ItemHelpers, Model, RunContextWrapper, run_state
 from agents.mcp import MCPUtil
 from agents.models import openai_provider
 from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
@@ -58,6 +58,7 @@ _SITES: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (sdk_guardrails, "run_single_input_guardrail", guardrails.run_single_input_guardrail),
     (sdk_guardrails, "run_single_output_guardrail", guardrails.run_single_output_guardrail),
     (tool_execution, "_invoke_function_tool_with_metadata", function_tools.invoke_function_tool),
+    (ItemHelpers, "tool_call_output_item", function_tools.output_item),
     (tool_execution, "function_needs_approval", function_tools.function_needs_approval),
     (turn_resolution, "function_needs_approval", function_tools.function_needs_approval),
     (RunContextWrapper, "get_approval_status", function_tools.get_approval_status),

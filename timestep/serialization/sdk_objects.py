@@ -25,6 +25,7 @@ from timestep.serialization.values import (
     plain_text,
     restored,
     storable,
+    text_of,
     unescaped,
 )
 
@@ -64,6 +65,13 @@ def raw(item: object) -> dict[str, Any]:
 
 def jsonable(value: object) -> Any:
     """The value with models as objects, and what JSON has no word for as text."""
+    try:
+        return _jsonable(value)
+    except (Exception, SystemExit):  # noqa: BLE001  # it is cyclic, or deep, or has no JSON, or answers so.
+        return text_of(value)
+
+
+def _jsonable(value: object) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True, warnings=False)
     if isinstance(value, Mapping):

@@ -61,10 +61,20 @@ async def _performed(step: Step[T]) -> T:
     except Refused as refused:
         step.run.limits.fail(refused.error)
         raise refused.error from None
-    except (*control_errors.CONTROL_ERRORS, UnreadableValueError) as error:
+    except control_errors.CONTROL_ERRORS as error:
         # Kept, because the SDK answers an Exception that comes out of a tool.
         step.run.limits.fail(error)
         raise
+    except UnreadableValueError as error:
+        step.run.limits.fail(left := _left(step, error))
+        raise left from error
+
+
+def _left(step: Step[Any], error: UnreadableValueError) -> BaseException:
+    """What ends an execution in a process that cannot read the record, as another one may."""
+    if replay_check.is_watched(step.run.owner.workflow_id):
+        return error
+    return control_errors.LeftPending(error)
 
 
 def _way_of(step: Step[T]) -> _Way[T]:

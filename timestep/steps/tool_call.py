@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agents import RunContextWrapper
-from agents.items import ItemHelpers
-from agents.tool import FunctionTool, Tool
+from agents.tool import Tool
 from agents.usage import deserialize_usage
 
 from timestep.dbos_internals import control_errors
@@ -28,10 +27,14 @@ from timestep.serialization.values import (
     decode,
     encode,
     exact_text,
+    is_typed,
     plain_text,
     restored,
+    shown_of,
     storable,
     survives,
+    text_of,
+    with_shown,
 )
 from timestep.steps.interruption import (
     InDoubtError,
@@ -45,8 +48,6 @@ from timestep.steps.perform import perform
 from timestep.steps.step import Step
 from timestep.steps.tool_attempts import ToolAttempts
 from timestep.tool_options import options_of, runs_in_a_thread
-
-_log = logs.logger()
 
 
 class ToolResult(NamedTuple):
@@ -73,6 +74,10 @@ class Asked:
     """The provider's item that asked for it."""
     wrapper: RunContextWrapper[Any]
     """The run's context, and where the SDK counts what the call uses."""
+    shows: Callable[[ToolResult], Any] | None = None
+    """Gives the item by which the model is shown a result; None: the tool's own code makes it."""
+    is_only_shown: bool = False
+    """Whether nobody but the model sees what the tool gives: no hook, and no code of the tool's."""
 
 
 async def call_tool(run: Run, asked: Asked, invoke: Invoke) -> ToolResult:
@@ -116,6 +121,8 @@ class _CallStep(Step[ToolResult]):
         self.options = options_of(asked.tool)
         self.attempts = ToolAttempts(asked.tool.name, self.options, str(call.id))
         self.use: Use | None = None
+        self.is_shown_apart = False
+        """Whether what the model is shown does not come of the output as it is recorded."""
         self.is_made = False
         self.id = call.id
         self.number = call.number
@@ -146,9 +153,7 @@ class _CallStep(Step[ToolResult]):
         self.call.is_begun = True
         decision = self.run.questions.decision(self.call.id)
         if decision is not None and decision["resolution_action"] == "supply":
-            supplied = ToolResult(_supplied(decision), is_error=False)
-            self.show(supplied)
-            return supplied
+            return self._as_recorded(ToolResult(_supplied(decision), is_error=False))
         if not self.options.safe_to_repeat and not self.pauses_again:
             if self.is_unknown and not self._may_call_again(decision):
                 raise InDoubtError(self.call)
@@ -167,9 +172,14 @@ class _CallStep(Step[ToolResult]):
 
     def _as_recorded(self, result: ToolResult) -> ToolResult:
         """The result as it comes back from the record."""
-        result = result._replace(output=survives(result.output))
-        self.show(result)
-        return result
+        shown = self._shown(result)
+        if shown is None and self.asked.shows is not None:
+            result = result._replace(output=text_of(result.output))
+            shown = self._shown(result)
+        kept = result._replace(output=survives(result.output))
+        self.is_shown_apart = kept.output is not result.output
+        self._show(kept, shown)
+        return kept
 
     async def _outlived(self) -> ToolResult:
         """Make a call whose body runs in a thread, which a cancellation does not stop.
@@ -227,12 +237,15 @@ class _CallStep(Step[ToolResult]):
 
     def rows(self, value: ToolResult, duration_ms: int) -> Rows:
         encoded = encode(value.output)
+        text = exact_text(encoded)
+        if self.call.output is not None and (self.is_shown_apart or is_typed(encoded)):
+            text = json.dumps(with_shown(encoded, self.call.output))
         row = self._noted(
             "executed",
             started_at=self.began if self.is_made else None,
             completed_at=time.monotonic(),
             output=storable(encoded),
-            output_text=exact_text(encoded),
+            output_text=text,
             is_error=value.is_error,
             duration_ms=duration_ms,
             end_position=self._ended(),
@@ -244,11 +257,18 @@ class _CallStep(Step[ToolResult]):
         item = output_item(self.run, self.call, self.call.output)
         return {"tool_calls": [row], "run_items": [item]}
 
-    def show(self, value: ToolResult) -> None:
+    def _shown(self, value: ToolResult) -> dict[str, Any] | None:
+        """The output as the model is shown it; None where it has no text, or does not fit."""
+        if self.asked.shows is None:
+            return None
+        try:
+            return raw(self.asked.shows(value))
+        except (Exception, SystemExit):  # noqa: BLE001  # whatever its own code answers
+            return None
+
+    def _show(self, value: ToolResult, shown: dict[str, Any] | None) -> None:
         """Keep the output as the model will see it, unless a guardrail changes it."""
-        if isinstance(self.asked.tool, FunctionTool) and self.asked.item is not None:
-            item = ItemHelpers.tool_call_output_item(self.asked.item, value.output)
-            self.call.output = raw(item)
+        self.call.given, self.call.output = value.output, shown
 
     def failed_rows(self, envelope: dict[str, Any], duration_ms: int) -> Rows:
         row = self._noted(
@@ -278,13 +298,25 @@ class _CallStep(Step[ToolResult]):
 
     def replayed(self, row: dict[str, Any]) -> ToolResult:
         exact = row["output_text"]
-        encoded = restored(row["output"]) if exact is None else json.loads(exact)
-        result = ToolResult(decode(encoded), is_error=row["is_error"])
-        self.show(result)
+        document = restored(row["output"]) if exact is None else json.loads(exact)
+        encoded, shown = shown_of(document)
+        self.is_shown_apart = shown is not None
+        result = ToolResult(self._read(encoded, shown), is_error=row["is_error"])
+        self._show(result, self._shown(result) if shown is None else shown)
         for usage in nested_usage(self.run, self.id):
             # The runs inside the call are not replayed; what they used was counted here.
             self.asked.wrapper.usage.add(deserialize_usage(usage))
         return result
+
+    def _read(self, encoded: Any, shown: dict[str, Any] | None) -> Any:
+        """What the tool gave; what the model was shown of it where that serves as well."""
+        try:
+            return decode(encoded)
+        except UnreadableValueError as error:
+            if shown is None or not self.asked.is_only_shown:
+                raise
+            _log.warning("%s goes on as the text that the model was shown: %s", self.name, error)
+            return shown["output"]
 
     def _noted(self, status: str, **columns: Any) -> dict[str, Any]:
         """The call's row, which the run's own record holds from now on, too.

@@ -50,6 +50,11 @@ def watched(workflow_id: str, replay: Replay) -> Iterator[list[str]]:
         del replays[workflow_id]
 
 
+def is_watched(workflow_id: str) -> bool:
+    """Whether a test watches a replay of a workflow."""
+    return workflow_id in process_state.of(WatchedReplays).by_workflow
+
+
 async def hold_up(workflow_id: str) -> None:
     """Hold a step up, if its workflow is watched."""
     replay = process_state.of(WatchedReplays).by_workflow.get(workflow_id)
@@ -59,7 +64,7 @@ async def hold_up(workflow_id: str) -> None:
 
 def refused(workflow_id: str, step: str, run: object | None) -> ReplayError | None:
     """Why a step, of a run or of none, may not be executed, if its workflow is watched."""
-    if workflow_id not in process_state.of(WatchedReplays).by_workflow:
+    if not is_watched(workflow_id):
         return None
     of_run = "" if run is None else f" of run {run}"
     return ReplayError(

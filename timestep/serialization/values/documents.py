@@ -27,6 +27,8 @@ AS_TEXT = "text"
 AS_DATA = "data"
 AS_DICT = "builtins:dict"
 LINK = "timestep:same"
+SHOWN = "timestep:shown"
+"""Around what a tool gave, and the item by which the model was shown it: `[document, item]`."""
 
 FIELDS = "$fields"
 ATTRIBUTES = "$attributes"
@@ -63,6 +65,24 @@ def is_state(held: Any) -> bool:
 def class_of(document: Any) -> str | None:
     """The path of the class whose value a document is; None: it is no encoded value."""
     return document[TYPE] if is_encoded(document) else None
+
+
+def is_typed(document: Json) -> bool:
+    """Whether anything in a document is more than the JSON that it is."""
+    return any(TYPE in found for found in _objects(document))
+
+
+def with_shown(document: Json, shown: Json) -> Json:
+    """A value's document with what a model was shown of the value."""
+    return typed(SHOWN, [document, shown])
+
+
+def shown_of(document: Any) -> tuple[Any, Any]:
+    """The two that `with_shown` was given; without it the document, and None."""
+    if isinstance(document, dict) and document.get(TYPE) == SHOWN:
+        held, shown = document[VALUE]
+        return held, shown
+    return document, None
 
 
 def escaped(document: Json) -> Json:
