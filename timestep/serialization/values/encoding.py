@@ -137,7 +137,7 @@ class Encoding:
         try:
             if (leaf := _leaf(value)) is not None:
                 self.is_plain = False
-                self.is_comparable &= bool(value == value)  # not so of NaN
+                self.is_comparable &= _is_like_itself(value)
                 return typed(*leaf)
             self._paths[id(value)] = path
             self._met.append(value)
@@ -226,6 +226,14 @@ def _in(path: _Path, key: str | int) -> _Path:
 
 def _leaf(value: Any) -> tuple[str, Any] | None:
     return (BIG_INT, hex(value)) if type(value) is int else leaf_types.written(value)
+
+
+def _is_like_itself(value: Any) -> bool:
+    """Whether a value is equal to itself: NaN is not, and a signalling one refuses to tell."""
+    try:
+        return bool(value == value)  # see above
+    except ArithmeticError:
+        return False
 
 
 def _factory(value: defaultdict[Any, Any]) -> str | None:

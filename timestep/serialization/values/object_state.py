@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from types import MemberDescriptorType
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from timestep.errors import UnreadableValueError
 from timestep.serialization.registered_types import type_path
@@ -135,8 +135,9 @@ def give(value: Any, kind: Any, state: Mapping[str, Any]) -> None:
     if is_model:
         given = set(state[FIELDS_SET]) if FIELDS_SET in state else set(fields)
         object.__setattr__(value, "__pydantic_fields_set__", given)
-        object.__setattr__(value, "__pydantic_extra__", state.get(EXTRA))
-        object.__setattr__(value, "__pydantic_private__", state.get(PRIVATE))
+        if not issubclass(kind, RootModel):  # Its class has these two, as None.
+            object.__setattr__(value, "__pydantic_extra__", state.get(EXTRA))
+            object.__setattr__(value, "__pydantic_private__", state.get(PRIVATE))
 
 
 def _fields(kind: Any) -> dict[str, bool]:
