@@ -172,6 +172,17 @@ def changed(**changes: Any) -> Callable[[str], str]:
     return change
 
 
+def deep(levels: int) -> Callable[[str], str]:
+    """A file in which something is nested so deeply."""
+
+    def change(text: str) -> str:
+        envelope = json.loads(text)
+        envelope["state"]["original_input"] = "DEEP"
+        return json.dumps(envelope).replace('"DEEP"', "[" * levels + "]" * levels)
+
+    return change
+
+
 def without(name: str) -> Callable[[str], str]:
     def change(text: str) -> str:
         envelope = json.loads(text)
@@ -186,6 +197,8 @@ def without(name: str) -> Callable[[str], str]:
     [
         (lambda text: text[:100], CorruptStateError, "is no JSON"),
         (lambda text: "[]", CorruptStateError, "holds no state"),
+        (deep(100_000), CorruptStateError, "too deeply"),
+        (deep(800), CorruptStateError, "cannot be loaded|too deeply"),
         (changed(state=[]), CorruptStateError, "no object"),
         (without("$schemaVersion"), CorruptStateError, r"\$schemaVersion is None"),
         (without("current_agent"), CorruptStateError, "'current_agent' is missing"),

@@ -183,9 +183,9 @@ class Hostile:
     def _refuse(self, *_: Any) -> Any:
         raise RuntimeError("hands off")
 
-    __eq__ = __repr__ = __str__ = __len__ = __iter__ = __bool__ = __hash__ = _refuse  # type: ignore[assignment]
+    __eq__ = __repr__ = __str__ = __len__ = __iter__ = __bool__ = __hash__ = _refuse
     __getattr__ = __reduce__ = __format__ = _refuse
-    __class__ = property(_refuse)  # type: ignore[assignment]
+    __class__ = property(_refuse)
 
 
 class Exiting:

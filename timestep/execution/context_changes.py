@@ -194,7 +194,7 @@ def _read(context: object, instead: Fields, *, with_links: bool = True) -> tuple
             values = dict(_Values(context).items())
         except RuntimeError:  # A tool in a thread added a key while this looked.
             continue
-        fields, lost = encode_fields(values, with_links=with_links)
+        fields, lost = encode_fields(values, context, with_links=with_links)
         return fields | {name: instead[name] for name in lost & instead.keys()}, lost
     raise RuntimeError("the run's context changes all the time while it is read")
 
@@ -220,7 +220,7 @@ def change(context: object, delta: dict[str, Any]) -> None:
     for name in delta.get("unset", ()):
         values.remove(name)
     changed = [name for name in after if any(name in delta.get(kind, ()) for kind in _KINDS)]
-    for name, value in decode_fields(after, changed).items():
+    for name, value in decode_fields(after, context, changed).items():
         values.set(name, value)
 
 

@@ -121,7 +121,10 @@ def _parsed(text: str) -> Any:
     Raises:
         ValueError: It is no JSON.
     """
-    return restored(json.loads(text))
+    try:
+        return restored(json.loads(text))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _rewrite(path: Path, before: str, envelope: dict[str, Any]) -> bool:

@@ -14,7 +14,18 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from timestep.serialization.exceptions import short_type, summary
-from timestep.serialization.values import is_encoded
+from timestep.serialization.values import is_encoded, is_state
+from timestep.serialization.values.documents import (
+    AS_DICT,
+    ATTRIBUTES,
+    EXTRA,
+    FIELDS,
+    LINK,
+    SHOWN,
+)
+from timestep.serialization.values.documents import (
+    NAME as NAME_OF_MEMBER,
+)
 
 NAME = "timestep_json"
 """How rows name the serializer that writes these documents; it never changes."""
@@ -144,10 +155,30 @@ def _plain(encoded: Any) -> Any:
         return encoded
     if not is_encoded(encoded):
         return {key: _plain(item) for key, item in encoded.items()}
-    value = encoded["value"]
-    if encoded["$type"] == "builtins:dict":
+    named, value = encoded["$type"], encoded["value"]
+    if named == SHOWN:
+        return _plain(value[0])
+    if named == LINK:
+        return f"(the same as {''.join(f'[{key}]' for key in value)})"
+    if named == "collections:deque":
+        return _plain(value[1:])
+    if named == "collections:defaultdict":
+        value = value[1]
+    if named in _OF_PAIRS:
         return {_key(_plain(key)): _plain(item) for key, item in value}
+    if is_state(value):
+        return _plain({**value[FIELDS], **value.get(ATTRIBUTES, {}), **(value.get(EXTRA) or {})})
+    if isinstance(value, dict) and value.keys() == {NAME_OF_MEMBER}:
+        return value[NAME_OF_MEMBER]
     return _plain(value)
+
+
+_OF_PAIRS = (
+    AS_DICT,
+    "collections:Counter",
+    "collections:OrderedDict",
+    "collections:defaultdict",
+)
 
 
 def _key(value: Any) -> str:

@@ -33,7 +33,7 @@ from timestep.serialization.values import (
     shown_of,
     storable,
     survives,
-    text_of,
+    text_instead,
     with_shown,
 )
 from timestep.steps.interruption import (
@@ -173,10 +173,12 @@ class _CallStep(Step[ToolResult]):
     def _as_recorded(self, result: ToolResult) -> ToolResult:
         """The result as it comes back from the record."""
         shown = self._shown(result)
-        if shown is None and self.asked.shows is not None:
-            result = result._replace(output=text_of(result.output))
-            shown = self._shown(result)
         kept = result._replace(output=survives(result.output))
+        if shown is None and self.asked.shows is not None:
+            shown = self._shown(kept)
+            if shown is None:
+                kept = kept._replace(output=text_instead(kept.output))
+                shown = self._shown(kept)
         self.is_shown_apart = kept.output is not result.output
         self._show(kept, shown)
         return kept

@@ -36,7 +36,7 @@ from timestep.serialization.values.json_text import (
     restored,
     storable,
 )
-from timestep.serialization.values.survival import survives
+from timestep.serialization.values.survival import survives, text_instead
 
 __all__ = [
     "Json",
@@ -62,6 +62,7 @@ __all__ = [
     "shown_of",
     "storable",
     "survives",
+    "text_instead",
     "text_of",
     "unescaped",
     "with_shown",

@@ -52,13 +52,19 @@ def decode(document: Any) -> Any:
     return _decoded(document, (), _Decoding(document, follows=has_links(document)))
 
 
-def decode_fields(fields: Mapping[str, Json], names: Iterable[str]) -> dict[str, Any]:
+def decode_fields(fields: Mapping[str, Json], of: Any, names: Iterable[str]) -> dict[str, Any]:
     """Values that `encode_fields` was given: of some names, and those linked with them.
+
+    Args:
+        fields: Their documents.
+        of: What they are to be the parts of, which they may refer to.
+        names: The names.
 
     Raises:
         UnreadableValueError: A class is not registered, or has other fields.
     """
     decoding = _Decoding(fields, follows=True)
+    decoding.begin(of)
     return {
         name: _decoded(fields[name], (name,), decoding) for name in _closure(fields, set(names))
     }
@@ -95,6 +101,10 @@ class _Decoding:
         self._root = root
         self._follows = follows
         self._made: dict[_Path, Any] = {}
+
+    def begin(self, root: Any) -> None:
+        """Let links refer to what the document is the parts of."""
+        self._made[()] = root
 
     def of(self, document: Any, path: _Path) -> Any:
         if not isinstance(document, list | dict):

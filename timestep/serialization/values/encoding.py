@@ -51,15 +51,17 @@ def encode(value: object) -> Json:
 
 
 def encode_fields(
-    values: Mapping[str, object], *, with_links: bool = True
+    values: Mapping[str, object], of: object, *, with_links: bool = True
 ) -> tuple[dict[str, Json], set[str]]:
     """JSON for named values that may share objects, and the names of those that would be text.
 
     Args:
         values: By their names. One that cannot be brought back has no document.
+        of: What they are the parts of, which they may refer to.
         with_links: Whether an object that is met again is a link; else it is written again.
     """
     encoding = Encoding(with_links=with_links)
+    encoding.begin(of)
     fields: dict[str, Json] = {}
     lost: set[str] = set()
     for name, value in values.items():
@@ -113,6 +115,12 @@ class Encoding:
         """How many objects may be linked to."""
         return len(self._met)
 
+    def begin(self, value: object, path: _Path = None) -> None:
+        """Let what follows link to a value, which is being encoded."""
+        self._paths[id(value)] = path
+        self._met.append(value)
+        self._open.add(id(value))
+
     def forget(self, known: int) -> None:
         """Let nothing link to what was met since so many objects were known."""
         for found in self._met[known:]:
@@ -139,9 +147,7 @@ class Encoding:
                 self.is_plain = False
                 self.is_comparable &= _is_like_itself(value)
                 return typed(*leaf)
-            self._paths[id(value)] = path
-            self._met.append(value)
-            self._open.add(id(value))
+            self.begin(value, path)
             document = self._inside(value, kind, path)
             self._open.discard(id(value))
         except _HOSTILE:

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import SecretBytes, SecretStr
+
 from timestep.errors import UnreadableValueError
 from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
@@ -50,6 +52,12 @@ def survives(value: object) -> object:
     return back
 
 
+def text_instead(value: object) -> str:
+    """The text of a value that no model can be shown as it is."""
+    _tell([type(value)], "no text can be made of it")
+    return text_of(value)
+
+
 _HOSTILE = (Exception, SystemExit)
 
 
@@ -80,24 +88,28 @@ def _unordered(document: Json) -> Json:
     return made
 
 
-def _tell(lost: Iterable[type]) -> None:
+def _tell(lost: Iterable[type], reason: str | None = None) -> None:
     told = process_state.of(ToldTypes).paths
     for kind in lost:
-        if (path := type_path(kind)) in told:
-            continue
-        told.add(path)
-        if registered(path) is not kind and can_be_made(kind):
-            reason = "register the class with timestep.register_type, or annotate what returns it"
-        elif registered(path) is kind:
-            reason = (
-                "what its fields hold, or its own `==`, does not come back from JSON: see "
-                "docs/values.md"
+        if (path := type_path(kind)) not in told:
+            told.add(path)
+            _log.warning(
+                "a value of the class %s is recorded, and goes on, as its text: %s",
+                path,
+                reason or _reason(kind),
             )
-        else:
-            reason = (
-                "JSON, dataclasses, pydantic models and enums at the top level of a module are "
-                "kept as they are, once timestep.register_type or an annotation names them"
-            )
-        _log.warning(
-            "a value of the class %s is recorded, and goes on, as its text: %s", path, reason
-        )
+
+
+def _reason(kind: type) -> str:
+    if kind in (list, dict, tuple, set, frozenset):
+        return "it is nested too deeply, or refers to itself"
+    if issubclass(kind, SecretStr | SecretBytes):
+        return "no record holds secrets"
+    if registered(type_path(kind)) is kind:
+        return "it is not equal to what comes back of it: see docs/values.md"
+    if can_be_made(kind):
+        return "register the class with timestep.register_type, or annotate what returns it"
+    return (
+        "JSON, dataclasses, pydantic models and enums at the top level of a module are kept as "
+        "they are, once timestep.register_type or an annotation names them"
+    )

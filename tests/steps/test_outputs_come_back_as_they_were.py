@@ -1,0 +1,188 @@
+"""What a tool, a guardrail or a context held is the same in a replay, or was so from the first."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    RunContextWrapper,
+    RunHooks,
+    ToolGuardrailFunctionOutput,
+    ToolOutputGuardrailData,
+    function_tool,
+    output_guardrail,
+    tool_output_guardrail,
+)
+from agents.testing import assistant_message, function_call
+from pydantic import BaseModel, SecretStr
+
+import timestep
+from tests.support import remarkable_values as rv
+from tests.support.conversational_model import AnsweringModel, outputs
+from tests.support.dbos_app import App
+from tests.support.remarkable_values import shape
+
+
+class Raw(BaseModel):
+    data: bytes
+
+
+def deep() -> list[Any]:
+    made: list[Any] = []
+    for _ in range(400):
+        made = [made]
+    return made
+
+
+def zoo() -> rv.Zoo:
+    return rv.Zoo(animals=[rv.Dog(name="Rex", breed="collie")], anything={1: (rv.Odd.NAN,)})
+
+
+GIVEN: list[Callable[[], Any]] = [
+    *(zoo, lambda: rv.Invoice([1]), lambda: {"a", "b", "c"}, lambda: rv.Own(1, {2}), rv.Hostile),
+    *(lambda: rv.cyclic()[0], lambda: rv.cyclic()[3], deep, lambda: Raw(data=b"\xff"), rv.Exiting),
+    *(lambda: rv.HostileField(1), lambda: [rv.Hostile(), zoo()], lambda: 10**5000, dict),
+    *(lambda: rv.Account(owner="A", key=SecretStr("sesame")), lambda: "text", lambda: None),
+]
+
+
+@function_tool
+def give(number: int) -> Any:
+    return GIVEN[number]()
+
+
+@tool_output_guardrail
+def note_output(data: ToolOutputGuardrailData) -> ToolGuardrailFunctionOutput:
+    return ToolGuardrailFunctionOutput.allow(output_info={"seen": shape(data.output)[0].__name__})
+
+
+@output_guardrail
+async def note_final(context: Any, agent: Agent[Any], output: Any) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput(output_info=[zoo(), output], tripwire_triggered=False)
+
+
+def test_first_execution_and_replay_show_the_same(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+
+    class Hooks(RunHooks[Any]):
+        async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+            heard[context.tool_call_id] = shape(result)
+
+    heard: dict[str, Any] = {}
+    shown: list[Any] = []
+
+    def answer(items: list[Any]) -> list[Any]:
+        if told := outputs(items):
+            shown.append(told)
+            return [assistant_message("done")]
+        return [function_call("give", {"number": n}, call_id=f"c{n}") for n in range(len(GIVEN))]
+
+    give.tool_output_guardrails = [note_output]
+    agent = Agent("A", tools=[give], model=AnsweringModel(answer), output_guardrails=[note_final])
+
+    async def body() -> str:
+        heard.clear()
+        result = await timestep.DurableRunner.run(agent, "go", hooks=Hooks())
+        items = [item for item in result.new_items if item.type == "tool_call_output_item"]
+        outputs_ = [(shape(item.output), item.raw_item) for item in items]
+        checks = [shape(one.output.output_info) for one in result.output_guardrail_results]
+        infos = [one.output.output_info for one in result.tool_output_guardrail_results]
+        seen.append((dict(heard), outputs_, checks, sorted(map(str, infos))))
+        return str(result.final_output)
+
+    with caplog.at_level(logging.WARNING, "timestep"):
+        assert app.run(body, "w") == "done"
+        said = [one for one in caplog.messages if "goes on, as its text" in one]
+        assert app.replay("w") == "done"
+    first, second = seen
+    assert first == second
+    (told,) = shown
+    assert told["c0"] == str(zoo())
+    assert told["c11"].count("Dog(name='Rex', breed='collie')") == 1
+    assert [item["output"] for _, item in first[1]] == [told[f"c{n}"] for n in range(len(GIVEN))]
+    assert len(said) == len(set(said)) >= 4
+    assert "sesame" not in str(app.everything())
+    assert {row["status"] for row in app.rows("tool_calls")} == {"executed"}
+
+
+def test_what_a_context_shares_and_gets_later_is_there_in_a_replay(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    @function_tool
+    async def change(ctx: RunContextWrapper[Any], step: int) -> str:
+        context = ctx.context
+        if step == 1:
+            context["first"].append(zoo())
+            context["own"] = context
+            context["count"] = collections.Counter("tea")
+        elif step == 2:
+            context["second"].append(2)
+            context["count"]["t"] += 1
+            context[7] = "lost"
+        else:
+            context["key"] = SecretStr("sesame")
+            context["first"].append(3)
+        return "changed"
+
+    def answer(items: list[Any]) -> list[Any]:
+        count = len(outputs(items))
+        if count == 3:
+            return [assistant_message("done")]
+        return [function_call("change", {"step": count + 1}, call_id=f"c{count}")]
+
+    agent: Agent[Any] = Agent("A", tools=[change], model=AnsweringModel(answer))
+    seen: list[Any] = []
+
+    async def body() -> str:
+        shared: list[Any] = []
+        given = {"first": shared, "second": shared, "set": rv.Account(owner="A")}
+        await timestep.DurableRunner.run(agent, "go", context=given)
+        seen.append(given)
+        return "done"
+
+    with caplog.at_level(logging.WARNING, "timestep"):
+        app.run(body, "w")
+        told = [one for one in caplog.messages if "of the run's context" in one]
+        app.replay("w")
+    for context in seen:
+        assert context["first"] is context["second"]
+        assert context["own"] is context
+        assert shape([context["first"], context["count"]]) == shape(
+            [[zoo(), 2, 3], collections.Counter("ttea")]
+        )
+    assert ["7 (a str)" in one for one in told] == [True, False]
+    assert ["'key' (a SecretStr)" in one for one in told] == [False, True]
+    assert (7 in seen[0], 7 in seen[1]) == (True, False)
+    assert "sesame" not in str(app.everything())
+
+
+def test_a_class_that_is_gone_does_not_matter_where_its_text_serves(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    @function_tool
+    def look() -> rv.Zoo:
+        return zoo()
+
+    def answer(items: list[Any]) -> list[Any]:
+        told = outputs(items)
+        return [assistant_message(told["c"])] if told else [function_call("look", {}, call_id="c")]
+
+    agent = Agent("A", tools=[look], model=AnsweringModel(answer))
+
+    async def body() -> str:
+        return str((await timestep.DurableRunner.run(agent, "go")).final_output)
+
+    assert app.run(body, "w") == str(zoo())
+    app.execute("UPDATE tool_calls SET output_text = replace(output_text, ':Dog', ':Wolf')")
+    with caplog.at_level(logging.WARNING, "timestep"):
+        assert app.recover("w") == str(zoo())
+    assert "goes on as the text that the model was shown" in caplog.text
+    assert "Wolf" in caplog.text
