@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, TypeAdapter
 
 from tests.support import remarkable_values as rv
 from tests.support.hostile_documents import from_jsonb
@@ -27,10 +27,12 @@ from timestep.serialization.values import (
     decode,
     encode,
     exact_text,
+    has_links,
     has_text,
     restored,
     storable,
     survives,
+    unlinked,
 )
 
 
@@ -65,6 +67,10 @@ def test_a_value_is_not_made_anew() -> None:
         *(collections.defaultdict(list, a=[1]), 10**5000, math.nan, [math.inf, -0.0]),
         *(rv.Account(owner="Ada"), incomplete(hidden="x")),
         datetime.datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+        *map(
+            TypeAdapter(datetime.datetime).validate_python,
+            ("2026-01-02T03:04Z", "2026-01-02T03:04+01:30"),
+        ),
     ]
     before = next(rv.made)
     for value in values:
@@ -83,6 +89,10 @@ def test_what_is_shared_is_shared_again() -> None:
     back = stored(value)
     assert back["a"] is back["bb"] is back["c"]["x"][0]
     assert back["d"] is back[5][0] is back["c"]["x"][1]
+    assert unlinked(encode({"b": [items], "a": [[items], 1]})) == {"b": [[1]], "a": [[[1]], 1]}
+    for cyclic in rv.cyclic():
+        assert "timestep:same" in json.dumps(unlinked(encode(cyclic)))
+    assert not has_links(encode([rv.Odd.RED, rv.Odd.RED, (), ()]))
     assert encode({"a": 1, "b": [2, {"c": []}]}) == {"a": 1, "b": [2, {"c": []}]}
     for cyclic in rv.cyclic():
         assert rv.shape(stored(cyclic)) == rv.shape(cyclic)
@@ -117,7 +127,7 @@ def test_encoding_is_total(caplog: pytest.LogCaptureFixture) -> None:
         for value in [*hostile, twice, [hostile], {"a": hostile}, rv.Box(hostile), very_deep]:
             document = encode(value)
             assert storable(document) is not None
-            json.dumps(document)
+            json.dumps(unlinked(document))
             first = survives(value)
             assert rv.shape(stored(first)) == rv.shape(first)
     assert len([one for one in caplog.messages if "Hostile is" in one]) == 1

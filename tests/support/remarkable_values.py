@@ -242,6 +242,8 @@ def shape(value: Any, seen: dict[int, tuple[int, Any]] | None = None) -> Any:
     is_holder = issubclass(kind, dict | list | tuple | set | frozenset | deque | BaseModel)
     if not is_holder and not dataclasses.is_dataclass(kind):
         return (kind, str(value), repr(getattr(value, "tzinfo", None)), getattr(value, "fold", 0))
+    if issubclass(kind, tuple | frozenset) and len(value) == 0:
+        return kind
     if id(value) in seen:
         return ("same", seen[id(value)][0])
     seen[id(value)] = (len(seen), value)

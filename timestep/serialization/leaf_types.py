@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import AnyUrl, ByteSize, MongoDsn, NatsDsn, PostgresDsn, SecretStr, networks
+from pydantic_core import TzInfo
 
 from timestep.errors import UnreadableValueError
 
@@ -24,10 +25,23 @@ _FOLD = "[fold=1]"
 """What follows a time that the clock shows for the second time, as when summer time ends."""
 
 
+_OF_PYDANTIC = "TzInfo"
+"""In the place of a zone's name: pydantic made the time, whose class of offsets is its own.
+
+Of UTC it writes `Z`, as only it does.
+"""
+
+
 def _when(moment: datetime.datetime | datetime.time) -> str:
     """A time as RFC 9557 has it: with the name of its zone, if that has one."""
     zone = moment.tzinfo.key if type(moment.tzinfo) is zoneinfo.ZoneInfo else None
-    return f"{moment.isoformat()}{f'[{zone}]' if zone else ''}{_FOLD if moment.fold else ''}"
+    told = moment.isoformat()
+    if type(moment.tzinfo) is TzInfo:
+        if moment.utcoffset():
+            zone = _OF_PYDANTIC
+        else:
+            told = told.removesuffix("+00:00") + "Z"
+    return f"{told}{f'[{zone}]' if zone else ''}{_FOLD if moment.fold else ''}"
 
 
 def _moment(kind: Any) -> Callable[[str], Any]:
@@ -35,6 +49,8 @@ def _moment(kind: Any) -> Callable[[str], Any]:
         fold = int(text.endswith(_FOLD))
         told, _, zone = text.removesuffix(_FOLD).removesuffix("]").partition("[")
         moment = kind.fromisoformat(told).replace(fold=fold)
+        if zone == _OF_PYDANTIC or told.endswith("Z"):
+            return moment.replace(tzinfo=TzInfo(int(moment.utcoffset().total_seconds())))
         # What the clock shows stays, whatever the rules of the zone have become.
         return moment.replace(tzinfo=_zone(zone)) if zone else moment
 

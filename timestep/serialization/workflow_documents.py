@@ -14,7 +14,7 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from timestep.serialization.exceptions import short_type, summary
-from timestep.serialization.values import is_encoded, is_state
+from timestep.serialization.values import is_encoded, is_state, unlinked
 from timestep.serialization.values.documents import (
     AS_DICT,
     ATTRIBUTES,
@@ -139,7 +139,7 @@ def _parsed(text: str, serialization: str | None) -> Any:
 def _plain_document(document: Any) -> Any:
     ((form, content),) = document.items()
     if form == VALUE:
-        return _plain(content)
+        return _plain(unlinked(content))
     if form == ERROR:
         return summary(content)
     if form in (LIST, TUPLE):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -25,17 +24,13 @@ from timestep.serialization.ids import derived
 from timestep.serialization.sdk_objects import call_columns, raw
 from timestep.serialization.values import (
     decode,
-    encode,
-    exact_text,
-    is_typed,
     plain_text,
     restored,
-    shown_of,
     storable,
     survives,
     text_instead,
-    with_shown,
 )
+from timestep.serialization.values.outputs import columns_of, document_of
 from timestep.steps.interruption import (
     InDoubtError,
     doubt_id,
@@ -238,16 +233,12 @@ class _CallStep(Step[ToolResult]):
         return decision is not None and decision["id"] == str(doubt_id(self.run, self.call))
 
     def rows(self, value: ToolResult, duration_ms: int) -> Rows:
-        encoded = encode(value.output)
-        text = exact_text(encoded)
-        if self.call.output is not None and (self.is_shown_apart or is_typed(encoded)):
-            text = json.dumps(with_shown(encoded, self.call.output))
+        outputs = columns_of(value.output, self.call.output, is_apart=self.is_shown_apart)
         row = self._noted(
             "executed",
             started_at=self.began if self.is_made else None,
             completed_at=time.monotonic(),
-            output=storable(encoded),
-            output_text=text,
+            **outputs,
             is_error=value.is_error,
             duration_ms=duration_ms,
             end_position=self._ended(),
@@ -299,9 +290,7 @@ class _CallStep(Step[ToolResult]):
         self.run.context.restore(self.asked.wrapper.context, row, self._recorded_calls())
 
     def replayed(self, row: dict[str, Any]) -> ToolResult:
-        exact = row["output_text"]
-        document = restored(row["output"]) if exact is None else json.loads(exact)
-        encoded, shown = shown_of(document)
+        encoded, shown = document_of(row)
         self.is_shown_apart = shown is not None
         result = ToolResult(self._read(encoded, shown), is_error=row["is_error"])
         self._show(result, self._shown(result) if shown is None else shown)

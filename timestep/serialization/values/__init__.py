@@ -20,10 +20,8 @@ from timestep.serialization.values.documents import (
     has_text,
     is_encoded,
     is_state,
-    is_typed,
-    shown_of,
     unescaped,
-    with_shown,
+    unlinked,
 )
 from timestep.serialization.values.encoding import encode, encode_fields, lost, text_of
 from timestep.serialization.values.json_text import (
@@ -54,16 +52,14 @@ __all__ = [
     "is_encoded",
     "is_plain",
     "is_state",
-    "is_typed",
     "kept_exactly",
     "lost",
     "plain_text",
     "restored",
-    "shown_of",
     "storable",
     "survives",
     "text_instead",
     "text_of",
     "unescaped",
-    "with_shown",
+    "unlinked",
 ]

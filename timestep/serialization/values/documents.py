@@ -30,6 +30,9 @@ LINK = "timestep:same"
 SHOWN = "timestep:shown"
 """Around what a tool gave, and the item by which the model was shown it: `[document, item]`."""
 
+_LARGEST = 10_000
+"""Parts that a document for people has without its links, at most."""
+
 FIELDS = "$fields"
 ATTRIBUTES = "$attributes"
 """What an object has besides the fields of its class."""
@@ -65,6 +68,55 @@ def is_state(held: Any) -> bool:
 def class_of(document: Any) -> str | None:
     """The path of the class whose value a document is; None: it is no encoded value."""
     return document[TYPE] if is_encoded(document) else None
+
+
+def unlinked(document: Json) -> Json:
+    """A document for people: what is in an object more than once is written there each time.
+
+    A link stays one to what it is inside of, and in a document that would become very large.
+    """
+    if not has_links(document):
+        return document
+    try:
+        expanded: Json = _Expansion(document).of(document, ((),))
+    except _TooLargeError:
+        return document
+    return expanded
+
+
+class _TooLargeError(Exception):
+    """A document has many more parts without its links than with them."""
+
+
+class _Expansion:
+    def __init__(self, root: Json) -> None:
+        self._root = root
+        self._left = _LARGEST
+
+    def of(self, found: Any, places: tuple[tuple[Any, ...], ...]) -> Any:
+        """A part without its links.
+
+        Args:
+            found: The part.
+            places: Its path; and before that the paths at which the links were that led there.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise _TooLargeError
+        *before, at = places
+        if isinstance(found, list):
+            return [self.of(item, (*before, (*at, n))) for n, item in enumerate(found)]
+        if not isinstance(found, dict):
+            return found
+        if found.get(TYPE) == LINK and isinstance(found.get(VALUE), list):
+            path = tuple(found[VALUE])
+            if any(place[: len(path)] == path for place in places):
+                return found
+            target: Any = self._root
+            for key in path:
+                target = target[key]
+            return self.of(target, (*places, path))
+        return {key: self.of(item, (*before, (*at, key))) for key, item in found.items()}
 
 
 def is_typed(document: Json) -> bool:

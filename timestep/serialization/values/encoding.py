@@ -147,7 +147,8 @@ class Encoding:
                 self.is_plain = False
                 self.is_comparable &= _is_like_itself(value)
                 return typed(*leaf)
-            self.begin(value, path)
+            if not _is_the_only_one(value):
+                self.begin(value, path)
             document = self._inside(value, kind, path)
             self._open.discard(id(value))
         except _HOSTILE:
@@ -232,6 +233,12 @@ def _in(path: _Path, key: str | int) -> _Path:
 
 def _leaf(value: Any) -> tuple[str, Any] | None:
     return (BIG_INT, hex(value)) if type(value) is int else leaf_types.written(value)
+
+
+def _is_the_only_one(value: Any) -> bool:
+    """Whether there is one such object in any process, so that a link would say nothing."""
+    kind = type(value)
+    return issubclass(kind, enum.Enum) or (kind in (tuple, frozenset) and len(value) == 0)
 
 
 def _is_like_itself(value: Any) -> bool:
