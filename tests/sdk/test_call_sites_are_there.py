@@ -33,6 +33,7 @@ PARAMETERS: dict[str, list[str]] = {
     "run_single_input_guardrail": ["agent", "guardrail", "input", "context"],
     "run_single_output_guardrail": ["guardrail", "agent", "agent_output", "context"],
     "_invoke_function_tool_with_metadata": ["function_tool", "context", "arguments"],
+    "tool_call_output_item": ["tool_call", "output"],
     "function_needs_approval": ["function_tool", "context_wrapper", "tool_call"],
     "get_approval_status": ["tool_name", "call_id"],
     "evaluate_needs_approval_setting": ["needs_approval_setting"],

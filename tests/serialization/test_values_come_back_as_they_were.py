@@ -21,6 +21,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 from tests.support import remarkable_values as rv
 from tests.support.hostile_documents import from_jsonb
 from timestep.errors import UnreadableValueError
+from timestep.execution.context_changes import change
 from timestep.serialization import sdk_objects
 from timestep.serialization.registered_types import registered, type_path
 from timestep.serialization.values import (
@@ -46,6 +47,7 @@ def stored(value: Any) -> Any:
     return decode(column if exact is None else json.loads(exact))
 
 
+ODD_OFFSET = "2026-01-02T03:04+01:30"
 incomplete: Any = rv.Doubled.model_construct
 
 
@@ -185,6 +187,10 @@ def test_what_earlier_versions_recorded_is_read() -> None:
     made = decode({"$type": type_path(rv.Doubled), "value": {"count": 2, "shown": "4!"}})
     assert (made.count, made.shown) == (4, "4!")
     assert decode({"$type": type_path(rv.Odd), "value": "red"}) is rv.Odd.RED
+    # What a tool of before changed in a part of a context.
+    context = {"node": rv.Node("n", others=[1])}
+    change(context, {"change": {"node": {"change": {"value": {"extend": {"others": [2]}}}}}})
+    assert context == {"node": rv.Node("n", others=[1, 2])}
     # A field that is new has its default.
     new = decode(document_of(rv.Node, **{"$fields": {"name": 1}}))
     assert new == rv.Node(1)

@@ -24,7 +24,9 @@ from timestep.serialization.values import (
     Json,
     decode_fields,
     encode_fields,
-    has_links,
+    encoded_before,
+    has_text,
+    is_typed,
     kept_exactly,
     restored,
 )
@@ -161,7 +163,7 @@ class ContextChanges:
     def _change(self, target: object, delta: dict[str, Any]) -> None:
         change(target, delta)
         if self._uses:
-            is_alike = _LINKED in delta or not has_links(self._base)
+            is_alike = _FORM in delta or not is_typed(self._base)
             base = self._base
             self._base = patched(base, delta) if is_alike else fields_of(target, base)
 
@@ -176,25 +178,24 @@ def is_supported(context: object) -> bool:
     return dataclasses.is_dataclass(context) and not isinstance(context, type)
 
 
-def fields_of(context: object, instead: Fields, *, with_links: bool = True) -> Fields:
+def fields_of(context: object, instead: Fields) -> Fields:
     """The parts of a supported context that can be brought back, as JSON.
 
     Args:
         context: The context.
         instead: What stands for a part that cannot: it counts as unchanged.
-        with_links: Whether what is in it twice is a link the second time, as it is recorded.
     """
-    return _read(context, instead, with_links=with_links)[0]
+    return _read(context, instead)[0]
 
 
-def _read(context: object, instead: Fields, *, with_links: bool = True) -> tuple[Fields, set[str]]:
+def _read(context: object, instead: Fields) -> tuple[Fields, set[str]]:
     """What `fields_of` gives, and the names of the parts that cannot be brought back."""
     for _ in range(_LOOKS):
         try:
             values = dict(_Values(context).items())
         except RuntimeError:  # A tool in a thread added a key while this looked.
             continue
-        fields, lost = encode_fields(values, context, with_links=with_links)
+        fields, lost = encode_fields(values, context)
         return fields | {name: instead[name] for name in lost & instead.keys()}, lost
     raise RuntimeError("the run's context changes all the time while it is read")
 
@@ -206,8 +207,7 @@ def change(context: object, delta: dict[str, Any]) -> None:
         ReplayError: The context is not what the change was made in.
         UnreadableValueError: A class is not known here.
     """
-    # Earlier versions wrote what is in a context twice as often as it is there.
-    before = fields_of(context, {}, with_links=_LINKED in delta)
+    before = fields_of(context, {}) if _FORM in delta else _fields_before(context)
     try:
         after = patched(before, delta)
     except (LookupError, TypeError) as error:
@@ -224,13 +224,18 @@ def change(context: object, delta: dict[str, Any]) -> None:
         values.set(name, value)
 
 
-_LINKED = "linked"
-"""In a change: parts of the context share objects."""
+_FORM = "form"
+"""In a change of what is not JSON alone: which form it has, as earlier versions had another."""
 
 
 def _marked(delta: dict[str, Any], *fields: Fields) -> dict[str, Any]:
-    """A change that tells how the context is to be read before it is made."""
-    return {**delta, _LINKED: True} if delta and any(map(has_links, fields)) else delta
+    return {**delta, _FORM: 2} if delta and any(map(is_typed, fields)) else delta
+
+
+def _fields_before(context: object) -> Fields:
+    """What an earlier version made of a context; of JSON alone the same as this one."""
+    encoded = {name: encoded_before(value) for name, value in _Values(context).items()}
+    return {name: value for name, value in encoded.items() if not has_text(value)}
 
 
 def warn_of_losses(context: object, told: set[str], lost: set[str] | None = None) -> None:

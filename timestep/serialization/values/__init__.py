@@ -20,9 +20,11 @@ from timestep.serialization.values.documents import (
     has_text,
     is_encoded,
     is_state,
+    is_typed,
     unescaped,
     unlinked,
 )
+from timestep.serialization.values.earlier_forms import encoded_before
 from timestep.serialization.values.encoding import encode, encode_fields, lost, text_of
 from timestep.serialization.values.json_text import (
     column_of,
@@ -45,6 +47,7 @@ __all__ = [
     "dumps",
     "encode",
     "encode_fields",
+    "encoded_before",
     "escaped",
     "exact_text",
     "has_links",
@@ -52,6 +55,7 @@ __all__ = [
     "is_encoded",
     "is_plain",
     "is_state",
+    "is_typed",
     "kept_exactly",
     "lost",
     "plain_text",

@@ -1,6 +1,7 @@
 """Makes values of what earlier versions recorded of registered classes: what constructors take.
 
-Enums by their value, and named tuples, are written so still: no code of the class is called.
+Enums by their value, and named tuples, are written so still: no code of the class is called. The
+changes of contexts that earlier versions recorded are changes of what they made of a context.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from timestep.errors import UnreadableValueError
-from timestep.serialization.registered_types import is_named_tuple, is_registered_itself
+from timestep.serialization import leaf_types
+from timestep.serialization.registered_types import (
+    is_named_tuple,
+    is_registered_itself,
+    registered,
+    type_path,
+)
+from timestep.serialization.values.documents import AS_DICT, AS_TEXT, Json, typed
 
 
 def made(kind: Any, named: str, held: Any) -> Any:
@@ -57,6 +65,40 @@ def made(kind: Any, named: str, held: Any) -> Any:
             f"a recorded {named!r} cannot be made again ({'; '.join(problems)}): let the class "
             "take what its earlier versions held"
         ) from error
+
+
+def encoded_before(value: Any) -> Json:
+    """What an earlier version made of a value, as far as it could come back."""
+    try:
+        return _encoded(value)
+    except Exception:  # noqa: BLE001  # whatever the value's class answers
+        return typed(AS_TEXT, "")
+
+
+def _encoded(value: Any) -> Json:
+    kind: Any = type(value)
+    if value is None or kind in (bool, str, int, float):
+        return value  # type: ignore[no-any-return]  # narrowed by exact type
+    if kind is list:
+        return [_encoded(item) for item in value]
+    if kind is dict:
+        if all(type(key) is str and key not in ("$type", "$text") for key in value):
+            return {key: _encoded(item) for key, item in value.items()}
+        return typed(AS_DICT, [[_encoded(key), _encoded(item)] for key, item in value.items()])
+    name = type_path(kind)
+    if kind in (tuple, set, frozenset):
+        return typed(name, [_encoded(item) for item in value])
+    if (leaf := leaf_types.written(value)) is not None:
+        return typed(*leaf)
+    found: Any = registered(name)
+    if found is not kind:
+        return typed(AS_TEXT, "")
+    if issubclass(kind, enum.Enum):
+        return typed(name, _encoded(value.value))
+    if issubclass(kind, BaseModel):
+        return typed(name, _encoded(value.model_dump(mode="json", by_alias=True)))
+    fields = [field.name for field in dataclasses.fields(kind) if field.init]
+    return typed(name, {field: _encoded(getattr(value, field)) for field in fields})
 
 
 def _init_fields(kind: Any) -> set[str]:

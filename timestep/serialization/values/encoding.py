@@ -39,6 +39,9 @@ FACTORIES = {cls.__name__: cls for cls in (bool, dict, float, int, list, set, st
 _Path: TypeAlias = "tuple[_Path, str | int, int] | None"
 """Where in the document something is: in what, under which key, and how deep."""
 
+AS_THEY_ARE = frozenset({str, bool, type(None)})
+"""Classes whose values are JSON, whatever they are."""
+
 _HOSTILE = (Exception, SystemExit)
 """What an object may answer with that is only looked at."""
 
@@ -47,20 +50,19 @@ _RESERVED = (TYPE, "$text")
 
 def encode(value: object) -> Json:
     """JSON for any object; see the module for how."""
+    if type(value) in AS_THEY_ARE:
+        return value  # type: ignore[return-value]  # narrowed by exact type
     return Encoding().of(value)
 
 
-def encode_fields(
-    values: Mapping[str, object], of: object, *, with_links: bool = True
-) -> tuple[dict[str, Json], set[str]]:
+def encode_fields(values: Mapping[str, object], of: object) -> tuple[dict[str, Json], set[str]]:
     """JSON for named values that may share objects, and the names of those that would be text.
 
     Args:
         values: By their names. One that cannot be brought back has no document.
         of: What they are the parts of, which they may refer to.
-        with_links: Whether an object that is met again is a link; else it is written again.
     """
-    encoding = Encoding(with_links=with_links)
+    encoding = Encoding()
     encoding.begin(of)
     fields: dict[str, Json] = {}
     lost: set[str] = set()
@@ -91,20 +93,15 @@ def text_of(value: object) -> str:
 
 
 class Encoding:
-    """Encodes one document.
+    """Encodes one document."""
 
-    Args:
-        with_links: Whether an object that is met again is a link; else it is written again.
-    """
-
-    def __init__(self, *, with_links: bool = True) -> None:
+    def __init__(self) -> None:
         self.lost: list[type] = []
         """The classes of what is text in the document."""
         self.is_plain = True
         """Whether it is nothing but the JSON that it was made of."""
         self.is_comparable = True
         """Whether a copy of what was encoded is equal to it, as of NaN none is."""
-        self._with_links = with_links
         self._paths: dict[int, _Path] = {}
         self._open: set[int] = set()
         self._met: list[object] = []
@@ -130,24 +127,24 @@ class Encoding:
 
     def of(self, value: Any, path: _Path = None) -> Json:
         kind = type(value)
-        if value is None or kind is str or kind is bool:
+        if kind in AS_THEY_ARE:
             return value  # type: ignore[no-any-return]  # narrowed by exact type
         if kind is int and value.bit_length() <= _LONGEST_INT:
             return value  # type: ignore[no-any-return]  # as above
         if kind is float:
             self.is_comparable &= not math.isnan(value)
             return value  # type: ignore[no-any-return]  # as above
-        if id(value) in self._paths and (self._with_links or id(value) in self._open):
+        if id(value) in self._paths:
             return self._again(value)
         if path is not None and path[2] > _DEEPEST:
             return self._text(value)
         known = self.known
         try:
-            if (leaf := _leaf(value)) is not None:
+            if kind is not dict and kind is not list and (leaf := _leaf(value)) is not None:
                 self.is_plain = False
                 self.is_comparable &= _is_like_itself(value)
                 return typed(*leaf)
-            if not _is_the_only_one(value):
+            if kind is dict or kind is list or not _is_the_only_one(value):
                 self.begin(value, path)
             document = self._inside(value, kind, path)
             self._open.discard(id(value))
@@ -208,9 +205,7 @@ class Encoding:
 
     def _again(self, value: Any) -> Json:
         kind = type(value)
-        if id(value) in self._open and (
-            not self._with_links or kind in (tuple, frozenset) or is_named_tuple(kind)
-        ):
+        if id(value) in self._open and (kind in (tuple, frozenset) or is_named_tuple(kind)):
             # It can only be made once all that it holds is there.
             return self._text(value)
         self.is_plain = False

@@ -6,14 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from timestep.serialization.values.documents import (
-    has_links,
-    is_typed,
-    shown_of,
-    unlinked,
-    with_shown,
-)
-from timestep.serialization.values.encoding import encode
+from timestep.serialization.values.documents import shown_of, unlinked, with_shown
+from timestep.serialization.values.encoding import Encoding
 from timestep.serialization.values.json_text import exact_text, restored, storable
 
 
@@ -27,12 +21,15 @@ def columns_of(
         shown: The item by which the model was shown it.
         is_apart: Whether another text than the output's own was shown.
     """
-    encoded = encode(output)
+    encoding = Encoding()
+    encoded = encoding.of(output)
     text = exact_text(encoded)
-    if shown is not None and (is_apart or is_typed(encoded)):
+    if encoding.is_plain and not is_apart:
+        return {"output": storable(encoded), "output_text": text}
+    if shown is not None:
         # The text of a set, or of a class that is another one by then, would be another text.
         text = json.dumps(with_shown(encoded, dict(shown)))
-    elif has_links(encoded):
+    elif not encoding.is_plain:
         text = json.dumps(encoded)
     return {"output": storable(unlinked(encoded)), "output_text": text}
 

@@ -19,7 +19,7 @@ from timestep.runtime.process_state import PerProcess
 from timestep.serialization.registered_types import can_be_made, registered, type_path
 from timestep.serialization.values.decoding import decode
 from timestep.serialization.values.documents import TYPE, VALUE, Json, has_links
-from timestep.serialization.values.encoding import Encoding, encode, text_of
+from timestep.serialization.values.encoding import AS_THEY_ARE, Encoding, encode, text_of
 
 _log = logs.logger()
 
@@ -33,6 +33,8 @@ class ToldTypes(PerProcess):
 
 def survives(value: object) -> object:
     """The value as its replay will see it: itself, or what its record gives back."""
+    if type(value) in AS_THEY_ARE:
+        return value
     encoding = Encoding()
     document = encoding.of(value)
     if encoding.is_plain:
