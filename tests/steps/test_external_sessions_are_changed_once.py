@@ -31,7 +31,8 @@ from sqlalchemy import NullPool
 
 import timestep
 from tests.support.dbos_app import App
-from timestep.steps.external_session import _digest, _done, _marks
+from timestep.execution.replay.session_contents import digest, marks
+from timestep.steps.external_session import _done
 
 KEY = "kSJ8NfPRbXnyEqSDjSLsk2F6lZ4JmBSBvM0ESDN-2rA="
 Make = Callable[[], Any]
@@ -392,7 +393,7 @@ def test_runs_of_a_sqlite_session_at_the_same_time_lose_nothing(app: App, tmp_pa
 
 
 def said(*texts: str) -> list[str]:
-    return _marks([{"role": "user", "content": text} for text in texts])
+    return marks([{"role": "user", "content": text} for text in texts])
 
 
 @pytest.mark.parametrize(
@@ -417,7 +418,7 @@ def test_how_much_of_a_batch_was_added(
     before: list[str], now: list[str], items: list[str], done: int
 ) -> None:
     history = said(*before)
-    seen = {"count": len(history), "history": _digest(history)}
+    seen = {"count": len(history), "history": digest(history)}
     assert _done(seen, said(*now), said(*items)) == done
 
 
@@ -429,4 +430,4 @@ def test_an_item_is_known_in_another_form() -> None:
         "status": "completed",
         "content": [{"type": "input_text", "text": "hi"}],
     }
-    assert _marks([form]) == said("hi")
+    assert marks([form]) == said("hi")

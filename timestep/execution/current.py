@@ -92,3 +92,17 @@ def inside_step(
         yield
     finally:
         _step.reset(token)
+
+
+@contextlib.contextmanager
+def as_loop(around: StepScope | None) -> Iterator[None]:
+    """While a step does what the run's loop would do itself, as far as a session can tell.
+
+    Args:
+        around: The step that the run's loop is inside of.
+    """
+    token = _step.set(around)
+    try:
+        yield
+    finally:
+        _step.reset(token)

@@ -27,6 +27,7 @@ from timestep.execution.record import RunRecord
 from timestep.execution.replay.call_order import CallOrder
 from timestep.execution.replay.ordering import GuardrailOrder, StartOrder
 from timestep.execution.replay.run_order import RunEnds, RunOrder
+from timestep.execution.replay.session_contents import SessionContents
 from timestep.execution.streaming import Streaming
 from timestep.journal import begin_or_recover
 from timestep.journal.checkpoints import SDK_VERSION, Checkpoint, States
@@ -122,6 +123,8 @@ class Run:
         self.call_ends = CallOrder(self.record)
         self.order_inside = RunOrder(is_repeated=False)
         """The order in which the runs end that are inside its steps."""
+        self.session_contents: dict[int, SessionContents] = {}
+        """What its record says of sessions that may be in memory, by their identity."""
         self._history: History | None = None
 
     # How it begins

@@ -12,6 +12,18 @@ from timestep.steps import external_session
 async def call_session_method(
     run: Run, original: Any, method: Any, *args: Any, **options: Any
 ) -> Any:
-    if isinstance(getattr(method, "__self__", None), DatabaseSession):
+    """What a session's method answers to a run's loop: recorded, if nothing else makes it durable.
+
+    Args:
+        run: The run.
+        original: The SDK's own function, which calls the method.
+        method: The session's method, bound to it.
+    """
+    session = getattr(method, "__self__", None)
+    if isinstance(session, DatabaseSession):
         return await original(method, *args, **options)
-    return await external_session.call_session(run, original, method, *args, **options)
+    while (inner := getattr(session, "__dict__", {}).get("underlying_session")) is not None:
+        session = inner
+    is_own = isinstance(session, DatabaseSession)
+    call = external_session.call_around_own if is_own else external_session.call_session
+    return await call(run, original, method, *args, **options)

@@ -1,10 +1,13 @@
-"""Makes steps of what a run asks of sessions that keep their items elsewhere.
+"""Makes steps of what a run asks of sessions that keep their items elsewhere, or in memory.
 
 What such a session answers to a run is recorded with the run, so a replay asks it nothing.
 What a run does to it is done once: how the session was is committed before a change, and an
 execution that finds that without the change's outcome looks what became of the session. It can
 tell its own items from another's by their texts alone, since a session may give items ids and
 a form of its own; two writers that add the same texts while a process dies are one to it.
+
+A session in memory is gone with its process: what was done to it is done again, to the session
+object of each process that comes to it (`timestep.execution.replay.session_contents`).
 
 These are steps of the run's record alone. A session is also written when a guardrail trips, at a
 moment that depends on timing, and DBOS's step numbers must not; that write follows what the
@@ -13,27 +16,40 @@ record holds as the run's end.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
-from timestep.execution.current import current_step
+from agents.memory.session_settings import resolve_session_limit
+
+from timestep.errors import ReplayError
+from timestep.execution.current import as_loop, current_step
+from timestep.execution.replay.session_contents import Place, SessionContents, digest, marks
 from timestep.execution.run import Run
 from timestep.serialization.sdk_objects import jsonable
-from timestep.steps.recorded_value import recorded
+from timestep.steps.recorded_value import Outcome, outcome_of
+from timestep.steps.step import Refused
 
+_GET = "get_items"
 _ADD = "add_items"
 _POP = "pop_item"
-_RECORDED = {"get_items", _ADD, _POP, "clear_session", "run_compaction"}
+_CLEAR = "clear_session"
+_COMPACT = "run_compaction"
+_RECORDED = {_GET: _GET, _ADD: _ADD, _POP: _POP, _CLEAR: _CLEAR, _COMPACT: _COMPACT}
 """Other methods only touch what a session object holds in memory, which each process has anew."""
+_RECORDED["_run_compaction"] = _COMPACT
+"""An encrypted session's."""
 
-_NOT_TOLD_APART = {"id", "type", "status"}
+_READ_UNDER_LOCK = "_get_items_with_generation"
+
 _EVERYTHING = 2**31 - 1
 """A limit above every session's length."""
 
 _Call = Callable[..., Awaitable[Any]]
 _Effect = Callable[[], Awaitable[Any]]
+
+_after_lock: ContextVar[list[_Effect] | None] = ContextVar("timestep_after_lock", default=None)
+"""What is done when the session whose lock the caller holds lets go of it."""
 
 
 async def call_session(run: Run, call: _Call, method: Any, *args: Any, **options: Any) -> Any:
@@ -43,64 +59,285 @@ async def call_session(run: Run, call: _Call, method: Any, *args: Any, **options
         run: The run whose loop calls.
         call: Calls the method, as the SDK does.
         method: The session's method, bound to it.
+
+    Raises:
+        ReplayError: The session lacks what it held, and nobody can tell whether it was lost.
     """
+    name, step = getattr(method, "__name__", ""), current_step()
+    if step is not None and step.run is run:
+        return await call(method, *args, **options)
+    if name == _READ_UNDER_LOCK:
+        return await _read_under_lock(call, method, *args, **options)
+    if name not in _RECORDED:
+        return await call(method, *args, **options)
+
+    async def effect(given: tuple[Any, ...] = args) -> Any:
+        return await call(method, *given, **options)
+
     session: Any = getattr(method, "__self__", None)
-    name = getattr(method, "__name__", "")
-    step = current_step()
-    if name not in _RECORDED or (step is not None and step.run is run):
-        return await call(method, *args, **options)
-
-    async def effect() -> Any:
-        return await call(method, *args, **options)
-
-    if name not in (_ADD, _POP):
-        return await _kept(run, session, name, effect)
+    contents = run.session_contents.get(id(session))
+    if contents is None:
+        contents = run.session_contents[id(session)] = SessionContents(session)
+    context = {name: value for name, value in options.items() if name == "wrapper"}
 
     async def everything() -> list[Any]:
-        settings = getattr(session, "session_settings", None)
-        limit = {} if settings is None else {"limit": _EVERYTHING}
-        found: list[Any] = await call(session.get_items, **limit, **options)
+        limit = {} if _settings(session) is None else {"limit": _EVERYTHING}
+        found: list[Any] = await call(session.get_items, **limit, **context)
         return found
 
-    is_seen_now = False
+    async def give(items: list[Any]) -> Any:
+        return await call(session.add_items, items, **context)
 
-    async def look() -> dict[str, Any]:
-        nonlocal is_seen_now
-        is_seen_now = True
-        items = await everything()
-        history = _marks(items)
-        return {
-            "count": len(history),
-            "history": _digest(history),
-            "last": jsonable(items[-1]) if name == _POP and items else None,
-        }
-
-    before = await _kept(run, session, f"{name}: before", look)
-    if is_seen_now:
-        return await _kept(run, session, name, effect)
-
-    async def rest() -> Any:
-        """What an execution that died left to do."""
-        now = _marks(await everything())
-        if name == _POP:
-            return await effect() if _goes_on(before, now) else before["last"]
-        items = args[0]
-        done = _done(before, now, _marks(items))
-        return await call(method, items[done:], **options) if done < len(items) else None
-
-    return await _kept(run, session, name, rest)
+    contents.everything, contents.give = everything, give
+    change = _Change(run, session, contents, _RECORDED[name], effect)
+    if change.name == _GET:
+        limit = options.get("limit", args[0] if args else None)
+        return await change.read(resolve_session_limit(limit, _settings(session)))
+    if change.name == _ADD:
+        return await change.add(args[0], lambda items: effect((items, *args[1:])))
+    if change.name == _POP:
+        return await change.pop()
+    if change.name == _CLEAR:
+        return await change.clear()
+    return await change.compact()
 
 
-async def _kept(run: Run, session: Any, name: str, effect: _Effect) -> Any:
-    """What `effect` gave; a session that got its id by it has the same id in a replay."""
+async def call_around_own(run: Run, call: _Call, method: Any, *args: Any, **options: Any) -> Any:
+    """What a session's method answers that keeps its items in a `DatabaseSession`.
 
-    async def done() -> list[Any]:
-        return [await effect(), _id_of(session)]
+    That one sees to it itself that a change which is made again changes nothing. What is recorded
+    is what the session around it makes of them, and what it asks of others.
+    """
+    name, step = _RECORDED.get(getattr(method, "__name__", "")), current_step()
+    if name not in (_GET, _COMPACT) or (step is not None and step.run is run):
+        return await call(method, *args, **options)
 
-    value, session_id = await recorded(run, f"session {name}", done, may_follow_end=True)
-    if session_id is not None and _id_of(session) is None:
-        session.session_id = session_id
-    return value
+    async def effect() -> list[Any]:
+        before = run.counters.session_changes
+        with as_loop(step):
+            answer = await call(method, *args, **options)
+        return [answer, None, {"changes": run.counters.session_changes - before}]
+
+    outcome = await outcome_of(run, f"session {name}", effect, may_follow_end=True)
+    answer, _, *more = outcome.value
+    if more and not outcome.is_new:
+        run.counters.session_changes += more[0]["changes"]
+    return answer
+
+
+async def _read_under_lock(call: _Call, method: Any, read: _Effect, **options: Any) -> Any:
+    """What a session reads under its own lock: what it lacks is put back when that is free."""
+    later: list[_Effect] = []
+    token = _after_lock.set(later)
+    try:
+        answer = await call(method, read, **options)
+    finally:
+        _after_lock.reset(token)
+    if not later:
+        return answer
+    for put_back in later:
+        await put_back()
+    items = answer[0]
+
+    async def known() -> Any:
+        return items
+
+    # Once more, for how often the session has changed by now.
+    return await call(method, known, **options)
+
+
+def _settings(session: Any) -> Any:
+    return getattr(session, "session_settings", None)
+
+
+class _Change:
+    """One call of a session's method, in the order of those of its run."""
+
+    def __init__(
+        self, run: Run, session: Any, contents: SessionContents, name: str, effect: _Effect
+    ) -> None:
+        self.name = name
+        self._run = run
+        self._session = session
+        self._contents = contents
+        self._effect = effect
+        self._is_elsewhere = contents.place is Place.ELSEWHERE
+
+    async def read(self, limit: int | None) -> Any:
+        """What the session gives, at most `limit` items of it if that is a number."""
+        contents = self._contents
+
+        async def rest() -> dict[str, Any]:
+            # In memory: there is no other place in which what is not asked for would be kept.
+            is_told = limit is None or contents.place is not Place.MEMORY
+            return {} if is_told else contents.difference(await contents.everything())
+
+        outcome, answer, held = await self._kept(self.name, self._effect, rest)
+        if self._is_elsewhere:
+            return answer
+        if held and not outcome.is_new:
+            contents.recall(held)
+        elif isinstance(answer, list) and (limit is None or len(answer) < limit):
+            contents.known = list(answer)
+        if outcome.is_new:
+            contents.note(outcome.id)
+        elif not contents.is_done(outcome.id):
+            newest = answer if contents.known is None else None
+            later = _after_lock.get()
+            if later is None:
+                await contents.put_back(newest)
+            else:
+                later.append(lambda: contents.put_back(newest))
+        return answer
+
+    async def add(self, items: list[Any], added: Callable[[list[Any]], Awaitable[Any]]) -> Any:
+        """Add items to the session."""
+        contents = self._contents
+        before = await self._before(lambda held: {})
+
+        async def rest() -> Any:
+            """What an execution that died left to do."""
+            now = await self._put_back_before(before)
+            done = _done(before.value, now, marks(items))
+            return await added(items[done:]) if done < len(items) else None
+
+        async def others() -> dict[str, Any]:
+            # In memory: it costs no round trip.
+            is_told = contents.place is not Place.MEMORY
+            return {} if is_told else contents.difference(await contents.everything())
+
+        async def effect() -> Any:
+            answer = await (self._effect() if before.is_new else rest())
+            contents.grow(items)
+            return answer
+
+        outcome, answer, held = await self._kept(self.name, effect, others)
+        if not outcome.is_new:
+            contents.grow(items)
+        if held and not outcome.is_new:
+            contents.recall(held)
+        if outcome.is_new:
+            contents.note(outcome.id, items)
+        elif not self._is_elsewhere and not contents.is_done(outcome.id):
+            await self._again(contents.add_again(outcome.id, items))
+        return answer
+
+    async def pop(self) -> Any:
+        """Take the session's newest item."""
+        contents = self._contents
+        before = await self._before(lambda held: {"last": jsonable(held[-1]) if held else None})
+
+        async def rest() -> Any:
+            """What an execution that died left to do."""
+            now = await self._put_back_before(before)
+            return await self._effect() if _goes_on(before.value, now) else before.value["last"]
+
+        effect = self._effect if before.is_new else rest
+        outcome, popped, _ = await self._kept(self.name, effect)
+        if self._is_elsewhere or popped is None:
+            return popped
+        if outcome.is_new:
+            contents.note(outcome.id)
+        elif not contents.is_done(outcome.id):
+            await contents.take_again(outcome.id, popped, self._effect)
+        if contents.known is not None:
+            contents.known = contents.known[:-1]
+        return popped
+
+    async def clear(self) -> Any:
+        """Remove every item of the session."""
+        contents = self._contents
+        outcome, answer, _ = await self._kept(self.name, self._effect)
+        contents.known = []
+        if outcome.is_new:
+            contents.note(outcome.id)
+        elif contents.place is Place.MEMORY and not contents.is_done(outcome.id):
+            await self._effect()
+            contents.note(outcome.id)
+        return answer
+
+    async def compact(self) -> Any:
+        """Let the session make its items fewer, if it wants to."""
+        contents = self._contents
+        before = list(contents.known or [])
+
+        async def rest() -> dict[str, Any]:
+            is_kept = self._is_elsewhere
+            return {} if is_kept else contents.difference(await contents.everything())
+
+        outcome, answer, held = await self._kept(self.name, self._effect, rest)
+        if held and not outcome.is_new:
+            contents.recall(held)
+        if outcome.is_new:
+            contents.note(outcome.id)
+        elif held and not contents.is_done(outcome.id):
+            again = contents.rewrite_again(outcome.id, before, self._session.clear_session)
+            await self._again(again)
+        return answer
+
+    async def _before(self, more: Callable[[list[Any]], dict[str, Any]]) -> Outcome:
+        """How the session was before it is changed."""
+        contents = self._contents
+
+        async def look() -> dict[str, Any]:
+            held = await contents.everything()
+            self._check()
+            history = marks(held)
+            seen = {"count": len(history), "history": digest(history), "last": None, **more(held)}
+            return seen if self._is_elsewhere else {**seen, **contents.difference(held)}
+
+        outcome = await self._outcome(f"{self.name}: before", look)
+        if outcome.is_new:
+            contents.note(outcome.id)
+        elif not self._is_elsewhere:
+            contents.recall(outcome.value)
+        return outcome
+
+    async def _put_back_before(self, before: Outcome) -> list[str]:
+        """What the session holds now, when it has what it held before a change."""
+        if not self._is_elsewhere and not self._contents.is_done(before.id):
+            await self._contents.put_back()
+            self._check()
+        return marks(await self._contents.everything())
+
+    def _check(self) -> None:
+        try:
+            self._contents.check()
+        except ReplayError as error:
+            raise Refused(error) from None
+
+    async def _again(self, again: Awaitable[None]) -> None:
+        try:
+            await again
+        except ReplayError as error:
+            # The SDK answers some of what a session raises.
+            self._run.limits.fail(error)
+            raise
+
+    async def _kept(
+        self,
+        name: str,
+        effect: _Effect,
+        rest: Callable[[], Awaitable[dict[str, Any]]] | None = None,
+    ) -> tuple[Outcome, Any, dict[str, Any]]:
+        """What `effect` gave, and what `rest` told then.
+
+        A session that got its id by it has the same id in a replay.
+        """
+
+        async def done() -> list[Any]:
+            answer = [await effect(), _id_of(self._session)]
+            more = {} if rest is None else await rest()
+            return [*answer, more] if more else answer
+
+        outcome = await self._outcome(name, done)
+        answer, session_id, *more = outcome.value
+        if session_id is not None and _id_of(self._session) is None:
+            self._session.session_id = session_id
+        return outcome, answer, more[0] if more else {}
+
+    async def _outcome(self, name: str, effect: _Effect) -> Outcome:
+        return await outcome_of(self._run, f"session {name}", effect, may_follow_end=True)
 
 
 def _id_of(session: Any) -> str | None:
@@ -114,7 +351,7 @@ def _id_of(session: Any) -> str | None:
 def _goes_on(before: dict[str, Any], now: list[str]) -> bool:
     """Whether a session still begins with all that it held before."""
     count: int = before["count"]
-    return count > 0 and _digest(now[:count]) == str(before["history"])
+    return count > 0 and digest(now[:count]) == str(before["history"])
 
 
 def _done(before: dict[str, Any], now: list[str], items: list[str]) -> int:
@@ -127,24 +364,3 @@ def _done(before: dict[str, Any], now: list[str], items: list[str]) -> int:
         if since[start : start + len(items)] == items:
             return len(items)
     return len(since) if since == items[: len(since)] else 0
-
-
-def _digest(marks: list[str]) -> str:
-    return hashlib.sha256(json.dumps(marks).encode()).hexdigest()
-
-
-def _marks(items: list[Any]) -> list[str]:
-    """What tells items from one another: their texts."""
-    return [json.dumps(sorted(_texts(jsonable(item)))) for item in items]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key not in _NOT_TOLD_APART:
-                yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, str):
-        yield value

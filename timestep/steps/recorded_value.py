@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from timestep.dbos_internals.step_numbers import StepReservation
@@ -45,9 +46,32 @@ async def recorded(
         number: DBOS's number, where it is a step of the workflow, too.
         may_follow_end: Whether it is still to be done when the record holds what ended the run.
     """
+    return (await outcome_of(run, name, effect, number=number, may_follow_end=may_follow_end)).value
+
+
+async def outcome_of(
+    run: Run,
+    name: str,
+    effect: Callable[[], Awaitable[Any]],
+    *,
+    number: StepReservation | None = None,
+    may_follow_end: bool = False,
+) -> Outcome:
+    """As `recorded`, for who does something else where the outcome comes from the record."""
     step = _ValueStep(run, name, effect, number)
     step.may_follow_end = may_follow_end
-    return await perform(step)
+    value = await perform(step)
+    return Outcome(value, step.id, is_new=step.is_executed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gave."""
+
+    value: Any
+    id: uuid.UUID
+    is_new: bool
+    """Whether this execution did what the step is for."""
 
 
 class _ValueStep(Step[Any]):
