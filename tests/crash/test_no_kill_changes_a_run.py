@@ -50,6 +50,9 @@ SCENARIOS = {
     "after ['quick inside', 'slow inside']",
     "retried": "Oslo is sunny after 4 requests",
     "forked": "Oslo is sunny / Rome is sunny / booked Rome / ",
+    "input_guardrails": "What's the capital of California? / answer 1 / Can you help",
+    "research": "from Oslo to Rome: ['found first to know', None, 'found last to know']",
+    "remembered": "['population', 'population is item 5'] of 6",
 }
 
 IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
@@ -57,6 +60,11 @@ IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
 
 FEW = 6
 """Boundaries of which the short form takes one."""
+
+FEWER = 18
+"""That of the SDK's examples: their steps are of kinds that other scenarios have."""
+
+EXAMPLES = ("input_guardrails", "research", "remembered")
 
 MANY = 20
 """Boundaries of which some are left out there: the same code came to them in the joint way."""
@@ -135,7 +143,8 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
 def test_killed_here_and_there_a_run_ends_as_if_it_had_not_been(
     matrix: Matrix, scenario: str, way: Way, report: Callable[[str], None]
 ) -> None:
-    check(matrix, scenario, way, report, slice(WAYS.index((scenario, way)) % FEW, None, FEW))
+    few = FEWER if scenario in EXAMPLES else FEW
+    check(matrix, scenario, way, report, slice(WAYS.index((scenario, way)) % few, None, few))
 
 
 def check(

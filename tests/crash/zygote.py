@@ -25,9 +25,17 @@ from dbos import DBOS, SetWorkflowID
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 import timestep
-from tests.crash import nested_scenarios, retried_scenarios, scenarios, tool_scenarios
+from tests.crash import (
+    example_scenarios,
+    nested_scenarios,
+    retried_scenarios,
+    scenarios,
+    tool_scenarios,
+)
 from tests.crash.boundaries import Boundaries
 from timestep.dbos_internals import workflow_scope
+
+_MODULES = (scenarios, tool_scenarios, nested_scenarios, retried_scenarios, example_scenarios)
 
 
 def perform(request: dict[str, Any]) -> None:
@@ -61,8 +69,7 @@ async def _run(request: dict[str, Any]) -> Any:
     elif known is None:
         with SetWorkflowID(request["id"]):
             name = request["workflow"]
-            modules = (scenarios, tool_scenarios, nested_scenarios, retried_scenarios)
-            module = next(module for module in modules if hasattr(module, name))
+            module = next(module for module in _MODULES if hasattr(module, name))
             workflow = getattr(module, name)
             started = await DBOS.start_workflow_async(workflow, "from Oslo to Rome")
             workflow_scope.leave_unattended(started)
