@@ -171,7 +171,7 @@ class Run:
             values: The columns that the run's options give: its input, session and turns.
 
         Raises:
-            ReplayError: The record is that of another run.
+            ReplayError: The record is that of another run, or a fork's that DBOS could not make.
             NotDurableError, DatabaseError: As `begin_or_recover.begin` raises them.
         """
         self.agent = agent
@@ -232,6 +232,13 @@ class Run:
         refusal = self.recorder.kept.refusal(self.owner.workflow_id, str(self.id))
         if refusal is not None:
             raise refusal
+        if beside is not None and (torn_from := beside.get("torn_from")) is not None:
+            raise ReplayError(
+                f"workflow {self.owner.workflow_id!r} is a fork that DBOS made of {torn_from!r}, "
+                "whose tasks ran agents side by side: DBOS copies steps by their numbers, and of "
+                "other tasks it copied none of those that came before. They would be made again, "
+                "and need not end alike; fork with timestep.fork_run, or from step 1"
+            )
 
     def _continue(self, rows: dict[str, dict[str, Any]]) -> None:
         """Be the run that stands in the place of this one, if one does."""

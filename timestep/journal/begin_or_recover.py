@@ -18,7 +18,7 @@ from timestep.errors import DatabaseError, NotDurableError
 from timestep.journal.recorder import Journal, Recorder
 from timestep.runtime.cancellation import in_thread, to_its_end
 from timestep.serialization.agent_definitions import Definitions
-from timestep.store import dbos_step_outputs, run_continuations, run_journal
+from timestep.store import dbos_forks, dbos_step_outputs, run_continuations, run_journal
 from timestep.store import definitions as definitions_store
 from timestep.store.run_journal import Begun
 
@@ -157,7 +157,11 @@ class _Beginning:
         if self.with_outputs and recorder.is_joint():
             found["operation_outputs"] = self._outputs() if begun.has_outputs else {}
         if begun.beside is not None:
-            found["beside"] = begun.beside
+            beside = dict(begun.beside)
+            is_of_workflow = self.values["workflow_step"] is not None
+            if begun.has_outputs and is_of_workflow and recorder.mirror is None:
+                beside["torn_from"] = self._torn_from()
+            found["beside"] = beside
         return found
 
     def _recorded(self) -> Journal:
@@ -185,6 +189,17 @@ class _Beginning:
                 return dbos_step_outputs.recorded(
                     connection, recorder.schema, self.owner.workflow_id
                 )
+
+        return recorder.patiently(work)
+
+    def _torn_from(self) -> str | None:
+        """The workflow of which this one is a fork that DBOS made, and cannot be."""
+        recorder, workflow_id = self.recorder, self.owner.workflow_id
+
+        def work() -> str | None:
+            with recorder.engine.connect() as connection:
+                block = step_numbers.BLOCK
+                return dbos_forks.torn_from(connection, recorder.schema, workflow_id, block=block)
 
         return recorder.patiently(work)
 
