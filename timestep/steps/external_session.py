@@ -198,8 +198,15 @@ class _Change:
         async def rest() -> Any:
             """What an execution that died left to do."""
             now = await self._put_back_before(before)
+            if contents.is_in_memory:
+                after = [*(contents.known or []), *items]
+                return await contents.add_again(before.id, items, after)
             done = _done(before.value, now, marks(items))
-            return await added(items[done:]) if done < len(items) else None
+
+            async def left() -> Any:
+                return await added(items[done:]) if done < len(items) else None
+
+            return await (left() if self._is_elsewhere else contents.added(before.id, items, left))
 
         async def others() -> dict[str, Any]:
             # In memory: it costs no round trip.
@@ -207,7 +214,10 @@ class _Change:
             return {} if is_told else contents.difference(await contents.everything())
 
         async def effect() -> Any:
-            answer = await (self._effect() if before.is_new else rest())
+            if self._is_elsewhere or not before.is_new:
+                answer = await (self._effect() if before.is_new else rest())
+            else:
+                answer = await contents.added(before.id, items, self._effect)
             contents.grow(items)
             return answer
 
@@ -217,9 +227,11 @@ class _Change:
         if held and not outcome.is_new:
             contents.recall(held)
         if outcome.is_new:
-            contents.note(outcome.id, items)
+            contents.note(outcome.id)
         elif not self._is_elsewhere and not contents.is_done(outcome.id):
-            await self._again(contents.add_again(outcome.id, items))
+            after = items if contents.known is None else contents.known
+            await self._again(contents.add_again(before.id, items, after))
+            contents.note(outcome.id)
         return answer
 
     async def pop(self) -> Any:

@@ -22,7 +22,7 @@ import threading
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from timestep.errors import ReplayError
@@ -122,10 +122,29 @@ class SessionContents:
             # An earlier version recorded no items.
             self.known = None if seen["count"] else []
 
-    def note(self, key: uuid.UUID, items: Sequence[Any] = ()) -> None:
-        """Note that this process did a step to this very session, and what it put there."""
+    def note(self, key: uuid.UUID) -> None:
+        """Note that this process did a step to this very session."""
         self._done.steps.add(key)
-        self._done.items.update(map(_short, marks(list(items))))
+
+    async def added(
+        self, change: uuid.UUID, items: list[Any], add: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """What `add` gave, with which a run adds items for the first time.
+
+        Args:
+            change: Tells this change from others, of other runs and workflows, too.
+            items: The items, which are this change's from then on.
+            add: Adds them.
+        """
+        async with self._done.alone():
+            answer = await add()
+            self._done.claim(change, _count(items))
+            return answer
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether it is known that the session is gone with its process."""
+        return self.place is Place.MEMORY or self._done.is_in_memory
 
     # What is done again
 
@@ -148,27 +167,27 @@ class SessionContents:
             elif lacking:
                 await self._give(lacking)
 
-    async def add_again(self, key: uuid.UUID, items: list[Any]) -> None:
-        """Give the session what it held after a step that added to it.
+    async def add_again(self, change: uuid.UUID, items: list[Any], after: list[Any]) -> None:
+        """Give the session what it lacks of what it held when a run had added to it.
 
         Args:
-            key: The step.
-            items: What it added.
+            change: As `added` takes it.
+            items: What the run added.
+            after: What the session held then.
 
         Raises:
             ReplayError: It lacks that, and nobody can tell why.
         """
         async with self._done.alone():
-            now, after = await self.everything(), self.known if self.known is not None else items
-            before = _count(after) - _count(items)
-            # What other steps put there since is theirs, though it be the same.
-            others = self._done.items - before
+            now, before = await self.everything(), _count(after) - _count(items)
+            # What other changes put there since is theirs, though it be the same.
+            others = self._done.claimed - self._done.changes.get(change, Counter()) - before
             if lacking := _left_of(after, _count(now) - others):
                 if not self._may_be_given(now):
                     raise self._refusal()
                 await self._give(lacking)
             self._is_doubtful = False
-            self.note(key, items)
+            self._done.claim(change, _count(items))
 
     async def take_again(
         self, key: uuid.UUID, popped: Any, pop: Callable[[], Awaitable[Any]]
@@ -223,7 +242,7 @@ class SessionContents:
         """Whether what a session lacks is what it lost with a process."""
         held, known = marks(now), marks(self.known or [])
         is_begun_alike = self.place is Place.UNKNOWN and held == known[: len(held)]
-        return self.place is Place.MEMORY or self._done.is_in_memory or is_begun_alike
+        return self.is_in_memory or is_begun_alike
 
     async def _give(self, items: list[Any]) -> None:
         self._done.is_in_memory = True
@@ -246,11 +265,18 @@ class _Done:
 
     def __init__(self) -> None:
         self.steps: set[uuid.UUID] = set()
-        self.items: Counter[str] = Counter()
-        """What those steps put there."""
+        self.changes: dict[uuid.UUID, Counter[str]] = {}
+        """The items that are each change's own."""
+        self.claimed: Counter[str] = Counter()
+        """All of those."""
         self.is_in_memory = False
         """Whether it was without what a process that is gone had put there."""
         self._lock = threading.Lock()
+
+    def claim(self, change: uuid.UUID, items: Counter[str]) -> None:
+        if change not in self.changes:
+            self.changes[change] = items
+            self.claimed += items
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
