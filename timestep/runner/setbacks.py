@@ -102,6 +102,9 @@ def _is_delayed(
             "type": exceptions.short_type(str(envelope["type"])),
             "message": envelope["message"],
         }
+        # Runs beside it that fail, too, are recorded by now, or not any more.
+        if not store.lock(connection, found.schema, values):
+            return False
         lacking = store.lacking(connection, found.schema, told)
         if not lacking:
             if not _is_of_code(error):

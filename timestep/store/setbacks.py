@@ -183,6 +183,18 @@ def _sql(statement: str, schema: str) -> str:
     return statement.replace("{schema}", schema)
 
 
+def lock(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
+    """Let no step of a workflow be recorded until the transaction ends; whether it is the caller's.
+
+    Args:
+        connection: Where the transaction goes on.
+        schema: That of DBOS's tables.
+        values: `workflow_id` and `token`.
+    """
+    mine = f'SELECT 1 FROM "{schema}".workflow_status WHERE {_IS_OURS} FOR UPDATE'
+    return connection.exec_driver_sql(mine, values).first() is not None
+
+
 def lacking(connection: sa.Connection, schema: str, values: dict[str, Any]) -> list[uuid.UUID]:
     """The ids of the runs that failed last, because no model could be found for them.
 
@@ -280,8 +292,7 @@ def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool
         schema: That of DBOS's tables.
         values: `workflow_id`, `token`, `reason`, and `version`: that of the caller.
     """
-    mine = f'SELECT FROM "{schema}".workflow_status WHERE {_IS_OURS} FOR UPDATE'
-    if connection.exec_driver_sql(mine, values).first() is None:
+    if not lock(connection, schema, values):
         return False
     columns = ", ".join(f"{name} = was.{name}" for name in _COLUMNS)
     connection.exec_driver_sql(
