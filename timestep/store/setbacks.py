@@ -284,16 +284,14 @@ def has_begun(connection: sa.Connection, workflow_id: str) -> bool:
     return bool(connection.exec_driver_sql(_HAS_BEGUN, values).scalar_one())
 
 
-def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
-    """Make a workflow what it was before it was taken over, if the caller owns it.
+def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> None:
+    """Make a workflow what it was before it was taken over, which the caller has locked.
 
     Args:
         connection: Where the transaction goes on.
         schema: That of DBOS's tables.
-        values: `workflow_id`, `token`, `reason`, and `version`: that of the caller.
+        values: `workflow_id`, `reason`, and `version`: that of the caller.
     """
-    if not lock(connection, schema, values):
-        return False
     columns = ", ".join(f"{name} = was.{name}" for name in _COLUMNS)
     connection.exec_driver_sql(
         f"""UPDATE "{schema}".workflow_status w SET {columns}
@@ -328,4 +326,3 @@ def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool
             reason = excluded.reason, delay_until = NULL, failed_at = excluded.failed_at""",
         values,
     )
-    return True
