@@ -156,15 +156,24 @@ def test_the_command_decides_and_takes_over(app: App) -> None:
     assert outcome("w") == "launched moon"
 
 
-def test_what_a_cancelled_workflow_asked_is_decided_with_a_takeover_only(app: App) -> None:
+@pytest.mark.parametrize("ends_as", ["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"])
+def test_what_a_workflow_asked_that_is_no_more_executed_is_decided_with_a_takeover_only(
+    app: App, ends_as: str
+) -> None:
     parked(app, "w", "moon")
-    # As DBOS's own command does, which tells Timestep nothing.
-    DBOS.cancel_workflow("w")
+    # As DBOS does, which tells Timestep nothing.
+    of_another_version(app, "w", status=ends_as, application_version="1")
     (asked,) = app.rows("interruptions")
     assert asked["resolved_at"] is None
-    with pytest.raises((NobodyWaitsError, UnknownInterruptionError), match="cancelled"):
+    # Where a host has swept already, its run is cancelled, too.
+    refusals = (NobodyWaitsError, UnknownInterruptionError)
+    with pytest.raises(refusals, match=r"cancelled|recovered too many times"):
         resume("w", approve="all")
     assert app.rows("interruptions") == [asked]
+    assert [one.is_waited_for for one in asyncio.run(timestep.list_interruptions())] in (
+        [False],
+        [],
+    )
     resume("w", approve="all", from_checkpoint=True)
     assert outcome("w") == "launched moon"
 

@@ -22,6 +22,7 @@ from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
 from timestep.operations.queries.interruptions import ended_workflows
 from timestep.operations.queries.records import ResumeResult
+from timestep.runtime import terminal
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
 from timestep.store import interruptions as store
@@ -157,6 +158,12 @@ def _execution(workflow_id: str) -> Execution:
 
 
 def _nothing_follows(workflow_id: str, ended: str) -> str:
+    if not ended.startswith("has "):
+        go_on = terminal.command("resume", workflow_id, "--approve", "all", "--from-checkpoint")
+        return (
+            f"the workflow {quoted(workflow_id)} {ended} and waits for nothing: decide and go on "
+            f"with `{go_on}`"
+        )
     return (
         f"the workflow {quoted(workflow_id)} {ended} and waits for nothing: whoever goes on "
         "with its run's state decides, with state.approve() or state.reject() and Runner.run(agent,"

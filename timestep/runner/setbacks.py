@@ -71,6 +71,8 @@ def _is_undone(found: Recorder, owner: Owner, reason: str) -> bool:
         "version": DBOS.application_version,
     }
     with found.transactions.begin() as connection:
+        if not store.lock(connection, found.schema, values):
+            return False
         kept = store.steps_kept(connection, owner.workflow_id)
         if kept is None or store.has_begun(connection, owner.workflow_id):
             return False
@@ -78,8 +80,7 @@ def _is_undone(found: Recorder, owner: Owner, reason: str) -> bool:
         if any(int(n) not in kept and not is_of_run(step) for n, step in steps.items()):
             # The workflow's own code did something.
             return False
-        if not store.undo(connection, found.schema, values):
-            return False
+        store.undo(connection, found.schema, values)
         # What it asked may have been decided together with the takeover, or since.
         parked_workflows.wake(connection, found.schema, owner.workflow_id)
     return True
@@ -102,6 +103,9 @@ def _is_delayed(
             "type": exceptions.short_type(str(envelope["type"])),
             "message": envelope["message"],
         }
+        # Runs beside it that fail, too, are recorded by now, or not any more.
+        if not store.lock(connection, found.schema, values):
+            return False
         lacking = store.lacking(connection, found.schema, told)
         if not lacking:
             if not _is_of_code(error):

@@ -20,9 +20,11 @@ _UNDECIDED = """
     JOIN public.runs root ON root.id = r.root_run_id
     WHERE i.resolved_at IS NULL AND root.completed_at IS NULL"""
 
-_GOES_ON = """
-    AND NOT EXISTS (SELECT FROM "{schema}".workflow_status w
-        WHERE w.workflow_uuid = r.workflow_id AND w.status IN ('SUCCESS', 'ERROR', 'CANCELLED'))"""
+_ENDS = "('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')"
+
+_GOES_ON = f"""
+    AND NOT EXISTS (SELECT FROM "{{schema}}".workflow_status w
+        WHERE w.workflow_uuid = r.workflow_id AND w.status IN {_ENDS})"""
 
 # Not of the whole workflow, or tree: its code may have left questions of other runs alone. Where
 # those wait, too, it looks once more, and is put aside again.
@@ -120,9 +122,10 @@ def ended(
     """Those of the workflows that have ended, with how: that they have completed, say."""
     query = sa.text(
         f"""SELECT workflow_uuid, CASE status WHEN 'SUCCESS' THEN 'has completed'
-            WHEN 'ERROR' THEN 'has failed' ELSE 'was cancelled' END
+            WHEN 'ERROR' THEN 'has failed' WHEN 'CANCELLED' THEN 'was cancelled'
+            ELSE 'was recovered too many times' END
         FROM "{schema}".workflow_status
-        WHERE workflow_uuid IN :ids AND status IN ('SUCCESS', 'ERROR', 'CANCELLED')"""
+        WHERE workflow_uuid IN :ids AND status IN {_ENDS}"""
     ).bindparams(sa.bindparam("ids", expanding=True))
     return {row[0]: row[1] for row in connection.execute(query, {"ids": list(workflow_ids)})}
 

@@ -183,6 +183,18 @@ def _sql(statement: str, schema: str) -> str:
     return statement.replace("{schema}", schema)
 
 
+def lock(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
+    """Let no step of a workflow be recorded until the transaction ends; whether it is the caller's.
+
+    Args:
+        connection: Where the transaction goes on.
+        schema: That of DBOS's tables.
+        values: `workflow_id` and `token`.
+    """
+    mine = f'SELECT 1 FROM "{schema}".workflow_status WHERE {_IS_OURS} FOR UPDATE'
+    return connection.exec_driver_sql(mine, values).first() is not None
+
+
 def lacking(connection: sa.Connection, schema: str, values: dict[str, Any]) -> list[uuid.UUID]:
     """The ids of the runs that failed last, because no model could be found for them.
 
@@ -272,17 +284,14 @@ def has_begun(connection: sa.Connection, workflow_id: str) -> bool:
     return bool(connection.exec_driver_sql(_HAS_BEGUN, values).scalar_one())
 
 
-def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool:
-    """Make a workflow what it was before it was taken over, if the caller owns it.
+def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> None:
+    """Make a workflow what it was before it was taken over, which the caller has locked.
 
     Args:
         connection: Where the transaction goes on.
         schema: That of DBOS's tables.
-        values: `workflow_id`, `token`, `reason`, and `version`: that of the caller.
+        values: `workflow_id`, `reason`, and `version`: that of the caller.
     """
-    mine = f'SELECT FROM "{schema}".workflow_status WHERE {_IS_OURS} FOR UPDATE'
-    if connection.exec_driver_sql(mine, values).first() is None:
-        return False
     columns = ", ".join(f"{name} = was.{name}" for name in _COLUMNS)
     connection.exec_driver_sql(
         f"""UPDATE "{schema}".workflow_status w SET {columns}
@@ -317,4 +326,3 @@ def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> bool
             reason = excluded.reason, delay_until = NULL, failed_at = excluded.failed_at""",
         values,
     )
-    return True

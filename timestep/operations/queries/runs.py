@@ -85,7 +85,7 @@ def _get_run(name: str) -> Run:
 
 def _waited_for(run: Run, workflow: WorkflowStatus | None) -> list[Interruption]:
     """What a run asked, with whether its workflow still waits for it."""
-    if workflow is None or workflow.status not in ("SUCCESS", "ERROR", "CANCELLED"):
+    if workflow is None or workflow.status in ("PENDING", "ENQUEUED", "DELAYED"):
         return run.interruptions
     return [
         one if one.resolved_at is not None else dataclasses.replace(one, is_waited_for=False)

@@ -52,12 +52,22 @@ def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
     try:
         model = missing_key.resolved(original, *args, **kwargs)
     except Exception as error:
-        if not any(one["turn"] == run.turn for one in run.record.all("model_responses")):
+        if not _is_answered(run):
             run.limits.lack(error)
             raise
         model = _Unasked()
     # The SDK tells models apart by identity: one durable model for each of the run's models.
     return run.models.setdefault(id(model), DurableModel(model, run))
+
+
+def _is_answered(run: Run) -> bool:
+    """Whether the turn's answer is recorded, and no provider needed for it.
+
+    A run that other code takes over has to be able to go on, before it makes its first call.
+    """
+    taken_over = run.record.continuation is not None and not run.record.is_over
+    answers = run.record.all("model_responses")
+    return not taken_over and any(one["turn"] == run.turn for one in answers)
 
 
 class _Unasked(Model):
