@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.errors_of_all_kinds import (
     ERRORS,
@@ -22,6 +23,7 @@ from tests.support.errors_of_all_kinds import (
     classes_of,
     told,
 )
+from tests.support.hostile_documents import PATHS, executed
 from timestep.envelopes import make_picklable
 from timestep.errors import RecordedError
 from timestep.serialization import exceptions
@@ -161,3 +163,92 @@ def test_inputs_that_hold_secrets_are_not_recorded() -> None:
         Model.model_validate({"password": "hunter2" * 20, "more": "x" * 100})
     assert "hunter2" * 20 not in json.dumps(exceptions.seal(failure.value))
     assert isinstance(check(failure.value), ValueError)
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(None, True, 5, -1, "x", "", [], {}, ["x"], [None], {"a": 1}, {"0": 0}, {"x": {}}),
+        *({"$type": path, "value": {"x": 1}} for path in PATHS[-5:]),
+        {"$type": "builtins:dict", "value": [[[], 1]]},
+    ]
+)
+"""Parts of documents as nobody makes them."""
+NUMBERS = st.integers(-1, 4) | ODD
+PATHS_OF_ERRORS = [
+    "builtins:ValueError",
+    "builtins:SystemExit",
+    "builtins:ExceptionGroup",
+    "builtins:BaseExceptionGroup",
+    "builtins:UnicodeDecodeError",
+    "builtins:OSError",
+    "pydantic_core._pydantic_core:ValidationError",
+    "tests.support.errors_of_all_kinds:Acts",
+    "tests.support.errors_of_all_kinds:Slotted",
+    "agents.exceptions:InputGuardrailTripwireTriggered",
+    "httpx2:HTTPStatusError",
+    *PATHS,
+]
+DOCUMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(PATHS_OF_ERRORS) | ODD,
+        "args": st.lists(ODD, max_size=2) | ODD,
+        "attributes": ODD
+        | st.dictionaries(
+            st.sampled_from(["code", "filename", "object", "start", "__dict__", "__cause__"]),
+            ODD,
+            max_size=3,
+        )
+        | ODD,
+        "response": st.none() | ODD,
+        "tripwire": st.none() | ODD,
+    },
+    optional={
+        "message": st.text(max_size=3) | ODD,
+        "text": st.text(max_size=3) | ODD,
+        "title": st.text(max_size=3) | ODD,
+        "bases": st.lists(st.sampled_from(PATHS_OF_ERRORS), max_size=3) | ODD,
+        "recorded": st.booleans() | ODD,
+        "notes": st.lists(st.text(max_size=3)) | ODD,
+        "hides_context": st.booleans() | ODD,
+        "http": st.dictionaries(
+            st.text(max_size=3),
+            st.fixed_dictionaries({"module": st.just("httpx2"), "is_response": st.booleans()}),
+            max_size=2,
+        )
+        | ODD,
+        "validation": ODD
+        | st.fixed_dictionaries(
+            {
+                "title": ODD,
+                "lines": st.lists(
+                    st.fixed_dictionaries(
+                        {"type": st.sampled_from(["missing", "value_error", "x"]), "input": ODD},
+                        optional={"loc": ODD, "context": ODD, "message": ODD, "cause": NUMBERS},
+                    ),
+                    max_size=2,
+                ),
+                "from_json": ODD,
+                "hides_input": ODD,
+                "has_args": ODD,
+            }
+        ),
+        "links": st.dictionaries(
+            st.sampled_from(["cause", "context", "members", "lines", "args", "attributes"]),
+            NUMBERS | st.lists(NUMBERS, max_size=3) | st.dictionaries(st.text(max_size=1), NUMBERS),
+            max_size=4,
+        )
+        | ODD,
+    },
+)
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(DOCUMENTS, st.lists(DOCUMENTS, max_size=3) | ODD)
+def test_whatever_is_in_an_envelope_an_error_comes_out(first: Any, linked: Any) -> None:
+    executed.clear()
+    error = exceptions.opened({**first, "linked": linked})
+    assert isinstance(error, Exception)
+    assert not isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+    assert isinstance(exceptions.opened(stored(error)), Exception)
+    assert exceptions.one_line(error)
+    assert executed == []

@@ -17,9 +17,10 @@ from agents import (
     function_tool,
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
 
 import timestep
-from tests.support.dbos_app import App
+from tests.support.dbos_app import BODIES, App
 from timestep.operations.queries.runs import list_runs
 
 LONG = secrets.token_hex(4000)
@@ -93,6 +94,41 @@ def test_a_run_with_odd_names_is_recorded_and_replayed(app: App, kind: str) -> N
     if kind == "long":
         found = asyncio.run(list_runs(agent=f"agent{odd}", session_id=f"session{odd}"))
         assert [run.workflow_id for run in found.items] == ["odd"]
+
+
+def test_a_call_with_an_odd_id_is_approved_by_it(app: App) -> None:
+    called = f"\x00{LONG}"
+
+    @function_tool(needs_approval=True)
+    def delete() -> str:
+        return "deleted"
+
+    async def body() -> str:
+        model = ScriptedModel(
+            [[function_call("delete", {}, call_id=called)], [assistant_message("done")]]
+        )
+        result = await timestep.run_agent(Agent("A", model=model, tools=[delete]), "hi")
+        return str([i.output for i in result.new_items if i.type == "tool_call_output_item"])
+
+    BODIES["asks"] = body
+    id_ = app.started("asks")
+    app.until(lambda: app.rows("interruptions"))
+    (asked,) = asyncio.run(timestep.list_interruptions(workflow_id=id_))
+    assert timestep.resume_workflow_sync(id_, approve=[called]).resolved == [asked.id]
+    answer: str = DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02)
+    assert answer == app.replay(id_) == "['deleted']"
+
+
+def test_sessions_whose_keys_would_look_alike_are_two(app: App) -> None:
+    async def contents() -> list[Any]:
+        keys = ["a\x00", "a\ufffd", "a\ud800", LONG, f"{LONG}!"]
+        for key in keys:
+            await timestep.DatabaseSession(key).add_items([{"role": "user", "content": ascii(key)}])
+        return [await timestep.DatabaseSession(key).get_items() for key in keys]
+
+    found = asyncio.run(contents())
+    assert [len(items) for items in found] == [1] * 5
+    assert len({row["session_key"] for row in app.rows("sessions")}) == 5
 
 
 def test_a_call_that_the_sdk_cannot_tell_from_others_ends_the_run_alike(app: App) -> None:

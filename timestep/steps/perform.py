@@ -236,10 +236,11 @@ class _RecordedByDbos(_Numbered[T]):
                     self._value = await _execute(step)
         except control_errors.CONTROL_ERRORS:
             raise
-        except Exception as error:
-            self._is_known, self._error = True, error
-            raise failure(error, self._reference) from error
+        except Exception as error:  # noqa: BLE001  # raised below, without a cause
+            self._error = error
         self._is_known = True
+        if self._error is not None:
+            raise failure(self._error, self._reference)
         return self._reference
 
 

@@ -84,7 +84,9 @@ def attributes_of(error: BaseException) -> Iterator[tuple[str, object]]:
 
 
 def set_attribute(error: BaseException, name: str, value: object) -> None:
-    """Give an error an attribute, without its class's own code."""
+    """Give an error an attribute, without its class's own code; none of Python's own names."""
+    if name.startswith("__"):
+        return
     owner = _slots(type(error)).get(name)
     if owner is None or (owner, name) in _NOT_KEPT:
         vars(error)[name] = value

@@ -39,7 +39,7 @@ def shortened(text: str, longest: int) -> str:
 
 def line_of(text: str, kind: str) -> str:
     """One line that a text column can hold; of an error that says nothing, its class's name."""
-    return " ".join((plain_text(text) or kind).split())
+    return " ".join((plain_text(text) or "").split()) or kind
 
 
 def one_line(error: BaseException) -> str:
