@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from timestep.database import not_now
-from timestep.dbos_internals import control_errors, execution_ends, executions, process
+from timestep.dbos_internals import control_errors, execution_ends, executions, exits, process
 from timestep.dbos_internals.workflow_scope import Owner
-from timestep.errors import ProcessExitError
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining, logs, process_state
 from timestep.runtime.cancellation import EXITS
@@ -64,6 +63,7 @@ class UnfinishedExecutions(PerProcess):
         self._thread: threading.Thread | None = None
         self._is_closed = False
         execution_ends.listen(self.ended)
+        exits.contain()
 
     def record_with(self, recorder: Recorder) -> None:
         """Say where the workflows of this process are recorded."""
@@ -81,23 +81,11 @@ class UnfinishedExecutions(PerProcess):
             self._times.pop(owner.workflow_id, None)
             return
         if isinstance(error, EXITS):
-            self._exited(owner, error)
+            # In the main thread: the process ends with it, and the next one goes on.
             return
         state = not_now.state_of(error)
         reason = type(error).__name__ + ("" if state is None else f", SQLSTATE {state}")
         self._put(owner, str(uuid.uuid4()), reason)
-
-    def _exited(self, owner: Owner, error: BaseException) -> None:
-        """Fail a workflow that tried to end the process: begun again, it would do so again."""
-        if threading.current_thread() is threading.main_thread():
-            # The process ends with it, and the next one goes on.
-            return
-        refusal = ProcessExitError(f"workflow {owner.workflow_id!r} tried to exit: {error!r}")
-        try:
-            executions.fail(owner, refusal)
-        except Exception as failure:  # noqa: BLE001  # it is looked after, as one that ended so
-            _log.warning("that %s cannot be recorded: %s", refusal, failure)
-            self._put(owner, str(uuid.uuid4()), type(error).__name__)
 
     def _put(self, owner: Owner, next_token: str, reason: str) -> None:
         times = min(self._times.get(owner.workflow_id, 0), _DOUBLED)
