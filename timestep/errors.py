@@ -34,7 +34,7 @@
     │   └── ForeignStateError       it is of another SDK, or of other agents
     ├── StepError                   how DBOS shows a step that failed
     ├── ReplayError                 a record and the code that replays it disagree
-    ├── ProcessExitError            a tool, a model or a guardrail tried to end the process
+    ├── ProcessExitError            a workflow, or what it called, tried to end the process
     ├── CancelledItselfError        a workflow ended in a CancelledError that nobody asked for
     ├── UnreadableValueError        a recorded value whose class is not known, or has changed
     ├── UnrecordableError           a workflow's value that cannot come back from JSON

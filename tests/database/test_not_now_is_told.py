@@ -13,9 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tests.support import refusals
-from timestep.database import not_now
+from timestep.database import not_now, urls
 from timestep.database.async_pool import sender_of
 from timestep.database.error_translation import translated
+from timestep.database.patient_database import PatientDatabase
+from timestep.database.waits import Patience
 from timestep.errors import DatabaseError
 from timestep.journal.recorder import Recorder
 
@@ -27,7 +29,7 @@ NOT_NOW = {
     "42": "P05",
     "53": "000 100 200 300 400",
     "55": "P03",
-    "57": "014 P01 P02 P03 P04 P05",
+    "57": "000 014 P01 P02 P03 P04 P05",
     "58": "000 030 P01 P02",
     "72": "000",
 }
@@ -113,6 +115,41 @@ def _busy_file() -> sqlite3.OperationalError:
 def test_so_is_what_pools_proxies_and_sockets_say(failure: Exception) -> None:
     assert not_now.answer(failure) is not None
     assert not not_now.is_of_a_session(failure) or failure.args[0] == "query_wait_timeout"
+
+
+@pytest.mark.parametrize("state", ["28P01", "28000", "3D000", "XX000", "42501"])
+def test_so_is_what_ends_the_session_that_a_proxy_had(state: str) -> None:
+    """At the start of a process it is told, and is no session's."""
+    error = error_of(state)
+    assert not_now.answer(error) is None
+    ended = type("Ended", (type(error),), {"diag": _ProxySaid.diag})("told")
+    said = not_now.answer(ended)
+    assert said is not None
+    assert said.wants_new_connection
+    assert not not_now.is_of_a_session(ended)
+    with pytest.raises(psycopg.Error), Patience(is_known=False) as patience:
+        patience.pause(ended)
+    with Patience(is_known=True) as patience:
+        assert patience.pause(ended) > 0
+
+
+def test_a_database_that_was_never_reached_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(not_now, "_FIRST_PAUSE", 0.0)
+    database = PatientDatabase(urls.parse_url("postgresql://nowhere.invalid/x"))
+    said = [psycopg.OperationalError("connection refused")]
+
+    def work() -> str:
+        if said:
+            raise said.pop()
+        return "done"
+
+    with pytest.raises(DatabaseError, match="connection refused"):
+        database.patiently(work)
+    said.append(psycopg.OperationalError("connection refused"))
+    database.note_reached()
+    assert database.patiently(work) == "done"
 
 
 def test_a_wrong_argument_is_for_good() -> None:

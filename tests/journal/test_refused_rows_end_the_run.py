@@ -108,6 +108,37 @@ def test_what_the_database_refuses_ends_the_workflow(
     assert app.steps("w") == numbered[: ["guardrail", "model", "tool", "", "end"].index(step)]
 
 
+def test_a_run_fails_whose_failure_cannot_be_recorded_whole(
+    app: App, on_write: OnWrite, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_write(
+        "runs",
+        "NEW.status = 'completed' OR NEW.error_message LIKE '%fits%'",
+        "RAISE EXCEPTION 'not this' USING ERRCODE = 'check_violation', DETAIL = 'row: topsecret'",
+    )
+
+    @function_tool(failure_error_function=None)
+    async def act() -> str:
+        raise ValueError("nothing fits")
+
+    model = ScriptedModel([[function_call("act", {}, call_id="c1")]])
+    agent = Agent("A", model=model, tools=[act])
+
+    async def fail() -> str:
+        with pytest.raises(Exception, match="nothing fits") as failure:
+            await RUNNER.run(agent, "hi")
+        return type(failure.value).__name__
+
+    assert app.run(fail, workflow_id="failing") == app.replay("failing")
+    with pytest.raises(DatabaseError, match="not this"):
+        app.run(Subject().body, workflow_id="completing")
+    for row in app.rows("runs"):
+        assert (row["status"], "not this" in row["error_message"]) == ("failed", True)
+        assert row["completed_at"] is not None
+    assert "topsecret" not in caplog.text
+    assert "topsecret" not in str(app.everything())
+
+
 def test_a_connection_lost_in_the_middle_of_a_commit(app: App, on_write: OnWrite) -> None:
     app.execute("CREATE TABLE slow (id int)")
     app.execute("INSERT INTO slow VALUES (1)")

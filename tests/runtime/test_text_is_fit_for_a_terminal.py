@@ -112,7 +112,8 @@ def test_what_libraries_log_in_a_process_of_ours_is_harmless(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logs.make_others_fit()
-    other = logging.getLogger("openai.agents")
+    # Below a logger that has filters: those see none of its records.
+    other = logging.getLogger("openai.agents.deeper")
     other.error(f"a tool said {ATTACK}")
     assert obeyed(caplog.messages[0]) == []
     # Logging itself tells of a library's mistake.

@@ -139,7 +139,7 @@ def test_a_run_fails_of_it_and_its_workflow_if_nobody_catches_it(
         assert answer.startswith("caught CancelledError")
         assert app.replay("w") == answer
     else:
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(CancelledItselfError, match="nobody had cancelled it"):
             app.run(body, workflow_id="w")
         with pytest.raises(CancelledItselfError, match="nobody had cancelled it"):
             DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02)

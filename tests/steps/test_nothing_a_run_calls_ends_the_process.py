@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import sys
 from typing import Any
 
@@ -83,10 +85,46 @@ def exits(name: str) -> str:
     sys.exit(3)
 
 
-def test_a_workflow_in_a_thread_that_exits_fails_and_is_not_begun_again(app: App) -> None:
+@DBOS.workflow()
+async def exits_on_the_loop(name: str) -> str:
+    begun.append(name)
+    argparse.ArgumentParser().parse_args([name])
+    return name
+
+
+@DBOS.step()
+def step_that_exits() -> None:
+    sys.exit(3)
+
+
+@DBOS.step()
+async def step_that_exits_on_the_loop() -> None:
+    raise KeyboardInterrupt
+
+
+@DBOS.workflow()
+async def exits_in_steps(name: str) -> str:
+    begun.append(name)
+    ended = await asyncio.gather(
+        asyncio.to_thread(step_that_exits), step_that_exits_on_the_loop(), return_exceptions=True
+    )
+    assert [type(one) for one in ended] == [ProcessExitError, ProcessExitError], ended
+    await exits_on_the_loop(f"{name} inside")
+    return name
+
+
+@pytest.mark.parametrize("workflow", [exits, exits_on_the_loop, exits_in_steps])
+def test_a_workflow_that_exits_fails_and_is_not_begun_again(app: App, workflow: Any) -> None:
     look_after(recorder())
     begun.clear()
-    id_ = DBOS.start_workflow(exits, "once").get_workflow_id()
-    with pytest.raises(ProcessExitError, match="tried to exit"):
+    id_ = DBOS.start_workflow(workflow, "once").get_workflow_id()
+    with pytest.raises(ProcessExitError, match="tried to end the process: SystemExit"):
         DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02)
-    assert begun == ["once"]
+    assert begun == (["once"] if workflow is not exits_in_steps else ["once", "once inside"])
+    # DBOS's loop goes on.
+    BODIES["w"] = well
+    assert DBOS.retrieve_workflow(app.started("w")).get_result(polling_interval_sec=0.02) == "well"
+
+
+async def well() -> str:
+    return "well"

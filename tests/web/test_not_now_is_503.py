@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import httpx
 import psycopg
 import pytest
+from dbos import _dbos
 from fastapi import FastAPI
 
+from tests.support.dbos_app import App
 from timestep import config
 from timestep.database.error_translation import translated
 from timestep.runtime import readiness
@@ -34,6 +37,20 @@ def test_a_host_says_why_it_is_not_ready() -> None:
     assert readiness.reason() == "it is waited for"
     readiness.ready("database")
     assert readiness.reason() is None
+
+
+def test_a_host_whose_event_loop_has_ended_is_not_ready(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = create_app(config.read(), {})
+    assert answered(web, "/readyz").status_code == 200
+    ended = threading.Thread(target=int)
+    ended.start()
+    ended.join()
+    monkeypatch.setattr(_dbos._get_dbos_instance()._background_event_loop, "_thread", ended)
+    answer = answered(create_app(config.read(), {}), "/readyz")
+    assert answer.status_code == 503
+    assert "event loop" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

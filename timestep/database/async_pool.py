@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from psycopg import errors, pq
 
 from timestep.database import not_now
+from timestep.database.error_translation import shorten
 from timestep.runtime import process_state
 from timestep.runtime.cancellation import Steadfast
 from timestep.runtime.process_state import PerProcess
@@ -194,6 +195,7 @@ class Sender:
             try:
                 return await connection.execute(sql, parameters)
             except psycopg.Error as error:
+                shorten(error)
                 said = not_now.answer(error)
                 if said is not None and said.wants_new_connection:
                     self.close()

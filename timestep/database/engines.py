@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from timestep import config
 from timestep.database import not_now
-from timestep.database.error_translation import translated
+from timestep.database.error_translation import keep_rows_out, translated
 from timestep.database.servers import embedded_postgres, pglite
 from timestep.database.urls import parse_url, shown
 from timestep.errors import ConfigurationError, DatabaseTooOldError, NoDatabaseError
@@ -153,6 +153,7 @@ def _new_engine(
         connect_args={k: v for k, v in defaults.items() if k not in url.query},
     )
     not_now.drop_connections(engine)
+    keep_rows_out(engine)
     return engine
 
 

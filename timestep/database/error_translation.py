@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 import sqlalchemy as sa
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from timestep.database.urls import shown
@@ -36,6 +37,32 @@ def translated(url: sa.URL | None = None) -> Iterator[None]:
         raise _translation(exc.orig, url) from exc
     except psycopg.Error as exc:
         raise _translation(exc, url) from exc
+
+
+def keep_rows_out(engine: sa.Engine) -> None:
+    """Let the errors of an engine say what went wrong, and nothing of the rows that it is about.
+
+    The server's details quote the whole row that it refuses, and SQLAlchemy the parameters: what
+    people typed and models said, for every log and traceback that has the error.
+    """
+    sa.event.listen(engine, "handle_error", _keep_rows_out)
+
+
+def _keep_rows_out(context: ExceptionContext) -> None:
+    error, told = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, psycopg.Error):
+        shorten(error)
+    if told is not None:
+        told.hide_parameters = True
+        if told.args and isinstance(error, psycopg.Error):
+            kind = type(error)
+            told.args = (f"({kind.__module__}.{kind.__name__}) {error}",)
+
+
+def shorten(error: psycopg.Error) -> None:
+    """Let an error of the driver say its first line alone, without the server's details."""
+    if error.diag.message_primary:
+        error.args = (error.diag.message_primary,)
 
 
 _NOT_MIGRATED = {"42P01", "42703", "3F000"}

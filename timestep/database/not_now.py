@@ -61,6 +61,8 @@ _TABLE = {
     "55P03": Answer("a lock is held for longer than lock_timeout"),
     # `statement_timeout`, or an administrator's pg_cancel_backend.
     "57014": Answer("a statement was cancelled (statement_timeout, or by an administrator)"),
+    # Operator intervention, of no kind that has a code of its own.
+    "57000": Answer("its operator intervenes", True),
     # What the statement was to read has been cleaned away (before PostgreSQL 17).
     "72000": Answer("its snapshot was too old"),
 }
@@ -80,6 +82,10 @@ _CLASSES = {
 }
 """By the beginning of the SQLSTATE."""
 
+_ENDED = Answer("it, or a proxy, ended the session", True, True)
+"""A failure that ends the session is no answer to the statement: a proxy that has no server to give
+says what it heard at its own log-in (28P01, 3D000, XX000, as PgBouncer, while one fails over). At
+the log-in of a new session libpq tells no SQLSTATE: that is for good only at a process's start."""
 _UNREACHABLE = Answer("it is not reached", True, True)
 """Without an SQLSTATE: a socket, TLS, or a name fails; what a proxy says before the session is."""
 _POOL = Answer("all connections of the pool are in use")
@@ -126,7 +132,9 @@ def is_of_a_session(failure: BaseException) -> bool:
     """Whether the server itself answered, so that there is a session with it."""
     cause = failure.__cause__ if isinstance(failure, DatabaseError) else failure
     error = cause.orig if isinstance(cause, DBAPIError) else cause
-    return isinstance(error, psycopg.Error) and error.sqlstate is not None
+    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+        return False
+    return _said(error) is not _ENDED
 
 
 def state_of(failure: BaseException) -> str | None:
@@ -158,7 +166,8 @@ def _said(error: BaseException | None) -> Answer | None:
         return None
     if (found := _TABLE.get(state)) is not None:
         return found
-    return next((said for name, said in _CLASSES.items() if state.startswith(name)), None)
+    found = next((said for name, said in _CLASSES.items() if state.startswith(name)), None)
+    return _ENDED if found is None and _is_fatal(error) else found
 
 
 def _is_fatal(error: psycopg.Error) -> bool:

@@ -14,9 +14,10 @@ _context
     get_local_dbos_context        2.0    the context of the caller
 _core
     WorkflowHandleAsyncTask       2.0    tells when a workflow that was started here ends
+    _dropping_datasource_checkpoints  3.4  is given each workflow's body, which may exit
     execute_dequeued_workflow     2.30   executes a workflow under a token of its owner
 dbos
-    _core                         2.0    the module, where EnterDBOSWorkflow is replaced
+    _core                         2.0    the module, where what bodies and steps are in is replaced
     _dbos                         2.0    the module, where the two below are replaced at launch
     _queue                        2.30   the module, where execute_dequeued_workflow is replaced
 _dbos

@@ -11,7 +11,6 @@ from dbos import DBOS, WorkflowSerializationFormat
 from dbos import error as dbos_errors
 from dbos._dbos import _get_dbos_instance, _get_or_create_dbos_registry
 from dbos._recovery import _recover_workflow
-from dbos._serialization import serialize_exception
 from dbos._sys_db import GetPendingWorkflowsOutput
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 
@@ -59,20 +58,6 @@ def enqueue_apart(name: str, workflow_id: str, arguments: dict[str, Any]) -> Non
         )
 
     contextvars.Context().run(enqueue)
-
-
-def fail(owner: Owner, error: Exception) -> None:
-    """Record that a workflow failed, whose execution ended without saying so.
-
-    Args:
-        owner: The execution; where another one owns the workflow nothing is recorded.
-        error: What it failed with.
-    """
-    dbos = _get_dbos_instance()
-    text, _ = serialize_exception(error, None, dbos._serializer)
-    dbos._sys_db.update_workflow_outcome(
-        owner.workflow_id, "ERROR", error=text, owner_xid=owner.token
-    )
 
 
 def take_enqueued(queue_name: str) -> None:
@@ -226,7 +211,6 @@ __all__ = [
     "enqueue_apart",
     "execute_again",
     "execute_claimed",
-    "fail",
     "look_for_recovered",
     "look_for_unnamed",
     "take_enqueued",

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import ExceptionContext
 
 from timestep.database import not_now
+from timestep.database.error_translation import keep_rows_out
 from timestep.database.waits import Waits
 from timestep.dbos_internals import process
 from timestep.runtime import process_state
@@ -37,6 +38,7 @@ class PatientEngines(PerProcess):
                 return
             self._engines.add(engine)
         sa.event.listen(engine, "handle_error", _failed)
+        keep_rows_out(engine)
         sa.event.listen(engine, "checkin", _returned)
         logging.getLogger("dbos").addFilter(_is_worth_saying)
 

@@ -14,15 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from timestep.database import not_now
-from timestep.dbos_internals import control_errors, execution_ends, executions, process
+from timestep.dbos_internals import control_errors, execution_ends, executions, exits, process
 from timestep.dbos_internals.workflow_scope import Owner
-from timestep.errors import CancelledItselfError, ProcessExitError, TimestepError
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining, logs, process_state
-from timestep.runtime.cancellation import EXITS, came_by_itself
+from timestep.runtime.cancellation import EXITS
 from timestep.runtime.process_state import PerProcess
-from timestep.serialization import exceptions
 from timestep.store import run_journal
 
 _FIRST_PAUSE = 0.2
@@ -30,11 +28,6 @@ _LONGEST_PAUSE = 60.0
 """Seconds before a workflow is begun again that ended so several times, one after the other."""
 _DOUBLED = 10
 """How often the pause is doubled at most: it is the longest by then."""
-
-_NOT_CANCELLED = (
-    "workflow {!r} ended in a CancelledError, and nobody had cancelled it: a task that it waited "
-    "for was cancelled, or its code raised one"
-)
 
 _log = logs.logger()
 
@@ -71,6 +64,7 @@ class UnfinishedExecutions(PerProcess):
         self._thread: threading.Thread | None = None
         self._is_closed = False
         execution_ends.listen(self.ended)
+        exits.contain()
 
     def record_with(self, recorder: Recorder) -> None:
         """Say where the workflows of this process are recorded."""
@@ -97,33 +91,11 @@ class UnfinishedExecutions(PerProcess):
             )
             return
         if isinstance(error, EXITS):
-            self._exited(owner, error)
-            return
-        if came_by_itself(error, 0):
-            # Begun again, it would end so again.
-            self._fail(owner, CancelledItselfError(_NOT_CANCELLED.format(owner.workflow_id)), error)
+            # In the main thread: the process ends with it, and the next one goes on.
             return
         state = not_now.state_of(error)
         reason = type(error).__name__ + ("" if state is None else f", SQLSTATE {state}")
         self._put(owner, str(uuid.uuid4()), reason)
-
-    def _exited(self, owner: Owner, error: BaseException) -> None:
-        """Fail a workflow that tried to end the process: begun again, it would do so again."""
-        if threading.current_thread() is threading.main_thread():
-            # The process ends with it, and the next one goes on.
-            return
-        refusal = ProcessExitError(
-            f"workflow {owner.workflow_id!r} tried to exit: {exceptions.shown(error)}"
-        )
-        self._fail(owner, refusal, error)
-
-    def _fail(self, owner: Owner, refusal: TimestepError, error: BaseException) -> None:
-        """Record that a workflow failed, which ended so that DBOS records nothing of it."""
-        try:
-            executions.fail(owner, refusal)
-        except Exception as failure:  # noqa: BLE001  # it is looked after, as one that ended so
-            _log.warning("that %s cannot be recorded: %s", refusal, failure)
-            self._put(owner, str(uuid.uuid4()), type(error).__name__)
 
     def _put(self, owner: Owner, next_token: str, reason: str) -> None:
         times = min(self._times.get(owner.workflow_id, 0), _DOUBLED)

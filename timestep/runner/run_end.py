@@ -8,7 +8,7 @@ from typing import Any, NoReturn, cast
 from agents import Agent, RunResult, RunResultStreaming
 
 from timestep.dbos_internals import control_errors, process
-from timestep.errors import ReplayError, RunTimeoutError, TimestepError
+from timestep.errors import DatabaseError, ReplayError, RunTimeoutError, TimestepError
 from timestep.execution.current import current_step
 from timestep.execution.limits import LACKS
 from timestep.execution.pending_calls import Call
@@ -165,7 +165,16 @@ async def record_failure(
         "error_turn": run.turn,
         "error": storable({**envelope, _TRACEBACK: failures.traceback_of(error), **lacks}),
     }
-    await _record(run, "failed", columns, rows)
+    try:
+        await _record(run, "failed", columns, rows)
+    except DatabaseError as refusal:
+        # Something of it does not fit: that it failed, and with what, is recorded without it.
+        kind = columns["error_type"]
+        bare = {
+            "error_message": f"more than this cannot be recorded of a {kind}: {refusal}",
+            "error": None,
+        }
+        await _record(run, "failed", {**columns, **bare})
     failures.tell_of_run(run, error)
 
 

@@ -149,7 +149,7 @@ _CLAIMED_BY = """
     SELECT ARRAY(
             SELECT workflow_uuid FROM "{schema}".workflow_status
             WHERE owner_xid = :token AND status = 'PENDING'),
-        pg_snapshot_xmin(pg_current_snapshot())::text::bigint"""
+        txid_snapshot_xmin(txid_current_snapshot())"""
 
 _HOLDERS = """
     SELECT workflow_uuid, status, owner_xid FROM "{schema}".workflow_status
@@ -312,8 +312,7 @@ class Claimed:
 
 def new_transaction(connection: sa.Connection) -> int:
     """The number of the connection's transaction, which is above those of all that wrote before."""
-    found = connection.exec_driver_sql("SELECT pg_current_xact_id()::text::bigint")
-    return int(found.scalar_one())
+    return int(connection.exec_driver_sql("SELECT txid_current()").scalar_one())
 
 
 def claimed_by(connection: sa.Connection, schema: str, token: str) -> Claimed:

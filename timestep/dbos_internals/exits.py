@@ -1,0 +1,109 @@
+"""Makes endings that DBOS does not record the failure of the workflow whose body ends so.
+
+`sys.exit()`, which argparse calls, too, would end the event loop of every workflow, and record
+nothing: the next process would go on with the workflow, and meet it again. In the main thread an
+exit is let through: it may be somebody's who stops the process, and the next one goes on. The same
+holds for a `CancelledError` of the body's own, when nobody has cancelled its task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from dbos import _core
+
+from timestep.dbos_internals import workflow_scope
+from timestep.errors import CancelledItselfError, ProcessExitError
+from timestep.runtime import process_state
+from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
+from timestep.runtime.process_state import PerProcess
+
+_body = _core._dropping_datasource_checkpoints
+_step = _core.invoke_step
+
+
+class Exits(PerProcess):
+    """A process lets DBOS call bodies and steps that cannot end it."""
+
+    def __init__(self) -> None:
+        _core._dropping_datasource_checkpoints = _contained_body  # type: ignore[assignment]  # DBOS's call fits
+        _core.invoke_step = _contained_step  # type: ignore[assignment]  # as above
+
+    def close(self) -> None:
+        _core._dropping_datasource_checkpoints = _body
+        _core.invoke_step = _step
+
+
+def contain() -> None:
+    """Keep workflows from ending this process. A second time it changes nothing."""
+    process_state.of(Exits)
+
+
+def _contained_body(dbos: Any, body: Callable[[], Any]) -> Callable[[], Any]:
+    return _body(dbos, _contained("", _told_apart(body)))
+
+
+def _contained_step(dbos: Any, context: Any, function: Any, *args: Any, **options: Any) -> Any:
+    name = f"step {options.get('step_name')!r} of "
+    return _step(dbos, context, _contained(name, function), *args, **options)
+
+
+def _told_apart(body: Callable[[], Any]) -> Callable[[], Any]:
+    """A body that raises an error where it ends in a CancelledError that nobody asked for."""
+
+    def check(error: BaseException, before: int) -> None:
+        if came_by_itself(error, before):
+            workflow_id = workflow_scope.dbos_context().workflow_id
+            raise CancelledItselfError(
+                f"workflow {workflow_id!r} ended in a CancelledError, and nobody had cancelled it: "
+                "a task that it waited for was cancelled, or its code raised one"
+            ) from error
+
+    async def awaited() -> Any:
+        before = cancels()
+        try:
+            return await body()
+        except asyncio.CancelledError as error:
+            check(error, before)
+            raise
+
+    def called() -> Any:
+        try:
+            return body()
+        except asyncio.CancelledError as error:
+            check(error, cancels())
+            raise
+
+    return awaited if inspect.iscoroutinefunction(body) else called
+
+
+def _contained(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that raises an error where `function` asks for the process to end."""
+
+    def refusal(exit_: BaseException) -> BaseException:
+        if threading.current_thread() is threading.main_thread():
+            return exit_
+        workflow_id = workflow_scope.dbos_context().workflow_id
+        what = f"{name}workflow {workflow_id!r}"
+        return ProcessExitError(f"{what} tried to end the process: {exit_!r}")
+
+    async def awaited(*args: Any, **options: Any) -> Any:
+        try:
+            return await function(*args, **options)
+        except EXITS as exit_:
+            raise refusal(exit_) from exit_
+
+    def called(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except EXITS as exit_:
+            raise refusal(exit_) from exit_
+
+    contained = awaited if inspect.iscoroutinefunction(function) else called
+    # A partial has no name of its own.
+    return functools.update_wrapper(contained, function, updated=())
