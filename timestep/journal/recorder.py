@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config
-from timestep.database import not_now
-from timestep.database.async_pool import Answered, Values, sender_of
-from timestep.database.engines import engine_for, existing_database_url
-from timestep.database.error_translation import translated
+from timestep.database.async_pool import Answered
+from timestep.database.engines import existing_database_url
+from timestep.database.patient_database import PatientDatabase
 from timestep.database.servers import pglite
-from timestep.database.waits import Patience
 from timestep.dbos_internals import control_errors, process, step_records
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
@@ -43,14 +40,11 @@ Journal = dict[str, dict[str, dict[str, Any]]]
 _log = logs.logger()
 
 
-class Recorder:
+class Recorder(PatientDatabase):
     """Writes to one database. Its methods may be awaited from any event loop."""
 
     def __init__(self, url: sa.URL, engine: sa.Engine | None = None) -> None:
-        self.url = url
-        self.engine = engine_for(url) if engine is None else engine
-        self.transactions = self.engine.execution_options(isolation_level="READ COMMITTED")
-        self.snapshots = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        super().__init__(url, engine)
         self.mirror: Mirror | None = None
         """What DBOS says of workflows, where its tables are in another database."""
         if (path := pglite.path_of(url)) is not None:
@@ -59,14 +53,9 @@ class Recorder:
         """Outcomes that could not be recorded."""
         self.written: set[Any] = set()
         """The definitions that are there: each is written once."""
-        self._was_reached = False
         self._joint_lock = threading.Lock()
         self._joint: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
         """Whether steps are recorded together with DBOS's own record, for each of its launches."""
-
-    def note_reached(self) -> None:
-        """Take the database for one that can be reached: from now on its outages are waited for."""
-        self._was_reached = True
 
     @property
     def schema(self) -> str:
@@ -122,11 +111,6 @@ class Recorder:
                 return dbos_step_outputs.shape(connection, self.schema)
 
         return step_records.obstacle(self.patiently(work))
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether steps of other runs are being committed: this process has work meanwhile."""
-        return sender_of(self.engine).is_busy
 
     @contextlib.contextmanager
     def system(self) -> Iterator[tuple[sa.Connection, str]]:
@@ -201,7 +185,7 @@ class Recorder:
         Whatever comes between is left to `_commit`, which is not cancelled, and sends it again.
         """
         try:
-            answer = await sender_of(self.engine).execute(*_numbered(sql, parameters))
+            return await self.sent_once(sql, parameters)
         except Answered:
             raise
         except asyncio.CancelledError:
@@ -209,8 +193,6 @@ class Recorder:
             raise
         except (psycopg.Error, SQLAlchemyError):
             return await to_its_end(self._commit(owner, sql, parameters, output))
-        self._was_reached = True
-        return answer
 
     async def _commit(
         self,
@@ -242,7 +224,8 @@ class Recorder:
     def _commit_copied(self, owner: Owner, sql: str, parameters: dict[str, Any]) -> Any:
         def attempt() -> Any:
             with self.connected([owner.workflow_id]) as connection:
-                return connection.exec_driver_sql(sql, _as_of_now(parameters)).one_or_none()
+                given = step_commit.as_of_now(parameters)
+                return connection.exec_driver_sql(sql, given).one_or_none()
 
         return self.patiently(attempt)
 
@@ -298,18 +281,6 @@ class Recorder:
         with self.engine.connect() as connection:
             runs_store.all_cancelled(connection, self.schema)
 
-    @contextlib.contextmanager
-    def listening(self, channel: str) -> Iterator[psycopg.Connection[Any]]:
-        """A connection of its own that hears what is notified on a channel of PostgreSQL."""
-        connection = self.engine.raw_connection()
-        raw = cast("psycopg.Connection[Any]", connection.driver_connection)
-        connection.detach()
-        try:
-            raw.execute(f"LISTEN {channel}")
-            yield raw
-        finally:
-            raw.close()
-
     async def read(self, work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> T:
         """What `work` reads over a connection; waits as `commit` does.
 
@@ -332,51 +303,6 @@ class Recorder:
                 work(connection)
 
         await in_thread(lambda: self.patiently(connected))
-
-    def patiently(self, work: Callable[[], T]) -> T:
-        """Do work, again for as long as the database says "not now".
-
-        Raises:
-            DatabaseError: The database refused for good, or could never be reached from here.
-        """
-        with Patience(is_known=self._was_reached) as patience:
-            while True:
-                try:
-                    with translated(self.url):
-                        done = work()
-                except not_now.FAILURES as error:
-                    time.sleep(patience.pause(error))
-                else:
-                    self._was_reached = True
-                    return done
-
-    async def sent(self, sql: str, parameters: dict[str, Any]) -> Values | None:
-        """What a statement answers that is sent from the loop; as `patiently`."""
-        with Patience(is_known=self._was_reached) as patience:
-            while True:
-                try:
-                    with translated(self.url):
-                        answer = await sender_of(self.engine).execute(*_numbered(sql, parameters))
-                except not_now.FAILURES as error:
-                    await asyncio.sleep(patience.pause(error))
-                else:
-                    self._was_reached = True
-                    return answer
-
-
-def _numbered(sql: str, parameters: dict[str, Any]) -> tuple[str, list[bytes | None]]:
-    numbered, names = step_commit.numbered(sql)
-    given = _as_of_now(parameters)
-    return numbered, [_as_text(given[name]) for name in names]
-
-
-def _as_of_now(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a statement that is sent now."""
-    return {**parameters, step_commit.CLOCK: time.monotonic()}
-
-
-def _as_text(value: Any) -> bytes | None:
-    return None if value is None else str(value).encode()
 
 
 def _constraint(error: DatabaseError) -> str | None:

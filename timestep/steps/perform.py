@@ -17,7 +17,6 @@ from timestep.dbos_internals import control_errors, step_records, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
 from timestep.errors import (
-    DatabaseError,
     ReplayError,
     StepError,
     TimestepError,
@@ -26,12 +25,11 @@ from timestep.errors import (
 from timestep.execution.current import STEPS_OF_CALLS, inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
-from timestep.execution.run import Rows
 from timestep.runtime import draining, lease
 from timestep.runtime.cancellation import EXITS
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
-from timestep.steps.step import NotEnded, Refused, Step, no_exit
+from timestep.steps.step import NotEnded, Refused, Step, error_of, no_exit
 from timestep.store import dbos_step_outputs
 
 T = TypeVar("T")
@@ -86,19 +84,13 @@ class _Way(ABC, Generic[T]):
     async def outcome(self) -> T:
         """The step's outcome: from the record, or by executing it."""
 
-    @property
-    def _row(self) -> dict[str, Any] | None:
-        """The row of the step's outcome, where an earlier execution recorded it."""
-        row = self._step.run.record.find(self._step.table, self._step.id)
-        return row if row is not None and self._step.is_done(row) else None
-
 
 class _InsideStep(_Way[T]):
     """Inside a DBOS step (a nested run) the run's rows alone make a step durable."""
 
     async def outcome(self) -> T:
-        if (row := self._row) is not None:
-            return _replay(self._step, row)
+        if (row := self._step.recorded_row) is not None:
+            return self._step.replay(row)
         try:
             if workflow_scope.in_step():
                 return await _execute(self._step)
@@ -126,7 +118,7 @@ class _Numbered(_Way[T]):
 
         It may have been cut off before: what the workflow did instead has the step's number.
         """
-        if not self._step.pauses_again and self._row is None:
+        if not self._step.pauses_again and self._step.recorded_row is None:
             await recorded_end.hold_if_cut(self._step.run, self._step.name)
 
 
@@ -141,17 +133,17 @@ class _RecordedWithRows(_Numbered[T]):
         await self._hold_if_not_reached()
         step = self._step
         with step_records.inside_step(self._number, step.name):
-            row = self._row
+            row = self._step.recorded_row
             found = self._records.find(self._number.step_id, step.name)
             if found is not None:
-                return await _copied(step, found.reference) if row is None else _replay(step, row)
+                return await _copied(step, found.reference) if row is None else step.replay(row)
             step.record = StepRecord(self._number.step_id, step.name, self._reference)
             try:
                 if row is not None:
                     # Killed between our commit and DBOS's record, when they were two.
                     output = _output_of(step.record, row)
-                    await _written(step, step.run.commits.commit_output(output))
-                    return _replay(step, row)
+                    await step.written(step.run.commits.commit_output(output))
+                    return step.replay(row)
                 async with draining.Passage():
                     with step.run.starts.entered() as place:
                         await place.first()
@@ -203,8 +195,8 @@ class _RecordedByDbos(_Numbered[T]):
             raise self._error
         if self._is_known:
             return self._value  # type: ignore[return-value]  # set whenever known without an error
-        row = self._row
-        return await _copied(self._step, recorded) if row is None else _replay(self._step, row)
+        row = self._step.recorded_row
+        return await _copied(self._step, recorded) if row is None else self._step.replay(row)
 
     def _body(self, place: StartPlace) -> Callable[[], Coroutine[Any, Any, dict[str, str]]]:
         """What DBOS executes as the step, where it has no record of it."""
@@ -219,10 +211,10 @@ class _RecordedByDbos(_Numbered[T]):
     async def _execute(self, place: StartPlace) -> dict[str, str]:
         step = self._step
         try:
-            if (row := self._row) is not None:
+            if (row := self._step.recorded_row) is not None:
                 # Killed between our commit and DBOS's record.
                 step.keep()
-                self._value = _replay(step, row)
+                self._value = step.replay(row)
             else:
                 async with draining.Passage():
                     await place.first()
@@ -240,11 +232,7 @@ def _output_of(record: StepRecord, row: dict[str, Any]) -> dbos_step_outputs.Row
     """DBOS's record of a step that has its rows."""
     if row["error"] is None:
         return record.ended()
-    return record.failed(_error_of(row))
-
-
-def _error_of(row: dict[str, Any]) -> BaseException:
-    return exceptions.opened(restored(row["error"]))
+    return record.failed(error_of(row))
 
 
 async def _unless_cancelled(
@@ -283,7 +271,7 @@ async def _copied(step: Step[T], reference: Any) -> T:
         step: The step.
         reference: What DBOS recorded of it.
     """
-    row = await _referred_to(step, reference)
+    row = await step.copied_row(reference)
     if row is None:
         raise ReplayError(
             f"DBOS recorded step {step.name!r} of workflow {step.run.owner.workflow_id!r}, and "
@@ -304,9 +292,9 @@ async def _copied(step: Step[T], reference: Any) -> T:
         if own["id"] == str(step.id):
             own.update(kept)
             (step.run.record.find(step.table, step.id) or {}).update(own)
-    await _commit(step, rows)
+    await step.commit(rows)
     if row["error"] is not None:
-        raise _error_of(row)
+        raise error_of(row)
     return value
 
 
@@ -320,22 +308,6 @@ _KEPT = (
     "started_at",
     "completed_at",
 )
-
-
-async def _referred_to(step: Step[Any], reference: Any) -> dict[str, Any] | None:
-    if not isinstance(reference, dict) or reference.get("table") != step.table:
-        return None
-    copied = await step.run.record.of_copied(reference["run_id"])
-    row = copied.get(step.table, {}).get(reference["id"])
-    return row if row is not None and step.is_done(row) else None
-
-
-def _replay(step: Step[T], row: dict[str, Any]) -> T:
-    took(step.run, step.table, from_record=True)
-    step.retrace(row)
-    if row["error"] is not None:
-        raise _error_of(row)
-    return step.replayed(row)
 
 
 async def _execute(step: Step[T]) -> T:
@@ -365,13 +337,13 @@ async def _execute(step: Step[T]) -> T:
     except Exception as error:
         envelope = exceptions.seal(error)
         rows = step.failed_rows(envelope, _since(step.began))
-        await _commit(step, rows, None if step.record is None else step.record.failed(error))
+        await step.commit(rows, None if step.record is None else step.record.failed(error))
         raise
     if step.is_paused(value):
         await step.pause()
         raise NotEnded(value)
     rows = step.rows(value, _since(step.began))
-    writing = _commit(step, rows, None if step.record is None else step.record.ended())
+    writing = step.commit(rows, None if step.record is None else step.record.ended())
     if not step.may_be_deferred(value):
         await writing
     elif step.record is not None:
@@ -396,18 +368,6 @@ async def _deferred(writing: Awaitable[Any]) -> None:
         await writing
     except Refused as refused:
         raise refused.error from None
-
-
-async def _commit(step: Step[T], rows: Rows, output: dbos_step_outputs.Row | None = None) -> None:
-    await _written(step, step.run.commits.commit(rows, output, is_outcome=True))
-
-
-async def _written(step: Step[Any], writing: Coroutine[Any, Any, None]) -> None:
-    step.keep()
-    try:
-        await writing
-    except DatabaseError as error:
-        raise Refused(error) from error
 
 
 def _since(started: float) -> int:

@@ -1,16 +1,21 @@
-"""Defines a step of a run: its effect, the rows it writes, and how its record is read."""
+"""Defines a step of a run: its effect, how its rows are written, and how its record is read."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import StepRecord
-from timestep.errors import ProcessExitError, TimestepError
+from timestep.errors import DatabaseError, ProcessExitError, TimestepError
+from timestep.execution.current import took
 from timestep.execution.run import Rows, Run
+from timestep.serialization import exceptions
+from timestep.serialization.values import restored
+from timestep.store import dbos_step_outputs
 
 T = TypeVar("T")
 
@@ -92,6 +97,63 @@ class Step(ABC, Generic[T]):
 
     async def pause(self) -> None:
         """Record that the effect paused."""
+
+    # What is the same for every kind of step
+
+    @property
+    def recorded_row(self) -> dict[str, Any] | None:
+        """The row of the step's outcome, where an earlier execution recorded it."""
+        row = self.run.record.find(self.table, self.id)
+        return row if row is not None and self.is_done(row) else None
+
+    async def copied_row(self, reference: Any) -> dict[str, Any] | None:
+        """The row of the step's outcome in the run that DBOS copied its record from.
+
+        Args:
+            reference: What DBOS recorded of the step.
+        """
+        if not isinstance(reference, dict) or reference.get("table") != self.table:
+            return None
+        copied = await self.run.record.of_copied(reference["run_id"])
+        row = copied.get(self.table, {}).get(reference["id"])
+        return row if row is not None and self.is_done(row) else None
+
+    def replay(self, row: dict[str, Any]) -> T:
+        """The outcome that a row holds.
+
+        Raises:
+            Exception: What the effect raised.
+        """
+        took(self.run, self.table, from_record=True)
+        self.retrace(row)
+        if row["error"] is not None:
+            raise error_of(row)
+        return self.replayed(row)
+
+    async def commit(self, rows: Rows, output: dbos_step_outputs.Row | None = None) -> None:
+        """Write the rows of the step's outcome.
+
+        Args:
+            rows: The rows of each table.
+            output: DBOS's record of the step, where it is written with them.
+
+        Raises:
+            Refused: The database refused them.
+        """
+        await self.written(self.run.commits.commit(rows, output, is_outcome=True))
+
+    async def written(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Wait for the step's rows to be written, which from now on must be in both records."""
+        self.keep()
+        try:
+            await writing
+        except DatabaseError as error:
+            raise Refused(error) from error
+
+
+def error_of(row: dict[str, Any]) -> BaseException:
+    """What a step raised, from its row."""
+    return exceptions.opened(restored(row["error"]))
 
 
 class Refused(BaseException):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -111,6 +112,11 @@ def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
 
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
+def as_of_now(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a statement that is sent now."""
+    return {**parameters, CLOCK: time.monotonic()}
 
 
 @functools.cache
