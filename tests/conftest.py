@@ -30,7 +30,7 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _numbers = itertools.count()
 _directory = pytest.StashKey[Path]()
 
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 """Seconds in which what a test ended has to be gone: much more than it takes."""
 
 _ROOM = 2 << 30

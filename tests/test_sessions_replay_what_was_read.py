@@ -12,6 +12,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.passing_time import HOUR, pass_time
 from timestep import DatabaseSession
 
 
@@ -182,7 +183,8 @@ class Hanging(DatabaseSession):
     async def add_items(self, items: list[Any]) -> None:
         if items[0].get("role") == "assistant" and self.is_slow:
             self.is_slow = False
-            await asyncio.sleep(3600)
+            pass_time()
+            await asyncio.Event().wait()
         await super().add_items(items)
 
 
@@ -192,7 +194,7 @@ def test_what_a_run_out_of_time_did_not_add_is_not_added_by_its_replay(app: App)
 
     async def body() -> str:
         try:
-            await timestep.run_agent(agent, "hi", session, timeout=2.0)
+            await timestep.run_agent(agent, "hi", session, timeout=HOUR)
         except TimeoutError:
             return "too late"
         return "in time"

@@ -101,7 +101,9 @@ SUPPORT_STEPS = {
 def test_customer_support_hands_over_to_the_right_desk(
     app: App, message: str, desk: str, answer: str
 ) -> None:
-    assert start("customer_support", message).get_result() == PREFIX + answer
+    assert (
+        start("customer_support", message).get_result(polling_interval_sec=0.02) == PREFIX + answer
+    )
 
     assert steps("customer_support") == SUPPORT_STEPS[desk]
     assert outcome(app) == ("completed", PREFIX + answer, 3)
@@ -120,7 +122,11 @@ def test_customer_support_hands_over_to_the_right_desk(
 
 
 def test_customer_support_answers_abuse_politely_and_asks_no_model(app: App) -> None:
-    assert start("customer_support", "You idiots!").get_result().startswith("We are glad to help")
+    assert (
+        start("customer_support", "You idiots!")
+        .get_result(polling_interval_sec=0.02)
+        .startswith("We are glad to help")
+    )
 
     assert steps("customer_support") == ["input guardrail: polite"]
     assert outcome(app)[:2] == ("failed", None)
@@ -129,7 +135,9 @@ def test_customer_support_answers_abuse_politely_and_asks_no_model(app: App) -> 
 
 
 def test_customer_support_shows_no_card_number(app: App) -> None:
-    answer = start("customer_support", "Which card paid for A101?").get_result()
+    answer = start("customer_support", "Which card paid for A101?").get_result(
+        polling_interval_sec=0.02
+    )
 
     assert answer.startswith("We cannot show that here")
     assert steps("customer_support") == SUPPORT_STEPS["Billing"]
@@ -160,7 +168,7 @@ def check_research(app: App, result: Any) -> None:
 
 
 def test_research_searches_every_source_at_once(app: App) -> None:
-    check_research(app, start("research", "bees").get_result())
+    check_research(app, start("research", "bees").get_result(polling_interval_sec=0.02))
 
     (usage,) = app.rows("usage_metrics")
     assert usage["requests"] == 2
@@ -196,7 +204,7 @@ def test_operations_waits_for_approvals(app: App) -> None:
     second = timestep.resume_workflow_sync("operations", approve="all", by="ann")
     assert second.pending == []
 
-    assert running.get_result() == DONE
+    assert running.get_result(polling_interval_sec=0.02) == DONE
     assert set(steps("operations")) == set(OPERATIONS_STEPS)
     assert outcome(app) == ("completed", DONE, 3)
     assert [row["resolved_by"] for row in app.rows("interruptions")] == ["ann", "ann"]
@@ -210,7 +218,7 @@ def test_operations_does_nothing_that_is_rejected(app: App) -> None:
 
     timestep.resume_workflow_sync("operations", reject="all", message="not today")
 
-    assert running.get_result() == (
+    assert running.get_result(polling_interval_sec=0.02) == (
         f"{PREFIX}billing: 3 of 4 instances fail; not today; not today."
     )
     assert [step for step in OPERATIONS_STEPS if step not in steps("operations")] == [
@@ -223,7 +231,10 @@ def test_operations_does_nothing_that_is_rejected(app: App) -> None:
 
 
 def test_operations_only_looks_where_nothing_else_is_asked(app: App) -> None:
-    assert start("operations", "How is search?").get_result() == f"{PREFIX}search: disk 91 % full."
+    assert (
+        start("operations", "How is search?").get_result(polling_interval_sec=0.02)
+        == f"{PREFIX}search: disk 91 % full."
+    )
     assert steps("operations") == OPERATIONS_STEPS[:3]
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App, run_it
+from tests.support.passing_time import HOUR
 from timestep.approvals import wait_for_decision
 from timestep.dbos_internals import executions, process
 from timestep.errors import UnknownInterruptionError
@@ -160,8 +161,10 @@ def test_a_decision_is_never_lost_to_the_moment_of_parking(app: App) -> None:
 
 
 def test_a_parked_workflow_is_back_when_its_time_to_be_decided_is_over(app: App) -> None:
-    begun("w", approval_timeout=0.5)
+    begun("w", approval_timeout=HOUR)
     parked(app, "w")
+    app.execute("UPDATE interruptions SET expires_at = now()")
+    app.execute("UPDATE dbos.workflow_status SET delay_until_epoch_ms = 1")
     assert "Nobody decided in time" in result("w")
     assert made == []
     (asked,) = app.rows("interruptions")
@@ -174,10 +177,12 @@ def test_a_run_that_dbos_cancels_while_it_is_parked_ends(
     app: App, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
     monkeypatch.setattr(wait_for_decision, "_SWEEP", 0.0)
-    begun("w", timeout=1.0 if cause == "timeout" else None)
+    begun("w", timeout=HOUR if cause == "timeout" else None)
     parked(app, "w")
     if cause == "cancelled":
         DBOS.cancel_workflow("w")
+    else:
+        app.execute("UPDATE dbos.workflow_status SET workflow_deadline_epoch_ms = 1")
     app.until(lambda: [row["status"] for row in app.rows("runs")] == ["cancelled"])
     assert app.rows("runs")[0]["cancel_reason"] == cause
     assert undecided("w") == []
@@ -341,7 +346,7 @@ sent: list[str] = []
 @DBOS.step()
 async def send(mail: str) -> str:
     sent.append(mail)
-    await asyncio.to_thread(open_door.wait, 20)
+    await asyncio.to_thread(open_door.wait, 60)
     return mail
 
 

@@ -87,7 +87,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.got.append(Message(self.path, headers, body, time.monotonic()))
-                receiver.may_answer.wait(30)
+                receiver.may_answer.wait(60)
                 status = receiver.statuses.pop(0) if receiver.statuses else 204
                 with contextlib.suppress(BrokenPipeError):
                     self.send_response(status)

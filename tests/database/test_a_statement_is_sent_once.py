@@ -189,14 +189,14 @@ def test_cancelled_while_it_connects_it_leaves_no_connection_behind(
 
     def slow(self: Sender) -> None:
         connects.set()
-        assert may_connect.wait(20)
+        assert may_connect.wait(60)
         connect(self)
 
     monkeypatch.setattr(Sender, "_connect", slow)
 
     async def body() -> None:
         task = asyncio.ensure_future(sender.execute(ECHO, [b"1"]))
-        await asyncio.to_thread(connects.wait, 20)
+        await asyncio.to_thread(connects.wait, 60)
         task.cancel()
         await asyncio.wait([task])
         may_connect.set()
@@ -287,7 +287,7 @@ def test_a_turn_that_came_to_one_who_is_cancelled_is_the_next_ones(
         # It is called, and cancelled before it hears of it.
         sender._leave()
         waiting[0].cancel()
-        await asyncio.wait_for(asyncio.shield(waiting[2]), 5)
+        await asyncio.wait_for(asyncio.shield(waiting[2]), 60)
         # It heard of it, and is cancelled before it goes on.
         sender._leave()
         asyncio.get_running_loop().call_soon(waiting[3].cancel)
@@ -317,7 +317,7 @@ def test_many_threads_with_a_loop_each(sender: Sender, engine: sa.Engine) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert failures == []
     assert _sessions(engine) <= LIMIT
     assert _is_at_rest(sender)
@@ -335,14 +335,14 @@ def test_a_loop_that_closes_takes_nothing_with_it(sender: Sender, engine: sa.Eng
 
     async def after() -> None:
         # Beside it waits one that the closed loop's statements hold up until they are gone.
-        assert await asyncio.wait_for(sender.execute(ECHO, [b"1"]), 10) == ("1",)
+        assert await asyncio.wait_for(sender.execute(ECHO, [b"1"]), 60) == ("1",)
 
     other = threading.Thread(target=asyncio.run, args=(after(),))
     other.start()
     until(lambda: len(sender._waiting) == 3)
     del tasks, loop
     gc.collect()
-    other.join(15)
+    other.join(60)
     assert not other.is_alive()
     assert _is_at_rest(sender)
     assert len(sender._idle) == 1

@@ -141,7 +141,7 @@ def test_two_migrators_at_once(empty: sa.Engine) -> None:
         migrators = [threads.submit(migrations.apply, empty) for _ in range(2)]
         until(lambda: holder.execute(waiting).scalar_one() == 2)
         holder.execute(sa.select(sa.func.pg_advisory_unlock(migrations.LOCK)))
-        applied = [migrator.result(timeout=30) for migrator in migrators]
+        applied = [migrator.result(timeout=60) for migrator in migrators]
 
     assert sorted(applied, key=len) == [[], migrations.available()]
 

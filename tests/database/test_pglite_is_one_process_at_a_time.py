@@ -246,7 +246,7 @@ def test_a_child_that_dies_alone_is_started_again(app: App, path: Path) -> None:
     outcome: list[str] = []
     thread = threading.Thread(target=lambda: outcome.append(app.run(actor.body)), daemon=True)
     thread.start()
-    assert actor.inside.wait(20)
+    assert actor.inside.wait(60)
 
     (node,) = nodes()
     node.kill()
@@ -274,7 +274,7 @@ def test_a_replaced_execution_writes_nothing(app: App, path: Path) -> None:
     actor.may_end.set()
     # DBOS ends the refused execution by waiting for what the owner records.
     change(path, "UPDATE workflow_status SET status = 'CANCELLED'")
-    thread.join(20)
+    thread.join(60)
 
     assert not thread.is_alive()
     assert [row for row in app.rows("tool_calls") if row["status"] == "executed"] == []
@@ -294,7 +294,7 @@ def test_what_dbos_cancels_ends(app: App) -> None:
     thread = in_the_middle(app, actor)
 
     DBOS.cancel_workflow("w")
-    thread.join(20)
+    thread.join(60)
 
     assert not thread.is_alive()
     assert [row["status"] for row in app.rows("runs")] == ["cancelled"]

@@ -66,7 +66,9 @@ async def sell(order: Order, line: Line) -> dict[str, Any]:
     seen: list[Any] = [order, line, await priced(order)]
     for failing in (
         taken(line),
-        (await DBOS.start_workflow_async(pack, order, line=line)).get_result(),
+        (await DBOS.start_workflow_async(pack, order, line=line)).get_result(
+            polling_interval_sec=0.02
+        ),
     ):
         try:
             await failing
@@ -123,7 +125,7 @@ def test_all_of_a_workflow_comes_back_when_it_is_executed_again(app: App) -> Non
     async def run() -> Any:
         handle = await DBOS.start_workflow_async(sell, order, line=line)
         await client.send_async(handle.workflow_id, line, "outside")
-        return handle.workflow_id, await handle.get_result()
+        return handle.workflow_id, await handle.get_result(polling_interval_sec=0.02)
 
     workflow_id, sold = asyncio.run(run())
     expected = {"order": order, "lines": (line,)}
@@ -155,7 +157,7 @@ def test_an_application_keeps_its_own_serializer(app: App) -> None:
     launch(app.url, serializer=DBOSDefaultSerializer)
     for _ in range(2):
         assert asyncio.run(timestep.start_run(double, {"number": 2}, workflow_id="w")) == "w"
-    assert DBOS.retrieve_workflow("w").get_result() == 4
+    assert DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02) == 4
     with pytest.raises(AlreadyStartedError, match="with another input"):
         asyncio.run(timestep.start_run(double, {"number": 3}, workflow_id="w"))
     run = asyncio.run(timestep.get_run("w"))

@@ -16,8 +16,10 @@ from dbos import error as dbos_errors
 
 import timestep
 from tests.support.dbos_app import BODIES, App, run_it
+from tests.support.passing_time import HOUR, pass_time
 from timestep.errors import ConfigurationError, RunTimeoutError
 from timestep.execution.replay import recorded_end
+from timestep.execution.run import Run
 from timestep.journal import ownership_watch
 from timestep.runtime import draining
 
@@ -25,9 +27,14 @@ RUNNER = timestep.DurableRunner
 
 
 class Stuck:
-    """Something that does not end until it is cancelled."""
+    """Something that does not end until it is cancelled.
 
-    def __init__(self) -> None:
+    Args:
+        takes: Seconds that pass for its loop when it is stuck.
+    """
+
+    def __init__(self, takes: float = 0.0) -> None:
+        self.takes = takes
         self.inside = Event()
         self.was_cancelled = Event()
         self.count = 0
@@ -35,8 +42,9 @@ class Stuck:
     async def hang(self) -> None:
         self.count += 1
         self.inside.set()
+        pass_time(self.takes)
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.was_cancelled.set()
             raise
@@ -150,9 +158,9 @@ def test_what_is_under_way_is_given_up_at_once(app: App, kind: str, is_streamed:
         return await (streamed(agent) if is_streamed else RUNNER.run(agent, "hi"))
 
     left = started(body)
-    assert stuck.inside.wait(20)
+    assert stuck.inside.wait(60)
     asyncio.run(timestep.cancel_run("w"))
-    assert left.result(20) == set()
+    assert left.result(60) == set()
     assert stuck.was_cancelled.is_set()
     runs = app.rows("runs", "started_at")
     assert len(runs) == (1 if kind in ("model", "tool") else 2)
@@ -183,7 +191,7 @@ def test_a_cancelled_wait_for_a_decision_ends(app: App) -> None:
     left = started(body)
     app.until(lambda: asyncio.run(timestep.list_interruptions()))
     DBOS.cancel_workflow("w")
-    assert left.result(20) == set()
+    assert left.result(60) == set()
     (run,) = app.rows("runs")
     assert (run["status"], run["cancel_reason"]) == ("cancelled", "cancelled")
     assert asyncio.run(timestep.list_interruptions()) == []
@@ -206,7 +214,7 @@ def test_a_workflow_that_is_no_coroutine_is_cancelled_and_goes_on_when_resumed(a
     SYNC["w"] = agent_with(stuck, "tool")
     with SetWorkflowID("w"):
         handle = DBOS.start_workflow(run_sync_of, "w")
-    assert stuck.inside.wait(20)
+    assert stuck.inside.wait(60)
     asyncio.run(timestep.cancel_run("w"))
     with pytest.raises(dbos_errors.DBOSAwaitedWorkflowCancelledError):
         handle.get_result(polling_interval_sec=0.02)
@@ -230,7 +238,7 @@ def test_a_sync_tool_that_goes_on_is_recorded_when_it_ends(app: App, fails: bool
     def act() -> str:
         made.append(1)
         inside.set()
-        may_end.wait(20)
+        may_end.wait(60)
         if fails:
             raise ValueError("late")
         return "late"
@@ -244,7 +252,7 @@ def test_a_sync_tool_that_goes_on_is_recorded_when_it_ends(app: App, fails: bool
 
     BODIES["w"] = body
     id_ = app.started("w")
-    assert inside.wait(20)
+    assert inside.wait(60)
     asyncio.run(timestep.cancel_run(id_))
     assert [row["status"] for row in app.rows("tool_calls")] == ["unknown"]
     with pytest.raises(dbos_errors.DBOSAwaitedWorkflowCancelledError):
@@ -254,7 +262,7 @@ def test_a_sync_tool_that_goes_on_is_recorded_when_it_ends(app: App, fails: bool
     may_end.set()
     app.until(lambda: [row["status"] for row in app.rows("tool_calls")] == ["executed"])
     assert [row["status"] for row in app.rows("runs")] == ["cancelled"]
-    assert draining.wait(20)
+    assert draining.wait(60)
     DBOS.resume_workflow(id_)
     assert DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02) == "done"
     assert (made, len(model.calls)) == ([1], 2)
@@ -268,7 +276,10 @@ def test_a_workflow_s_timeout_is_told_from_a_cancellation(app: App) -> None:
     async def body() -> Any:
         return await RUNNER.run(agent, "hi")
 
-    assert started(body, timeout=2.0).result(20) == set()
+    left = started(body, timeout=HOUR)
+    assert stuck.inside.wait(60)
+    app.execute("UPDATE dbos.workflow_status SET workflow_deadline_epoch_ms = 1")
+    assert left.result(60) == set()
     assert stuck.was_cancelled.is_set()
     told = [(row["status"], row["cancel_reason"]) for row in app.rows("runs")]
     assert told == [("cancelled", "timeout")] * 2
@@ -279,16 +290,30 @@ async def note(what: str) -> str:
     return what
 
 
+@pytest.fixture
+def cut_off_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a replay waits for its code to cut it off, the time that the code gave it is over."""
+    hold = recorded_end.hold_if_cut
+
+    async def held(run: Run, name: str) -> None:
+        if run.record.is_over:
+            pass_time()
+        await hold(run, name)
+
+    monkeypatch.setattr(recorded_end, "hold_if_cut", held)
+
+
+@pytest.mark.usefixtures("cut_off_at_once")
 @pytest.mark.parametrize(("kind", "is_streamed"), [("model", False), ("agent as tool", True)])
 def test_what_the_workflow_cuts_off_is_cut_off_in_a_replay(
     app: App, kind: str, is_streamed: bool
 ) -> None:
-    stuck = Stuck()
+    stuck = Stuck(takes=HOUR)
     agent = agent_with(stuck, kind)
 
     async def body() -> str:
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(HOUR):
                 await (streamed(agent) if is_streamed else RUNNER.run(agent, "hi"))
         except TimeoutError:
             left = await left_behind()
@@ -307,7 +332,8 @@ def test_what_the_workflow_cuts_off_is_cut_off_in_a_replay(
     assert stuck.count == 1
 
 
-@pytest.mark.parametrize("own_timeout", [None, 1.0])
+@pytest.mark.usefixtures("cut_off_at_once")
+@pytest.mark.parametrize("own_timeout", [None, HOUR])
 def test_a_run_is_cut_off_in_a_replay_before_the_step_that_it_had_not_come_to(
     app: App, own_timeout: float | None
 ) -> None:
@@ -320,14 +346,15 @@ def test_a_run_is_cut_off_in_a_replay_before_the_step_that_it_had_not_come_to(
     class Slow(RunHooks[Any]):
         async def on_tool_end(self, *_: Any) -> None:
             if not timestep.is_replaying():
-                await asyncio.sleep(3600)
+                pass_time()
+                await asyncio.Event().wait()
 
     model = ScriptedModel([[function_call("act", {}, call_id="c1")], [assistant_message("no")]])
     agent = Agent("A", model=model, tools=[act])
 
     async def body() -> str:
         try:
-            async with asyncio.timeout(None if own_timeout else 1.0):
+            async with asyncio.timeout(None if own_timeout else HOUR):
                 await timestep.run_agent(agent, "hi", hooks=Slow(), timeout=own_timeout)
         except TimeoutError:
             return await note("late") + await note("later")
@@ -343,12 +370,12 @@ def test_a_run_is_cut_off_in_a_replay_before_the_step_that_it_had_not_come_to(
 def test_a_run_s_own_timeout_is_recorded_and_replayed(
     app: App, kind: str, is_streamed: bool
 ) -> None:
-    stuck = Stuck()
+    stuck = Stuck(takes=HOUR)
     agent = agent_with(stuck, kind)
 
     async def body() -> str:
         try:
-            await timestep.run_agent(agent, "hi", stream=is_streamed, timeout=2.0)
+            await timestep.run_agent(agent, "hi", stream=is_streamed, timeout=HOUR)
         except TimeoutError as error:
             left = await left_behind()
             return f"{type(error).__name__}: {error}: {left}"
@@ -356,7 +383,7 @@ def test_a_run_s_own_timeout_is_recorded_and_replayed(
 
     said = app.run(body, workflow_id="w")
     runs = app.rows("runs", "started_at")
-    assert said == f"RunTimeoutError: run {runs[0]['id']} did not end within 2 s: set()"
+    assert said == f"RunTimeoutError: run {runs[0]['id']} did not end within 3600 s: set()"
     assert runs[0]["error_type"] == RunTimeoutError.__name__
     assert [row["status"] for row in runs] == ["failed", "cancelled"][: len(runs)]
     assert [row["cancel_reason"] for row in runs] == [None, "timeout"][: len(runs)]
@@ -384,13 +411,14 @@ def test_a_timeout_that_cannot_be_is_refused(app: App) -> None:
 def test_what_answers_its_cancellation_is_not_recorded(app: App) -> None:
     async def late() -> str:
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             return "late"
         return "never"
 
     @function_tool
     async def act() -> str:
+        pass_time()
         return await late()
 
     @input_guardrail
@@ -402,7 +430,7 @@ def test_what_answers_its_cancellation_is_not_recorded(app: App) -> None:
 
     async def body() -> str:
         with pytest.raises(RunTimeoutError):
-            await timestep.run_agent(agent, "hi", timeout=1.5)
+            await timestep.run_agent(agent, "hi", timeout=HOUR)
         return str(await left_behind())
 
     assert app.run(body) == "set()"
@@ -412,7 +440,7 @@ def test_what_answers_its_cancellation_is_not_recorded(app: App) -> None:
 
 
 def test_time_in_which_people_decide_is_not_counted(app: App) -> None:
-    stuck = Stuck()
+    stuck = Stuck(takes=HOUR)
 
     @function_tool(needs_approval=True)
     async def act() -> str:
@@ -424,15 +452,15 @@ def test_time_in_which_people_decide_is_not_counted(app: App) -> None:
 
     async def body() -> str:
         with pytest.raises(RunTimeoutError):
-            await timestep.run_agent(agent, "hi", timeout=2.0)
+            await timestep.run_agent(agent, "hi", timeout=HOUR)
         return "late"
 
     done: Future[str] = Future()
     Thread(target=lambda: done.set_result(app.run(body, workflow_id="w")), daemon=True).start()
     (asked,) = app.until(lambda: asyncio.run(timestep.list_interruptions()))
-    app.execute("UPDATE runs SET started_at = started_at - interval '1 hour'")
+    app.execute("UPDATE runs SET started_at = started_at - interval '2 hours'")
     asyncio.run(timestep.resume_workflow("w", approve=[asked.id]))
-    assert done.result(20) == "late"
+    assert done.result(60) == "late"
     assert stuck.count == 1
     assert app.replay("w") == "late"
     assert stuck.count == 1

@@ -21,6 +21,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.passing_time import HOUR, pass_time
 from timestep import errors
 from timestep.execution.run import Run
 
@@ -86,6 +87,7 @@ async def fail(name: str) -> str:
 
 @function_tool
 async def hang(name: str) -> str:
+    pass_time()
     await asyncio.Event().wait()
     return name
 
@@ -108,13 +110,13 @@ async def failed() -> str:
 
 async def timed_out() -> str:
     with pytest.raises(errors.RunTimeoutError):
-        await timestep.DurableRunner.run(calling(hang), "go", timeout=0.5)
+        await timestep.DurableRunner.run(calling(hang), "go", timeout=HOUR)
     return "done"
 
 
 async def cut_off() -> str:
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(timestep.DurableRunner.run(calling(hang), "go"), 0.5)
+        await asyncio.wait_for(timestep.DurableRunner.run(calling(hang), "go"), HOUR)
     return "done"
 
 

@@ -17,6 +17,7 @@ from dbos import error as dbos_errors
 
 import timestep
 from tests.support.dbos_app import BODIES, App
+from tests.support.passing_time import HOUR
 from timestep.errors import RunTimeoutError
 from timestep.execution.commits import Commits
 from timestep.journal import recorder
@@ -73,7 +74,7 @@ class Held:
             connection.rollback()
 
     def come_to_the_call(self) -> None:
-        assert self.is_waited_for.wait(20)
+        assert self.is_waited_for.wait(60)
         assert made == []
         assert self.app.rows("tool_calls") == []
 
@@ -105,7 +106,7 @@ def test_a_call_is_made_once_the_answer_that_asks_for_it_is_recorded(
         workflow_id = app.started(body_of(agent_of(*tools)))
         held.come_to_the_call()
         assert not draining.wait(0), "a host that stops waits for the answer"
-    assert DBOS.retrieve_workflow(workflow_id).get_result() == "done"
+    assert DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02) == "done"
     assert len(made) == sum(1 if tool is look else 2 for tool in tools)
     assert app.replay(workflow_id) == "done"
     assert len(made) == sum(1 if tool is look else 2 for tool in tools)
@@ -117,9 +118,9 @@ def test_a_workflow_that_is_cancelled_meanwhile_makes_no_call(app: App, held: He
         held.come_to_the_call()
         DBOS.cancel_workflow(workflow_id)
     with pytest.raises(dbos_errors.DBOSAwaitedWorkflowCancelledError):
-        DBOS.retrieve_workflow(workflow_id).get_result()
+        DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02)
     app.until(lambda: app.rows("runs")[0]["status"] == "cancelled")
-    assert draining.wait(20)
+    assert draining.wait(60)
     assert len(app.rows("model_responses")) == 1
     assert [row["status"] for row in app.rows("tool_calls")] == ["skipped"]
     assert made == []
@@ -127,22 +128,15 @@ def test_a_workflow_that_is_cancelled_meanwhile_makes_no_call(app: App, held: He
 
 def test_a_run_whose_time_is_over_meanwhile_keeps_the_answer(app: App, held: Held) -> None:
     with held.while_it_is():
-        workflow_id = app.started(body_of(agent_of(look), timeout=1.0))
+        workflow_id = app.started(body_of(agent_of(look), timeout=HOUR))
         held.come_to_the_call()
         # It ends once the answer is there: what follows an effect is recorded.
-        app.until(lambda: _is_past(app, 1.5))
+        app.pass_time()
     with pytest.raises(RunTimeoutError):
-        DBOS.retrieve_workflow(workflow_id).get_result()
+        DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02)
     assert made == []
     assert [row["status"] for row in app.rows("tool_calls")] == ["skipped"]
     assert [row["status"] for row in app.rows("runs")] == ["failed"]
-
-
-def _is_past(app: App, seconds: float) -> bool:
-    (row,) = app.execute(
-        "SELECT now() - started_at > make_interval(secs => %s) FROM runs", (seconds,)
-    )
-    return bool(row[0])
 
 
 def recorded_answers(app: App) -> list[str]:
@@ -171,11 +165,11 @@ class OwnOnlooker(AgentHooks[Any]):
 def test_what_hooks_hear_of_is_recorded(app: App, held: Held, stream: bool) -> None:
     hooks = Onlooker(app)
     key = body_of(agent_of(look), hooks=hooks, stream=stream)
-    assert DBOS.retrieve_workflow(app.started(key)).get_result() == "done"
+    assert DBOS.retrieve_workflow(app.started(key)).get_result(polling_interval_sec=0.02) == "done"
     assert hooks.seen == [1, 2]
     own = OwnOnlooker(app)
     key = body_of(agent_of(look, hooks=own), stream=stream)
-    assert DBOS.retrieve_workflow(app.started(key)).get_result() == "done"
+    assert DBOS.retrieve_workflow(app.started(key)).get_result(polling_interval_sec=0.02) == "done"
     assert own.seen == [3, 4]
     assert not held.is_waited_for.is_set()
 
@@ -194,13 +188,13 @@ def test_what_decides_about_a_call_is_asked_when_the_answer_is_recorded(
         return f"asked {name}"
 
     key = body_of(agent_of(ask))
-    assert DBOS.retrieve_workflow(app.started(key)).get_result() == "done"
+    assert DBOS.retrieve_workflow(app.started(key)).get_result(polling_interval_sec=0.02) == "done"
     assert seen[0] == 1
     assert not held.is_waited_for.is_set()
 
 
 def test_what_a_stream_shows_to_its_end_is_recorded(app: App, held: Held) -> None:
     key = body_of(agent_of(look), stream=True)
-    assert DBOS.retrieve_workflow(app.started(key)).get_result() == "done"
+    assert DBOS.retrieve_workflow(app.started(key)).get_result(polling_interval_sec=0.02) == "done"
     assert made == ["look"]
     assert not held.is_waited_for.is_set()

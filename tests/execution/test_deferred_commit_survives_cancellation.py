@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-import time
 from typing import Any
 
 import psycopg
@@ -24,6 +23,7 @@ from dbos import DBOS
 import timestep
 from tests.execution.test_deferred_commit_begins_nothing_early import body_of
 from tests.support.dbos_app import BODIES, App
+from tests.support.passing_time import HOUR
 from timestep.execution.commits import Commits
 from timestep.journal import recorder
 
@@ -42,7 +42,7 @@ async def look(name: str) -> str:
 async def cut_off(agent: Agent[Any], when: threading.Event, cancelled: threading.Event) -> str:
     """What comes of a run that its workflow's code cancels."""
     task = asyncio.ensure_future(timestep.run_agent(agent, "go"))
-    await asyncio.to_thread(when.wait, 20)
+    await asyncio.to_thread(when.wait, 60)
     task.cancel()
     cancelled.set()
     try:
@@ -88,9 +88,9 @@ def test_a_check_that_ended_is_recorded_whatever_cancels_it(
     with psycopg.connect(app.url) as connection:
         connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
         workflow_id = app.started("check")
-        assert cancelled.wait(20)
+        assert cancelled.wait(60)
         connection.rollback()
-    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
+    assert DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02) == "cancelled"
     assert ended == ["slow"]
     assert len(app.rows("model_responses")) == 1
     assert len(app.rows("guardrail_results")) == 1
@@ -103,31 +103,35 @@ def test_a_models_time_ends_with_its_answer_and_not_with_the_commit(
     """The SDK would count the commit, too, and ask again: two answers to one question."""
     model = ScriptedModel([[assistant_message("first")], [assistant_message("second")]])
     policy = ModelRetrySettings(max_retries=2, policy=lambda _: True)
-    settings = ModelSettings(timeout=1.0, retry=policy if has_policy else None)
+    settings = ModelSettings(timeout=HOUR, retry=policy if has_policy else None)
     key = body_of(Agent("A", model=model, model_settings=settings))
     with psycopg.connect(app.url) as connection:
         connection.execute("LOCK TABLE model_responses IN EXCLUSIVE MODE")
         workflow_id = app.started(key)
-        # Longer than the model has; its time is no condition that could be waited for.
-        time.sleep(2.5)
+        app.until(lambda: _waiting(app))
+        app.pass_time()
         connection.rollback()
-    assert DBOS.retrieve_workflow(workflow_id).get_result() == "first"
+    assert DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02) == "first"
     assert [row["error"] for row in app.rows("model_responses")] == [None]
     assert app.recover(workflow_id) == "first"
     assert len(app.rows("model_responses")) == 1
 
 
 def test_a_cancelled_caller_whose_connection_is_lost_hears_that_it_is_cancelled(app: App) -> None:
-
     began = threading.Event()
+    cancelled = threading.Event()
     lost = threading.Event()
     model = ScriptedModel([[assistant_message("done")]])
 
     async def body() -> str:
         task = asyncio.ensure_future(timestep.run_agent(Agent("A", model=model), "go"))
-        await asyncio.to_thread(began.wait, 20)
+        await asyncio.to_thread(began.wait, 60)
         task.cancel()
-        await asyncio.to_thread(lost.wait, 20)
+        for _ in range(20):
+            # The run has its turns to hear of it.
+            await asyncio.sleep(0)
+        cancelled.set()
+        await asyncio.to_thread(lost.wait, 60)
         try:
             await task
         except asyncio.CancelledError:
@@ -140,13 +144,13 @@ def test_a_cancelled_caller_whose_connection_is_lost_hears_that_it_is_cancelled(
         workflow_id = app.started("lost")
         app.until(lambda: _waiting(app))
         began.set()
-        time.sleep(0.5)
+        assert cancelled.wait(60)
         (pid,) = _waiting(app)
         with psycopg.connect(app.url) as other:
             other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
         connection.rollback()
         lost.set()
-    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
+    assert DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02) == "cancelled"
     assert len(app.rows("model_responses")) == 1
     assert [row["requests"] for row in app.rows("usage_metrics")] == [1]
 
@@ -161,9 +165,9 @@ def test_a_run_that_is_cut_off_while_it_is_written_down_ends(app: App) -> None:
         workflow_id = app.started("begins")
         app.until(lambda: len(_waiting(app)) == 1)
         may_cancel.set()
-        assert cancelled.wait(20)
+        assert cancelled.wait(60)
         connection.rollback()
-    assert DBOS.retrieve_workflow(workflow_id).get_result() == "cancelled"
+    assert DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02) == "cancelled"
     (run,) = app.rows("runs")
     assert (run["status"], run["cancel_reason"]) == ("cancelled", "code")
     assert app.recover(workflow_id) == "cancelled"

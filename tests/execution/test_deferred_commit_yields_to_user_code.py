@@ -45,14 +45,14 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def slowly(self: Any, owner: Any, rows: Any, *args: Any, **given: Any) -> None:
         if "model_responses" in rows:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.05)
         await commit(self, owner, rows, *args, **given)
 
     monkeypatch.setattr(recorder.Recorder, "commit", slowly)
 
 
 def result_of(key: str, app: App) -> str:
-    return str(DBOS.retrieve_workflow(app.started(key)).get_result())
+    return str(DBOS.retrieve_workflow(app.started(key)).get_result(polling_interval_sec=0.02))
 
 
 def test_whether_a_tool_is_enabled_is_asked_when_the_answer_is_recorded(app: App) -> None:

@@ -287,7 +287,7 @@ def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[Any, in
     deaths.after(commits)
     handle = DBOS.start_workflow(run_it, key)
     workflow_id = handle.get_workflow_id()
-    assert deaths.died.wait(20)
+    assert deaths.died.wait(60)
     token = f"after {commits} of {workflow_id}"
     app.execute(
         "UPDATE dbos.workflow_status SET owner_xid = %s WHERE workflow_uuid = %s",
@@ -322,4 +322,4 @@ def test_any_batch_goes_on_from_a_partial_record(
             assert effects <= len(made) <= effects + open_calls, (seed, stop)
     for handle in handles:
         # The execution that died waits for the result of the other.
-        handle.get_result()
+        handle.get_result(polling_interval_sec=0.02)

@@ -232,7 +232,7 @@ def test_who_takes_over_is_told_the_ends_before_in_their_order(app: App) -> None
     BODIES["w"] = body
     with SetWorkflowID("w"):
         app.started("w")
-    assert asked.wait(20)
+    assert asked.wait(60)
     with psycopg.connect(app.url) as connection:
         connection.execute(
             "UPDATE dbos.workflow_status SET owner_xid = 'gone', executor_id = 'gone', "

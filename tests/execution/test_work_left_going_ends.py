@@ -11,6 +11,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.passing_time import HOUR, pass_time
 from timestep.errors import RunTimeoutError
 
 RUNNER = timestep.DurableRunner
@@ -42,12 +43,13 @@ def test_a_run_that_an_ended_one_left_going_ends_with_those_around_both(app: App
     @function_tool
     async def go(name: str) -> str:
         await RUNNER.run(calling(leave), "inner")
+        pass_time()
         await asyncio.Event().wait()
         return name
 
     async def body() -> str:
         with pytest.raises(RunTimeoutError):
-            await RUNNER.run(calling(go), "outer", timeout=2.0)
+            await RUNNER.run(calling(go), "outer", timeout=HOUR)
         left[0].cancel()
         await asyncio.wait(left)
         return "done"

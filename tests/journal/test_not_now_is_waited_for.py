@@ -103,13 +103,13 @@ def test_what_says_not_now_is_waited_for(
     stops = Stops()
     done = stops.begin(app)
     for place in stops.at:
-        assert stops.at[place].wait(30)
+        assert stops.at[place].wait(60)
         with REFUSALS[state](app.url):
             stops.go[place].set()
             app.until(lambda: state in (readiness.reason() or ""))
             assert (readiness.reason() or "").startswith("the database is waited for: ")
         app.until(lambda: readiness.reason() is None)
-    assert done.result(30) == "done"
+    assert done.result(60) == "done"
     assert stops.effects == ["tool", "step"]
     assert len(stops.model.calls) == 2
     assert [row["status"] for row in app.rows("runs")] == ["completed"]

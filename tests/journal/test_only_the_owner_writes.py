@@ -57,7 +57,7 @@ def in_the_middle(app: App, actor: Actor) -> Thread:
 
     thread = Thread(target=work, daemon=True)
     thread.start()
-    assert actor.inside.wait(20)
+    assert actor.inside.wait(60)
     return thread
 
 
@@ -70,7 +70,7 @@ def test_a_replaced_execution_writes_nothing(app: App) -> None:
         actor.may_end.set()
         # DBOS ends the refused execution by waiting for what the owner records.
         connection.execute("UPDATE dbos.workflow_status SET status = 'CANCELLED'")
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive()
     after = app.everything()
     assert [row["status"] for row in app.rows("tool_calls")] == ["unknown"]
@@ -95,7 +95,7 @@ def test_an_effect_that_ends_after_the_cancellation_is_recorded(app: App) -> Non
     thread = in_the_middle(app, actor)
     DBOS.cancel_workflow("w")
     actor.may_end.set()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     (run,) = app.rows("runs")
     assert (run["status"], run["completed_at"] is None) == ("cancelled", False)
@@ -128,10 +128,10 @@ def test_what_another_execution_owns_by_then_is_not_touched(
         )
         before = app.everything()
         actor.may_end.set()
-        assert refused.wait(20)
+        assert refused.wait(60)
         assert app.everything() == before
         connection.execute("UPDATE dbos.workflow_status SET status = 'CANCELLED'")
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -169,7 +169,7 @@ def test_a_database_that_goes_away_is_waited_for(app: App, server: str) -> None:
         target=lambda: outcome.append(app.run(actor.body, workflow_id="w")), daemon=True
     )
     thread.start()
-    assert actor.inside.wait(20)
+    assert actor.inside.wait(60)
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         connection.execute(
@@ -177,7 +177,7 @@ def test_a_database_that_goes_away_is_waited_for(app: App, server: str) -> None:
         )
         actor.may_end.set()
         connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
-    thread.join(30)
+    thread.join(60)
     assert outcome == ["done"]
     assert len(actor.acted) == 2
     assert len(actor.model.calls) == 3

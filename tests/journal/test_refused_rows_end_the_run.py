@@ -126,7 +126,7 @@ def test_a_connection_lost_in_the_middle_of_a_commit(app: App, on_write: OnWrite
     app.execute("DELETE FROM slow")
     (ended,) = app.execute(f"SELECT pg_terminate_backend(pid) FROM ({sleeping}) AS found")
     assert ended == (True,)
-    assert done.result(30) == "done"
+    assert done.result(60) == "done"
     assert subject.effects == (1, 2, 1)
     (call,) = app.rows("tool_calls")
     assert (call["status"], call["output"]) == ("executed", "acted")

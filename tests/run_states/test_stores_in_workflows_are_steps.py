@@ -375,7 +375,7 @@ def test_a_save_beside_a_step_of_the_run_fails_neither(app: App) -> None:
         is_saved = threading.Event()
         threads.append(threading.Thread(target=save, args=(is_saved,)))
         threads[0].start()
-        assert is_saved.wait(20)
+        assert is_saved.wait(60)
         return [assistant_message("done")]
 
     agent = deleter().clone(model=AnsweringModel(answer))

@@ -35,4 +35,4 @@ def test_the_workflows_error_is_still_recorded(app: App) -> None:
     assert status is not None
     assert status.status == "ERROR"
     with pytest.raises(MaxTurnsExceeded):
-        DBOS.retrieve_workflow("w").get_result()
+        DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02)

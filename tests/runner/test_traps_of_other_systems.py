@@ -59,8 +59,8 @@ def test_waking_a_live_workflow_does_not_begin_it_a_second_time(app: App) -> Non
             pool.submit(timestep.resume_workflow_sync, "w", approve="all", by=str(n))
             for n in range(10)
         ]
-        assert outcome.result(30) == "done"
-        assert [len(result.result(30).resolved) for result in said] == [1] * 10
+        assert outcome.result(60) == "done"
+        assert [len(result.result(60).resolved) for result in said] == [1] * 10
     assert (begun, DONE) == (["body"], ["a"])
     assert [row["status"] for row in app.rows("tool_calls")] == ["executed"]
     assert [row["state_type"] for row in app.rows("run_states") if row["is_active"]] == ["final"]
@@ -80,7 +80,7 @@ def test_decisions_reach_their_calls_when_the_context_is_given_again(app: App) -
         assert len({item.id for item in asked.values()}) == 3
         decision = {"approve": ["c-b"], "reject": ["c-a", "c-c"]}
         timestep.resume_workflow_sync("w", **decision, message="not this one")
-        assert outcome.result(30) == "done {'deleted': 1}"
+        assert outcome.result(60) == "done {'deleted': 1}"
     assert DONE == ["b"]
     assert {row["call_id"]: row["status"] for row in app.rows("tool_calls")} == {
         "c-a": "rejected",

@@ -130,7 +130,7 @@ def leave_in_the_middle(bodies: dict[str, Any], inside: list[Event]) -> None:
             with SetWorkflowID(name):
                 await DBOS.start_workflow_async(run_it, name)
         for event in inside:
-            assert await asyncio.to_thread(event.wait, 20)
+            assert await asyncio.to_thread(event.wait, 60)
 
     asyncio.run(program())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import time
 from typing import Any
 
 import psycopg
@@ -20,15 +19,19 @@ from timestep.database.async_pool import Sender
 
 PAUSE = 0.05
 
+is_quick_made = asyncio.Event()
+
 
 @function_tool
 async def slow() -> str:
+    await is_quick_made.wait()
     await asyncio.sleep(PAUSE)
     return "slow"
 
 
 @function_tool
 async def quick() -> str:
+    is_quick_made.set()
     return "quick"
 
 
@@ -74,6 +77,7 @@ def lasted(row: dict[str, Any]) -> float:
 
 
 def test_a_call_lasts_from_its_beginning_to_its_end(app: App) -> None:
+    is_quick_made.clear()
     began = datetime.datetime.now(datetime.UTC)
     run(app, caller(slow, quick, once))
     run(app, caller(fails), "failing")
@@ -89,8 +93,7 @@ def test_a_call_lasts_from_its_beginning_to_its_end(app: App) -> None:
         assert began < row["created_at"] <= row["started_at"] <= row["completed_at"] < ended
         if name != "quick":
             assert lasted(row) >= PAUSE
-            assert abs(lasted(row) * 1000 - row["duration_ms"]) < 20
-    assert lasted(found["quick"]) < PAUSE
+            assert 1000 * PAUSE <= row["duration_ms"] < 1000 * (ended - began).total_seconds()
     # Side by side: each has its own moments, whichever is written first.
     assert found["quick"]["completed_at"] < found["slow"]["completed_at"]
     app.replay("w")
@@ -98,23 +101,29 @@ def test_a_call_lasts_from_its_beginning_to_its_end(app: App) -> None:
 
 
 def test_a_database_that_is_away_moves_no_moment(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    away: list[float] = []
+    away: list[datetime.datetime] = []
+    took: list[datetime.timedelta] = []
     sent = Sender.execute
 
     async def execute(sender: Any, sql: str, values: Any) -> Any:
-        if "tool_calls_written" in sql and "model_responses" not in sql and len(away) < 2:
-            away.append(time.monotonic())
+        if "tool_calls_written" not in sql or "model_responses" in sql:
+            return await sent(sender, sql, values)
+        begins = datetime.datetime.now(datetime.UTC)
+        if len(away) < 2:
+            away.append(begins)
             raise psycopg.OperationalError("the connection is lost")
-        return await sent(sender, sql, values)
+        answer = await sent(sender, sql, values)
+        took.append(datetime.datetime.now(datetime.UTC) - begins)
+        return answer
 
     monkeypatch.setattr(Sender, "execute", execute)
     run(app, caller(quick))
     (row,) = calls(app).values()
     (answer,) = [one for one in app.rows("model_responses") if one["turn"] == 2]
     assert len(away) == 2
-    # It was written only after a pause, and ended before it.
-    assert (answer["created_at"] - row["completed_at"]).total_seconds() > 0.09
-    assert lasted(row) < 0.09
+    # It was written only after a pause, and ended before it. How long the statement is on its way
+    # is all that the database cannot know.
+    assert row["completed_at"] - took[0] <= away[0] < answer["created_at"]
 
 
 def test_what_was_not_made_has_not_begun_and_a_fork_has_the_times_of_before(app: App) -> None:
@@ -135,12 +144,12 @@ def test_what_was_not_made_has_not_begun_and_a_fork_has_the_times_of_before(app:
     assert (row["status"], row["started_at"]) == ("executed", None)
     assert row["completed_at"] >= row["created_at"]
 
-    run(app, caller(slow), "v")
-    before = calls(app)["slow"]
+    run(app, caller(once), "v")
+    before = calls(app)["once"]
     handle: Any = DBOS.fork_workflow("v", 4)
     assert handle.get_result(polling_interval_sec=0.02) == "done"
     first, copied = [
-        row for row in app.rows("tool_calls", "created_at") if row["call_id"] == "slow"
+        row for row in app.rows("tool_calls", "created_at") if row["call_id"] == "once"
     ]
     assert first == before
     assert copied["id"] != before["id"]

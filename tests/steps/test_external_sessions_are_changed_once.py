@@ -31,6 +31,7 @@ from sqlalchemy import NullPool
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.passing_time import HOUR, pass_time
 from timestep.steps.external_session import _digest, _done, _marks
 
 KEY = "kSJ8NfPRbXnyEqSDjSLsk2F6lZ4JmBSBvM0ESDN-2rA="
@@ -287,7 +288,8 @@ class Hanging(SQLiteSession):
     async def add_items(self, items: Any) -> None:
         if self.hangs and any(item.get("role") == "assistant" for item in items):
             self.hangs = False
-            await asyncio.sleep(3600)
+            pass_time()
+            await asyncio.Event().wait()
         await super().add_items(items)
 
 
@@ -297,7 +299,7 @@ def test_what_a_run_out_of_time_did_not_add_is_not_added_by_its_replay(app: App)
 
     async def body() -> str:
         try:
-            await timestep.run_agent(agent, "hi", session, timeout=2.0)
+            await timestep.run_agent(agent, "hi", session, timeout=HOUR)
         except TimeoutError:
             return "too late"
         return "in time"

@@ -14,6 +14,7 @@ from agents.testing import ScriptedModel, assistant_message
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.passing_time import HOUR, pass_time
 from timestep.steps import model_attempts
 
 HELLO = [[assistant_message("hello")]]
@@ -46,6 +47,7 @@ class Closing(ScriptedModel):
 
     async def _hang(self) -> None:
         self.asked += 1
+        pass_time()
         try:
             await asyncio.Event().wait()
         finally:
@@ -69,7 +71,7 @@ def test_what_a_cancelled_attempt_ends_with_is_no_reason_for_another(
     model = Closing(HELLO)
 
     async def body() -> str:
-        return await ask(model, 0.3, streamed=streamed)
+        return await ask(model, HOUR, streamed=streamed)
 
     assert app.run(body, workflow_id="w").startswith("too late after")
     assert model.asked == 1
@@ -83,7 +85,7 @@ def test_nor_is_it_where_the_workflows_code_cuts_the_run_off(app: App) -> None:
     async def body() -> str:
         run = timestep.DurableRunner.run(Agent("A", model=model), "hi")
         try:
-            await asyncio.wait_for(run, 0.3)
+            await asyncio.wait_for(run, HOUR)
         except ConnectionResetError as error:
             return str(error)
         return "answered"
@@ -100,9 +102,10 @@ class Late(ScriptedModel):
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         async for event in super().stream_response(*args, **kwargs):
             if event.type == "response.completed":
+                pass_time()
                 for _ in range(2):
                     try:
-                        await asyncio.sleep(10)
+                        await asyncio.Event().wait()
                     except asyncio.CancelledError:
                         continue
             yield event
@@ -110,7 +113,7 @@ class Late(ScriptedModel):
 
 def test_an_answer_that_comes_while_it_is_given_up_is_heard_in_no_execution(app: App) -> None:
     async def body() -> str:
-        return await ask(Late(HELLO), 0.5, streamed=True)
+        return await ask(Late(HELLO), HOUR, streamed=True)
 
     said = app.run(body, workflow_id="w")
     assert said.startswith("too late after")
@@ -129,10 +132,14 @@ class Refusing(ScriptedModel):
 def test_an_attempt_that_failed_is_recorded_if_the_pause_after_it_is_too_long(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_attempts, "sleep", lambda _: asyncio.sleep(60))
+    async def sleep(_: float) -> None:
+        pass_time()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(model_attempts, "sleep", sleep)
 
     async def body() -> str:
-        return await ask(Refusing(HELLO), 0.3, streamed=False)
+        return await ask(Refusing(HELLO), HOUR, streamed=False)
 
     assert app.run(body, workflow_id="w").startswith("too late after")
     assert attempts_of(app) == [(1, "ConnectionError"), (2, "ModelTimeoutError")]

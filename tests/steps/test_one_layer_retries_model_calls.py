@@ -47,6 +47,10 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
+clients: list[AsyncOpenAI] = []
+"""That of the trial under way."""
+
+
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, which take no time."""
@@ -54,6 +58,9 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     async def note(seconds: float) -> None:
         pauses.append(seconds)
+        for client in clients:
+            # Only the first attempt is one that must fail, however slow the machine is.
+            client.timeout = 60
 
     monkeypatch.setattr(model_attempts, "sleep", note)
     return pauses
@@ -108,6 +115,7 @@ class Trial:
 
         async def body() -> str:
             async with AsyncOpenAI(base_url=provider.url, api_key="k", timeout=timeout) as client:
+                clients[:] = [client]
                 model = KINDS[kind](model="m", openai_client=client)
                 try:
                     answer, one = await ask(model, streamed, settings, **options)

@@ -213,7 +213,7 @@ def test_events_come_at_once_and_are_followed_while_the_model_speaks(app: App) -
     async def before(number: int) -> None:
         if number == 2:
             # What was said is with the consumer, and with a reader elsewhere, before it goes on.
-            await asyncio.to_thread(read.wait, 20)
+            await asyncio.to_thread(read.wait, 60)
             met.append((list(heard), read.is_set()))
 
     agent = Agent(name="A", model=Speaker(["one", "two", "three"], before))
@@ -233,7 +233,7 @@ def test_events_come_at_once_and_are_followed_while_the_model_speaks(app: App) -
     app.run(body, "live")
     assert met == [(["one", "two"], True)]
     app.until(lambda: outside and outside[-1].kind == "item")
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     told = [event.data["delta"] for event in outside if "delta" in event.data]
     assert told == ["one", "two", "three"]
@@ -301,7 +301,7 @@ def test_a_run_that_waits_for_a_person_is_followed_to_its_end(app: App) -> None:
     app.until(lambda: seen)
     timestep.resume_workflow_sync("asks", approve=["c1"])
     for thread in (running, reading):
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
     assert [event.type for event in seen] == [
         "tool_call_item",

@@ -34,6 +34,7 @@ from pydantic import BaseModel
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.passing_time import HOUR, pass_time
 from timestep.errors import NotInToolCallError
 
 
@@ -164,12 +165,13 @@ def test_only_what_may_help_is_tried_again(app: App) -> None:
 def test_an_attempt_that_takes_too_long_fails_and_the_next_may_work(app: App) -> None:
     made: list[int] = []
 
-    @timestep.tool_options(retries=1, retry_delay=0, timeout=0.05, retry_on=(ToolTimeoutError,))
+    @timestep.tool_options(retries=1, retry_delay=0, timeout=HOUR, retry_on=(ToolTimeoutError,))
     @function_tool
     async def slow_once() -> str:
         made.append(1)
         if len(made) == 1:
-            await asyncio.sleep(3600)
+            pass_time()
+            await asyncio.Event().wait()
         return "in time"
 
     assert twice(app, run_of(calling(slow_once))) == "done ['in time']"
@@ -179,11 +181,12 @@ def test_an_attempt_that_takes_too_long_fails_and_the_next_may_work(app: App) ->
 def test_a_tool_that_must_not_be_repeated_is_not_after_a_timeout(app: App) -> None:
     made: list[int] = []
 
-    @timestep.tool_options(safe_to_repeat=False, retries=3, retry_delay=0, timeout=0.02)
+    @timestep.tool_options(safe_to_repeat=False, retries=3, retry_delay=0, timeout=HOUR)
     @function_tool(failure_error_function=lambda ctx, error: f"{type(error).__name__}")
     async def slow() -> str:
         made.append(1)
-        await asyncio.sleep(3600)
+        pass_time()
+        await asyncio.Event().wait()
         return ""
 
     assert twice(app, run_of(calling(slow))) == "done ['ToolTimeoutError']"
@@ -193,6 +196,7 @@ def test_a_tool_that_must_not_be_repeated_is_not_after_a_timeout(app: App) -> No
 async def interrupted_badly(made: list[int]) -> None:
     """A body that hangs, and raises something of its own when it is cancelled."""
     made.append(1)
+    pass_time()
     try:
         await asyncio.Event().wait()
     finally:
@@ -202,7 +206,7 @@ async def interrupted_badly(made: list[int]) -> None:
 def test_nor_is_it_where_its_timeout_made_it_raise_something_else(app: App) -> None:
     made: list[int] = []
 
-    @timestep.tool_options(safe_to_repeat=False, retries=3, retry_delay=0, timeout=0.05)
+    @timestep.tool_options(safe_to_repeat=False, retries=3, retry_delay=0, timeout=HOUR)
     @function_tool(failure_error_function=None)
     async def send() -> None:
         await interrupted_badly(made)
@@ -219,7 +223,7 @@ def test_what_a_cancelled_call_raises_is_no_reason_for_another_attempt(app: App)
     async def send() -> None:
         await interrupted_badly(made)
 
-    assert twice(app, run_of(calling(send), timeout=0.5)).startswith("RunTimeoutError")
+    assert twice(app, run_of(calling(send), timeout=HOUR)).startswith("RunTimeoutError")
     assert len(made) == 1
 
 
@@ -247,13 +251,14 @@ def test_a_tool_made_by_hand_is_tried_again_and_keeps_its_context(app: App) -> N
 
 @pytest.mark.parametrize("behavior", ["error_as_result", "raise_exception"])
 def test_the_sdks_own_timeout_works_and_replays(app: App, behavior: Any) -> None:
-    @function_tool(timeout=0.02, timeout_behavior=behavior)
+    @function_tool(timeout=HOUR, timeout_behavior=behavior)
     async def slow() -> str:
-        await asyncio.sleep(3600)
+        pass_time()
+        await asyncio.Event().wait()
         return ""
 
     answer = twice(app, run_of(calling(slow)))
-    text = "Tool 'slow' timed out after 0.02 seconds."
+    text = "Tool 'slow' timed out after 3600 seconds."
     if behavior == "error_as_result":
         assert answer == f"done {[text]}"
         assert outcomes(app) == [("c1", "executed", 1, True)]

@@ -41,7 +41,7 @@ async def book(ctx: RunContextWrapper[Any], seat: str) -> str:
         handle = await DBOS.start_workflow_async(print_ticket, seat)
     printed = await handle.get_result(polling_interval_sec=0.02)
     await DBOS.send_async(DBOS.workflow_id or "", "paid", topic="payment")
-    paid = await DBOS.recv_async("payment", timeout_seconds=20)
+    paid = await DBOS.recv_async("payment", timeout_seconds=60)
     ctx.context["seats"] = [*ctx.context.get("seats", []), seat]
     return f"{reserved}, {printed}, {paid}"
 
@@ -203,7 +203,7 @@ def test_cancelling_the_run_cancels_the_call(app: App) -> None:
         outcome = pool.submit(live)
         app.until(started.is_set)
         asyncio.run(timestep.cancel_run("w"))
-        assert "Cancelled" in outcome.result(timeout=20)
+        assert "Cancelled" in outcome.result(timeout=60)
     (call,) = app.rows("tool_calls")
     app.until(lambda: _status(app, f"w-{call['id']}") == "CANCELLED")
 
@@ -236,7 +236,7 @@ def test_a_call_goes_on_with_its_run_when_that_is_resumed(app: App) -> None:
         outcome = pool.submit(live)
         app.until(started.is_set)
         asyncio.run(timestep.cancel_run("w"))
-        assert "Cancelled" in outcome.result(timeout=20)
+        assert "Cancelled" in outcome.result(timeout=60)
     (call,) = app.rows("tool_calls")
     app.until(lambda: _status(app, f"w-{call['id']}") == "CANCELLED")
     assert DBOS.resume_workflow("w").get_result(polling_interval_sec=0.02) == "done"

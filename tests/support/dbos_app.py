@@ -21,6 +21,7 @@ from psycopg.rows import dict_row
 
 import timestep
 from tests.support.conditions import until
+from tests.support.passing_time import time_passed
 from timestep import JSONSerializer, testing
 from timestep.execution.replay.replay_check import Replay, watched
 from timestep.store.tables import metadata
@@ -143,7 +144,13 @@ class App:
         ).fetchall()
         return [name for (name,) in found]
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
+    def pass_time(self) -> None:
+        """Let an hour pass for the workflows that DBOS executes, and what was due be done."""
+        loop = _dbos._get_dbos_instance()._background_event_loop._loop
+        assert loop is not None
+        asyncio.run_coroutine_threadsafe(time_passed(), loop).result(60)
+
+    def until(self, condition: Callable[[], Any], seconds: float = 120) -> Any:
         """Wait for a condition, and give what it answered."""
         deadline = time.monotonic() + seconds
         while not (answer := condition()):
@@ -184,7 +191,7 @@ def end_executions(url: str) -> None:
                 "WHERE status NOT IN ('SUCCESS', 'ERROR')"
             )
         for thread in executing:
-            thread.join(20)
+            thread.join(60)
 
 
 class SharedApplication:
@@ -245,7 +252,7 @@ class SharedApplication:
         # As DBOS does when it is destroyed: one may sleep for an hour.
         for task in asyncio.all_tasks(loop):
             loop.call_soon_threadsafe(task.cancel)
-        until(lambda: not active() and not asyncio.all_tasks(loop), seconds=20)
+        until(lambda: not active() and not asyncio.all_tasks(loop), seconds=60)
 
     def threads(self) -> set[threading.Thread]:
         """The threads that belong to DBOS, and to no test."""

@@ -103,7 +103,7 @@ def drops(handler: Handler) -> None:
 
 def hangs_until(release: threading.Event) -> Behaviour:
     def hang(handler: Handler) -> None:
-        release.wait(20)
+        release.wait(60)
         handler.drop()
 
     return hang
