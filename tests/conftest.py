@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -32,6 +33,11 @@ _directory = pytest.StashKey[Path]()
 
 _PATIENCE = 60.0
 """Seconds in which what a test ended has to be gone: much more than it takes."""
+
+_CERTIFICATES = "certificates.pem"
+"""The file with one certificate. Each client of HTTP would read hundreds, and no test needs any."""
+
+_LAST_LINE = "-----END CERTIFICATE-----\n"
 
 _ROOM = 2 << 30
 """Bytes that there must be for the databases of all workers."""
@@ -58,6 +64,10 @@ def pytest_configure(config: pytest.Config) -> None:
         # Run by root, PostgreSQL runs as another user, who has to get there.
         Path(given).chmod(0o755)
     config.stash[_directory] = Path(given)
+    if not _WORKER:
+        certificates = Path(certifi.where()).read_text()
+        first = certificates[: certificates.index(_LAST_LINE)] + _LAST_LINE
+        (Path(given) / _CERTIFICATES).write_text(first)
     forked_processes.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())
 
 
@@ -116,11 +126,14 @@ def own_process_state(nothing_outlives_its_test: None) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(
+    pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No setting of the machine reaches a test.
 
     But for how steps are recorded: `TIMESTEP_ORDINARY_STEPS=true pytest` tests the other way.
     """
+    monkeypatch.setenv("SSL_CERT_FILE", str(pytestconfig.stash[_directory] / _CERTIFICATES))
     for name in list(os.environ):
         if name.startswith(("TIMESTEP_", "OPENAI_")) and name != "TIMESTEP_ORDINARY_STEPS":
             monkeypatch.delenv(name)

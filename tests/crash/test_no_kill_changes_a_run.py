@@ -8,15 +8,16 @@ was committed must not have happened again.
 Every scenario is killed where steps are recorded jointly with their rows, some where DBOS
 records them itself, too; and a process of either way recovers what one of either way began.
 
-That takes minutes: `pytest -m long`. Without it each scenario is killed at every sixth of its
-boundaries, another sixth for each, so that together they come to every kind of them.
+That takes minutes: `pytest -m long`. Without it a run is killed once at every kind of boundary,
+each in one of the scenarios: `KILLS` says where.
 """
 
 from __future__ import annotations
 
 import itertools
 import queue
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,65 @@ SCENARIOS = {
 IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
 """Scenarios that are killed where DBOS records the steps itself, too."""
 
-FEW = 6
-"""Boundaries of which the short form takes one."""
+KILLS: dict[str, tuple[str, ...]] = {
+    "trip": (
+        "before tool input guardrail: small",
+        "after tool input guardrail: small",
+        "committed output guardrail: short",
+    ),
+    "streamed": ("committed tool input guardrail: small", "streamed turn 2: Planner"),
+    "fails": ("before tool: breaks (c1)", "committed end of run"),
+    "tripped": ("after input guardrail: trips", "committed input guardrail: trips"),
+    "nested": ("committed start of run #2", "after tool: look_up (c1)"),
+    "approved": ("before parking", "told of a decision #2"),
+    "mcp": (
+        "before mcp list_tools: weather #2",
+        "after mcp list_tools: weather #2",
+        "committed mcp list_tools: weather #2",
+    ),
+    "sqlite_session": (
+        "before session get_items",
+        "after session get_items",
+        "committed session get_items",
+        "before session pop_item",
+        "after session pop_item",
+        "committed session pop_item",
+        "before session add_items: before #2",
+        "after session add_items: before #2",
+        "committed session add_items: before #2",
+    ),
+    "apart": ("recorded reserve", "inside tool: seat"),
+    "native": ("committed tool: shell (c1)", "before turn 2: Worker"),
+    "deep": ("parked",),
+    "guarded_by_agent": ("before input guardrail: judged",),
+    "as_completed": ("after turn 1: Leader #4",),
+    "retried": ("committed turn 2: Busy",),
+    "forked": ("before output guardrail: short", "after output guardrail: short"),
+}
+"""Where the short form kills a run."""
+
+KILLS_IN_THE_ORDINARY_WAY: dict[str, tuple[str, ...]] = {
+    "trip": (
+        "committed tool input guardrail: small",
+        "recorded tool input guardrail: small",
+        "committed output guardrail: short",
+        "recorded output guardrail: short",
+    ),
+    "fails": (
+        "committed turn 1: Failing",
+        "recorded turn 1: Failing",
+        "committed tool: breaks (c1)",
+        "recorded tool: breaks (c1)",
+    ),
+    "tripped": (
+        "committed start of run",
+        "committed input guardrail: trips",
+        "recorded input guardrail: trips",
+        "committed end of run",
+    ),
+    "approved": ("before parking", "parked", "told of a decision #2"),
+}
+"""Where else, with steps that DBOS records itself: between the two commits, and behind them."""
 
 MANY = 20
 """Boundaries of which some are left out there: the same code came to them in the joint way."""
@@ -128,50 +186,72 @@ WAYS: list[tuple[str, Way]] = [
 def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(
     matrix: Matrix, scenario: str, way: Way, report: Callable[[str], None]
 ) -> None:
-    check(matrix, scenario, way, report)
-
-
-@pytest.mark.parametrize(("scenario", "way"), WAYS)
-def test_killed_here_and_there_a_run_ends_as_if_it_had_not_been(
-    matrix: Matrix, scenario: str, way: Way, report: Callable[[str], None]
-) -> None:
-    check(matrix, scenario, way, report, slice(WAYS.index((scenario, way)) % FEW, None, FEW))
-
-
-def check(
-    matrix: Matrix,
-    scenario: str,
-    way: Way,
-    report: Callable[[str], None],
-    some: slice = slice(None),
-) -> None:
-    """Kill a scenario at its boundaries, or at some of them, and compare what is left."""
-    other: Way = "joint" if way == "ordinary" else "ordinary"
-    whole = matrix.lives(scenario, None, way)
-    assert whole.result.startswith(SCENARIOS[scenario])
-    assert whole.doubled() == []
+    whole = undisturbed(matrix, scenario, way)
+    other = undisturbed(matrix, scenario, other_than(way))
+    assert_same(other, whole, "nowhere, in the other way")
     points = labels(whole.log)
     if way == "ordinary" and len(points) > MANY:
         # Each step has four of them: every third one comes to each kind of them in turn.
         points = points[::3]
-    points = points[some] or points[-1:]
+    check(matrix, scenario, way, points, whole)
+    line = f"{scenario}, {way} steps: {len(points)} kill points, 0 effects doubled"
+    report(f"crash matrix: {line}")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_killed_here_and_there_a_run_ends_as_if_it_had_not_been(
+    matrix: Matrix, scenario: str, report: Callable[[str], None]
+) -> None:
+    whole = undisturbed(matrix, scenario, "joint")
+    known = {kind_of(point) for points in KILLS.values() for point in points}
+    new = [point for point in labels(whole.log) if kind_of(point) not in known]
+    assert new == [], "KILLS comes to no such boundary"
+    points = KILLS[scenario]
+    check(matrix, scenario, "joint", points, whole)
+    ordinary = KILLS_IN_THE_ORDINARY_WAY.get(scenario, ())
+    check(matrix, scenario, "ordinary", ordinary, whole)
+    count = len(points) + len(ordinary)
+    report(f"crash matrix: {scenario}: {count} kill points, 0 effects doubled")
+
+
+def kind_of(boundary: str) -> tuple[str, str]:
+    """Where a boundary lies, and of what kind the step is."""
+    place, _, step = boundary.partition(" ")
+    return place, re.sub(r"[ #]*\d+", "", step.partition(":")[0])
+
+
+def other_than(way: Way) -> Way:
+    return "joint" if way == "ordinary" else "ordinary"
+
+
+def undisturbed(matrix: Matrix, scenario: str, way: Way) -> Outcome:
+    """What a scenario leaves that nothing kills."""
+    whole = matrix.lives(scenario, None, way)
+    assert whole.result.startswith(SCENARIOS[scenario])
+    assert whole.doubled() == []
+    return whole
+
+
+def check(matrix: Matrix, scenario: str, way: Way, points: Sequence[str], whole: Outcome) -> None:
+    """Kill a scenario at boundaries, and compare what is left with what an undisturbed one left."""
 
     def recovered(point: str) -> Outcome:
         # Every other one in the other way.
-        return matrix.lives(scenario, point, way, (way, other)[points.index(point) % 2])
+        recovers = (way, other_than(way))[points.index(point) % 2]
+        return matrix.lives(scenario, point, way, recovers)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        outcomes = dict(zip(points, pool.map(recovered, points), strict=True))
-    outcomes["nowhere, in the other way"] = matrix.lives(scenario, None, other)
+        outcomes = zip(points, pool.map(recovered, points), strict=True)
+        for point, outcome in outcomes:
+            assert outcome.doubled() == [], point
+            assert_same(outcome, whole, point)
 
-    for point, outcome in outcomes.items():
-        assert outcome.doubled() == [], point
-        assert outcome.result == whole.result, point
-        for table, rows in whole.rows.items():
-            assert outcome.rows[table] == rows, (point, table)
-        assert outcome.steps == whole.steps, point
-    line = f"{scenario}, {way} steps: {len(points)} kill points, 0 effects doubled"
-    report(f"crash matrix: {line}")
+
+def assert_same(outcome: Outcome, whole: Outcome, point: str) -> None:
+    assert outcome.result == whole.result, point
+    for table, rows in whole.rows.items():
+        assert outcome.rows[table] == rows, (point, table)
+    assert outcome.steps == whole.steps, point
 
 
 def _refund(matrix: Matrix, kill_at: str, decision: dict[str, Any]) -> Outcome:

@@ -34,7 +34,6 @@ def perform(request: dict[str, Any]) -> None:
     """Start the workflow, or recover it, and write how it ended."""
     os.environ["TIMESTEP_DB_URL"] = request["url"]
     os.environ["TIMESTEP_ORDINARY_STEPS"] = str(request["way"] == "ordinary").lower()
-    set_tracing_disabled(True)
     scenarios.boundaries = Boundaries(Path(request["log"]), request["kill_at"])
     scenarios.boundaries.install()
     config: dbos.DBOSConfig = {
@@ -92,6 +91,7 @@ async def _decide(workflow_id: str, decisions: dict[str, dict[str, Any]]) -> Non
 def main(address: str) -> None:
     # As an application does before it launches DBOS; each child is installed as this process is.
     timestep.install()
+    set_tracing_disabled(True)
     # Nobody's garbage: to look through it would copy every page of it.
     gc.collect()
     gc.freeze()

@@ -24,12 +24,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import agents.tracing
+
 IMPORTED = (
     "agents",
     "dbos",
+    "genai_prices.data",
     "httpx",
     "mcp.server.mcpserver",
     "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
     "timestep",
     "timestep.cli",
     "timestep.host",
@@ -49,6 +54,8 @@ def main() -> None:
     address, session = sys.argv[1], int(sys.argv[2])
     for name in IMPORTED:
         importlib.import_module(name)
+    # It makes a client, which reads all certificates.
+    agents.tracing.get_trace_provider()
     # Nobody's garbage: to look through it would copy every page of it.
     gc.collect()
     gc.freeze()

@@ -141,6 +141,9 @@ class Host:
         self.process: Forked | subprocess.Popen[bytes] | None = None
         self.log = folder / "serve.log"
         self.url = ""
+        # Each request over a connection of its own, as anybody's.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(verify=False, timeout=60, limits=limits)
 
     def start(self, *, is_forked: bool = True) -> Host:
         """Start it, and wait until it listens."""
@@ -182,10 +185,10 @@ class Host:
             self.process.wait()
 
     def get(self, path: str, **query: Any) -> httpx.Response:
-        return httpx.get(self.url + path, params=query, timeout=30)
+        return self._client.get(self.url + path, params=query)
 
     def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
-        return httpx.post(self.url + path, json=body or {}, headers=headers, timeout=30)
+        return self._client.post(self.url + path, json=body or {}, headers=headers)
 
     def begin(self, name: str, /, **given: Any) -> str:
         """Start an entrypoint: the id of its workflow."""
