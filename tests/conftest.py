@@ -16,6 +16,7 @@ import certifi
 import psycopg
 import pytest
 import sqlalchemy as sa
+from agents import set_tracing_disabled
 from dbos import DBOS
 from psycopg import sql
 
@@ -133,6 +134,7 @@ def clean_environment(
 
     But for how steps are recorded: `TIMESTEP_ORDINARY_STEPS=true pytest` tests the other way.
     """
+    set_tracing_disabled(True)
     monkeypatch.setenv("SSL_CERT_FILE", str(pytestconfig.stash[_directory] / _CERTIFICATES))
     for name in list(os.environ):
         if name.startswith(("TIMESTEP_", "OPENAI_")) and name != "TIMESTEP_ORDINARY_STEPS":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import forked_processes
 from timestep import versions
 from timestep.cli import doctor
 
@@ -50,52 +51,74 @@ def test_doctor_doubts_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "run `pip install 'dbos==3.4.*'`" in packages.text
 
 
-def with_library(
-    folder: Path, name: str, there: str, code: str, *command: str, **settings: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command where a library says it is another version, and `code` was run before."""
+def other_library(folder: Path, name: str, there: str) -> None:
+    """Let a library say that it is another version, where the folder is looked into first."""
     metadata = folder / f"{name.replace('-', '_')}-{there}.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {there}\n")
-    (folder / "sitecustomize.py").write_text(code)
-    return subprocess.run(
-        [sys.executable, "-W", "error", *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), **settings},
+
+
+# What is forked has everything imported.
+FRESH = """
+import runpy, sys, warnings
+warnings.simplefilter("error")
+for name in [name for name in sys.modules if name.partition(".")[0] == "timestep"]:
+    del sys.modules[name]
+"""
+
+SERVE = """
+sys.argv[1:] = ["serve"]
+sys.orig_argv[1:] = ["-m", "timestep", "serve"]
+runpy.run_module("timestep", run_name="__main__")
+"""
+
+
+def with_library(
+    folder: Path, name: str, there: str, code: str, command: str, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` and `command` where a library says it is another version."""
+    other_library(folder, name, there)
+    environment = {**os.environ, "PYTHONPATH": str(folder), **settings}
+    text = "\n".join([FRESH, code, command])
+    return forked_processes.run("-c", text, cwd=folder, env=environment)
+
+
+def test_a_version_that_lacks_a_name_is_refused_in_one_line(tmp_path: Path) -> None:
+    done = with_library(tmp_path, "dbos", "3.3.0", LACKS_A_NAME, SERVE)
+    check_refusal(done, tmp_path)
+
+
+def test_the_command_refuses_a_version_that_lacks_a_module(tmp_path: Path) -> None:
+    other_library(tmp_path, "dbos", "3.3.0")
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['dbos._core'] = None")
+    script = str(Path(sys.executable).with_name("timestep"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, "doctor"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
+    check_refusal(done, tmp_path)
 
 
-SCRIPT = str(Path(sys.executable).with_name("timestep"))
+LACKS_A_NAME = "from dbos import _dbos; del _dbos.StepReservation"
 
 
-@pytest.mark.parametrize(
-    ("command", "code"),
-    [
-        (("-m", "timestep", "serve"), "from dbos import _dbos; del _dbos.StepReservation"),
-        ((SCRIPT, "doctor"), "import sys; sys.modules['dbos._core'] = None"),
-    ],
-)
-def test_a_version_that_lacks_a_name_is_refused_in_one_line(
-    command: tuple[str, ...], code: str, tmp_path: Path
-) -> None:
-    done = with_library(tmp_path, "dbos", "3.3.0", code, *command)
-
+def check_refusal(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("Error: Timestep cannot work with dbos 3.3.0 (")
     assert done.stderr.endswith("): run `pip install 'dbos==3.4.*'`\n")
     assert done.stderr.count("\n") == 1
-    assert str(tmp_path) not in done.stderr
+    assert str(folder) not in done.stderr
     assert "site-packages" not in done.stderr
 
 
 def test_a_host_refuses_a_version_that_lacks_a_call_site(tmp_path: Path) -> None:
     code = "from agents import run_state; del run_state._has_ambiguous_hook_identities"
-    command = ("-m", "timestep", "serve")
-    done = with_library(tmp_path, "openai-agents", "0.23.1", code, *command, TIMESTEP_PORT="bad")
+    done = with_library(tmp_path, "openai-agents", "0.23.1", code, SERVE, TIMESTEP_PORT="bad")
 
     assert done.returncode == 1
     assert done.stderr == (
@@ -106,8 +129,7 @@ def test_a_host_refuses_a_version_that_lacks_a_call_site(tmp_path: Path) -> None
 
 
 def test_a_host_warns_of_a_newer_version_that_has_every_name(tmp_path: Path) -> None:
-    command = ("-m", "timestep", "serve")
-    done = with_library(tmp_path, "dbos", "3.5.0", "", *command, TIMESTEP_PORT="bad")
+    done = with_library(tmp_path, "dbos", "3.5.0", "", SERVE, TIMESTEP_PORT="bad")
 
     warning, error = done.stderr.splitlines()
     assert warning.startswith("Warning: dbos 3.5.0 is not a version that Timestep was tested with")
@@ -115,8 +137,7 @@ def test_a_host_warns_of_a_newer_version_that_has_every_name(tmp_path: Path) -> 
 
 
 def test_other_programs_are_told_by_an_import_error(tmp_path: Path) -> None:
-    code = "from dbos import _dbos; del _dbos.StepReservation"
-    done = with_library(tmp_path, "dbos", "3.3.0", code, "-c", "import timestep")
+    done = with_library(tmp_path, "dbos", "3.3.0", LACKS_A_NAME, "import timestep")
 
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: Timestep cannot work with dbos 3.3.0 (")
@@ -135,8 +156,6 @@ def test_every_private_name_is_imported_at_once() -> None:
         for folder in ("sdk", "dbos_internals")
         for path in (package / folder).rglob("*.py")
     }
-    code = f"import sys, timestep; print(*(set({sorted(modules)}) - sys.modules.keys()))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout == "\n"
+    code = f"import timestep; print(*(set({sorted(modules)}) - sys.modules.keys()))"
+    done = forked_processes.run("-c", FRESH + code)
+    assert done.stdout == "\n", done.stderr

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from dbos import DBOS, SetWorkflowID
 from openai.types.responses.response_output_item import McpApprovalRequest
 
 import timestep
+from tests.support import forked_processes
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App
 from tests.support.host_process import Host, own_host
@@ -342,40 +345,49 @@ def test_what_is_decided_while_no_host_runs_is_applied_at_its_return(
 ROUNDS = 25
 
 
-def _decide_as(who: str, url: str, barrier: Any, answers: Any) -> None:
-    """A process of somebody who decides each call at the same moment as another one."""
-    os.environ["TIMESTEP_DB_URL"] = url
-    action = "approve" if who == "ann" else "reject"
-    timestep.resume_workflow_sync("w")  # It has a connection from now on.
-    for number in range(ROUNDS):
-        barrier.wait(60)
-        try:
-            timestep.resume_workflow_sync("w", **{action: [f"c{number}"]}, by=who)
-        except AlreadyResolvedError as error:
-            answers.put((number, who, str(error)))
-        else:
-            answers.put((number, who, None))
+PERSON = """
+import json, sys, time
+from pathlib import Path
+import timestep
+from timestep.errors import AlreadyResolvedError
+
+folder, who, other, action, rounds = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
+timestep.resume_workflow_sync("w")  # It has a connection from now on.
+for number in range(rounds):
+    (folder / f"{who} {number}").touch()
+    while not (folder / f"{other} {number}").exists():
+        time.sleep(0)
+    told = None
+    try:
+        timestep.resume_workflow_sync("w", **{action: [f"c{number}"]}, by=who)
+    except AlreadyResolvedError as error:
+        told = str(error)
+    print(json.dumps([number, who, told]))
+"""
+"""Somebody who decides each call at the same moment as another one."""
 
 
-def test_of_two_processes_that_decide_at_once_one_is_told_that_it_lost(app: App) -> None:
+def test_of_two_processes_that_decide_at_once_one_is_told_that_it_lost(
+    app: App, tmp_path: Path
+) -> None:
     calls = [remove(str(number), f"c{number}") for number in range(ROUNDS)]
     result = agent_running(app, asking("Operator", calls, tools=[delete]))
     asked(app, *(call.call_id for call in calls))
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(2), context.Queue()
-    people = [
-        context.Process(target=_decide_as, args=(who, app.url, barrier, answers))
-        for who in ("ann", "bob")
-    ]
-    for person in people:
-        person.start()
+    environment = {**os.environ, "TIMESTEP_DB_URL": app.url}
     told: dict[int, dict[str, str | None]] = {}
-    for _ in range(2 * ROUNDS):
-        number, who, error = answers.get(timeout=60)
-        told.setdefault(number, {})[who] = error
-    for person in people:
-        person.join(60)
-        assert person.exitcode == 0
+    people = [("ann", "bob", "approve"), ("bob", "ann", "reject")]
+    with ThreadPoolExecutor(len(people)) as pool:
+
+        def decisions(person: tuple[str, ...]) -> str:
+            arguments = (str(tmp_path), *person, str(ROUNDS))
+            done = forked_processes.run("-c", PERSON, *arguments, env=environment)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        for said in pool.map(decisions, people):
+            for line in said.splitlines():
+                number, who, error = json.loads(line)
+                told.setdefault(number, {})[who] = error
     winners = {}
     for number, errors in told.items():
         (winner,) = [who for who, error in errors.items() if error is None]

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import gc
 import json
-import multiprocessing
 import re
 import threading
 import uuid
@@ -20,6 +19,7 @@ from agents import Agent, RunContextWrapper, Runner, RunState
 
 from tests.support import forked_processes
 from tests.support.conditions import until
+from tests.support.forked_processes import Forked
 from tests.support.interrupting_agents import (
     TOLD,
     decide,
@@ -130,32 +130,34 @@ def test_a_run_follows_what_is_saved_of_it(database_url: str) -> None:
     assert asyncio.run(use()) == ["running", "interrupted", "completed", "interrupted"]
 
 
-def save_at_the_barrier(url: str, n: int, barrier: Any) -> None:
+def save_among_three(url: str, n: int, folder: Path) -> None:
+    """Save a state once all three savers are ready to."""
+
     async def save() -> None:
         agent = deleter()
         state = await stopped(agent, context={"n": n})
         async with DatabaseRunStateStore(agent, run_id="r", connection_string=url) as store:
-            await asyncio.to_thread(barrier.wait)
+            await asyncio.to_thread(meet)
             await store.save(state)
+
+    def meet() -> None:
+        (folder / f"ready {n}").touch()
+        until(lambda: len(list(folder.glob("ready *"))) == 3)
 
     asyncio.run(save())
 
 
-def test_savers_at_once_leave_one_active(database_url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(3)
-    process = spawn.Process(target=save_at_the_barrier, args=(database_url, 0, barrier))
+def test_savers_at_once_leave_one_active(database_url: str, tmp_path: Path) -> None:
+    call = f"save_among_three({database_url!r}, 0, Path({str(tmp_path)!r}))"
+    process = Forked("-c", f"from {__name__} import Path, save_among_three; {call}")
     threads = [
-        threading.Thread(target=save_at_the_barrier, args=(database_url, n, barrier))
-        for n in (1, 2)
+        threading.Thread(target=save_among_three, args=(database_url, n, tmp_path)) for n in (1, 2)
     ]
-    process.start()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    process.join()
-    assert process.exitcode == 0
+    assert process.wait(60) == 0
     found = states(database_url)
     assert sorted(row["state_data"]["context"]["context"]["n"] for row in found) == [0, 1, 2]
     assert [row["is_active"] for row in found].count(True) == 1

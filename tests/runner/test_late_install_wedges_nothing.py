@@ -6,9 +6,6 @@ Its DBOS recovers workflows of Timestep's before a durable run has registered th
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,9 @@ from dbos import DBOSClient
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 from tests.support.conditions import until
+from tests.support.forked_processes import Forked
 
-APPLICATION = '''\
+APPLICATION = '''
 """Runs an agent with a tool whose calls are workflows, and holds where the test says."""
 
 import asyncio
@@ -86,7 +84,7 @@ if DBOS.get_workflow_status("w") is None:
     with SetWorkflowID("w"):
         DBOS.start_workflow(work)
 while True:
-    time.sleep(1)
+    time.sleep(3600)
 '''
 
 
@@ -96,19 +94,17 @@ class Application:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
-        (folder / "application.py").write_text(APPLICATION)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
 
     def start(self, how: str = "late") -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "application.py", str(self.folder), self.url, how],
-            cwd=self.folder,
+        self.process = Forked(
+            *("-c", APPLICATION, str(self.folder), self.url, how),
             env={**os.environ, "TIMESTEP_DB_URL": self.url},
         )
 
     def kill(self) -> None:
         if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
 
     def let(self, name: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import psycopg
 import pytest
-from agents import set_tracing_disabled
 from dbos import DBOS, DBOSConfig, SetWorkflowID, _dbos
 from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams
 from psycopg import sql
@@ -343,7 +342,6 @@ def app(
 ) -> Iterator[App]:
     """The application, launched on `database_url`."""
     monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
-    set_tracing_disabled(True)
     if database_url == shared_application.url:
         with shared_application.launched():
             yield App(database_url, shared_application.connection)
