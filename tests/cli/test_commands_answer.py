@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support import forked_processes
 from tests.support.host_process import ROOT, Host, host, own_host
 from tests.support.workflows_package import own_workflows
 from timestep.cli import main
@@ -241,14 +240,8 @@ def test_a_database_that_is_away_is_one_line(
 
 
 def test_a_failure_shows_no_traceback(host: Host) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "timestep", "start", "nope"],
-        cwd=host.folder,
-        env=host.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = ("-m", "timestep", "start", "nope")
+    result = forked_processes.run(*command, cwd=host.folder, env=host.environment)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: there is no entrypoint 'nope'")
     assert len(result.stderr.splitlines()) == 1

@@ -1,3 +1,3 @@
-from tests.cross_language.javascript import effects, javascript, packages
+from tests.cross_language.javascript import effects, javascript, node, packages
 
-__all__ = ["effects", "javascript", "packages"]
+__all__ = ["effects", "javascript", "node", "packages"]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +32,26 @@ def _node() -> tuple[list[str], list[str]]:
     return [node], [node, str(package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
+Node = subprocess.Popen[str]
+
+
 class JavaScript:
     """Runs commands of `project/commands.mjs`."""
 
-    def __init__(self, project: Path, effects: Path) -> None:
-        self.project = project
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if "TIMESTEP" not in name},
-            "EFFECTS": str(effects),
-        }
+    def __init__(self, node: Node, effects: Path) -> None:
+        self.node = node
+        self.effects = effects
 
     def run(self, command: str, **given: Any) -> Any:
         """What a command answers."""
-        done = subprocess.run(
-            [*_node()[0], "commands.mjs", command],
-            cwd=self.project,
-            env=self.environment,
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        assert self.node.stdin is not None
+        assert self.node.stdout is not None
+        asked = {"command": command, "effects": str(self.effects), "given": given}
+        self.node.stdin.write(json.dumps(asked) + "\n")
+        self.node.stdin.flush()
+        said = json.loads(self.node.stdout.readline() or '{"failure": "node has ended"}')
+        assert "failure" not in said, said["failure"]
+        return said["answer"]
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +88,21 @@ def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def node(packages: Path) -> Iterator[Node]:
+    """The process of a worker: to import everything takes it a second."""
+    environment = {name: value for name, value in os.environ.items() if "TIMESTEP" not in name}
+    with subprocess.Popen(
+        [*_node()[0], "commands.mjs"],
+        cwd=packages,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as started:
+        yield started
+
+
 @pytest.fixture
-def javascript(packages: Path, effects: Path) -> JavaScript:
-    return JavaScript(packages, effects)
+def javascript(node: Node, effects: Path) -> JavaScript:
+    return JavaScript(node, effects)

@@ -1,6 +1,7 @@
-// node commands.mjs COMMAND: what a test asks for on standard input, answered on standard output.
+// node commands.mjs: what tests ask for, a line of JSON each on standard input, answered in a line
+// on standard output.
 
-import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { PGlite } from '@electric-sql/pglite';
 import { createRunStateStore, javascriptStateFromPython } from '@timestep-ai/timestep';
 import { boss, decide, finished, interrupted, triage } from './scenario.mjs';
@@ -95,5 +96,12 @@ async function using(options, agent, work) {
   }
 }
 
-const answer = await COMMANDS[process.argv[2]](JSON.parse(readFileSync(0, 'utf8')));
-process.stdout.write(JSON.stringify(answer ?? null));
+for await (const line of createInterface({ input: process.stdin })) {
+  const { command, effects, given } = JSON.parse(line);
+  process.env.EFFECTS = effects;
+  const said = await COMMANDS[command](given).then(
+    (answer) => ({ answer: answer ?? null }),
+    (error) => ({ failure: String(error?.stack ?? error) }),
+  );
+  process.stdout.write(`${JSON.stringify(said)}\n`);
+}

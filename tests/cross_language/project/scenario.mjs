@@ -131,8 +131,8 @@ export function decide(state, which = ['deploy', 'erase']) {
 }
 
 export async function finished(agent, state) {
+  const asked = (agent.model.asked = []);
   const result = await run(agent, state);
-  const { asked } = agent.model;
   return {
     state: result.state,
     told: {
