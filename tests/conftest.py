@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from agents import set_tracing_disabled
 from dbos import DBOS
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from tests.support import forked_processes
@@ -69,6 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
         certificates = Path(certifi.where()).read_text()
         first = certificates[: certificates.index(_LAST_LINE)] + _LAST_LINE
         (Path(given) / _CERTIFICATES).write_text(first)
+    # However slow the machine is, and however long it stops in the middle of an example.
+    slow = [HealthCheck.too_slow]
+    profile = settings(max_examples=50, deadline=None, suppress_health_check=slow)
+    settings.register_profile("timestep", profile)
+    settings.load_profile("timestep")
     forked_processes.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())
 
 

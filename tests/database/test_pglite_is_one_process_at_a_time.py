@@ -303,7 +303,9 @@ def test_what_dbos_cancels_ends(app: App) -> None:
     actor.may_end.set()
 
 
-def test_a_workflow_replays_from_its_record(app: App, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_workflow_replays_from_its_record_where_it_may_have_one(
+    app: App, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     actor = Actor()
     actor.may_end.set()
 
@@ -321,34 +323,29 @@ def test_a_workflow_replays_from_its_record(app: App, caplog: pytest.LogCaptureF
     said = [line.getMessage() for line in caplog.records if line.name == "timestep"]
     assert said == [f"DBOS records the steps itself, which costs more: {reason}"]
 
+    # DBOS's tables are another application's.
+    asked = len(actor.model.calls)
+    refused = "UPDATE workflow_status SET workflow_uuid = '{}' WHERE workflow_uuid = '{}'"
 
-def test_only_the_holder_may_run_agents(
-    app: App, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    actor = Actor()
+    async def elsewhere() -> str:
+        change(path, refused.format("another", "v"))
+        with pytest.raises(NotDurableError) as caught:
+            await timestep.DurableRunner.run(actor.agent, "hi")
+        change(path, refused.format("v", "another"))
+        return str(caught.value)
+
+    assert f"set DBOS's system_database_url to 'sqlite:///{path}.dbos" in app.run(elsewhere, "v")
+
+    # Another process is the holder.
     monkeypatch.setattr(pglite, "holds", lambda url: False)
 
-    async def body() -> str:
+    async def beside() -> str:
         with pytest.raises(NotDurableError) as caught:
             await timestep.DurableRunner.run(actor.agent, "hi")
         return str(caught.value)
 
-    assert f"another process is the holder of PGlite in {path}" in app.run(body)
-    assert actor.model.calls == ()
-
-
-def test_an_application_whose_dbos_is_elsewhere_is_refused(app: App, path: Path) -> None:
-    actor = Actor()
-
-    async def body() -> str:
-        change(path, "UPDATE workflow_status SET workflow_uuid = 'another'")
-        with pytest.raises(NotDurableError) as caught:
-            await timestep.DurableRunner.run(actor.agent, "hi")
-        change(path, "UPDATE workflow_status SET workflow_uuid = 'w'")
-        return str(caught.value)
-
-    assert f"set DBOS's system_database_url to 'sqlite:///{path}.dbos" in app.run(body, "w")
-    assert actor.model.calls == ()
+    assert f"another process is the holder of PGlite in {path}" in app.run(beside)
+    assert len(actor.model.calls) == asked
 
 
 def test_a_store_may_be_in_a_directory_of_its_own(

@@ -237,12 +237,14 @@ def turns_of(seed: int) -> list[list[str]]:
     return [batch(source) for _ in range(source.randint(1, 2))]
 
 
-@pytest.mark.parametrize("seeds", [range(4), range(4, 8), range(8, 12)])
+@pytest.mark.parametrize(
+    "seeds", [range(4), *(pytest.param(range(n, n + 4), marks=pytest.mark.long) for n in (4, 8))]
+)
 def test_any_batch_replays_the_same(app: App, person: None, seeds: range) -> None:
     """Traps 1 and 2: numbers by timing, and calls that wait for one that is never made."""
     for seed in seeds:
         key = body_of(agent_of(turns_of(seed)), stream=bool(seed % 2))
-        testing.assert_replays_sync(run_it, key, times=5, delay=DELAY, seed=seed, patience=20)
+        testing.assert_replays_sync(run_it, key, times=5, delay=DELAY, seed=seed)
 
 
 class Deaths:
@@ -300,7 +302,7 @@ def recovered(app: App, key: str, deaths: Deaths, commits: int) -> tuple[Any, in
     return handle, open_calls
 
 
-@pytest.mark.parametrize("seeds", [range(3), range(3, 6)])
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 6), marks=pytest.mark.long)])
 def test_any_batch_goes_on_from_a_partial_record(
     app: App, person: None, monkeypatch: pytest.MonkeyPatch, seeds: range
 ) -> None:
@@ -311,14 +313,14 @@ def test_any_batch_goes_on_from_a_partial_record(
         key = body_of(agent_of(turns), stream=bool(seed % 2))
         deaths.after(-1)
         made.clear()
-        said = testing.assert_replays_sync(run_it, key, patience=20)
+        said = testing.assert_replays_sync(run_it, key)
         effects, commits = len(made), deaths.commits
         for stop in random.Random(seed).sample(range(1, commits), 2):
             made.clear()
             handle, open_calls = recovered(app, key, deaths, stop)
             handles.append(handle)
             id_ = handle.get_workflow_id()
-            assert testing.assert_replays_sync(id_, delay=DELAY, patience=20) == said
+            assert testing.assert_replays_sync(id_, delay=DELAY) == said
             assert effects <= len(made) <= effects + open_calls, (seed, stop)
     for handle in handles:
         # The execution that died waits for the result of the other.

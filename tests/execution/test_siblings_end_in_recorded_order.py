@@ -46,7 +46,7 @@ def replays(app: App, body: Callable[[], Coroutine[Any, Any, str]], *, times: in
     """What a workflow says, and each of its replays, whatever holds it up."""
     app.run(body, workflow_id="w")
     steps = app.steps("w")
-    said = testing.assert_replays_sync("w", times=times, delay=DELAY, patience=20)
+    said = testing.assert_replays_sync("w", times=times, delay=DELAY)
     assert app.steps("w") == steps
     return str(said)
 
@@ -213,7 +213,7 @@ def test_forks_are_told_the_ends_before_them_in_their_order(app: App) -> None:
     for _ in range(3):
         fork = asyncio.run(timestep.fork_run("w", turn=1))
         assert outcome(fork) == said
-    assert testing.assert_replays_sync(fork, times=3, delay=DELAY, patience=20) == said
+    assert testing.assert_replays_sync(fork, times=3, delay=DELAY) == said
 
 
 def test_who_takes_over_is_told_the_ends_before_in_their_order(app: App) -> None:
@@ -241,7 +241,7 @@ def test_who_takes_over_is_told_the_ends_before_in_their_order(app: App) -> None
     is_dead = True
     timestep.resume_workflow_sync("w", from_checkpoint=True)
     assert outcome("w") == "['two!', 'one!'] after ['two!', 'one!']!"
-    assert testing.assert_replays_sync("w", times=3, delay=DELAY, patience=20) == outcome("w")
+    assert testing.assert_replays_sync("w", times=3, delay=DELAY) == outcome("w")
 
 
 def test_what_an_earlier_version_recorded_is_replayed_as_it_comes(app: App) -> None:
@@ -249,7 +249,7 @@ def test_what_an_earlier_version_recorded_is_replayed_as_it_comes(app: App) -> N
     said = app.run(body, workflow_id="w")
     with psycopg.connect(app.url) as connection:
         connection.execute("UPDATE runs SET begun_after = NULL, ends = NULL")
-    assert testing.assert_replays_sync("w", times=2, delay=DELAY, patience=20) == said
+    assert testing.assert_replays_sync("w", times=2, delay=DELAY) == said
 
 
 def in_order(consume: Consume, *, stream: bool = False) -> Callable[[], Coroutine[Any, Any, str]]:

@@ -94,7 +94,7 @@ def assert_replays(body: Any, **options: Any) -> str:
     made.clear()
     key = f"resumed-{id(body)}"
     BODIES[key] = body
-    return str(testing.assert_replays_sync(run_it, key, patience=20, **options))
+    return str(testing.assert_replays_sync(run_it, key, **options))
 
 
 def test_runs_that_wait_side_by_side_are_each_woken_and_replay_the_same(
@@ -278,7 +278,7 @@ def test_a_hosted_mcp_call_is_asked_about(app: App, action: str, approved: bool)
     (call,) = app.rows("tool_calls")
     assert (call["status"], call["tool_type"]) == ("pending", "mcp_approval_request")
     timestep.resume_workflow_sync(str(asked.workflow_id), **{action: [asked.id]})
-    said = testing.assert_replays_sync(handle, times=3, delay=DELAY, patience=20)
+    said = testing.assert_replays_sync(handle, times=3, delay=DELAY)
     assert said == f"approved: {approved}"
     (call,) = app.rows("tool_calls")
     assert call["status"] == ("executed" if approved else "rejected")

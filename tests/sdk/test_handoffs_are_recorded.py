@@ -22,7 +22,7 @@ class Reason(BaseModel):
 def assert_replays(body: Any) -> str:
     key = f"handoffs-{id(body)}"
     BODIES[key] = body
-    return str(testing.assert_replays_sync(run_it, key, times=3, delay=0.003, patience=20))
+    return str(testing.assert_replays_sync(run_it, key, times=3, delay=0.003))
 
 
 def actors(app: App, table: str, *order: str) -> list[str]:
