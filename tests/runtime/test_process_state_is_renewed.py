@@ -131,7 +131,7 @@ def test_who_hears_of_decisions_ends_with_its_connection_when_it_is_closed(
     sessions: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wait_for_decision, "_POLL", 30.0)
+    monkeypatch.setattr(wait_for_decision, "_POLL", 600.0)
     decisions = process_state.of(Decisions)
     loop, told = asyncio.new_event_loop(), asyncio.Event()
     with decisions.awaited("w", loop, told):
@@ -140,7 +140,7 @@ def test_who_hears_of_decisions_ends_with_its_connection_when_it_is_closed(
         time.sleep(0.1)  # It has listened; now it waits for what it may hear.
         began = time.monotonic()
         process_state.close()
-        assert time.monotonic() - began < 10, "it was waited for until its next look"
+        assert time.monotonic() - began < 60, "it was waited for until its next look"
     loop.close()
     assert "timestep-decisions" not in names()
     until(lambda: sessions() == 0)
