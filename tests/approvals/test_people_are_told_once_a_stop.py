@@ -358,11 +358,13 @@ def test_what_cannot_be_told_is_one_warning_and_the_run_waits_on(
 def test_nobody_is_told_of_what_is_decided_meanwhile(
     app: App, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifications, "_PAUSES", (0.5,))
+    monkeypatch.setattr(notifications, "_PAUSES", (60.0,))
     receiver.statuses = [500]
     result = running(app, operator("a"))
-    app.until(lambda: receiver.got)
+    one = app.until(escalations)[0].workflow_id
+    app.until(lambda: "DBOS.sleep" in app.steps(one))
     approve(result)
+    app.pass_time()
     assert outcome(app) == "decided"
     assert len(receiver.got) == 1
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -18,6 +19,9 @@ from timestep.database.async_pool import LIMIT, Answered, Sender, Values, _Conne
 
 ECHO = "SELECT $1::text"
 SLEEP = "SELECT pg_sleep($1::float8)::text"
+KEY = b"7"
+WAIT = "SELECT pg_advisory_xact_lock_shared($1::bigint)::text"
+"""Ends when nobody has the lock with this key."""
 
 
 @pytest.fixture
@@ -42,6 +46,29 @@ async def _begun(work: Coroutine[Any, Any, Values | None], engine: sa.Engine) ->
     task = asyncio.ensure_future(work)
     await asyncio.to_thread(until, lambda: _sessions(engine, "active") > 0)
     return task
+
+
+@contextmanager
+def _locked(engine: sa.Engine) -> Iterator[None]:
+    """Who asks for the lock has to wait."""
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s::bigint)", [KEY.decode()])
+        yield
+
+
+def _waiting(engine: sa.Engine) -> int:
+    """How many statements wait for the lock."""
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND wait_event = 'advisory'"
+        )
+        return int(found.scalar_one())
+
+
+async def _until_waiting(engine: sa.Engine, count: int) -> None:
+    await asyncio.to_thread(until, lambda: _waiting(engine) == count)
 
 
 def _kill(engine: sa.Engine, state: str) -> None:
@@ -100,11 +127,11 @@ def test_no_answer_of_a_cancelled_statement_reaches_another(
     sender: Sender, engine: sa.Engine
 ) -> None:
     async def body() -> None:
-        # Prepared by now: what is active below is the statement itself.
-        await sender.execute(SLEEP, [b"0"])
         for _ in range(3):
-            task = await _begun(sender.execute(SLEEP, [b"0.5"]), engine)
-            task.cancel()
+            with _locked(engine):
+                task = asyncio.ensure_future(sender.execute(WAIT, [KEY]))
+                await _until_waiting(engine, 1)
+                task.cancel()
             with pytest.raises(Answered):
                 await task
             assert _sessions(engine, "active") == 0
@@ -142,10 +169,11 @@ def test_the_cancelled_caller_of_a_refused_statement_hears_that_it_is_cancelled(
     sender: Sender, engine: sa.Engine
 ) -> None:
     async def body() -> None:
-        task = await _begun(
-            sender.execute("SELECT 1 / (pg_sleep($1::float8)::text = 'x')::int", [b"0.5"]), engine
-        )
-        task.cancel()
+        refused = "SELECT 1 / (pg_advisory_xact_lock_shared($1::bigint)::text = 'x')::int"
+        with _locked(engine):
+            task = asyncio.ensure_future(sender.execute(refused, [KEY]))
+            await _until_waiting(engine, 1)
+            task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
         assert not isinstance(caught.value, Answered), "it was not executed"
@@ -261,18 +289,20 @@ def test_statements_beyond_the_limit_go_in_the_order_in_which_they_asked(
         most = max(most, LIMIT - sender._free)
 
     async def body() -> None:
-        held = [asyncio.ensure_future(sender.execute(SLEEP, [b"0.3"])) for _ in range(LIMIT - 1)]
-        await asyncio.to_thread(until, lambda: _sessions(engine, "active") == LIMIT - 1)
-        # One connection for all of these, and those who come later do not overtake.
-        first = [asyncio.ensure_future(one(number)) for number in range(20)]
-        await first[0]
-        later = [asyncio.ensure_future(one(number)) for number in range(20, 40)]
-        await asyncio.gather(*first, *later, *held)
+        with _locked(engine):
+            held = [asyncio.ensure_future(sender.execute(WAIT, [KEY])) for _ in range(LIMIT - 1)]
+            await _until_waiting(engine, LIMIT - 1)
+            # One connection for all of these, and those who come later do not overtake.
+            first = [asyncio.ensure_future(one(number)) for number in range(20)]
+            await first[0]
+            later = [asyncio.ensure_future(one(number)) for number in range(20, 40)]
+            await asyncio.gather(*first, *later)
+        await asyncio.gather(*held)
 
     asyncio.run(body())
-    assert order[:20] == sorted(order[:20])
+    assert order == list(range(40))
     assert most == LIMIT
-    assert _sessions(engine) <= LIMIT
+    until(lambda: _sessions(engine) <= LIMIT)
     assert _is_at_rest(sender)
 
 
@@ -350,8 +380,10 @@ def test_a_loop_that_closes_takes_nothing_with_it(sender: Sender, engine: sa.Eng
 
 def test_it_ends_with_its_engine(sender: Sender, engine: sa.Engine) -> None:
     async def body() -> None:
-        task = await _begun(sender.execute(SLEEP, [b"0.2"]), engine)
-        engine.dispose()
+        with _locked(engine):
+            task = asyncio.ensure_future(sender.execute(WAIT, [KEY]))
+            await _until_waiting(engine, 1)
+            engine.dispose()
         assert await task == ("",)
         assert sender._idle == []
         assert sender_of(engine) is not sender

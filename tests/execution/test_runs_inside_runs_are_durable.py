@@ -53,7 +53,7 @@ def assert_replays(body: Any, **options: Any) -> str:
     made.clear()
     key = f"nested-{id(body)}"
     BODIES[key] = body
-    return str(testing.assert_replays_sync(run_it, key, patience=30, delay=DELAY, **options))
+    return str(testing.assert_replays_sync(run_it, key, delay=DELAY, **options))
 
 
 @function_tool(needs_approval=True)

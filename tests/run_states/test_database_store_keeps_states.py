@@ -30,7 +30,7 @@ from tests.support.interrupting_agents import (
     stopped,
 )
 from tests.support.model_provider import Provider, answers, provider
-from timestep import DatabaseRunStateStore
+from timestep import DatabaseRunStateStore, register_type
 from timestep.errors import (
     CorruptStateError,
     DatabaseError,
@@ -79,7 +79,7 @@ def test_a_state_travels_from_one_process_to_another(database_url: str) -> None:
 import asyncio, sys
 from agents import Runner, set_tracing_disabled
 from tests.support.interrupting_agents import decide, deleter, made
-from timestep import DatabaseRunStateStore
+from timestep import DatabaseRunStateStore, register_type
 
 async def main(url):
     agent = deleter()
@@ -164,6 +164,7 @@ def test_savers_at_once_leave_one_active(database_url: str, tmp_path: Path) -> N
     assert len(runs(database_url)) == 1
 
 
+@register_type
 @dataclasses.dataclass
 class Basket:
     things: list[str]

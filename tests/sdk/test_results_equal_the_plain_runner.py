@@ -92,7 +92,7 @@ async def explode() -> str:
 
 @function_tool(timeout=0.05, timeout_behavior="raise_exception")
 async def slow() -> str:
-    await asyncio.sleep(30)
+    await asyncio.sleep(3600)
     return "never"
 
 

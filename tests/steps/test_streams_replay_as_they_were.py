@@ -24,7 +24,7 @@ from tests.support import forked_processes
 from tests.support.dbos_app import App
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.recorder import Recorder
-from timestep.steps import model_attempts
+from timestep.steps import model_attempts, model_stream
 
 Pause = Callable[[int], Any]
 
@@ -167,9 +167,11 @@ def test_a_thousand_tokens_are_few_transactions(app: App, monkeypatch: pytest.Mo
         await commit(recorder, owner, rows, *args, **given)
 
     monkeypatch.setattr(Recorder, "commit", counted)
+    # How many more there are depends on how long the model speaks.
+    monkeypatch.setattr(model_stream, "FLUSH_AFTER", 3600.0)
 
     async def breathe(number: int) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
     agent = Agent(name="A", model=Speaker(words, breathe))
     heard: list[list[Any]] = []
@@ -180,7 +182,7 @@ def test_a_thousand_tokens_are_few_transactions(app: App, monkeypatch: pytest.Mo
 
     app.run(body, "many")
     # Those of the stream, the step's own, and the run's end.
-    assert len(commits) < 50
+    assert 3 <= len(commits) <= 6
     first, events = heard[0], app_events(app)
     assert [event["type"] for event in events] == [event.type for event in first]
     app.replay("many")
@@ -382,7 +384,7 @@ def test_what_an_execution_that_died_said_is_not_replayed(app: App) -> None:
         if model.asked == 1 and number == 2:
             await asyncio.to_thread(app.until, lambda: batches(app))
             await asyncio.to_thread(DBOS.cancel_workflow, "died")
-            await asyncio.sleep(30)
+            await asyncio.sleep(3600)
 
     model = Speaker(["one", "two", "three"], before)
     heard: list[list[Any]] = []
@@ -435,7 +437,7 @@ def test_a_workflow_that_is_lost_while_the_model_speaks_ends_the_stream(app: App
         if number == 1:
             app.execute("UPDATE dbos.workflow_status SET owner_xid = 'another'")
             try:
-                await asyncio.sleep(30)
+                await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 closed.append(number)
                 raise
