@@ -127,10 +127,11 @@ def make_sure(execute: Execute) -> None:
 
     A second time it changes nothing.
     """
-    system = _get_dbos_instance()._sys_db
-    if system.engine.dialect.name != "postgresql":
+    engine = process.system_engine()
+    if engine is None or engine.dialect.name != "postgresql":
         # SQLite's file is this process's own: it answers.
         return
+    system = _get_dbos_instance()._sys_db
     for name, nothing in _TAKES:
         take = getattr(system, name)
         if getattr(take, "func", None) is not _taken:
