@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -14,6 +15,8 @@ from timestep.serialization.exceptions.classes import bare, error_class, recorde
 from timestep.serialization.exceptions.parts import known, set_attribute
 from timestep.serialization.exceptions.texts import part, summary
 
+_RAISED = (Exception, asyncio.CancelledError)
+"""What a record may have raised; a call ends in a CancelledError where a task inside it did."""
 OF_LINKS = ("links", "linked", "notes", "hides_context")
 """What an envelope has of the errors that belong to one, and not of that alone."""
 
@@ -102,7 +105,7 @@ def _exact(
         Exception: It cannot come back.
     """
     kind = error_class(document["type"])
-    if kind is None or (is_raised and not issubclass(kind, Exception)):
+    if kind is None or (is_raised and not issubclass(kind, _RAISED)):
         raise LookupError(document["type"])
     if "text" not in document:
         return _of_before(kind, document)
