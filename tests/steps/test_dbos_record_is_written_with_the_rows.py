@@ -41,7 +41,7 @@ from tests.support.dbos_app import BODIES, App, launch, run_it
 from timestep.database import not_now
 from timestep.database.async_pool import Sender
 from timestep.journal import ownership_watch, recorder
-from timestep.runtime import cancellation
+from timestep.runtime import cancellation, process_state, unended_calls
 
 Way = Literal["joint", "ordinary"]
 WAYS: tuple[Way, Way] = ("joint", "ordinary")
@@ -176,6 +176,7 @@ def forget(app: App) -> None:
     app.execute("TRUNCATE runs CASCADE")
     for table in ("operation_outputs", "workflow_input", "workflow_status"):
         app.execute(f"DELETE FROM dbos.{table}")
+    process_state.of(unended_calls.UnendedCalls)._calls.clear()
     made.clear()
 
 
