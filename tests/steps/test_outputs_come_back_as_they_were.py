@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from agents import (
     tool_output_guardrail,
 )
 from agents.testing import assistant_message, function_call
+from dbos import DBOS
 from pydantic import BaseModel, SecretStr
 
 import timestep
@@ -143,7 +145,8 @@ def test_what_a_context_shares_and_gets_later_is_there_in_a_replay(
 
     async def body() -> str:
         shared: list[Any] = []
-        given = {"first": shared, "second": shared, "set": rv.Account(owner="A")}
+        hostile = [rv.Hostile(), rv.HostileField(1)]
+        given = {"first": shared, "second": shared, "set": rv.Account(owner="A"), "no": hostile}
         await timestep.DurableRunner.run(agent, "go", context=given)
         seen.append(given)
         return "done"
@@ -158,8 +161,9 @@ def test_what_a_context_shares_and_gets_later_is_there_in_a_replay(
         assert shape([context["first"], context["count"]]) == shape(
             [[zoo(), 2, 3], collections.Counter("ttea")]
         )
-    assert ["7 (a str)" in one for one in told] == [True, False]
-    assert ["'key' (a SecretStr)" in one for one in told] == [False, True]
+    assert ["'no' (a list)" in one for one in told] == [True, False, False]
+    assert ["7 (a str)" in one for one in told] == [False, True, False]
+    assert ["'key' (a SecretStr)" in one for one in told] == [False, False, True]
     assert (7 in seen[0], 7 in seen[1]) == (True, False)
     assert "sesame" not in str(app.everything())
 
@@ -186,3 +190,53 @@ def test_a_class_that_is_gone_does_not_matter_where_its_text_serves(
         assert app.recover("w") == str(zoo())
     assert "goes on as the text that the model was shown" in caplog.text
     assert "Wolf" in caplog.text
+
+
+def caplog_has(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return text in caplog.text
+
+
+def test_a_class_that_is_gone_and_matters_leaves_the_workflow_pending(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    @function_tool
+    def look() -> rv.Zoo:
+        return zoo()
+
+    def answer(items: list[Any]) -> list[Any]:
+        told = outputs(items)
+        return [assistant_message("ok")] if told else [function_call("look", {}, call_id="c")]
+
+    agent = Agent("A", tools=[look], model=AnsweringModel(answer))
+    heard: list[Any] = []
+
+    class Hooks(RunHooks[Any]):
+        async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+            heard.append(shape(result))
+
+    async def whole() -> str:
+        return str((await timestep.DurableRunner.run(agent, "go", hooks=Hooks())).final_output)
+
+    async def streamed() -> str:
+        result = timestep.DurableRunner.run_streamed(agent, "go", hooks=Hooks())
+        async for _ in result.stream_events():
+            pass
+        return str(result.final_output)
+
+    for name, body in {"w": whole, "s": streamed}.items():
+        assert app.run(body, name) == "ok"
+        heard.clear()
+        app.execute("UPDATE tool_calls SET output_text = replace(output_text, ':Dog', ':Wolf')")
+        app.execute(
+            "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
+            "WHERE workflow_uuid = %s",
+            (name,),
+        )
+        with caplog.at_level(logging.WARNING, "timestep"):
+            DBOS._recover_pending_workflows()
+            app.until(functools.partial(caplog_has, caplog, f"{name!r} is left pending here"))
+        app.until(lambda: not app.executing())
+        app.execute("UPDATE tool_calls SET output_text = replace(output_text, ':Wolf', ':Dog')")
+        handles = {one.workflow_id: one for one in DBOS._recover_pending_workflows()}
+        assert handles[name].get_result(polling_interval_sec=0.02) == "ok"
+        assert heard == [shape(zoo())]

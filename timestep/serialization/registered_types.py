@@ -12,6 +12,7 @@ class alive.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import sys
@@ -129,16 +130,9 @@ class RegisteredTypes:
                 continue
             seen[id(found)] = found
             self.declare(type(found))
-            if isinstance(found, dict):
-                waiting.extend((*found, *found.values()))
-            elif isinstance(found, list | tuple | set | frozenset | deque):
-                waiting.extend(found)
-            elif isinstance(found, BaseModel):
-                waiting.extend((vars(found), found.__pydantic_extra__, found.__pydantic_private__))
-            elif dataclasses.is_dataclass(found) and not isinstance(found, type):
-                fields = [field.name for field in dataclasses.fields(found)]
-                waiting.extend(getattr(found, name, None) for name in fields)
-                waiting.append(getattr(found, "__dict__", None))
+            # What refuses to be looked at declares its class, and no more.
+            with contextlib.suppress(Exception):
+                waiting.extend(_parts_of(found))
 
     def _read_fields(self) -> None:
         with self._lock:
@@ -161,6 +155,19 @@ def known(types: RegisteredTypes) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def _parts_of(value: Any) -> Iterator[Any]:
+    kind = type(value)  # Not `isinstance`, which asks the value for its class.
+    if issubclass(kind, dict):
+        yield from (*value, *value.values())
+    elif issubclass(kind, list | tuple | set | frozenset | deque):
+        yield from value
+    elif issubclass(kind, BaseModel):
+        yield from (vars(value), value.__pydantic_extra__, value.__pydantic_private__)
+    elif dataclasses.is_dataclass(kind):
+        yield from (getattr(value, field.name, None) for field in dataclasses.fields(kind))
+        yield getattr(value, "__dict__", None)
 
 
 def register_type(cls: C) -> C:
