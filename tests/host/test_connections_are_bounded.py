@@ -303,6 +303,7 @@ def test_an_answer_that_is_taken_slowly_is_given() -> None:
         taken = 0
         while taken < 30_000_000:
             read = len(await client.reader.read(400_000))
+            assert read > 0, "the connection was ended"
             taken += read
             # Eight megabytes take as long as the whole answer may of which nothing is taken.
             await time_passed(PATIENCE * read / 8_000_000)
