@@ -29,6 +29,7 @@ from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App, run_it
 from timestep.errors import TakeoverError, UnknownRunError
 from timestep.journal.recorder import recorder
+from timestep.runtime import process_state, unended_calls
 from timestep.store.fleet import hosts
 
 Body = Callable[[], Awaitable[Any]]
@@ -124,6 +125,8 @@ def leave(app: App, workflow_id: str, body: Body, at: str) -> None:
     app.until(lambda: at in made)
     app.until(lambda: [r["status"] for r in app.rows("tool_calls")].count("pending") == 1)
     strand(app, workflow_id)
+    # What takes it over is another process, which knows nothing of the call that goes on here.
+    process_state.of(unended_calls.UnendedCalls)._calls.clear()
     held.clear()
 
 

@@ -17,6 +17,7 @@ from tests.support.dbos_app import App
 from timestep.cli import main
 from timestep.operations.queries.runs import get_traceback
 from timestep.runner import failures
+from timestep.serialization import exceptions
 
 KEY = "sk-proj-abcdefgh12345678"
 
@@ -182,11 +183,12 @@ def test_an_error_that_cannot_speak_is_the_one_that_ends_its_run(
         except Exception as error:  # noqa: BLE001  # any of them
             cause = error.__cause__ or error
             # The SDK tells of a tool's failure by an error that quotes it.
-            return f"{type(error).__name__} {type(cause).__name__}"
+            assert isinstance(cause, Unspeakable | RuntimeError)
+            return f"{exceptions.name_of(error)} {exceptions.name_of(cause)}"
         return "not come to"
 
     first = app.run(body, workflow_id="w")
-    assert first.split()[0] in ("Unspeakable", "RuntimeError")
+    assert first.split()[0] in ("Unspeakable", "RuntimeError", "UserError")
     (run,) = app.rows("runs")
     assert (run["status"], run["error_type"]) == ("failed", first.split()[0])
     (line,) = told(log)

@@ -46,7 +46,7 @@ def get_model(run: Run, original: Any, *args: Any, **kwargs: Any) -> Model:
     row = run.record.own_row
     if run.record.is_over and row is not None and row["error_turn"] == run.turn:
         recorded = restored(row["error"])
-        if recorded.get(LACKS):
+        if recorded is not None and recorded.get(LACKS):
             # Its code has answered that, and answers it again, though there may be one by now.
             raise exceptions.opened(recorded)
     try:
