@@ -457,7 +457,16 @@ def test_parallel_runs_share_a_connection_that_closes_after_the_last(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_connections, "LINGER", 0)
-    server = Fake()
+    runs_that_use_it = asyncio.Barrier(5)
+
+    class Together(Fake):
+        """Answers the calls of the five runs together: none ends before each of them uses it."""
+
+        async def call_tool(self, *call: Any, **named: Any) -> CallToolResult:
+            await runs_that_use_it.wait()
+            return await super().call_tool(*call, **named)
+
+    server = Together()
 
     async def body() -> str:
         runs = (items(caller([("add", {"n": 1})], mcp_servers=[server])) for _ in range(5))
