@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import settings_table
 from timestep import config
 from timestep.errors import ConfigurationError
 
@@ -145,9 +146,9 @@ def test_the_readme_shows_the_settings(renew_golden: bool) -> None:
     before, start, rest = readme.read_text().partition("<!-- the settings -->\n")
     shown, end, after = rest.partition("<!-- end -->\n")
     if renew_golden:
-        readme.write_text(f"{before}{start}{config.table()}{end}{after}")
+        readme.write_text(f"{before}{start}{settings_table.table()}{end}{after}")
     else:
-        assert shown == config.table()
+        assert shown == settings_table.table()
 
 
 def test_secrets_are_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:

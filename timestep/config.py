@@ -301,43 +301,6 @@ def as_given(*names: str) -> tuple[str | None, ...]:
     return tuple(os.environ.get(f"{PREFIX}{name.upper()}") for name in names)
 
 
-def table() -> str:
-    """The settings as the documentation shows them: a table in Markdown."""
-    rows = ["| variable | value | default | meaning |", "| --- | --- | --- | --- |"]
-    for name, found in Settings.model_fields.items():
-        told = found.json_schema_extra
-        assert isinstance(told, dict)
-        value = str(told["kind"] or _kind(found.annotation))
-        if told["unit"]:
-            value += f", {told['unit']}"
-        default = told["unset"] or f"`{_as_written(found.default)}`"
-        rows.append(f"| `{variable_of(name)}` | {value} | {default} | {found.description} |")
-    return "\n".join(rows) + "\n"
-
-
-_KINDS: dict[object, str] = {
-    bool: "`true` or `false`",
-    int: "whole number",
-    float: "number",
-    Path: "path",
-}
-
-
-def _kind(annotation: Any) -> str:
-    if annotation in _KINDS:
-        return _KINDS[annotation]
-    choices = get_args(get_args(annotation)[0])  # Of `Literal[...] | None`.
-    return " or ".join(f"`{choice}`" for choice in choices)
-
-
-def _as_written(default: object) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    if isinstance(default, Path):
-        return f"./{default}"
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
 def read() -> Settings:
     """Read the environment.
 

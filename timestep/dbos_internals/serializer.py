@@ -17,10 +17,9 @@ from typing import Any
 from dbos import Serializer, WorkflowSerializationFormat, WorkflowStatus, _dbos
 from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, deserialize_args
 
-from timestep.dbos_internals import unrecordable
 from timestep.dbos_internals.process import registered, serialization_of
 from timestep.errors import PickledRecordError, UnreadableValueError, UnrecordableError
-from timestep.serialization import exceptions
+from timestep.serialization import exceptions, unrecordable
 from timestep.serialization.registered_types import PROCESS, declare, known
 from timestep.serialization.values import decode
 from timestep.serialization.values.encoding import Encoding

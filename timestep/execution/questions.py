@@ -8,6 +8,12 @@ from typing import Any
 
 from agents import RunResult, RunResultStreaming
 
+from timestep.errors import UnreadableValueError
+from timestep.runtime import logs
+from timestep.serialization.values import decode, restored
+
+_log = logs.logger()
+
 
 class Questions:
     """Keeps what a run stopped with, and the decision about each of its calls.
@@ -52,3 +58,17 @@ class Questions:
     def decided_at(self) -> list[datetime.datetime]:
         """When people decided; what code decided on the run's state has no time."""
         return [row["resolved_at"] for row in self._decisions.values() if "resolved_at" in row]
+
+
+def supplied(decision: dict[str, Any]) -> Any:
+    """The result that a person gave instead of a call; what only looks like a value is data.
+
+    Args:
+        decision: The question's row, resolved with `supply`.
+    """
+    document = restored(decision["resolution_output"])
+    try:
+        return decode(document)
+    except UnreadableValueError as error:
+        _log.warning("the result supplied for %s stays JSON: %s", decision["id"], error)
+        return document

@@ -18,8 +18,9 @@ from timestep.errors import DatabaseError, NotDurableError
 from timestep.journal.recorder import Journal, Recorder
 from timestep.runtime.cancellation import in_thread, to_its_end
 from timestep.serialization.agent_definitions import Definitions
-from timestep.store import dbos_forks, dbos_step_outputs, run_continuations, run_journal
+from timestep.store import dbos_step_outputs, run_continuations, run_journal
 from timestep.store import definitions as definitions_store
+from timestep.store.reads import dbos_forks
 from timestep.store.run_journal import Begun
 
 

@@ -21,7 +21,7 @@ import pydantic
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
-from timestep.dbos_internals.unrecordable import (
+from timestep.serialization.unrecordable import (
     BY_THEMSELVES,
     MAPPINGS,
     PLAIN,

@@ -22,8 +22,8 @@ from timestep import tool_options
 from timestep.execution.run import Run
 from timestep.steps import interruption
 from timestep.steps.recorded_value import recorded
-from timestep.steps.tool_attempts import ToolAttempts
-from timestep.steps.tool_call import Asked, ToolResult, call_tool
+from timestep.steps.tool_attempts import ToolAttempts, ToolResult
+from timestep.steps.tool_call import Asked, call_tool
 
 KINDS = (ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, ShellTool)
 """The classes of the tools whose attributes `get_attribute` gives."""

@@ -18,8 +18,8 @@ from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvoca
 from timestep.execution.run import Run
 from timestep.sdk.mcp import tools
 from timestep.steps import interruption, tool_workflow
-from timestep.steps.tool_attempts import ToolAttempts
-from timestep.steps.tool_call import Asked, ToolResult, call_tool
+from timestep.steps.tool_attempts import ToolAttempts, ToolResult
+from timestep.steps.tool_call import Asked, call_tool
 from timestep.tool_options import options_of
 
 

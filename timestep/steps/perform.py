@@ -16,19 +16,13 @@ from typing import Any, Generic, TypeVar
 from timestep.dbos_internals import control_errors, process, step_records, workflow_scope
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
-from timestep.errors import (
-    ReplayError,
-    StepError,
-    TimestepError,
-    UnreadableValueError,
-)
+from timestep.errors import StepError, TimestepError, UnreadableValueError
 from timestep.execution.current import STEPS_OF_CALLS, inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.runtime import draining, lease
 from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
 from timestep.serialization import exceptions
-from timestep.serialization.values import restored
 from timestep.steps.step import CancelledItself, NotEnded, Refused, Step, error_of, no_exit
 from timestep.store import dbos_step_outputs
 
@@ -151,7 +145,7 @@ class _RecordedWithRows(_Numbered[T]):
             row = self._step.recorded_row
             found = self._records.find(self._number.step_id, step.record_name)
             if found is not None:
-                return await _copied(step, found.reference) if row is None else step.replay(row)
+                return await step.copied(found.reference) if row is None else step.replay(row)
             step.record = StepRecord(self._number.step_id, step.record_name, self._reference)
             try:
                 if row is not None:
@@ -211,7 +205,7 @@ class _RecordedByDbos(_Numbered[T]):
         if self._is_known:
             return self._value  # type: ignore[return-value]  # set whenever known without an error
         row = self._step.recorded_row
-        return await _copied(self._step, recorded) if row is None else self._step.replay(row)
+        return await self._step.copied(recorded) if row is None else self._step.replay(row)
 
     def _body(self, place: StartPlace) -> Callable[[], Coroutine[Any, Any, dict[str, str]]]:
         """What DBOS executes as the step, where it has no record of it."""
@@ -276,54 +270,6 @@ async def _unless_cancelled(
 def _is_recorded_failure(error: Exception) -> bool:
     """Whether DBOS raised what it recorded of a failed step, by whichever serializer."""
     return isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
-
-
-async def _copied(step: Step[T], reference: Any) -> T:
-    """The outcome of a step whose record DBOS copied from the workflow that this is a fork of.
-
-    The run has rows of its own from then on, without what the step used: that was counted.
-
-    Args:
-        step: The step.
-        reference: What DBOS recorded of it.
-    """
-    row = await step.copied_row(reference)
-    if row is None:
-        raise ReplayError(
-            f"DBOS recorded step {step.name!r} of workflow {step.run.owner.workflow_id!r}, and "
-            f"run {step.run.id} does not hold it: were rows deleted?"
-        )
-    took(step.run, step.table, from_record=True)
-    step.run.record.note(step.table, {**row, "id": str(step.id), "run_id": str(step.run.id)})
-    step.retrace(row)
-    duration_ms = row.get("duration_ms") or 0
-    kept = {name: row[name] for name in _KEPT if name in row}
-    if row["error"] is not None:
-        rows = step.failed_rows(restored(row["error"]), duration_ms)
-    else:
-        value = step.replayed(row)
-        rows = step.rows(value, duration_ms)
-        rows.pop("request_usage_entries", None)
-    for own in rows[step.table]:
-        if own["id"] == str(step.id):
-            own.update(kept)
-            (step.run.record.find(step.table, step.id) or {}).update(own)
-    await step.commit(rows)
-    if row["error"] is not None:
-        raise error_of(row)
-    return value
-
-
-_KEPT = (
-    "attempt",
-    "attempts",
-    "intents",
-    "context_change",
-    "context_position",
-    "duration_ms",
-    "started_at",
-    "completed_at",
-)
 
 
 async def _execute(step: Step[T]) -> T:

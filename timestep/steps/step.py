@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import StepRecord
-from timestep.errors import DatabaseError, ProcessExitError, TimestepError
+from timestep.errors import DatabaseError, ProcessExitError, ReplayError, TimestepError
 from timestep.execution.current import took
 from timestep.execution.run import Rows, Run
 from timestep.serialization import exceptions
@@ -112,12 +112,46 @@ class Step(ABC, Generic[T]):
         row = self.run.record.find(self.table, self.id)
         return row if row is not None and self.is_done(row) else None
 
-    async def copied_row(self, reference: Any) -> dict[str, Any] | None:
-        """The row of the step's outcome in the run that DBOS copied its record from.
+    async def copied(self, reference: Any) -> T:
+        """The outcome of a step whose record DBOS copied from the workflow that this is a fork of.
+
+        The run has rows of its own from then on, without what the step used: that was counted.
 
         Args:
             reference: What DBOS recorded of the step.
+
+        Raises:
+            Exception: What the effect raised.
+            ReplayError: The run that DBOS copied from does not hold the step.
         """
+        row = await self._copied_row(reference)
+        if row is None:
+            raise ReplayError(
+                f"DBOS recorded step {self.name!r} of workflow {self.run.owner.workflow_id!r}, and "
+                f"run {self.run.id} does not hold it: were rows deleted?"
+            )
+        took(self.run, self.table, from_record=True)
+        self.run.record.note(self.table, {**row, "id": str(self.id), "run_id": str(self.run.id)})
+        self.retrace(row)
+        duration_ms = row.get("duration_ms") or 0
+        kept = {name: row[name] for name in _KEPT if name in row}
+        if row["error"] is not None:
+            rows = self.failed_rows(restored(row["error"]), duration_ms)
+        else:
+            value = self.replayed(row)
+            rows = self.rows(value, duration_ms)
+            rows.pop("request_usage_entries", None)
+        for own in rows[self.table]:
+            if own["id"] == str(self.id):
+                own.update(kept)
+                (self.run.record.find(self.table, self.id) or {}).update(own)
+        await self.commit(rows)
+        if row["error"] is not None:
+            raise error_of(row)
+        return value
+
+    async def _copied_row(self, reference: Any) -> dict[str, Any] | None:
+        """The row of the step's outcome in the run that DBOS copied its record from."""
         if not isinstance(reference, dict) or reference.get("table") != self.table:
             return None
         copied = await self.run.record.of_copied(reference["run_id"])
@@ -155,6 +189,19 @@ class Step(ABC, Generic[T]):
             await writing
         except DatabaseError as error:
             raise Refused(error) from error
+
+
+_KEPT = (
+    "attempt",
+    "attempts",
+    "intents",
+    "context_change",
+    "context_position",
+    "duration_ms",
+    "started_at",
+    "completed_at",
+)
+"""Columns of a copied row that making it anew does not give."""
 
 
 def error_of(row: dict[str, Any]) -> BaseException:

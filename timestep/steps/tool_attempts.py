@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from agents.exceptions import ModelBehaviorError, ToolTimeoutError
 
@@ -40,6 +40,15 @@ def idempotency_key() -> str:
     if key is None:
         raise NotInToolCallError
     return key
+
+
+class ToolResult(NamedTuple):
+    """What a tool's call gave: its output, and whether that is the SDK's error text."""
+
+    output: Any
+    is_error: bool
+    is_paused: bool = False
+    """The call stopped for an approval inside it, and will be continued."""
 
 
 class ToolAttempts:

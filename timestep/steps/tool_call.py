@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from agents import RunContextWrapper
 from agents.tool import Tool
@@ -19,6 +19,7 @@ from timestep.execution.call_rows import nested_usage, output_item, unexpected_c
 from timestep.execution.context_changes import Use
 from timestep.execution.current import current_step
 from timestep.execution.pending_calls import Call
+from timestep.execution.questions import supplied
 from timestep.execution.replay import agent_changes
 from timestep.execution.run import Rows, Run
 from timestep.runtime import draining, logs, unended_calls
@@ -43,20 +44,10 @@ from timestep.steps.interruption import (
 )
 from timestep.steps.perform import perform
 from timestep.steps.step import Refused, Step
-from timestep.steps.tool_attempts import ToolAttempts
+from timestep.steps.tool_attempts import ToolAttempts, ToolResult
 from timestep.tool_options import options_of, runs_in_a_thread
 
-Made = TypeVar("Made", bound="ToolResult | None")
-
-
-class ToolResult(NamedTuple):
-    """What a tool's call gave: its output, and whether that is the SDK's error text."""
-
-    output: Any
-    is_error: bool
-    is_paused: bool = False
-    """The call stopped for an approval inside it, and will be continued."""
-
+Made = TypeVar("Made", bound=ToolResult | None)
 
 _log = logs.logger()
 
@@ -164,7 +155,7 @@ class _CallStep(Step[ToolResult]):
         self.call.is_begun = True
         decision = self.run.questions.decision(self.call.id)
         if decision is not None and decision["resolution_action"] == "supply":
-            return self._as_recorded(ToolResult(_supplied(decision), is_error=False))
+            return self._as_recorded(ToolResult(supplied(decision), is_error=False))
         if unended_calls.is_kept(self.id) and not self.options.as_workflow:
             before = await self._outlived(self._ended_before())
             if before is not None:
@@ -396,13 +387,3 @@ def _ignored(call: asyncio.Future[Any]) -> None:
     """Take note of what a call ended with that nobody waits for."""
     if not call.cancelled():
         call.exception()
-
-
-def _supplied(decision: dict[str, Any]) -> Any:
-    """The result that a person gave instead of the call; what only looks like a value is data."""
-    document = restored(decision["resolution_output"])
-    try:
-        return decode(document)
-    except UnreadableValueError as error:
-        _log.warning("the result supplied for %s stays JSON: %s", decision["id"], error)
-        return document

@@ -34,8 +34,8 @@ from timestep.runtime.process_state import PerProcess
 from timestep.runtime.unended_calls import Outcome
 from timestep.serialization import exceptions
 from timestep.serialization.values import decode, encode
-from timestep.steps.tool_attempts import ToolAttempts
-from timestep.steps.tool_call import Invoke, ToolResult
+from timestep.steps.tool_attempts import ToolAttempts, ToolResult
+from timestep.steps.tool_call import Invoke
 
 T = TypeVar("T")
 
