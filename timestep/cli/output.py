@@ -99,6 +99,8 @@ def _stuck(run: Run) -> str:
     """In two or three words, why nobody goes on with a run."""
     if run.is_left_alone:
         return "left alone"
+    if (run.obstacle or "").startswith("put aside"):
+        return "put aside"
     return "lacks something" if (run.obstacle or "").startswith("it lacked") else "no live host"
 
 

@@ -30,6 +30,14 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             f"  trying again {_workflows(launched.retried)} whose version lacked something, such "
             "as a key: `timestep show ID` tells what"
         )
+    if launched.aside:
+        id_ = launched.aside_id or "WORKFLOW_ID"
+        lines.append(
+            f"  put aside    {_workflows(launched.aside)} whose recovery ended the host each time: "
+            "try once more, or end, with\n"
+            f"               {terminal.command('resume', id_, '--again')}\n"
+            f"               {terminal.command('cancel', id_)}"
+        )
     if launched.undecided:
         lines.append(
             f"  undecided    {_workflows(launched.undecided)} waiting for a person: see "

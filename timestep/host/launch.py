@@ -20,6 +20,7 @@ from timestep.database.urls import shown
 from timestep.dbos_internals import executions, pickles, process
 from timestep.dbos_internals.serializer import JSONSerializer
 from timestep.errors import ConfigurationError
+from timestep.host import process_ends
 from timestep.host.executor import Executor
 from timestep.journal import dbos_patience, unfinished_executions
 from timestep.journal.executor_claim import Claims, ExecutorClaim
@@ -35,6 +36,7 @@ from timestep.runtime import draining, garbage_collection, logs, process_state
 from timestep.runtime.lease import Lease
 from timestep.store import parked_workflows, setbacks
 from timestep.store.fleet import executors, hosts
+from timestep.store.fleet import process_ends as ends_store
 from timestep.store.reads import pickled_workflows
 
 QUEUE_POLL = 0.5
@@ -78,6 +80,10 @@ class Launched:
     """What other executors began that no live host is."""
     retried: int = 0
     """Workflows that lacked something when they were tried last, and are tried again now."""
+    aside: int = 0
+    """Workflows that are put aside, as their recovery ended the process."""
+    aside_id: str | None = None
+    """One of them."""
 
 
 def launch() -> Launched:
@@ -115,6 +121,8 @@ def launch() -> Launched:
     if not settings.use_pglite:
         claims.held = ExecutorClaim(url, name, executor_id, executor.suspend, executor.free)
     try:
+        if claims.held is not None and claims.held.ended is not None:
+            process_ends.look_back(name, executor_id, claims.held.ended)
         with translated(url), recorder().system() as (connection, schema):
             left = hosts.unfinished_workflows(connection, schema, name, executor_id)
             schedules = pickled_workflows.schedules(connection, schema)
@@ -126,10 +134,11 @@ def launch() -> Launched:
         claims.close()
         raise
     version = DBOS.application_version
-    retried = 0
+    retried, aside, aside_id = 0, 0, None
     if not settings.use_pglite:
         with translated(url), recorder().system() as (connection, schema):
             retried = setbacks.try_now(connection, schema, name, version)
+            aside, aside_id = ends_store.aside(connection, schema, name)
     held = [] if settings.read_pickles else [row for row in left if row["is_pickled"]]
     left = [row for row in left if row not in held]
     others = _left(name, executor_id, are_pickles_read=settings.read_pickles)
@@ -149,6 +158,8 @@ def launch() -> Launched:
             )
         ),
         retried=retried,
+        aside=aside,
+        aside_id=aside_id,
         pickled=sum(row["workflows"] for row in held),
         pickled_id=next((row["example"] for row in held), None),
         left=[

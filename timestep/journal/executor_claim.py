@@ -98,6 +98,8 @@ class ExecutorClaim:
             "identity": process_identity.own(),
             "lease": timing.lease,
         }
+        self.ended: dict[str, Any] | None = None
+        """The row of the host before this one, if that ended without a stop."""
         self._others = Watch(timing.settle)
         self._is_held = False
         self._is_failing = False
@@ -213,6 +215,7 @@ class ExecutorClaim:
                 return False
             is_mine = hosts.claim(connection, self._values, row)
         if is_mine:
+            self.ended = row
             process_state.of(Lease).hold(asked + self._timing.lease)
         return is_mine
 

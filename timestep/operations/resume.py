@@ -13,6 +13,7 @@ from timestep.errors import (
     AlreadyResolvedError,
     NobodyWaitsError,
     UnknownInterruptionError,
+    UnknownRunError,
 )
 from timestep.journal import dbos_client
 from timestep.journal.recorder import recorder
@@ -27,6 +28,7 @@ from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows
+from timestep.store.fleet import process_ends
 
 
 async def resume_workflow(
@@ -40,6 +42,7 @@ async def resume_workflow(
     by: str | None = None,
     from_checkpoint: bool = False,
     repeat_steps: bool = False,
+    again: bool = False,
 ) -> ResumeResult:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on.
 
@@ -61,11 +64,15 @@ async def resume_workflow(
             the same call is decided if this can be, and not otherwise.
         repeat_steps: With `from_checkpoint`: execute the workflow's own steps again, where this
             version has other ones than the record.
+        again: Go on with a workflow that was put aside, because its host ended each time that it
+            went on with it. It is put aside again where that ends the host once more. One that
+            goes on as it is stays as it is.
 
     Raises:
         TakeoverError: `from_checkpoint`, and the workflow is being executed by a live host, has
             ended, or left no usable checkpoint. Nothing was changed.
-        UnknownRunError: There can be no such workflow; or `from_checkpoint`, and there is none.
+        UnknownRunError: There can be no such workflow; or `from_checkpoint`, or `again`, and
+            there is none.
         InvalidInputError: A supplied result is nested too deeply.
         UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
             the run that asked has ended.
@@ -77,7 +84,10 @@ async def resume_workflow(
     check_known(workflow_id, "workflow")
     check_document("what is supplied", supply)
     await in_thread(lambda: dbos_client.check_readable(workflow_id))
+    if again:
+        await in_thread(lambda: _check_there(workflow_id))
     is_decided = bool(approve or reject or supply)
+    is_begun = from_checkpoint or again
     found = recorder()
     queue: str | None = None
     ended: str | None = None
@@ -93,15 +103,18 @@ async def resume_workflow(
             parked_workflows.lock(connection, workflow_id)
             if from_checkpoint:
                 take_over.take_over(connection, workflow_id, repeat_steps=repeat_steps)
+            if again and found.mirror is None:
+                queue = process_ends.try_again(connection, found.schema, workflow_id)
             rows = store.select(connection, workflow_id=workflow_id)
-            if is_decided or not from_checkpoint:
+            if is_decided or not is_begun:
                 chosen = choose(workflow_id, rows, approve, reject, supply or {})
                 decisions = _decisions(chosen, message, always=always, by=by)
                 if decisions and ended is not None:
                     raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
                 store.resolve(connection, decisions)
             if found.mirror is None:
-                queue = parked_workflows.wake(connection, found.schema, workflow_id)
+                woken = parked_workflows.wake(connection, found.schema, workflow_id)
+                queue = woken or queue
         resolved = [str(row["id"]) for row, _, _ in chosen]
         waiting = [
             str(row["id"]) for row in rows if row["resolved_at"] is None and not row["ended"]
@@ -155,6 +168,11 @@ def _in_other_words(action: str) -> str:
 def _execution(workflow_id: str) -> Execution:
     # One that is not found has ended by now.
     return executions.of_workflows([workflow_id]).get(workflow_id, Execution())
+
+
+def _check_there(workflow_id: str) -> None:
+    if dbos_client.workflow_status(workflow_id) is None:
+        raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
 
 
 def _nothing_follows(workflow_id: str, ended: str) -> str:

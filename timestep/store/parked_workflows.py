@@ -54,6 +54,8 @@ _WAKE = f"""
         recovery_attempts = 0, updated_at = {_NOW}
     WHERE workflow_uuid = %(workflow_id)s AND status = 'DELAYED'
     AND EXISTS ({_ANSWERED})
+    AND NOT EXISTS (SELECT FROM timestep.process_ends e
+        WHERE e.workflow_id = workflow_uuid AND e.delay_until = delay_until_epoch_ms)
     RETURNING queue_name"""
 
 

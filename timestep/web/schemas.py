@@ -69,6 +69,7 @@ class Resume(Decision):
     repeat_steps: bool = Field(
         False, description="With `from_checkpoint`: execute the workflow's own steps again."
     )
+    again: bool = Field(False, description="Try once more what was put aside.")
 
 
 class Changes(BaseModel):

@@ -42,6 +42,7 @@ def approvals_(as_json: bool) -> None:
 )
 @click.option("--repeat-steps", is_flag=True,
               help="With --from-checkpoint: execute the workflow's own steps again.")  # fmt: skip
+@click.option("--again", is_flag=True, help="Try once more what was put aside.")
 @as_json
 def resume(
     workflow_id: str,
@@ -52,13 +53,14 @@ def resume(
     message: str | None,
     from_checkpoint: bool,
     repeat_steps: bool,
+    again: bool,
     as_json: bool,
 ) -> None:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
     is_decided = bool(approve or reject or supply)
-    if not (is_decided or from_checkpoint):
+    if not (is_decided or from_checkpoint or again):
         raise click.UsageError(
-            "nothing is decided: give --approve, --reject, --supply or --from-checkpoint"
+            "nothing is decided: give --approve, --reject, --supply, --from-checkpoint or --again"
         )
     if repeat_steps and not from_checkpoint:
         raise click.UsageError("--repeat-steps goes with --from-checkpoint")
@@ -79,6 +81,7 @@ def resume(
             by=_user(),
             from_checkpoint=from_checkpoint,
             repeat_steps=repeat_steps,
+            again=again,
         )
     )
     if as_json:
@@ -89,6 +92,8 @@ def resume(
         output.say(f"decided {len(result.resolved)}{left}")
     if from_checkpoint:
         output.say(f"{workflow_id} goes on from its newest checkpoint")
+    if again and result.goes_on:
+        output.say(f"{workflow_id} goes on")
     if result.reason is not None:
         output.tell(f"{workflow_id}: {result.reason}")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from timestep.dbos_internals import process
 from timestep.journal import executors
@@ -14,6 +16,8 @@ from timestep.journal.recorder import recorder
 from timestep.operations.queries.records import RunExecutor
 from timestep.runtime import terminal
 from timestep.store import setbacks as store
+from timestep.store.fleet import process_ends
+from timestep.store.fleet.process_ends import Held
 from timestep.store.setbacks import Setback
 
 
@@ -44,13 +48,14 @@ def of_workflows(
         DatabaseError: The database refused, or is away.
     """
     found = executors.executors_of(workflow_ids)
-    lacking = _setbacks(workflow_ids)
+    lacking, held = _setbacks(workflow_ids)
     live = executors.liveness(set(found.values()))
     alone = executors.left_alone(workflow_ids)
     told: dict[str | None, Execution] = {}
     for id_, one in found.items():
         standing = _execution(id_, one, live[one], is_alone=id_ in alone, is_asking=id_ in asking)
-        told[id_] = _with_setback(id_, standing, lacking.get(id_))
+        standing = _with_setback(id_, standing, lacking.get(id_))
+        told[id_] = _held_back(id_, standing, held[id_]) if id_ in held else standing
     return told
 
 
@@ -65,11 +70,36 @@ def set_back() -> int:
     return reading(lambda connection: store.count(connection, process.system_schema_or_default()))
 
 
-def _setbacks(workflow_ids: Collection[str]) -> dict[str, Setback]:
+def _setbacks(workflow_ids: Collection[str]) -> tuple[dict[str, Setback], dict[str, Held]]:
+    """Which of these workflows lacked something, or are held back."""
     if not workflow_ids or recorder().mirror is not None:
-        return {}
+        return {}, {}
     schema = process.system_schema_or_default()
-    return reading(lambda connection: store.found(connection, schema, workflow_ids))
+
+    def read(connection: Any) -> tuple[dict[str, Setback], dict[str, Held]]:
+        held = process_ends.found(connection, schema, workflow_ids)
+        return store.found(connection, schema, workflow_ids), held
+
+    return reading(read)
+
+
+def _held_back(workflow_id: str, standing: Execution, held: Held) -> Execution:
+    """What is told of a workflow that is held back, as its host ended soon after it went on."""
+    again = terminal.command("resume", workflow_id, "--again")
+    if held.is_aside:
+        cancel = terminal.command("cancel", workflow_id)
+        text = (
+            f"put aside: its host ended {held.ends} times in a row, each time soon after it went "
+            f"on with it: try it once more with `{again}`, or end it with `{cancel}`"
+        )
+        return dataclasses.replace(standing, is_stuck=True, obstacle=text)
+    known = standing.obstacle
+    begins = datetime.datetime.fromtimestamp(held.until / 1000, datetime.UTC)
+    text = (
+        "held back: its host ended soon after it went on with it and others, which begin one after "
+        f"the other: it begins at {begins:%H:%M:%S} UTC, or now with `{again}`"
+    )
+    return dataclasses.replace(standing, obstacle=f"{text}; {known}" if known else text)
 
 
 def _with_setback(workflow_id: str, standing: Execution, setback: Setback | None) -> Execution:
