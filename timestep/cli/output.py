@@ -99,9 +99,14 @@ def _stuck(run: Run) -> str:
     """In two or three words, why nobody goes on with a run."""
     if run.is_left_alone:
         return "left alone"
-    if (run.obstacle or "").startswith("put aside"):
-        return "put aside"
-    return "lacks something" if (run.obstacle or "").startswith("it lacked") else "no live host"
+    obstacle = run.obstacle or ""
+    if obstacle.startswith(_PUT_ASIDE):
+        return obstacle.partition(":")[0]
+    return "lacks something" if obstacle.startswith("it lacked") else "no live host"
+
+
+_PUT_ASIDE = ("put aside:", "given up:")
+"""How obstacles begin that say it best themselves."""
 
 
 def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:

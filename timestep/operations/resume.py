@@ -9,6 +9,7 @@ from typing import Any
 from timestep.approvals import wait_for_decision
 from timestep.approvals.decide import Choice, choose, contradicts, decision
 from timestep.database.error_translation import translated
+from timestep.dbos_internals.executions import INTERNAL_QUEUE_NAME
 from timestep.errors import (
     AlreadyResolvedError,
     NobodyWaitsError,
@@ -65,8 +66,8 @@ async def resume_workflow(
         repeat_steps: With `from_checkpoint`: execute the workflow's own steps again, where this
             version has other ones than the record.
         again: Go on with a workflow that was put aside, because its host ended each time that it
-            went on with it. It is put aside again where that ends the host once more. One that
-            goes on as it is stays as it is.
+            went on with it, or that DBOS gave up. It is put aside again where that ends the host
+            once more. One that goes on as it is stays as it is.
 
     Raises:
         TakeoverError: `from_checkpoint`, and the workflow is being executed by a live host, has
@@ -104,7 +105,9 @@ async def resume_workflow(
             if from_checkpoint:
                 take_over.take_over(connection, workflow_id, repeat_steps=repeat_steps)
             if again and found.mirror is None:
-                queue = process_ends.try_again(connection, found.schema, workflow_id)
+                whose = {"workflow_id": workflow_id, "internal_queue": INTERNAL_QUEUE_NAME}
+                queue = process_ends.try_again(connection, found.schema, whose)
+                ended = ended if queue is None else None
             rows = store.select(connection, workflow_id=workflow_id)
             if is_decided or not is_begun:
                 chosen = choose(workflow_id, rows, approve, reject, supply or {})

@@ -56,7 +56,9 @@ def of_workflows(
         standing = _execution(id_, one, live[one], is_alone=id_ in alone, is_asking=id_ in asking)
         standing = _with_setback(id_, standing, lacking.get(id_))
         told[id_] = _held_back(id_, standing, held[id_]) if id_ in held else standing
-    return told
+    # What DBOS gave up has ended as far as DBOS is concerned.
+    given_up = {id_: _held_back(id_, Execution(), held[id_]) for id_ in held if id_ not in found}
+    return told | given_up
 
 
 def set_back() -> int:
@@ -86,12 +88,15 @@ def _setbacks(workflow_ids: Collection[str]) -> tuple[dict[str, Setback], dict[s
 def _held_back(workflow_id: str, standing: Execution, held: Held) -> Execution:
     """What is told of a workflow that is held back, as its host ended soon after it went on."""
     again = terminal.command("resume", workflow_id, "--again")
-    if held.is_aside:
+    if held.until is None or held.is_aside:
         cancel = terminal.command("cancel", workflow_id)
-        text = (
-            f"put aside: its host ended {held.ends} times in a row, each time soon after it went "
-            f"on with it: try it once more with `{again}`, or end it with `{cancel}`"
+        why = (
+            f"given up: it was executed {held.ends} times, and DBOS recovers it no more"
+            if held.until is None
+            else f"put aside: its host ended {held.ends} times in a row, each time soon after it "
+            "went on with it"
         )
+        text = f"{why}: try it once more with `{again}`, or end it with `{cancel}`"
         return dataclasses.replace(standing, is_stuck=True, obstacle=text)
     known = standing.obstacle
     begins = datetime.datetime.fromtimestamp(held.until / 1000, datetime.UTC)

@@ -30,8 +30,8 @@ _RECORDED = """concat_ws(' ',
 _UNDER_WAY = f"""
     SELECT w.workflow_uuid, now.recorded, coalesce(e.ends, -1),
         extract(epoch FROM %(ended)s::timestamptz) - began.ms / 1000.0,
-        (SELECT max(o.completed_at_epoch_ms) FROM "{{schema}}".operation_outputs o
-        WHERE o.workflow_uuid = w.workflow_uuid)
+        coalesce((SELECT max(o.completed_at_epoch_ms) FROM "{{schema}}".operation_outputs o
+            WHERE o.workflow_uuid = w.workflow_uuid), w.created_at)
     FROM "{{schema}}".workflow_status w
     CROSS JOIN LATERAL (SELECT {_RECORDED} AS recorded) AS now
     CROSS JOIN LATERAL (SELECT coalesce(w.started_at_epoch_ms, w.created_at) AS ms) AS began
@@ -78,6 +78,13 @@ _CLEAR = f"""
     FROM "{{schema}}".workflow_status w WHERE w.workflow_uuid = e.workflow_id
     AND e.delay_until IS DISTINCT FROM {NEVER} AND {_IS_OURS}"""
 
+# DBOS has taken it out of its queue.
+_REVIVE = f"""
+    UPDATE "{{schema}}".workflow_status SET status = 'ENQUEUED', queue_name = %(internal_queue)s,
+        recovery_attempts = 0, completed_at = NULL, updated_at = {_NOW}
+    WHERE workflow_uuid = %(workflow_id)s AND status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
+    RETURNING queue_name"""
+
 _AGAIN = f"{_BEGIN} AND w.workflow_uuid = %(workflow_id)s RETURNING w.queue_name"
 
 _COUNT_AGAIN = """
@@ -86,7 +93,9 @@ _COUNT_AGAIN = """
 
 _FOUND = f"""
     SELECT e.workflow_id, e.ends, e.delay_until FROM timestep.process_ends e
-    JOIN "{{schema}}".workflow_status w ON {_IS_HELD} WHERE e.workflow_id IN :ids"""
+    JOIN "{{schema}}".workflow_status w ON {_IS_HELD} WHERE e.workflow_id IN :ids
+    UNION ALL SELECT workflow_uuid, recovery_attempts, NULL FROM "{{schema}}".workflow_status
+    WHERE status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED' AND workflow_uuid IN :ids"""
 
 _ASIDE = f"""
     SELECT count(*), min(e.workflow_id) FROM timestep.process_ends e
@@ -105,8 +114,8 @@ class UnderWay:
     """Of processes in a row, as they were counted before, with no more recorded; -1: none was."""
     seconds: float
     """From the beginning of its execution until the process was seen last."""
-    recorded_at: int | None
-    """When its last step was recorded; milliseconds."""
+    recorded_at: int
+    """When its last step was recorded, or itself; milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +123,10 @@ class Held:
     """A workflow that is held back."""
 
     ends: int
-    """How many times in a row its process ended soon after it was gone on with."""
-    until: int
-    """DBOS's time at which it is gone on with; `NEVER`: it is put aside."""
+    """How many times in a row its process ended soon after it was gone on with; how often it was
+    executed, where DBOS gave it up."""
+    until: int | None
+    """DBOS's time at which it is gone on with; `NEVER`: it is put aside; None: DBOS gave it up."""
 
     @property
     def is_aside(self) -> bool:
@@ -188,21 +198,27 @@ def clear(connection: sa.Connection, schema: str, application: str) -> None:
     connection.exec_driver_sql(_sql(_CLEAR, schema), values)
 
 
-def try_again(connection: sa.Connection, schema: str, workflow_id: str) -> str | None:
+def try_again(connection: sa.Connection, schema: str, values: dict[str, Any]) -> str | None:
     """Go on with a workflow that is held back, and put it aside when its process ends once more.
+
+    Args:
+        connection: Where the transaction goes on.
+        schema: That of DBOS's tables.
+        values: `workflow_id`, and `internal_queue`: where it goes if DBOS gave it up.
 
     Returns:
         The queue that it waits in; None: it was not held back.
     """
-    values = {"workflow_id": workflow_id}
-    queue = connection.exec_driver_sql(_sql(_AGAIN, schema), values).scalar_one_or_none()
-    if queue is not None:
-        connection.exec_driver_sql(_COUNT_AGAIN, values)
-    return queue
+    for statement in (_AGAIN, _REVIVE):
+        found = connection.exec_driver_sql(_sql(statement, schema), values)
+        if (queue := found.scalar_one_or_none()) is not None:
+            connection.exec_driver_sql(_COUNT_AGAIN, values)
+            return str(queue)
+    return None
 
 
 def found(connection: sa.Connection, schema: str, workflow_ids: Collection[str]) -> dict[str, Held]:
-    """Which of these workflows are held back."""
+    """Which of these workflows are held back, or were given up by DBOS."""
     query = sa.text(_sql(_FOUND, schema)).bindparams(sa.bindparam("ids", expanding=True))
     rows = connection.execute(query, {"ids": list(workflow_ids)})
     return {row[0]: Held(*row[1:]) for row in rows}
