@@ -97,18 +97,18 @@ def test_the_one_that_ends_its_host_is_put_aside_and_the_other_completes(
 
     own_host.start()
     log = own_host.log.read_text()
-    assert f"workflow '{guilty}' is put aside: its host ended 2 times in a row" in log
+    assert f"workflow '{guilty}' is put aside: the host ended 2 times in a row" in log
     assert "put aside    1 workflow whose recovery ended the host" in log
     (tmp_path / "go").touch()
     assert own_host.output(innocent).endswith("all done")
     aside = own_host.run(guilty)
     assert (aside["status"], aside["is_stuck"]) == ("running", True)
     assert aside["obstacle"] == (
-        "put aside: its host ended 2 times in a row, each time soon after it went on with it: try "
+        "put aside: the host ended 2 times in a row, each time soon after it went on with it: try "
         f"it once more with `timestep resume {guilty} --again`, or end it with "
         f"`timestep cancel {guilty}`"
     )
-    assert f"{guilty}: put aside: its host ended 2 times" in command(own_host, "show", guilty)
+    assert f"{guilty}: put aside: the host ended 2 times" in command(own_host, "show", guilty)
     assert "running (put aside)" in command(own_host, "runs")
     assert len(lines(tmp_path, "crashes")) == 3
 
@@ -116,7 +116,7 @@ def test_the_one_that_ends_its_host_is_put_aside_and_the_other_completes(
     assert command(own_host, "resume", guilty, "--again") == f"{guilty} goes on"
     crash(own_host, tmp_path, 4)
     own_host.start()
-    assert "put aside: its host ended 2 times in a row" in own_host.run(guilty)["obstacle"]
+    assert "put aside: the host ended 2 times in a row" in own_host.run(guilty)["obstacle"]
 
     (tmp_path / "mended").touch()
     answer = own_host.post(f"/api/workflows/{guilty}/resume", {"again": True})

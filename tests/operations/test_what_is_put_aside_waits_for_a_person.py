@@ -16,6 +16,7 @@ from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App, run_it
 from timestep.cli import main
 from timestep.errors import UnknownRunError
+from timestep.operations.queries import executions
 from timestep.store.fleet import process_ends
 
 
@@ -65,12 +66,12 @@ def said(*command: str) -> str:
 
 def test_a_decision_is_kept_until_it_is_tried_once_more(app: App) -> None:
     aside(app, "w")
-    assert "w: put aside: its host ended 2 times in a row" in said("approvals")
+    assert "w: put aside: the host ended 2 times in a row" in said("approvals")
 
     decided = timestep.resume_workflow_sync("w", approve="all")
 
     assert (len(decided.resolved), decided.goes_on, status("w")) == (1, False, "DELAYED")
-    assert (decided.reason or "").startswith("put aside: its host ended 2 times in a row")
+    assert (decided.reason or "").startswith("put aside: the host ended 2 times in a row")
     assert said("resume", "w", "--again") == "w goes on"
     assert DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02) == "acted"
     counted = app.execute("SELECT ends, delay_until FROM timestep.process_ends").fetchall()
@@ -106,6 +107,14 @@ def test_it_may_be_decided_and_tried_at_once_or_ended(app: App) -> None:
     assert DBOS.retrieve_workflow("both").get_result(polling_interval_sec=0.02) == "acted"
 
     assert "put aside" in said("show", "ended")
+    # Who began it, and waits for it, is told so.
+    app.execute(
+        "UPDATE dbos.workflow_status SET parent_workflow_id = 'both', status = 'DELAYED' "
+        "WHERE workflow_uuid = 'ended' RETURNING 1"
+    )
+    standing = executions.of_workflows(["both", "ended"])["both"]
+    assert standing.is_stuck
+    assert (standing.obstacle or "").startswith("put aside: the host of 'ended' in it ended 2 ")
     said("cancel", "ended")
     assert status("ended") == "CANCELLED"
     assert "put aside" not in said("show", "ended")

@@ -106,7 +106,7 @@ def look_back(application: str, executor_id: str, ended: dict[str, Any]) -> None
 def _tell(suspicion: Suspicion) -> None:
     if (id_ := suspicion.aside) is not None:
         _log.warning(
-            "workflow %r is put aside: its host ended %d times in a row, each time soon after it "
+            "workflow %r is put aside: the host ended %d times in a row, each time soon after it "
             "went on with it: try it once more with `%s`, or end it with `%s`",
             id_,
             suspicion.ends[id_],

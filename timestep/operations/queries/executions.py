@@ -15,6 +15,7 @@ from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations.queries.records import RunExecutor
 from timestep.runtime import terminal
+from timestep.runtime.terminal import quoted
 from timestep.store import setbacks as store
 from timestep.store.fleet import process_ends
 from timestep.store.fleet.process_ends import Held
@@ -87,14 +88,15 @@ def _setbacks(workflow_ids: Collection[str]) -> tuple[dict[str, Setback], dict[s
 
 def _held_back(workflow_id: str, standing: Execution, held: Held) -> Execution:
     """What is told of a workflow that is held back, as its host ended soon after it went on."""
-    again = terminal.command("resume", workflow_id, "--again")
+    again = terminal.command("resume", held.workflow_id, "--again")
     if held.until is None or held.is_aside:
         cancel = terminal.command("cancel", workflow_id)
+        inside = "" if held.workflow_id == workflow_id else f" of {quoted(held.workflow_id)} in it"
         why = (
             f"given up: it was executed {held.ends} times, and DBOS recovers it no more"
             if held.until is None
-            else f"put aside: its host ended {held.ends} times in a row, each time soon after it "
-            "went on with it"
+            else f"put aside: the host{inside} ended {held.ends} times in a row, each time soon "
+            "after it went on with it"
         )
         text = f"{why}: try it once more with `{again}`, or end it with `{cancel}`"
         return dataclasses.replace(standing, is_stuck=True, obstacle=text)

@@ -91,10 +91,17 @@ _COUNT_AGAIN = """
     UPDATE timestep.process_ends SET ends = least(ends, 1), delay_until = NULL
     WHERE workflow_id = %(workflow_id)s"""
 
+# With what waits for one that is put aside, because it began that.
 _FOUND = f"""
-    SELECT e.workflow_id, e.ends, e.delay_until FROM timestep.process_ends e
-    JOIN "{{schema}}".workflow_status w ON {_IS_HELD} WHERE e.workflow_id IN :ids
-    UNION ALL SELECT workflow_uuid, recovery_attempts, NULL FROM "{{schema}}".workflow_status
+    WITH RECURSIVE held AS (
+        SELECT e.workflow_id, e.workflow_id AS held_id, e.ends, e.delay_until
+        FROM timestep.process_ends e JOIN "{{schema}}".workflow_status w ON {_IS_HELD}
+        UNION SELECT w.parent_workflow_id, held_id, ends, delay_until
+        FROM held JOIN "{{schema}}".workflow_status w ON w.workflow_uuid = held.workflow_id
+        WHERE delay_until = {NEVER} AND w.parent_workflow_id IS NOT NULL)
+    SELECT * FROM held WHERE workflow_id IN :ids
+    UNION ALL SELECT workflow_uuid, workflow_uuid, recovery_attempts, NULL
+    FROM "{{schema}}".workflow_status
     WHERE status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED' AND workflow_uuid IN :ids"""
 
 _ASIDE = f"""
@@ -122,6 +129,7 @@ class UnderWay:
 class Held:
     """A workflow that is held back."""
 
+    workflow_id: str
     ends: int
     """How many times in a row its process ended soon after it was gone on with; how often it was
     executed, where DBOS gave it up."""
@@ -218,10 +226,15 @@ def try_again(connection: sa.Connection, schema: str, values: dict[str, Any]) ->
 
 
 def found(connection: sa.Connection, schema: str, workflow_ids: Collection[str]) -> dict[str, Held]:
-    """Which of these workflows are held back, or were given up by DBOS."""
+    """Which of these workflows are held back, or were given up by DBOS, or began one put aside.
+
+    Returns:
+        By the ids of these workflows what is held back: themselves, or what they wait for.
+    """
     query = sa.text(_sql(_FOUND, schema)).bindparams(sa.bindparam("ids", expanding=True))
-    rows = connection.execute(query, {"ids": list(workflow_ids)})
-    return {row[0]: Held(*row[1:]) for row in rows}
+    rows = connection.execute(query, {"ids": list(workflow_ids)}).all()
+    inside = {row[0]: Held(*row[1:]) for row in rows}
+    return inside | {row[0]: Held(*row[1:]) for row in rows if row[0] == row[1]}
 
 
 def aside(connection: sa.Connection, schema: str, application: str) -> tuple[int, str | None]:
