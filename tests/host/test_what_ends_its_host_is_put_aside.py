@@ -144,6 +144,9 @@ def test_one_end_puts_nothing_aside() -> None:
     assert judged([under_way("second", 0)]).aside is None
     assert judged([under_way("second", 0)]).delays == {}
     assert judged([]).aside is None
+    # The host was seen last before it took them up.
+    both = [under_way("b", 0, seconds=-0.5), under_way("a", 0, seconds=0.5, recorded_at=1)]
+    assert judged(both).delays == {"b": 15}
 
 
 def test_several_begin_in_groups_that_grow() -> None:

@@ -162,7 +162,11 @@ def test_a_host_that_was_killed_beside_this_one_is_not_waited_for(
         assert not executor_claim.is_live(connection, "app", "local", "1")
         executor = Executor("app", "local", "1")
         assert executors.liveness(connection, "dbos", [executor], "app") == {executor: False}
-    claim([], patience=0)
+    after = claim([], patience=0)
+    # What it was executing is suspected; where it was stopped, nothing is.
+    assert (after.ended or {})["process_id"] == 7
+    after.release()
+    assert claim([], patience=0).ended is None
 
 
 def test_one_that_is_over_is_watched_before_it_is_replaced(

@@ -99,12 +99,16 @@ def test_what_dbos_gave_up_is_told_and_may_be_tried_again(app: App) -> None:
 
 
 def test_it_may_be_decided_and_tried_at_once_or_ended(app: App) -> None:
-    for workflow_id in ("both", "ended"):
+    for workflow_id in ("both", "ended", "taken"):
         aside(app, workflow_id)
 
     both = timestep.resume_workflow_sync("both", approve="all", again=True)
     assert (len(both.resolved), both.goes_on, both.reason) == (1, True, None)
     assert DBOS.retrieve_workflow("both").get_result(polling_interval_sec=0.02) == "acted"
+
+    taken = timestep.resume_workflow_sync("taken", approve="all", from_checkpoint=True)
+    assert (taken.goes_on, taken.reason) == (True, None)
+    assert DBOS.retrieve_workflow("taken").get_result(polling_interval_sec=0.02) == "acted"
 
     assert "put aside" in said("show", "ended")
     # Who began it, and waits for it, is told so.

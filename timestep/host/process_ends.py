@@ -69,7 +69,7 @@ def judged(found: list[UnderWay]) -> Suspicion:
 
 def _order(one: UnderWay) -> tuple[float, float, str]:
     """The likeliest first: what began last, and of that what recorded something last."""
-    return one.seconds // _BETWEEN_GROUPS, -one.recorded_at, one.workflow_id
+    return max(one.seconds, 0.0) // _BETWEEN_GROUPS, -one.recorded_at, one.workflow_id
 
 
 def look_back(application: str, executor_id: str, ended: dict[str, Any]) -> None:
