@@ -88,6 +88,16 @@ def test_what_cannot_come_back_is_caught_by_the_same_clauses() -> None:
     assert classes_of(check(Acts(object()))) >= classes_of(Shop())
 
 
+def test_an_error_of_a_class_that_a_function_makes_is_caught_by_its_name() -> None:
+    """A workflow's body makes its class anew in each execution, and any of them may be meant."""
+    errors = [MADE["local"]("x"), MADE["local"]("x")]
+    for seen in (exceptions.survives(errors[0]), exceptions.opened(stored(errors[0]))):
+        assert isinstance(seen, RecordedError)
+        assert all(isinstance(seen, type(error)) for error in errors)
+        assert str(seen) == str(errors[0])
+        assert type(seen).__name__ == "RecordedError"
+
+
 def test_members_of_groups_are_chosen_alike() -> None:
     error = Several("several", [KeyError("k"), SaysTotal(object())])
     for seen in (exceptions.survives(error), exceptions.opened(stored(error))):

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import pathlib
 from collections import Counter, OrderedDict, deque
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -72,6 +73,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
         OrderedDict([("b", 1), (2, (3,))]),
         Counter("tea"),
         deque([1, {"a"}], maxlen=4),
+        SimpleNamespace(name="x", value=[Spot(1)], inner=SimpleNamespace()),
         Spot({"$type": "x"}, "there"),
         [Spot(Spot(1))],
     ],
@@ -80,6 +82,13 @@ BERLIN = ZoneInfo("Europe/Berlin")
 def test_it_comes_back_as_it_was(value: Any) -> None:
     back = again(value)
     assert (back, type(back), repr(back)) == (value, type(value), repr(value))
+
+
+def test_a_namespace_may_hold_itself() -> None:
+    value = SimpleNamespace(name="x")
+    value.itself = value
+    back = again(value)
+    assert (back.name, back.itself is back) == ("x", True)
 
 
 def test_a_named_tuple_of_before_has_its_defaults_and_no_other_fields() -> None:
@@ -103,6 +112,7 @@ def test_what_this_machine_cannot_read_is_told() -> None:
         ("datetime:timedelta", "long"),
         ("zoneinfo:ZoneInfo", "../../etc/passwd"),
         ("collections:deque", ["x"]),
+        ("types:SimpleNamespace", {"name": "x"}),
         ("pydantic.networks:HttpUrl", "not one"),
     ):
         document = {"$type": named, "value": held}

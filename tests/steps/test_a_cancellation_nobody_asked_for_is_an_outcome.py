@@ -34,7 +34,10 @@ async def wait_for_a_cancelled_task() -> None:
 
 
 async def raise_one() -> None:
-    raise asyncio.CancelledError("by itself")
+    try:
+        raise KeyError("before")
+    except KeyError:
+        raise asyncio.CancelledError("by itself")  # noqa: B904  # its context is what is tried
 
 
 def in_a_thread() -> str:
@@ -130,13 +133,14 @@ def test_a_run_fails_of_it_and_its_workflow_if_nobody_catches_it(
         except asyncio.CancelledError as error:
             if not is_caught:
                 raise
-            return f"caught {type(error).__name__}: {error}"
+            return f"caught {type(error).__name__}: {error} after {error.__context__!r}"
         raise AssertionError
 
     look_after(recorder())
     if is_caught:
         answer = app.run(body, workflow_id="w")
         assert answer.startswith("caught CancelledError")
+        assert ("after KeyError('before')" in answer) == (what == "model")
         assert app.replay("w") == answer
     else:
         with pytest.raises(CancelledItselfError, match="nobody had cancelled it"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from agents import (
@@ -18,6 +18,7 @@ from agents import (
     ModelResponse,
     OpenAIConversationsSession,
     OpenAIResponsesCompactionSession,
+    RunConfig,
     RunHooks,
     SQLiteSession,
     Usage,
@@ -32,8 +33,7 @@ from sqlalchemy import NullPool
 import timestep
 from tests.support.dbos_app import App
 from tests.support.passing_time import HOUR, pass_time
-from timestep.execution.replay.session_contents import digest, marks
-from timestep.steps.external_session import _done
+from timestep.execution.replay.session_end import SessionEnd, how_many_added, marks
 
 KEY = "kSJ8NfPRbXnyEqSDjSLsk2F6lZ4JmBSBvM0ESDN-2rA="
 Make = Callable[[], Any]
@@ -216,6 +216,90 @@ def test_each_change_is_made_once(app: App, make: Make) -> None:
     assert replay() == [*TALKED, "user later"]
 
 
+class Counting(SQLiteSession):
+    """Notes how much of it is read."""
+
+    reads: ClassVar[list[int | None]] = []
+
+    async def get_items(self, limit: int | None = None) -> Any:
+        self.reads.append(limit)
+        return await super().get_items(limit)
+
+
+class Tenant:
+    """A session of a user's own that is called with the run's context, with which it is shared."""
+
+    session_id = "s"
+    session_settings = None
+    in_memory: bool | None = None
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    async def get_items(self, limit: int | None = None, *, wrapper: Any = None) -> list[Any]:
+        Counting.reads.append(limit)
+        return self.items[-(limit or 0) :]
+
+    async def add_items(self, items: list[Any], *, wrapper: Any = None) -> None:
+        assert wrapper is not None
+        self.items += items
+
+    async def pop_item(self, *, wrapper: Any = None) -> Any:
+        return self.items.pop()
+
+    async def clear_session(self, *, wrapper: Any = None) -> None:
+        self.items.clear()
+
+
+@pytest.mark.parametrize("kind", ["file", "newest of a file", "budget", "own", "own, elsewhere"])
+def test_a_session_is_read_once_a_run(app: App, tmp_path: Path, kind: str) -> None:
+    """What the run read of it tells later whether a change was made."""
+    history = [{"role": "user", "content": f"said {n}"} for n in range(5)]
+    file, shared = tmp_path / "session.sqlite", list[Any](history)
+    is_limited = kind in ("newest of a file", "budget")
+
+    class Elsewhere(Tenant):
+        in_memory = False
+
+    kinds: dict[str, Make] = {
+        "own": lambda: Tenant(shared),
+        "own, elsewhere": lambda: Elsewhere(shared),
+        "budget": lambda: EncryptedSession("s", Counting("s", file), KEY, max_scan_items=2),
+    }
+    make = kinds.get(kind, lambda: Counting("s", file))
+    if "own" not in kind:
+        change(make, lambda session: session.add_items(history))
+
+    async def body() -> str:
+        session = make()
+        config = RunConfig(session_settings=SessionSettings(limit=2 if is_limited else None))
+        agent = Agent("A", model=ScriptedModel([[assistant_message("yes")]]))
+        result = await timestep.DurableRunner.run(agent, "hi", session=session, run_config=config)
+        await closed(session)
+        return str(result.final_output)
+
+    async def held() -> list[str]:
+        session: Any = Tenant(shared) if "own" in kind else SQLiteSession("s", file)
+        items = await session.get_items()
+        await closed(session)
+        return marks(items) if kind != "budget" else items
+
+    Counting.reads.clear()
+    assert app.run(body, workflow_id="w") == "yes"
+    assert Counting.reads == [2 if is_limited else None]
+    after = asyncio.run(held())
+    assert len(after) == len(history) + 2
+    forget_last_add(app)
+    assert app.recover("w") == "yes"
+    assert asyncio.run(held()) == after
+
+    # The process died before it made the change.
+    forget_last_add(app)
+    change(make, lambda session: session.pop_item())
+    assert app.recover("w") == "yes"
+    assert len(asyncio.run(held())) == len(after)
+
+
 def test_an_item_is_taken_once(app: App, make: Make) -> None:
     """The process died after the item was taken, before that was committed."""
 
@@ -394,12 +478,16 @@ def test_runs_of_a_sqlite_session_at_the_same_time_lose_nothing(app: App, tmp_pa
     assert contents(make) == held
 
 
+def items_of(texts: Iterable[str]) -> list[Any]:
+    return [{"role": "user", "content": text} for text in texts]
+
+
 def said(*texts: str) -> list[str]:
-    return marks([{"role": "user", "content": text} for text in texts])
+    return marks(items_of(texts))
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "items", "done"),
+    ("before", "now", "items", "done"),  # of `before`, "…" is what the run did not ask for
     [
         ([], [], ["a"], 0),
         ([], ["a"], ["a"], 1),
@@ -414,14 +502,28 @@ def said(*texts: str) -> list[str]:
         # A history that was cut, or written anew.
         (["a", "b"], ["b", "c"], ["c"], 1),
         (["a", "b"], ["summary"], ["c"], 0),
+        # A history of which the run asked for the newest items alone, and what may be read of it.
+        (["…", "a", "b"], ["x", "a", "b", "c"], ["c"], 1),
+        (["…", "a", "b"], ["a", "b", "a", "b", "y", "c"], ["c"], 1),
+        (["…", "a", "b"], ["a", "b", "a", "b"], ["c"], 0),
+        (["…", "a", "b"], ["a", "b"], ["c", "d"], 0),
+        (["…", "a", "b"], ["c", "d"], ["c", "d"], 2),
+        (["…", "a"], ["d"], ["c", "d"], 2),
     ],
 )
 def test_how_much_of_a_batch_was_added(
     before: list[str], now: list[str], items: list[str], done: int
 ) -> None:
-    history = said(*before)
-    seen = {"count": len(history), "history": digest(history)}
-    assert _done(seen, said(*now), said(*items)) == done
+    is_whole = "…" not in before
+    end = SessionEnd(items_of(before if is_whole else before[1:]), is_whole)
+    assert end.tells(items_of(items))
+    assert how_many_added(end.recorded(), said(*now), said(*items)) == done
+
+
+def test_an_end_that_would_look_the_same_tells_nothing() -> None:
+    for end, added in ((["a"], ["a"]), (["a", "b"], ["a", "b"]), (["a", "a"], ["a"]), ([], ["a"])):
+        assert not SessionEnd(items_of(end), is_whole=False).tells(items_of(added))
+        assert SessionEnd(items_of(end), is_whole=True).tells(items_of(added))
 
 
 def test_an_item_is_known_in_another_form() -> None:

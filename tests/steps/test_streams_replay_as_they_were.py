@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import psycopg
 import pytest
 from agents import Agent, Model, ModelResponse, function_tool
+from agents.exceptions import ModelBehaviorError
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
     ResponseCreatedEvent,
+    ResponseFailedEvent,
     ResponseTextDeltaEvent,
 )
 
@@ -428,6 +431,30 @@ def test_a_failed_stream_replays_what_was_said_and_how_it_failed(app: App) -> No
     assert heard == said
     assert len(said) == 2
     assert model.asked == 1
+
+
+class Failing(Speaker):
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        self.asked += 1
+        yield ResponseFailedEvent(response=response(), sequence_number=0, type="response.failed")
+
+
+def test_a_last_event_of_a_failure_is_heard_once(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, heard = Failing([]), list[Any]()
+
+    async def body() -> str:
+        with pytest.raises(ModelBehaviorError) as caught:
+            await speak(Agent(name="A", model=model), hear=heard.append)
+        return str(caught.value)
+
+    answer = app.run(body, "failed")
+    assert app.replay("failed") == answer
+    assert [event.type for event in heard] == ["response.failed"] * 2
+    assert model.asked == 1
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_a_workflow_that_is_lost_while_the_model_speaks_ends_the_stream(app: App) -> None:

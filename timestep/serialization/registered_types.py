@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 import openai
@@ -163,6 +163,8 @@ def _parts_of(value: Any) -> Iterator[Any]:
         yield from (*value, *value.values())
     elif issubclass(kind, list | tuple | set | frozenset | deque):
         yield from value
+    elif issubclass(kind, SimpleNamespace):
+        yield vars(value)
     elif issubclass(kind, BaseModel):
         yield from (vars(value), value.__pydantic_extra__, value.__pydantic_private__)
     elif dataclasses.is_dataclass(kind):

@@ -179,6 +179,7 @@ _OF_PAIRS = (
     "collections:Counter",
     "collections:OrderedDict",
     "collections:defaultdict",
+    "types:SimpleNamespace",
 )
 
 

@@ -2,9 +2,9 @@
 
 What such a session answers to a run is recorded with the run, so a replay asks it nothing.
 What a run does to it is done once: how the session was is committed before a change, and an
-execution that finds that without the change's outcome looks what became of the session. It can
-tell its own items from another's by their texts alone, since a session may give items ids and
-a form of its own; two writers that add the same texts while a process dies are one to it.
+execution that finds that without the change's outcome looks what became of the session
+(`timestep.execution.replay.session_end`). How it was is what the run was told last, where that
+says enough; only otherwise is the session read for it.
 
 A session in memory is gone with its process: what was done to it is done again, to the session
 object of each process that comes to it (`timestep.execution.replay.session_contents`).
@@ -24,7 +24,8 @@ from agents.memory.session_settings import resolve_session_limit
 
 from timestep.errors import ReplayError
 from timestep.execution.current import as_loop, current_step
-from timestep.execution.replay.session_contents import Place, SessionContents, digest, marks
+from timestep.execution.replay.session_contents import Place, SessionContents
+from timestep.execution.replay.session_end import SessionEnd, how_many_added, is_there, marks
 from timestep.execution.run import Run
 from timestep.serialization.sdk_objects import jsonable
 from timestep.steps.recorded_value import Outcome, outcome_of
@@ -85,10 +86,14 @@ async def call_session(run: Run, call: _Call, method: Any, *args: Any, **options
         found: list[Any] = await call(session.get_items, **limit, **context)
         return found
 
+    async def newest(limit: int) -> list[Any]:
+        found: list[Any] = await call(session.get_items, limit=limit, **context)
+        return found
+
     async def give(items: list[Any]) -> Any:
         return await call(session.add_items, items, **context)
 
-    contents.everything, contents.give = everything, give
+    contents.everything, contents.newest, contents.give = everything, newest, give
     change = _Change(run, session, contents, _RECORDED[name], effect)
     if change.name == _GET:
         limit = options.get("limit", args[0] if args else None)
@@ -173,11 +178,13 @@ class _Change:
             return {} if is_told else contents.difference(await contents.everything())
 
         outcome, answer, held = await self._kept(self.name, self._effect, rest)
+        is_whole = limit is None or (isinstance(answer, list) and len(answer) < limit)
+        contents.end = SessionEnd(list(answer), is_whole) if isinstance(answer, list) else None
         if self._is_elsewhere:
             return answer
         if held and not outcome.is_new:
             contents.recall(held)
-        elif isinstance(answer, list) and (limit is None or len(answer) < limit):
+        elif isinstance(answer, list) and is_whole:
             contents.known = list(answer)
         if outcome.is_new:
             contents.note(outcome.id)
@@ -193,7 +200,7 @@ class _Change:
     async def add(self, items: list[Any], added: Callable[[list[Any]], Awaitable[Any]]) -> Any:
         """Add items to the session."""
         contents = self._contents
-        before = await self._before(lambda held: {})
+        before = await self._before(adds=items)
 
         async def rest() -> Any:
             """What an execution that died left to do."""
@@ -201,7 +208,7 @@ class _Change:
             if contents.is_in_memory:
                 after = [*(contents.known or []), *items]
                 return await contents.add_again(before.id, items, after)
-            done = _done(before.value, now, marks(items))
+            done = how_many_added(before.value, now, marks(items))
 
             async def left() -> Any:
                 return await added(items[done:]) if done < len(items) else None
@@ -221,7 +228,9 @@ class _Change:
             contents.grow(items)
             return answer
 
+        end = contents.end
         outcome, answer, held = await self._kept(self.name, effect, others)
+        contents.end = None if end is None else end.with_added(items)
         if not outcome.is_new:
             contents.grow(items)
         if held and not outcome.is_new:
@@ -237,12 +246,12 @@ class _Change:
     async def pop(self) -> Any:
         """Take the session's newest item."""
         contents = self._contents
-        before = await self._before(lambda held: {"last": jsonable(held[-1]) if held else None})
+        before = await self._before()
 
         async def rest() -> Any:
             """What an execution that died left to do."""
             now = await self._put_back_before(before)
-            return await self._effect() if _goes_on(before.value, now) else before.value["last"]
+            return await self._effect() if is_there(before.value, now) else before.value["last"]
 
         effect = self._effect if before.is_new else rest
         outcome, popped, _ = await self._kept(self.name, effect)
@@ -260,7 +269,7 @@ class _Change:
         """Remove every item of the session."""
         contents = self._contents
         outcome, answer, _ = await self._kept(self.name, self._effect)
-        contents.known = []
+        contents.known, contents.end = [], SessionEnd([], is_whole=True)
         if outcome.is_new:
             contents.note(outcome.id)
         elif contents.place is Place.MEMORY and not contents.is_done(outcome.id):
@@ -287,16 +296,18 @@ class _Change:
             await self._again(again)
         return answer
 
-    async def _before(self, more: Callable[[list[Any]], dict[str, Any]]) -> Outcome:
-        """How the session was before it is changed."""
+    async def _before(self, adds: list[Any] | None = None) -> Outcome:
+        """How the session was before the run adds items to it, or takes its last one."""
         contents = self._contents
 
         async def look() -> dict[str, Any]:
-            held = await contents.everything()
+            end = None if adds is None else self._told(adds)
+            if end is None:
+                end = SessionEnd(await contents.everything(), is_whole=True)
             self._check()
-            history = marks(held)
-            seen = {"count": len(history), "history": digest(history), "last": None, **more(held)}
-            return seen if self._is_elsewhere else {**seen, **contents.difference(held)}
+            last = jsonable(end.items[-1]) if adds is None and end.items else None
+            seen = {**end.recorded(), "last": last}
+            return seen if self._is_elsewhere else {**seen, **contents.difference(end.items)}
 
         outcome = await self._outcome(f"{self.name}: before", look)
         if outcome.is_new:
@@ -305,12 +316,28 @@ class _Change:
             contents.recall(outcome.value)
         return outcome
 
+    def _told(self, adds: list[Any]) -> SessionEnd | None:
+        """What the session ends with, if the run knows enough of it to add items."""
+        end = self._contents.end
+        if end is None or self._contents.place is Place.MEMORY:
+            # What is in memory costs nothing to read, and others' items are recorded, too.
+            return None
+        is_enough = end.tells(adds) if self._is_elsewhere else end.is_whole
+        return end if is_enough else None
+
     async def _put_back_before(self, before: Outcome) -> list[str]:
         """What the session holds now, when it has what it held before a change."""
-        if not self._is_elsewhere and not self._contents.is_done(before.id):
-            await self._contents.put_back()
+        contents = self._contents
+        if not self._is_elsewhere and not contents.is_done(before.id):
+            await contents.put_back()
             self._check()
-        return marks(await self._contents.everything())
+        try:
+            return marks(await contents.everything())
+        except Exception:
+            if before.value.get("is_whole", True):
+                raise
+            # A session may refuse to read more than it is told to.
+            return marks(await contents.newest(before.value["count"]))
 
     def _check(self) -> None:
         try:
@@ -342,6 +369,8 @@ class _Change:
             more = {} if rest is None else await rest()
             return [*answer, more] if more else answer
 
+        # What it ends with is not known if this fails.
+        self._contents.end = None
         outcome = await self._outcome(name, done)
         answer, session_id, *more = outcome.value
         if session_id is not None and _id_of(self._session) is None:
@@ -358,21 +387,3 @@ def _id_of(session: Any) -> str | None:
     except Exception:  # noqa: BLE001  # each kind says in its own way that it has none yet
         return None
     return None if found is None else str(found)
-
-
-def _goes_on(before: dict[str, Any], now: list[str]) -> bool:
-    """Whether a session still begins with all that it held before."""
-    count: int = before["count"]
-    return count > 0 and digest(now[:count]) == str(before["history"])
-
-
-def _done(before: dict[str, Any], now: list[str], items: list[str]) -> int:
-    """How many of the items an execution that died had added."""
-    if before["count"] and not _goes_on(before, now):
-        # Cut or rewritten since: then the items are looked for at its end.
-        return len(items) if now[-len(items) :] == items else 0
-    since = now[before["count"] :]
-    for start in range(len(since)):
-        if since[start : start + len(items)] == items:
-            return len(items)
-    return len(since) if since == items[: len(since)] else 0

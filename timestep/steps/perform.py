@@ -46,7 +46,7 @@ async def perform(step: Step[T]) -> T:
         async with step.run.call_ends.beside(step, step.run.turn):
             return await _performed(step)
     except CancelledItself as ended:
-        raise ended.error from None
+        exceptions.raise_as_it_is(ended.error)
 
 
 async def _performed(step: Step[T]) -> T:

@@ -17,21 +17,18 @@ import asyncio
 import contextlib
 import enum
 import hashlib
-import json
 import threading
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from timestep.errors import ReplayError
+from timestep.execution.replay.session_end import SessionEnd, digest, marks
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.sdk_objects import jsonable
-
-_NOT_TOLD_APART = {"id", "type", "status"}
-"""Fields that a session may give to an item, and that tell no item from another."""
 
 _PROTOCOL = "agents.memory.session"
 """The SDK's module of what a session of anybody's may be a subclass of."""
@@ -84,6 +81,8 @@ class SessionContents:
 
     everything: Callable[[], Awaitable[list[Any]]]
     """Reads all of the session's items."""
+    newest: Callable[[int], Awaitable[list[Any]]]
+    """Reads as many of its newest items."""
     give: Callable[[list[Any]], Awaitable[Any]]
     """Adds items to the session. Whoever calls the session says how it is called then."""
 
@@ -91,6 +90,9 @@ class SessionContents:
         self.place = place_of(session)
         self.known: list[Any] | None = None
         """None where the record does not say."""
+        self.end: SessionEnd | None = None
+        """What the run was told last of what the session ends with; None where that is not so
+        any more."""
         self._session = session
         self._done = _done_to(session)
         self._is_doubtful = False
@@ -319,28 +321,6 @@ def _forget(
     # Another object may have the identity by now.
     if key in sessions and sessions[key][0] is gone:
         del sessions[key]
-
-
-def marks(items: list[Any]) -> list[str]:
-    """What tells items from one another: their texts, as a session may give items ids."""
-    return [json.dumps(sorted(_texts(jsonable(item)))) for item in items]
-
-
-def digest(told: list[str]) -> str:
-    """What tells one history from another, by its items' marks."""
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key not in _NOT_TOLD_APART:
-                yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, str):
-        yield value
 
 
 def _short(mark: str) -> str:

@@ -165,6 +165,9 @@ class DurableModel(Model):
             if not step.done():
                 step.cancel()
                 await asyncio.wait([step])
+            if not step.cancelled():
+                # The loop reads a last event that tells of a failure no further.
+                step.exception()
 
     async def _call(
         self,

@@ -16,6 +16,20 @@ def error_class(path: object) -> type[BaseException] | None:
     return kind if kind is not None and issubclass(kind, BaseException) else None
 
 
+def error_classes(path: object) -> list[type[BaseException]]:
+    """The classes of a path: of one that a function makes, those that its calls have made."""
+    if not isinstance(path, str) or "<locals>" not in path:
+        kind = error_class(path)
+        return [] if kind is None else [kind]
+    found: dict[type[BaseException], None] = {}
+    left: list[type[BaseException]] = [BaseException]
+    while left:
+        kind = left.pop()
+        found[kind] = None
+        left += [sub for sub in type.__subclasses__(kind) if sub not in found]
+    return [kind for kind in found if type_path(kind) == path]
+
+
 def bases_of(kind: type[BaseException]) -> Iterator[str]:
     """The classes that an error may be an instance of, the nearest first, but for the last two."""
     for base in kind.__mro__:
@@ -42,18 +56,19 @@ def bare(
     return made
 
 
-def recorded_class(base: type[BaseException]) -> type[RecordedError]:
-    """A class of recorded errors that are instances of a class, too.
+def recorded_class(of: Sequence[type[BaseException]]) -> type[RecordedError]:
+    """A class of recorded errors that are instances of each of some classes, too.
 
     Raises:
-        TypeError: The class lets nothing derive from it, or acts when something does.
+        TypeError: One of them lets nothing derive from it, or acts when something does.
     """
-    if issubclass(RecordedError, base):
+    if any(issubclass(RecordedError, base) for base in of):
         return RecordedError
-    if type(base) is not type or any("__init_subclass__" in vars(c) for c in base.__mro__[:-1]):
-        raise TypeError(f"{base.__qualname__} acts when a class is derived from it")
-    bases = (RecordedError, base)
-    for known in type.__subclasses__(base):
+    for base in of:
+        if type(base) is not type or any("__init_subclass__" in vars(c) for c in base.__mro__[:-1]):
+            raise TypeError(f"{base.__qualname__} acts when a class is derived from it")
+    bases: tuple[type, ...] = (RecordedError, *of)
+    for known in type.__subclasses__(of[0]):
         if known.__bases__ == bases:
             return known  # type: ignore[return-value]  # its bases say so
     namespace = {"__module__": RecordedError.__module__, "__doc__": RecordedError.__doc__}

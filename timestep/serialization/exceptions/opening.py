@@ -11,7 +11,12 @@ from agents.exceptions import AgentsException
 
 from timestep.errors import RecordedError
 from timestep.serialization.exceptions import http, tripwires, validation
-from timestep.serialization.exceptions.classes import bare, error_class, recorded_class
+from timestep.serialization.exceptions.classes import (
+    bare,
+    error_class,
+    error_classes,
+    recorded_class,
+)
 from timestep.serialization.exceptions.parts import known, set_attribute
 from timestep.serialization.exceptions.texts import part, summary
 
@@ -85,9 +90,9 @@ def _made(document: Any, inside: list[BaseException], *, is_raised: bool) -> Bas
         pass
     for path in _bases(document):
         with contextlib.suppress(Exception):  # as above
-            base = error_class(path)
-            if base is not None and issubclass(base, Exception | BaseExceptionGroup):
-                return _recorded(recorded_class(base), document, inside)
+            bases = error_classes(path)
+            if bases and issubclass(bases[0], Exception | BaseExceptionGroup):
+                return _recorded(recorded_class(bases), document, inside)
     return _recorded(RecordedError, document, [])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from timestep.errors import UnreadableValueError
@@ -158,6 +159,10 @@ class _Decoding:
             return int(_as(str, held), 16)
         if named in _MAPPINGS:
             return self._fill_pairs(self._keep(path, _MAPPINGS[named]()), held, inside)
+        if named == "types:SimpleNamespace":
+            namespace: Any = self._keep(path, SimpleNamespace())
+            self._fill_pairs(vars(namespace), held, inside)
+            return namespace
         if named in _WHOLE:
             items = self._fill_list([], _as(list, held), inside)
             return self._keep(path, _WHOLE[named](items))

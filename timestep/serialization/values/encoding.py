@@ -11,6 +11,7 @@ import enum
 import math
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from timestep.serialization import leaf_types
@@ -167,6 +168,8 @@ class Encoding:
             return typed(name, self._list(value, inside))
         if kind in (OrderedDict, Counter):
             return typed(name, self._pairs(value, inside))
+        if kind is SimpleNamespace:
+            return typed(name, self._pairs(vars(value), inside))
         if kind is deque:
             return typed(name, [value.maxlen, *self._list(value, inside, 1)])
         if kind is defaultdict:
