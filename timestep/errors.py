@@ -35,6 +35,7 @@
     ├── StepError                   how DBOS shows a step that failed
     ├── ReplayError                 a record and the code that replays it disagree
     ├── ProcessExitError            a workflow, or what it called, tried to end the process
+    ├── NotAnExceptionError         a workflow, or what it called, raised a BaseException of its own
     ├── CancelledItselfError        a workflow ended in a CancelledError that nobody asked for
     ├── UnreadableValueError        a recorded value whose class is not known, or has changed
     ├── UnrecordableError           a workflow's value that cannot come back from JSON
@@ -217,6 +218,10 @@ class PickledRecordError(TimestepError):
 
 class ProcessExitError(TimestepError):
     """What a run calls may not end the process that executes the run."""
+
+
+class NotAnExceptionError(TimestepError):
+    """What a run calls may raise Exceptions only: nobody could answer anything else."""
 
 
 class CancelledItselfError(TimestepError):

@@ -15,7 +15,7 @@ from dbos import DBOS
 
 import timestep
 from tests.support.dbos_app import BODIES, App
-from timestep.errors import ProcessExitError
+from timestep.errors import NotAnExceptionError, ProcessExitError, UnreadableValueError
 from timestep.journal.recorder import recorder
 from timestep.journal.unfinished_executions import look_after
 
@@ -33,6 +33,57 @@ async def interrupt() -> str:
 class LeavingModel(ScriptedModel):
     async def get_response(self, *args: Any, **kwargs: Any) -> Any:
         raise SystemExit("model")
+
+
+begun: list[str] = []
+
+
+class Uncaught(BaseException):
+    """No Exception, so that nobody answers it."""
+
+
+@function_tool(failure_error_function=None)
+async def raise_what_is_no_exception() -> str:
+    begun.append("tool")
+    raise Uncaught("mine")
+
+
+@function_tool(failure_error_function=None)
+async def raise_what_a_record_raises() -> str:
+    begun.append("tool")
+    raise UnreadableValueError("what it read")
+
+
+@pytest.mark.parametrize("tool", [raise_what_is_no_exception, raise_what_a_record_raises])
+def test_whatever_a_tool_raises_is_its_outcome(app: App, tool: Any) -> None:
+    begun.clear()
+
+    async def body() -> str:
+        with pytest.raises(AgentsException) as failure:
+            await timestep.DurableRunner.run(caller(tool), "hi")
+        assert failure.value.run_data is not None
+        return repr(failure.value.__cause__)
+
+    said = app.run(body, workflow_id="w")
+    assert "Uncaught('mine')" in said or "what it read" in said
+    assert app.replay("w") == said
+    assert begun == ["tool"]
+    assert [row["status"] for row in app.rows("runs")] == ["failed"]
+
+
+@DBOS.workflow()
+async def raises_what_is_no_exception(name: str) -> str:
+    begun.append(name)
+    raise Uncaught(name)
+
+
+def test_a_workflow_that_raises_what_is_no_exception_fails_once(app: App) -> None:
+    look_after(recorder())
+    begun.clear()
+    handle = DBOS.start_workflow(raises_what_is_no_exception, "once")
+    with pytest.raises(NotAnExceptionError, match=r"Uncaught\('once'\)"):
+        str(handle.get_result(polling_interval_sec=0.02))
+    assert begun == ["once"]
 
 
 def check(*_: Any) -> GuardrailFunctionOutput:
@@ -74,9 +125,6 @@ def test_an_exit_is_the_failure_of_what_exits(app: App, what: str) -> None:
     assert [row["status"] for row in app.rows("runs")] == ["failed"]
     # DBOS's loop goes on.
     assert app.recover(id_) == said
-
-
-begun: list[str] = []
 
 
 @DBOS.workflow()

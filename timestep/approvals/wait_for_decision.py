@@ -23,7 +23,7 @@ from timestep.dbos_internals.workflow_scope import Owner
 from timestep.execution.identity import workflow_runs
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining, logs, process_state
-from timestep.runtime.cancellation import in_thread
+from timestep.runtime.cancellation import Signal, in_thread
 from timestep.runtime.process_state import PerProcess
 from timestep.store import parked_workflows
 
@@ -36,7 +36,7 @@ _SWEEP = 10.0
 _log = logs.logger()
 
 
-class Parked(BaseException):
+class Parked(Signal):
     """Ends an execution whose workflow waits elsewhere. Nothing may answer it.
 
     Not an Exception: DBOS records none, and code that handles errors does not see it.

@@ -6,6 +6,7 @@ from dbos import error as dbos_errors
 
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import TimestepError
+from timestep.runtime.cancellation import Signal
 
 
 def lost(owner: Owner, status: str | None) -> BaseException:
@@ -44,7 +45,7 @@ CONTROL_ERRORS = (
 """DBOS's own errors: nothing between a step and the workflow's end may answer them."""
 
 
-class LeftPending(BaseException):  # what it is for its workflow, and no error
+class LeftPending(Signal):  # what it is for its workflow, and no error
     """Ends an execution whose workflow is to stay PENDING, for a process that can go on with it.
 
     Not an Exception: DBOS would record that the workflow failed, and code would answer it.

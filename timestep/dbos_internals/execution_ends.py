@@ -22,13 +22,14 @@ from dbos._sys_db import SystemDatabase
 from timestep.dbos_internals import workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.runtime import process_state
+from timestep.runtime.cancellation import Signal
 from timestep.runtime.process_state import PerProcess
 
 Listener = Callable[[Owner, BaseException | None], None]
 Rescuer = Callable[[Owner, Exception], bool]
 
 
-class PutBack(BaseException):
+class PutBack(Signal):
     """Ends an execution whose workflow did not fail, though its code did. Nothing is recorded."""
 
 

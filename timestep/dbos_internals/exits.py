@@ -18,10 +18,11 @@ from typing import Any
 from dbos import _core
 
 from timestep.dbos_internals import workflow_scope
-from timestep.errors import CancelledItselfError, ProcessExitError
+from timestep.errors import CancelledItselfError, NotAnExceptionError, ProcessExitError
 from timestep.runtime import process_state
-from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
+from timestep.runtime.cancellation import EXITS, came_by_itself, cancels, is_foreign
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization.exceptions import shown
 
 _body = _core._dropping_datasource_checkpoints
 _step = _core.invoke_step
@@ -85,24 +86,32 @@ def _told_apart(body: Callable[[], Any]) -> Callable[[], Any]:
 def _contained(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that raises an error where `function` asks for the process to end."""
 
-    def refusal(exit_: BaseException) -> BaseException:
-        if threading.current_thread() is threading.main_thread():
-            return exit_
+    def refusal(error: BaseException) -> Exception | None:
+        if not is_foreign(error):
+            return None
         workflow_id = workflow_scope.dbos_context().workflow_id
         what = f"{name}workflow {workflow_id!r}"
-        return ProcessExitError(f"{what} tried to end the process: {exit_!r}")
+        if not isinstance(error, EXITS):
+            return NotAnExceptionError(f"{what} raised what is no Exception: {shown(error)}")
+        if threading.current_thread() is threading.main_thread():
+            return None
+        return ProcessExitError(f"{what} tried to end the process: {shown(error)}")
 
     async def awaited(*args: Any, **options: Any) -> Any:
         try:
             return await function(*args, **options)
-        except EXITS as exit_:
-            raise refusal(exit_) from exit_
+        except BaseException as error:
+            if (found := refusal(error)) is not None:
+                raise found from error
+            raise
 
     def called(*args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
-        except EXITS as exit_:
-            raise refusal(exit_) from exit_
+        except BaseException as error:
+            if (found := refusal(error)) is not None:
+                raise found from error
+            raise
 
     contained = awaited if inspect.iscoroutinefunction(function) else called
     # A partial has no name of its own.

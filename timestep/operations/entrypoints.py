@@ -138,7 +138,8 @@ def find(directory: Path | None = None) -> dict[str, Entrypoint]:
     found: dict[str, Entrypoint] = {}
     for module in _modules(directory):
         workflows = {id(function): name for name, function in registered().items()}
-        for function in vars(module).values():
+        # Reading an annotation may make a class of a generic model, in this very module.
+        for function in list(vars(module).values()):
             if id(function) not in workflows or function.__module__ != module.__name__:
                 continue
             name = function.__name__

@@ -13,7 +13,7 @@ from timestep.dbos_internals.workflow_failures import FailureFilter
 from timestep.execution import identity
 from timestep.execution.run import Run
 from timestep.runtime import logs
-from timestep.runtime.secrets import masked
+from timestep.runtime.secrets import without_secrets
 from timestep.serialization import exceptions
 from timestep.serialization.exceptions.texts import shortened
 from timestep.serialization.values import plain_text
@@ -30,7 +30,7 @@ def traceback_of(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     if len(text) > _LONGEST_TRACEBACK:
         text = f"… {len(text) - _LONGEST_TRACEBACK} characters …\n{text[-_LONGEST_TRACEBACK:]}"
-    return plain_text(masked(text)) or ""
+    return plain_text(without_secrets(text)) or ""
 
 
 def tell_of_run(run: Run, error: BaseException) -> None:
@@ -98,5 +98,5 @@ def _key(error: BaseException) -> tuple[int, str]:
 
 def told(error: BaseException) -> str:
     """An error in one line, without secrets."""
-    text = masked(exceptions.in_log(error))
+    text = without_secrets(exceptions.in_log(error))
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} …"

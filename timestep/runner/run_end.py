@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, NoReturn, cast
 
 from agents import Agent, RunResult, RunResultStreaming
+from agents.exceptions import AgentsException
 
 from timestep.dbos_internals import control_errors, process
 from timestep.errors import DatabaseError, ReplayError, RunTimeoutError, TimestepError
@@ -138,7 +139,13 @@ def _as_recorded(run: Run, error: BaseException) -> BaseException:
         return error
     recorded = restored(row["error"])
     told = {name: recorded[name] for name in recorded.keys() - {_TRACEBACK, LACKS}}
-    return error if told == exceptions.seal(error) else exceptions.opened(recorded)
+    if told == exceptions.seal(error):
+        return error
+    first = exceptions.opened(recorded)
+    if isinstance(first, AgentsException) and isinstance(error, AgentsException):
+        # What the run had come to, which the SDK tells of this execution, too.
+        first.run_data = error.run_data
+    return first
 
 
 async def record_failure(

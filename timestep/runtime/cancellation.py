@@ -15,6 +15,18 @@ EXITS = (SystemExit, KeyboardInterrupt)
 """What code raises to end its process. asyncio lets it out of a task, and the loop ends with it."""
 
 
+class Signal(BaseException):
+    """Ends what code does for a reason of Timestep's own, and is no outcome of that code.
+
+    Not an Exception: neither the SDK nor code that answers errors may answer it.
+    """
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether code raised what is no Exception, and nobody has asked it to end."""
+    return not isinstance(error, Exception | Signal | asyncio.CancelledError | GeneratorExit)
+
+
 class Steadfast(asyncio.Future[T]):
     """A future that cannot be cancelled: whoever awaits it is told so once it is done."""
 

@@ -14,7 +14,7 @@ _KEY = re.compile(r"\b(?:sk|pk|rk)-[\w-]{8,}|(?<=bearer )\S{8,}", re.IGNORECASE)
 """How providers' keys look, and tokens in headers."""
 _PASSWORD_IN_URL = re.compile(r"(\w://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)")
 _NAMED = re.compile(
-    r"((?:password|passwd|secret|token|api_?key|authorization)\w*['\"]?\s*[=:]\s*['\"]?)"
+    r"((?:password|passwd|secret|token|api_?key|authorization)\w{0,32}['\"]?\s{0,8}[=:]\s{0,8}['\"]?)"
     r"(?!\d+\b)[^\s'\",;&]{4,}",
     re.IGNORECASE,
 )

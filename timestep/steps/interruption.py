@@ -12,13 +12,14 @@ from agents.items import ToolApprovalItem
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.runtime import unended_calls
+from timestep.runtime.cancellation import Signal
 from timestep.serialization.ids import derived, storable_name
 from timestep.serialization.sdk_objects import arguments_of, call_id_of, raw
 from timestep.serialization.values import storable
 from timestep.store import interruptions as store
 
 
-class InDoubtError(BaseException):
+class InDoubtError(Signal):
     """A call that must not be repeated was started again, and again its outcome is unknown."""
 
     def __init__(self, call: Call) -> None:

@@ -21,9 +21,17 @@ from timestep.execution.current import STEPS_OF_CALLS, inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.runtime import draining, lease
-from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
+from timestep.runtime.cancellation import EXITS, came_by_itself, cancels, is_foreign
 from timestep.serialization import exceptions
-from timestep.steps.step import CancelledItself, NotEnded, Refused, Step, error_of, no_exit
+from timestep.steps.step import (
+    NotEnded,
+    RaisedByEffect,
+    Refused,
+    Step,
+    error_of,
+    no_exception,
+    no_exit,
+)
 from timestep.store import dbos_step_outputs
 
 T = TypeVar("T")
@@ -45,7 +53,7 @@ async def perform(step: Step[T]) -> T:
             return await _performed(step)
         async with step.run.call_ends.beside(step, step.run.turn):
             return await _performed(step)
-    except CancelledItself as ended:
+    except RaisedByEffect as ended:
         exceptions.raise_as_it_is(ended.error)
 
 
@@ -234,7 +242,8 @@ class _RecordedByDbos(_Numbered[T]):
             self._error = error
         self._is_known = True
         if self._error is not None:
-            raise failure(self._error, self._reference)
+            told = self._error.error if isinstance(self._error, RaisedByEffect) else self._error
+            raise failure(told, self._reference)
         return self._reference
 
 
@@ -300,8 +309,10 @@ async def _execute(step: Step[T]) -> T:
             value = await _effect(step)
     except control_errors.CONTROL_ERRORS:
         raise
-    except CancelledItself as error:
-        failed, told = error, error.error
+    except RaisedByEffect as error:
+        told = error.error
+        told = exceptions.survives(told) if isinstance(told, Exception) else told
+        failed = RaisedByEffect(told)
     except Exception as error:  # noqa: BLE001  # raised below, where it gets no other context
         failed = told = exceptions.survives(error)
     if failed is not None and told is not None:
@@ -333,7 +344,13 @@ async def _effect(step: Step[T]) -> T:
         raise no_exit(step.name, exit_) from exit_
     except asyncio.CancelledError as error:
         if came_by_itself(error, before) and not _is_ending(step):
-            raise CancelledItself(error) from error
+            raise RaisedByEffect(error) from error
+        raise
+    except UnreadableValueError as error:
+        raise RaisedByEffect(error) from error
+    except BaseException as error:
+        if is_foreign(error) and cancels() <= before:
+            raise no_exception(step.name, error) from error
         raise
 
 

@@ -10,9 +10,17 @@ from typing import Any, Generic, TypeVar
 
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import StepRecord
-from timestep.errors import DatabaseError, ProcessExitError, ReplayError, TimestepError
+from timestep.errors import (
+    DatabaseError,
+    NotAnExceptionError,
+    ProcessExitError,
+    ReplayError,
+    TimestepError,
+    UnreadableValueError,
+)
 from timestep.execution.current import took
 from timestep.execution.run import Rows, Run
+from timestep.runtime.cancellation import Signal
 from timestep.serialization import exceptions
 from timestep.serialization.ids import LONGEST_STEP_NAME, storable_name
 from timestep.serialization.values import restored
@@ -207,10 +215,10 @@ _KEPT = (
 def error_of(row: dict[str, Any]) -> BaseException:
     """What a step raised, from its row."""
     error = exceptions.opened(restored(row["error"]))
-    return CancelledItself(error) if isinstance(error, asyncio.CancelledError) else error
+    return RaisedByEffect(error) if isinstance(error, _TAKEN_FOR_ANOTHER) else error
 
 
-class Refused(BaseException):
+class Refused(Signal):
     """A step that must not be recorded: its rows were refused, or its effect.
 
     Not an Exception: DBOS would record the step as one that failed.
@@ -221,7 +229,7 @@ class Refused(BaseException):
         self.error = error
 
 
-class NotEnded(BaseException):
+class NotEnded(Signal):
     """A step paused. Its outcome is not recorded, so it is executed again."""
 
     def __init__(self, value: Any) -> None:
@@ -229,18 +237,26 @@ class NotEnded(BaseException):
         self.value = value
 
 
-class CancelledItself(Exception):
-    """A step's effect ended in a CancelledError that nobody asked for: an outcome to record.
+_TAKEN_FOR_ANOTHER = (asyncio.CancelledError, UnreadableValueError)
 
-    An Exception, so that it is recorded and replayed as any other failure; who waits for the step
-    is raised the error.
+
+class RaisedByEffect(Exception):
+    """A step's effect raised what looks like something else, and is an outcome to record.
+
+    A CancelledError that nobody asked for, or an UnreadableValueError of what the effect read: it
+    is recorded and replayed as any other failure; who waits for the step is raised the error.
     """
 
-    def __init__(self, error: asyncio.CancelledError) -> None:
-        super().__init__(str(error))
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
         self.error = error
 
 
 def no_exit(what: str, exit_: BaseException) -> ProcessExitError:
     """What stands for the end of the process that a step's effect asked for."""
     return ProcessExitError(f"{what} tried to end the process: {exceptions.shown(exit_)}")
+
+
+def no_exception(what: str, raised: BaseException) -> NotAnExceptionError:
+    """What stands for what a step's effect raised, and nobody could answer."""
+    return NotAnExceptionError(f"{what} raised what is no Exception: {exceptions.shown(raised)}")

@@ -9,10 +9,17 @@ from typing import Any
 
 from agents import InputGuardrailTripwireTriggered
 
-from timestep.errors import DatabaseError, DatabaseRightsError, ReplayError, RunTimeoutError
+from timestep.errors import (
+    DatabaseError,
+    DatabaseRightsError,
+    NotDurableError,
+    ReplayError,
+    RunTimeoutError,
+)
 from timestep.execution.replay import replay_check
 from timestep.execution.replay.ordering import patiently
 from timestep.execution.run import Run
+from timestep.runtime.cancellation import Signal
 from timestep.runtime.terminal import quoted
 from timestep.serialization import exceptions
 from timestep.serialization.values import restored
@@ -22,11 +29,11 @@ _MARGIN = 5.0
 
 _TICKS = 20
 
-_REFUSALS = (DatabaseError.__name__, DatabaseRightsError.__name__)
-"""What ended a run whose step the database refused for good."""
+_REFUSALS = (DatabaseError.__name__, DatabaseRightsError.__name__, NotDurableError.__name__)
+"""What ended a run whose step the database refused for good, or we did."""
 
 
-class Held(BaseException):
+class Held(Signal):
     """A step that must not begin: what ends the run is decided. `error` says what.
 
     Not an Exception: DBOS would record the step as one that failed.
