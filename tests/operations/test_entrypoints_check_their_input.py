@@ -80,6 +80,23 @@ def test_the_schema_says_what_an_input_is(project: Project) -> None:
     assert job.description == "Do a job."
 
 
+def test_a_generic_model_may_be_named_in_a_text(project: Project) -> None:
+    """Pydantic puts the class that such an annotation makes into the module that names it."""
+    text = (
+        "from __future__ import annotations\n"
+        "from typing import Generic, TypeVar\n"
+        "from dbos import DBOS\n"
+        "from pydantic import BaseModel\n"
+        "T = TypeVar('T')\n"
+        "class Page(BaseModel, Generic[T]):\n"
+        "    items: list[T]\n"
+        "@DBOS.workflow()\n"
+        "async def pages(page: Page[int]) -> int:\n"
+        "    return len(page.items)\n"
+    )
+    assert list(project(jobs=text)) == ["pages"]
+
+
 def test_a_default_stays_the_function_s(project: Project) -> None:
     job = one(project, "(name: str, when: object = object())")
     assert job.validate({"name": "x"}) == {"name": "x"}
