@@ -14,7 +14,8 @@ _context
     get_local_dbos_context        2.0    the context of the caller
 _core
     WorkflowHandleAsyncTask       2.0    tells when a workflow that was started here ends
-    _dropping_datasource_checkpoints  3.4  is given each workflow's body, which may exit
+    _dropping_datasource_checkpoints  3.4  is given each workflow's body; its own calls it
+    _init_workflow                2.0    tells that a workflow is new
     execute_dequeued_workflow     2.30   executes a workflow under a token of its owner
 dbos
     _core                         2.0    the module, where what bodies and steps are in is replaced

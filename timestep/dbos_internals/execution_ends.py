@@ -19,7 +19,7 @@ from dbos._context import EnterDBOSWorkflow
 from dbos._core import execute_dequeued_workflow
 from dbos._sys_db import SystemDatabase
 
-from timestep.dbos_internals import workflow_scope
+from timestep.dbos_internals import bodies, workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.runtime import process_state
 from timestep.runtime.cancellation import Signal
@@ -100,6 +100,7 @@ class ExecutionEnds(PerProcess):
     def listen(self, listener: Listener) -> None:
         self.listener = listener
         _core.EnterDBOSWorkflow = _Told  # type: ignore[attr-defined]  # as DBOS looks it up
+        bodies.note_new()
 
     def rescue(self, rescuer: Rescuer) -> None:
         self.rescuer = rescuer
@@ -111,6 +112,7 @@ class ExecutionEnds(PerProcess):
         _queue.execute_dequeued_workflow = execute_dequeued_workflow  # type: ignore[attr-defined]  # its own
         SystemDatabase.update_workflow_outcome = _records_outcome  # type: ignore[method-assign]  # its own
         _core.EnterDBOSWorkflow = EnterDBOSWorkflow  # type: ignore[attr-defined]  # its own
+        bodies.note_no_more()
 
 
 def tell(owner: Owner, error: BaseException | None) -> None:

@@ -1,8 +1,8 @@
 """Draws DBOS's step numbers, which must not depend on timing.
 
-The first task that runs agents draws from the workflow's own counter, every other one from a block
-of its own. A streamed run has numbers set aside, which come before all that its task draws after
-it: its reader may leave it and begin another run, and both go on side by side.
+The task of a workflow's body draws from the workflow's own counter, every other one that runs
+agents from a block of its own. A streamed run has numbers set aside, which come before all that its
+task draws after it: its reader may leave it and begin another run, and both go on side by side.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StepNumbers:
     """Draws the step numbers of the runs of one task.
 
     Tasks side by side would draw from one counter in an order that depends on timing; each
-    but the first has a block of numbers of its own.
+    but the body's has a block of numbers of its own.
     """
 
     def __init__(self, *, block: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from agents import ModelResponse
 
-from timestep.dbos_internals import workflow_scope
+from timestep.dbos_internals import bodies, workflow_scope
 from timestep.dbos_internals.step_numbers import StepNumbers
 from timestep.dbos_internals.step_records import SharedRecords
 from timestep.dbos_internals.workflow_scope import Owner
@@ -20,7 +20,7 @@ from timestep.errors import ReplayError
 from timestep.execution.current import StepScope, current_step
 from timestep.execution.replay.run_order import RunOrder
 from timestep.execution.run import Run
-from timestep.journal.recorder import Recorder
+from timestep.journal.recorder import Recorder, recorder
 
 
 @dataclass
@@ -49,8 +49,12 @@ class WorkflowRuns:
     """Those that go on or wait for people, but for those that a run is around."""
     lanes: int = 0
     """How many tasks draw numbers for runs."""
+    body_lane: Lane | None = None
+    """Where the body's task draws them."""
     thread_lane: Lane | None = None
     """Where the workflow's own thread draws them, if its code is not async."""
+    is_of_earlier_version: bool = False
+    """Whether the first task to run agents has the workflow's own counter, whichever it is."""
     dbos_records: SharedRecords = field(default_factory=SharedRecords)
     told: object = None
     """What was told of the newest of them that failed; not its error, which holds all it ran."""
@@ -84,14 +88,14 @@ class Stopped:
     newest_answer: ModelResponse | None
 
 
-def open_run(recorder: Recorder, task: str, continued: Stopped | None = None) -> Run:
+def open_run(found: Recorder, task: str, continued: Stopped | None = None) -> Run:
     """A run of the workflow, or the step, that the caller is inside of.
 
     Its id comes from where it starts: the step number drawn here; or, inside a step, which
     may start several side by side in any order, from what it is to do.
 
     Args:
-        recorder: Where it is recorded.
+        found: Where it is recorded.
         task: What it is to do: the same for a run and its replay.
         continued: A state to go on with: the run that stopped with it goes on.
 
@@ -102,11 +106,11 @@ def open_run(recorder: Recorder, task: str, continued: Stopped | None = None) ->
     if continued is not None and (run := _continued(continued)) is not None:
         return run
     if workflow_scope.in_step():
-        return _open_in_step(recorder, task, shared)
-    return _open_in_workflow(recorder, task, shared)
+        return _open_in_step(found, task, shared)
+    return _open_in_workflow(found, task, shared)
 
 
-def _open_in_step(recorder: Recorder, task: str, shared: WorkflowRuns) -> Run:
+def _open_in_step(found: Recorder, task: str, shared: WorkflowRuns) -> Run:
     owner, enclosing = workflow_scope.scope().owner, current_step()
     if enclosing is not None and enclosing.run.owner == owner:
         key, parent = _nested_key(enclosing, task), enclosing.run
@@ -114,7 +118,7 @@ def _open_in_step(recorder: Recorder, task: str, shared: WorkflowRuns) -> Run:
         step = ":".join(map(str, workflow_scope.step_key()))
         key, parent = f"{step}:{task}:{shared.next_of((step, task))}", None
     nested = Run(
-        recorder=recorder,
+        recorder=found,
         owner=owner,
         key=key,
         workflow_step=None,
@@ -130,18 +134,21 @@ def _open_in_step(recorder: Recorder, task: str, shared: WorkflowRuns) -> Run:
     return nested
 
 
-def _open_in_workflow(recorder: Recorder, task: str, shared: WorkflowRuns) -> Run:
+def _open_in_workflow(found: Recorder, task: str, shared: WorkflowRuns) -> Run:
     owner, lane = workflow_scope.scope().owner, _lane(shared)
+    newest = lane.numbers.newest()
     number = lane.numbers.draw().step_id
     call = current_step()
     if call is not None and call.owner != owner:
         call = None
-    place = None
+    place = after_step = None
     if call is None:
         place = (lane.number, lane.runs)
+        if newest is not None and not shared.is_of_earlier_version:
+            after_step = newest[0]
         lane.runs += 1
     run = Run(
-        recorder=recorder,
+        recorder=found,
         owner=owner,
         key=f"{owner.workflow_id}:{number}" if call is None else _nested_key(call, task),
         workflow_step=number,
@@ -150,6 +157,7 @@ def _open_in_workflow(recorder: Recorder, task: str, shared: WorkflowRuns) -> Ru
         shared=shared.dbos_records,
         order=shared.order,
         place=place,
+        after_step=after_step,
     )
     shared.runs.append(run)
     if run.parent is not None:
@@ -166,22 +174,47 @@ def _nested_key(step: StepScope, task: str) -> str:
 def _lane(shared: WorkflowRuns) -> Lane:
     """The lane of the caller's task.
 
-    The first task that runs agents draws from the workflow's own counter. Every other one has
-    numbers of its own, whether the first still runs or not: that depends on timing.
+    That of the workflow's body draws from the workflow's own counter, as the body's own steps do.
+    Every other one has numbers of its own, whether the body runs agents or not, and when: that
+    depends on timing.
     """
-    task = _current_task()
+    task = bodies.current_task()
     lane = _lanes.get()
     if lane is None or lane.owner != workflow_scope.scope().owner or not lane.is_of(task):
-        lane = _new_lane(shared, task)
+        lane = _lane_of(shared, task)
         _lanes.set(lane)
     return lane
 
 
-def _new_lane(shared: WorkflowRuns, task: asyncio.Task[Any] | None) -> Lane:
+def _lane_of(shared: WorkflowRuns, task: asyncio.Task[Any] | None) -> Lane:
+    """The lane of a task that has, or knows, none."""
+    is_body = bodies.is_own()
+    if not shared.lanes and not is_body:
+        # Where the body comes first, earlier versions did the same.
+        shared.is_of_earlier_version = _is_of_earlier_version()
+    if is_body and not shared.is_of_earlier_version:
+        if shared.body_lane is None:
+            shared.body_lane = _new_lane(shared, task, 0)
+        return shared.body_lane
+    comes_later = shared.is_of_earlier_version or shared.body_lane is not None
+    return _new_lane(shared, task, shared.lanes if comes_later else shared.lanes + 1)
+
+
+def _new_lane(shared: WorkflowRuns, task: asyncio.Task[Any] | None, number: int) -> Lane:
     shared.lanes += 1
-    number = shared.lanes - 1
     drawn_by = None if task is None else weakref.ref(task)
     return Lane(drawn_by, workflow_scope.scope().owner, StepNumbers(block=number), number)
+
+
+def _is_of_earlier_version() -> bool:
+    """Whether the workflow's first task that ran agents, not its body's, has its own counter.
+
+    So it is in what earlier versions recorded. It has to be known before anything is drawn: where
+    the workflow may have been executed before, this blocks.
+    """
+    if bodies.is_new():
+        return False
+    return recorder().draws_apart(workflow_scope.scope().owner.workflow_id) is False
 
 
 @contextlib.contextmanager
@@ -192,19 +225,12 @@ def one_lane() -> Iterator[None]:
         yield
         return
     if shared.thread_lane is None:
-        shared.thread_lane = _new_lane(shared, None)
+        shared.thread_lane = _lane_of(shared, None)
     token = _lanes.set(shared.thread_lane)
     try:
         yield
     finally:
         _lanes.reset(token)
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 def _continued(state: Stopped) -> Run | None:

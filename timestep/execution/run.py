@@ -42,6 +42,9 @@ from timestep.serialization.registered_types import PROCESS, RegisteredTypes
 _SETS_ASIDE = "sets_aside"
 """Is true in the metadata of a streamed run for which step numbers are set aside."""
 
+_AFTER_STEP = "after_step"
+"""Is the `after_step` of a run, in its metadata."""
+
 _NAMESPACE = uuid.UUID("b7a1ce0a-6c3e-5d4a-8c58-6a1f0f3f9f52")
 
 __all__ = ["History", "Rows", "Run"]
@@ -71,6 +74,8 @@ class Run:
         shared: DBOS's records, which the workflow's runs read once; None inside a step.
         order: The order in which it ends among the runs beside it.
         place: Which run of its workflow it is: its task, and how many runs that began before.
+        after_step: The newest number of the workflow's own counter when it began, where that is
+            the body's task's alone; what earlier versions recorded has none.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Run:
         shared: SharedRecords | None,
         order: RunOrder,
         place: tuple[int, int] | None = None,
+        after_step: int | None = None,
     ) -> None:
         self.recorder = recorder
         self.owner = owner
@@ -94,6 +100,7 @@ class Run:
         self.children: dict[uuid.UUID, Run] = {}
         self._workflow_step = workflow_step
         self._place = place
+        self._after_step = after_step
         self._shared = shared
         self._counted_in: uuid.UUID | None = None
 
@@ -267,6 +274,8 @@ class Run:
             found["counted_in_step"] = str(self._counted_in)
         if self.counters.are_set_aside:
             found[_SETS_ASIDE] = True
+        if self._after_step is not None:
+            found[_AFTER_STEP] = self._after_step
         return found
 
     def _check_same(self, row: dict[str, Any], values: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from timestep.runtime.cancellation import in_thread, over, to_its_end
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.agent_definitions import Definitions
 from timestep.serialization.values import column_of
-from timestep.store import dbos_step_outputs, step_commit
+from timestep.store import dbos_step_outputs, run_continuations, step_commit
 from timestep.store import definitions as definitions_store
 from timestep.store import run_journal as runs_store
 
@@ -255,6 +255,16 @@ class Recorder(PatientDatabase):
         """The status of workflows and the token of the execution that owns each."""
         with self.connected(workflow_ids) as connection:
             return runs_store.holders(connection, self.schema, workflow_ids)
+
+    def draws_apart(self, workflow_id: str) -> bool | None:
+        """Whether only the body's task has a workflow's own counter; None: no run is recorded."""
+        schema = self.schema if self.mirror is None else None
+
+        def attempt() -> bool | None:
+            with self.engine.connect() as connection:
+                return run_continuations.are_apart(connection, workflow_id, schema=schema)
+
+        return self.patiently(attempt)
 
     def require(self, owner: Owner) -> None:
         """See that an execution owns its workflow still.

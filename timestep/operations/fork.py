@@ -158,7 +158,7 @@ def _fork(
             with SetWorkflowID(new_id):
                 dbos_client.client().fork_workflow(
                     source["workflow_id"],
-                    source["workflow_step"],
+                    _first_step(source),
                     application_version=DBOS.application_version if process.is_launched() else None,
                 )
         except BaseException as error:
@@ -170,6 +170,14 @@ def _fork(
                     f"{source['id']} cannot be forked"
                 ) from error
             raise
+
+
+def _first_step(run: store.Row) -> int:
+    """The first of its workflow's steps that the fork of a run does not copy.
+
+    The numbers of a run beside the body's task tell nothing of the steps that the body took after.
+    """
+    return int(run["workflow_step"] if run["after_step"] is None else run["after_step"] + 1)
 
 
 def _is_same(row: store.Row, other: store.Row) -> bool:

@@ -18,13 +18,31 @@ Place = tuple[int, int]
 _RUNS = """
     SELECT runs.id, runs.workflow_id, runs.parent_run_id,
         coalesce(c.workflow_step, runs.workflow_step) AS workflow_step, runs.status,
-        runs.input, runs.error_type, runs.cancel_reason, runs.completed_at, c.lane, c.ordinal
+        runs.input, runs.error_type, runs.cancel_reason, runs.completed_at, c.lane, c.ordinal,
+        CASE WHEN coalesce(c.workflow_step, runs.workflow_step) = runs.workflow_step
+            THEN (runs.metadata ->> 'after_step')::int END AS after_step
     FROM public.runs
     LEFT JOIN timestep.continuations c ON c.workflow_id = %(workflow_id)s AND c.run_id = runs.id
     WHERE (runs.workflow_id = %(workflow_id)s OR c.run_id IS NOT NULL)
         AND runs.parent_run_id IS NULL AND runs.workflow_step IS NOT NULL
         AND runs.deleted_at IS NULL
     ORDER BY workflow_step, runs.started_at"""
+
+_ARE_APART = """
+    WITH RECURSIVE source AS (
+        SELECT %(workflow_id)s AS id{forks}
+    )
+    SELECT bool_and(metadata ? 'after_step') FROM public.runs
+    WHERE parent_run_id IS NULL AND workflow_step IS NOT NULL
+        AND (workflow_id IN (SELECT id FROM source) OR id IN (
+            SELECT run_id FROM timestep.continuations WHERE workflow_id = %(workflow_id)s
+            UNION SELECT source_run_id FROM timestep.continuations
+            WHERE workflow_id = %(workflow_id)s))"""
+
+_FORKS = """
+        UNION SELECT w.forked_from FROM source
+        JOIN "{schema}".workflow_status w ON w.workflow_uuid = source.id
+        WHERE w.forked_from IS NOT NULL"""
 
 _CHECKPOINTS = """
     SELECT id, state_type, turn, encoding, previous_id, state_data, progress, turns
@@ -100,6 +118,23 @@ def top_runs(connection: sa.Connection, workflow_id: str) -> list[Row]:
     """The runs that a workflow's code began, by their steps; those that stand in for one, too."""
     found = connection.exec_driver_sql(_RUNS, {"workflow_id": workflow_id})
     return [dict(row) for row in found.mappings()]
+
+
+def are_apart(connection: sa.Connection, workflow_id: str, *, schema: str | None) -> bool | None:
+    """Whether only the body's task has the workflow's own counter; None: no run is recorded.
+
+    A fork has the numbers of what it is a fork of.
+
+    Args:
+        connection: To the recorder's database.
+        workflow_id: The workflow.
+        schema: Where DBOS's tables are; None: in another database.
+    """
+    forks = "" if schema is None else _FORKS.replace("{schema}", schema)
+    found: bool | None = connection.exec_driver_sql(
+        _ARE_APART.replace("{forks}", forks), {"workflow_id": workflow_id}
+    ).scalar()
+    return found
 
 
 def checkpoints(connection: sa.Connection, run_id: uuid.UUID) -> list[Row]:
