@@ -8,6 +8,7 @@ nobody executes it before the process starts again.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -19,7 +20,7 @@ from dbos._context import EnterDBOSWorkflow
 from dbos._core import execute_dequeued_workflow
 from dbos._sys_db import SystemDatabase
 
-from timestep.dbos_internals import bodies, workflow_scope
+from timestep.dbos_internals import bodies, control_errors, workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.runtime import process_state
 from timestep.runtime.cancellation import Signal
@@ -140,3 +141,28 @@ def rescue(rescuer: Rescuer) -> None:
             the workflow is not the execution's any more.
     """
     process_state.of(ExecutionEnds).rescue(rescuer)
+
+
+_SAID = "Exception encountered in "
+"""How DBOS's records begin, inside the workflow, of what it raised."""
+
+
+class FailureFilter(logging.Filter):
+    """Tells of workflows that fail, in place of DBOS's records of them: tracebacks of many lines.
+
+    Args:
+        tell: Called inside a workflow that fails, with its id and what it raised.
+    """
+
+    def __init__(self, tell: Callable[[str, BaseException], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or not str(record.msg).startswith(_SAID):
+            return True
+        # One that is lost did not fail: another execution has it, or somebody cancelled it.
+        if workflow_scope.in_workflow() and not isinstance(error, control_errors.LOST):
+            self._tell(workflow_scope.dbos_context().workflow_id, error)
+        return False

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 
 from timestep.dbos_internals import workflow_scope
-from timestep.dbos_internals.workflow_failures import FailureFilter
+from timestep.dbos_internals.execution_ends import FailureFilter
 from timestep.execution import identity
 from timestep.execution.run import Run
 from timestep.runtime import logs
