@@ -158,7 +158,7 @@ def test_forks_have_the_numbers_of_what_they_are_forks_of(app: App, version: str
 
 
 @DBOS.workflow()
-def not_async(key: str) -> str:
+def runs_agents_in_a_thread(key: str) -> str:
     """Runs what a test put under `key`, in tasks of its own, and then an agent in no task."""
 
     async def main() -> str:
@@ -177,6 +177,8 @@ def test_a_body_that_is_not_async_has_the_workflows_counter(app: App) -> None:
     work = Work()
     BODIES["w"] = work.gathers
     with SetWorkflowID("w"):
-        answer = DBOS.start_workflow(not_async, "w").get_result(polling_interval_sec=0.02)
+        answer = DBOS.start_workflow(runs_agents_in_a_thread, "w").get_result(
+            polling_interval_sec=0.02
+        )
     assert lanes(app) == {"a": 1, "b": 2, "main": 0}
     assert app.replay("w") == answer

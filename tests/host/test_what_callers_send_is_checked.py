@@ -38,9 +38,8 @@ def cursor(text: str) -> str:
 
 
 def rows(host: Host) -> list[dict[str, Any]]:
-    return host.rows(
-        "SELECT count(*) FROM dbos.workflow_status UNION ALL SELECT count(*) FROM runs"
-    )
+    """How many workflows there are; those of other tests may still begin runs."""
+    return host.rows("SELECT count(*) FROM dbos.workflow_status")
 
 
 def test_what_a_start_cannot_use_starts_nothing(host: Host, client: httpx.Client) -> None:
