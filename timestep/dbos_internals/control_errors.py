@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from dbos import error as dbos_errors
 
 from timestep.dbos_internals.workflow_scope import Owner
@@ -43,6 +45,15 @@ CONTROL_ERRORS = (
     dbos_errors.DBOSWorkflowConflictIDError,
 )
 """DBOS's own errors: nothing between a step and the workflow's end may answer them."""
+
+
+_SIGNALS = (Signal, asyncio.CancelledError, GeneratorExit, dbos_errors.DBOSBaseException)
+"""What ends code that has not raised it: Timestep's, asyncio's, Python's and DBOS's."""
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether code raised what is no Exception, and nobody has asked it to end."""
+    return not isinstance(error, (Exception, *_SIGNALS))
 
 
 class LeftPending(Signal):  # what it is for its workflow, and no error

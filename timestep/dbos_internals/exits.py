@@ -17,10 +17,10 @@ from typing import Any
 
 from dbos import _core
 
-from timestep.dbos_internals import workflow_scope
+from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.errors import CancelledItselfError, NotAnExceptionError, ProcessExitError
 from timestep.runtime import process_state
-from timestep.runtime.cancellation import EXITS, came_by_itself, cancels, is_foreign
+from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.exceptions import shown
 
@@ -87,7 +87,7 @@ def _contained(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that raises an error where `function` asks for the process to end."""
 
     def refusal(error: BaseException) -> Exception | None:
-        if not is_foreign(error):
+        if not control_errors.is_foreign(error):
             return None
         workflow_id = workflow_scope.dbos_context().workflow_id
         what = f"{name}workflow {workflow_id!r}"

@@ -22,11 +22,6 @@ class Signal(BaseException):
     """
 
 
-def is_foreign(error: BaseException) -> bool:
-    """Whether code raised what is no Exception, and nobody has asked it to end."""
-    return not isinstance(error, Exception | Signal | asyncio.CancelledError | GeneratorExit)
-
-
 class Steadfast(asyncio.Future[T]):
     """A future that cannot be cancelled: whoever awaits it is told so once it is done."""
 

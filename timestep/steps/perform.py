@@ -21,7 +21,7 @@ from timestep.execution.current import STEPS_OF_CALLS, inside_step, took
 from timestep.execution.replay import recorded_end, replay_check
 from timestep.execution.replay.ordering import StartPlace
 from timestep.runtime import draining, lease
-from timestep.runtime.cancellation import EXITS, came_by_itself, cancels, is_foreign
+from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
 from timestep.serialization import exceptions
 from timestep.steps.step import (
     NotEnded,
@@ -349,7 +349,7 @@ async def _effect(step: Step[T]) -> T:
     except UnreadableValueError as error:
         raise RaisedByEffect(error) from error
     except BaseException as error:
-        if is_foreign(error) and cancels() <= before:
+        if control_errors.is_foreign(error) and cancels() <= before:
             raise no_exception(step.name, error) from error
         raise
 
