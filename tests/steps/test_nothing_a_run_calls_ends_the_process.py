@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from agents import Agent, GuardrailFunctionOutput, InputGuardrail, function_tool
+from agents import Agent, GuardrailFunctionOutput, InputGuardrail, RunHooks, function_tool
 from agents.exceptions import AgentsException
 from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
@@ -25,9 +25,25 @@ def leave() -> str:
     sys.exit(2)
 
 
+@function_tool
+def stay() -> str:
+    return "stayed"
+
+
 @function_tool(failure_error_function=None)
 async def interrupt() -> str:
     raise KeyboardInterrupt
+
+
+async def helper() -> None:
+    await asyncio.sleep(0)
+    sys.exit(2)
+
+
+@function_tool(failure_error_function=None)
+async def leave_in_a_task() -> str:
+    await asyncio.gather(helper(), asyncio.sleep(0))
+    return "stayed"
 
 
 class LeavingModel(ScriptedModel):
@@ -86,6 +102,11 @@ def test_a_workflow_that_raises_what_is_no_exception_fails_once(app: App) -> Non
     assert begun == ["once"]
 
 
+class LeavingHooks(RunHooks[Any]):
+    async def on_tool_start(self, *_: Any) -> None:
+        sys.exit(3)
+
+
 def check(*_: Any) -> GuardrailFunctionOutput:
     raise SystemExit("guardrail")
 
@@ -98,6 +119,7 @@ def caller(tool: Any) -> Agent[Any]:
 AGENTS = {
     "sync tool": lambda: caller(leave),
     "async tool": lambda: caller(interrupt),
+    "task of a tool": lambda: caller(leave_in_a_task),
     "tool that has time": lambda: caller(timestep.tool_options(timeout=5)(interrupt)),
     "model": lambda: Agent("A", model=LeavingModel([])),
     "guardrail": lambda: Agent(
@@ -127,6 +149,21 @@ def test_an_exit_is_the_failure_of_what_exits(app: App, what: str) -> None:
     assert app.recover(id_) == said
 
 
+def test_an_exit_of_a_hook_is_the_failure_of_its_run(app: App) -> None:
+    async def body() -> str:
+        await timestep.DurableRunner.run(caller(stay), "hi", hooks=LeavingHooks())
+        return "stayed"
+
+    BODIES["w"] = body
+    with pytest.raises(ProcessExitError, match="tried to end the process"):
+        DBOS.retrieve_workflow(app.started("w")).get_result(polling_interval_sec=0.02)
+    assert [(row["status"], row["error_type"]) for row in app.rows("runs")] == [
+        ("failed", "ProcessExitError")
+    ]
+    BODIES["w"] = well
+    assert DBOS.retrieve_workflow(app.started("w")).get_result(polling_interval_sec=0.02) == "well"
+
+
 @DBOS.workflow()
 def exits(name: str) -> str:
     begun.append(name)
@@ -137,6 +174,15 @@ def exits(name: str) -> str:
 async def exits_on_the_loop(name: str) -> str:
     begun.append(name)
     argparse.ArgumentParser().parse_args([name])
+    return name
+
+
+@DBOS.workflow()
+async def exits_in_a_task(name: str) -> str:
+    begun.append(name)
+    forgotten = asyncio.ensure_future(helper())  # Nobody awaits it while it exits.
+    await asyncio.wait([forgotten])
+    await asyncio.wait_for(helper(), 60)
     return name
 
 
@@ -161,7 +207,7 @@ async def exits_in_steps(name: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("workflow", [exits, exits_on_the_loop, exits_in_steps])
+@pytest.mark.parametrize("workflow", [exits, exits_on_the_loop, exits_in_a_task, exits_in_steps])
 def test_a_workflow_that_exits_fails_and_is_not_begun_again(app: App, workflow: Any) -> None:
     look_after(recorder())
     begun.clear()

@@ -29,6 +29,8 @@ _dbos
     StepReservation               3.4    a drawn step number
 _dbos_config
     load_config                   2.0    the application's name, out of its file
+_event_loop
+    BackgroundEventLoop           2.0    an exit ends its thread, and every workflow with it
 _recovery
     _recover_workflow             2.0    begins what was claimed before its name was registered
 _registrations
@@ -62,6 +64,11 @@ DBOS
     _sys_db_field                 2.0    whether there is one yet, without an error if not
     _workflow_tasks               2.24   whether the caller is a workflow's own task
 BackgroundEventLoop
+    _executor                     3.4    the threads of that loop
+    _loop                         2.0    what runs again when an exit came out of it
+    _ready                        2.0    tells that the loop is there
+    _run_event_loop               2.0    what its thread does, and an exit would end
+    _running                      2.0    whether it was started
     _thread                       2.0    whether that loop still runs
 Queue
     _has_partition_limits         2.31   whether a look at the queue needs a partition

@@ -4,6 +4,9 @@
 nothing: the next process would go on with the workflow, and meet it again. In the main thread an
 exit is let through: it may be somebody's who stops the process, and the next one goes on. The same
 holds for a `CancelledError` of the body's own, when nobody has cancelled its task.
+
+asyncio lets an exit out of every task, also out of one that a body, a tool or a hook awaits. Who
+awaits it gets the exit, too; DBOS's loop goes on.
 """
 
 from __future__ import annotations
@@ -12,37 +15,76 @@ import asyncio
 import functools
 import inspect
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from dbos import _core
+from dbos._event_loop import BackgroundEventLoop
 
 from timestep.dbos_internals import control_errors, workflow_scope
 from timestep.errors import CancelledItselfError, NotAnExceptionError, ProcessExitError
-from timestep.runtime import process_state
+from timestep.runtime import logs, process_state
 from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
 from timestep.runtime.process_state import PerProcess
 from timestep.serialization.exceptions import shown
 
 _body = _core._dropping_datasource_checkpoints
 _step = _core.invoke_step
+_run_loop = BackgroundEventLoop._run_event_loop
+
+_log = logs.logger()
 
 
 class Exits(PerProcess):
-    """A process lets DBOS call bodies and steps that cannot end it."""
+    """A process lets DBOS call bodies and steps that cannot end it, nor the loop they run on."""
 
     def __init__(self) -> None:
         _core._dropping_datasource_checkpoints = _contained_body  # type: ignore[assignment]  # DBOS's call fits
         _core.invoke_step = _contained_step  # type: ignore[assignment]  # as above
+        BackgroundEventLoop._run_event_loop = _run_lasting_loop  # type: ignore[method-assign,assignment]  # as above
 
     def close(self) -> None:
         _core._dropping_datasource_checkpoints = _body
         _core.invoke_step = _step
+        BackgroundEventLoop._run_event_loop = _run_loop  # type: ignore[method-assign]  # DBOS's own
 
 
 def contain() -> None:
     """Keep workflows from ending this process. A second time it changes nothing."""
     process_state.of(Exits)
+
+
+def _run_lasting_loop(background: BackgroundEventLoop) -> None:
+    """What DBOS's thread does with its loop, but that no exit ends it."""
+    loop = background._loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    if background._executor is not None:
+        loop.set_default_executor(background._executor)
+    background._running = True
+    background._ready.set()
+    try:
+        while _exits(loop):
+            pass
+    finally:
+        loop.close()
+
+
+def _exits(loop: asyncio.AbstractEventLoop) -> bool:
+    """Run a loop until it is stopped, or an exit comes out of it: whether one did."""
+    try:
+        loop.run_forever()
+    except EXITS as exit_:
+        (at,) = traceback.extract_tb(exit_.__traceback__)[-1:]
+        _log.warning(
+            "a task on the event loop of the workflows tried to end the process, with a %s at "
+            "%s:%s: it is the failure of what awaits the task, and the loop goes on",
+            type(exit_).__name__,
+            at.filename,
+            at.lineno,
+        )
+        return True
+    return False
 
 
 def _contained_body(dbos: Any, body: Callable[[], Any]) -> Callable[[], Any]:

@@ -43,6 +43,12 @@ def is_stopping() -> bool:
     return not _get_dbos_instance()._initialized
 
 
+def executes_alone(workflow_id: str) -> bool:
+    """Whether this process executes no workflow but this one."""
+    executed = _get_dbos_instance()._active_workflows_set.activeList()
+    return all(other == workflow_id for other in executed)
+
+
 def system_schema() -> str:
     """The schema that holds DBOS's tables."""
     return str(_get_dbos_instance()._sys_db.schema or "dbos")

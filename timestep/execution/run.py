@@ -25,6 +25,7 @@ from timestep.execution.limits import Limits
 from timestep.execution.pending_calls import PendingCalls
 from timestep.execution.questions import Questions
 from timestep.execution.record import RunRecord
+from timestep.execution.replay.agent_changes import AgentUse
 from timestep.execution.replay.call_order import CallOrder
 from timestep.execution.replay.ordering import GuardrailOrder, StartOrder
 from timestep.execution.replay.run_order import RunEnds, RunOrder
@@ -129,6 +130,7 @@ class Run:
         self.commits = Commits(recorder, owner, self.record, self.limits)
         self.states = States(self.id)
         self.context = ContextChanges()
+        self.agent_use = AgentUse()
         self.streaming = Streaming()
         self.starts = StartOrder()
         self.guardrails = GuardrailOrder(self.record)
@@ -194,6 +196,7 @@ class Run:
         """
         self.agent = agent
         self.definitions = definitions
+        self.agent_use.begin(definitions.agents)
         values = {
             **values,
             "id": self.id,
@@ -309,6 +312,7 @@ class Run:
     def resume(self) -> None:
         """Go on after an interruption, with numbers that follow those drawn before it."""
         self.questions.go_on()
+        self.agent_use.begin(self.definitions.agents)
         self.ends.go_on()
         self.limits.begin_again()
         self.calls.draw_again()
@@ -335,6 +339,7 @@ class Run:
             found = describe([agent], target_of=self.definitions.target_of)
             await self.recorder.write_definitions(found)
             self.definitions.agents.extend(found.agents)
+            self.agent_use.meet()
             self.definitions.agent_ids.update(found.agent_ids)
             self.definitions.tool_ids.update(found.tool_ids)
             self.definitions.guardrail_ids.update(found.guardrail_ids)
@@ -356,6 +361,7 @@ class Run:
         garbage, which looks at everything there is, would free it.
         """
         self.limits.ended.set()
+        self.agent_use.end()
         if self.questions.call_ids:
             return
         self.models.clear()

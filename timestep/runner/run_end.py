@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any, NoReturn, cast
 
 from agents import Agent, RunResult, RunResultStreaming
@@ -15,6 +16,7 @@ from timestep.execution.limits import LACKS
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
 from timestep.runner import failures
+from timestep.runtime.cancellation import EXITS
 from timestep.runtime.terminal import quoted
 from timestep.sdk.state import turn_state
 from timestep.sdk.state.run_history import Told, history_of
@@ -22,6 +24,7 @@ from timestep.serialization import exceptions
 from timestep.serialization.sdk_objects import jsonable
 from timestep.serialization.values import restored, storable
 from timestep.steps import interruption
+from timestep.steps.step import no_exit
 
 _TRACEBACK = "traceback"
 """What a failed run's envelope has besides that of any error: read by `timestep show`."""
@@ -93,6 +96,10 @@ async def end(run: Run, error: BaseException) -> NoReturn:
 
 async def _end(run: Run, error: BaseException) -> NoReturn:
     await run.commits.deferred()
+    if isinstance(error, EXITS) and threading.current_thread() is not threading.main_thread():
+        # A hook's, or another code's that is no step. In the main thread the process ends with it.
+        error, exit_ = no_exit(f"run {run.id}", error), error
+        error.__cause__ = exit_
     if run.limits.failure is not None:
         error, hidden = run.limits.failure, error
         error.__context__ = hidden if hidden is not error else None

@@ -339,7 +339,8 @@ async def _execute(step: Step[T]) -> T:
 async def _effect(step: Step[T]) -> T:
     before = cancels()
     try:
-        return await step.effect()
+        with step.run.agent_use.step():
+            return await step.effect()
     except EXITS as exit_:
         raise no_exit(step.name, exit_) from exit_
     except asyncio.CancelledError as error:

@@ -20,7 +20,7 @@ from timestep.execution.context_changes import Use
 from timestep.execution.current import current_step
 from timestep.execution.pending_calls import Call
 from timestep.execution.questions import supplied
-from timestep.execution.replay import agent_changes
+from timestep.execution.replay.agent_changes import Watch
 from timestep.execution.run import Rows, Run
 from timestep.runtime import draining, logs, unended_calls
 from timestep.runtime.unended_calls import Outcome, UnendedCall
@@ -169,13 +169,22 @@ class _CallStep(Step[ToolResult]):
             await self.run.commits.commit({"tool_calls": [intent]})
         self.began, self.is_made = time.monotonic(), True
         outlives = runs_in_a_thread(self.asked.tool) and not self.options.as_workflow
-        agents = self.run.definitions.agents
-        fields = agent_changes.fields_of(agents)
-        result = await (self._outlived(self._made()) if outlives else self._made())
-        if (refusal := agent_changes.refusal(agents, fields, self.asked.tool.name)) is not None:
-            raise Refused(refusal)
+        watch = self.run.agent_use.watch(len(self.run.calls.of_turn))
+        try:
+            result = await (self._outlived(self._made()) if outlives else self._made())
+        except control_errors.CONTROL_ERRORS:
+            raise
+        except Exception:
+            self._judge(watch)
+            raise
+        self._judge(watch)
         self.run.limits.check_failure()
         return self._as_recorded(result)
+
+    def _judge(self, watch: Watch) -> None:
+        refusal = watch.refusal(self.asked.tool.name, self.run.owner.workflow_id)
+        if refusal is not None:
+            raise Refused(refusal)
 
     async def _made(self) -> ToolResult:
         with self.run.context.used(self.asked.wrapper.context, self.id) as self.use:
