@@ -193,6 +193,7 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
         ("fork", old, "--turn", "1"),
     ):
         assert says(*command, status=1) == f"Error: {detail}"
+    assert "has ended (SUCCESS)" in says("resume", "ended", "--from-checkpoint", status=1)
     with psycopg.connect(own_host.database) as connection:
         connection.execute(
             "INSERT INTO interruptions (id, run_id, type, reason, tool_name, arguments, call_id) "
@@ -203,6 +204,14 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     assert "launch({}) (left alone)" in asked
     assert left in asked
     assert "timestep resume" not in asked
+    set_status = (
+        "UPDATE dbos.workflow_status SET status = '{}' WHERE workflow_uuid = '{}' RETURNING 1"
+    )
+    own_host.rows(set_status.format("SUCCESS", old))
+    over = says("resume", old, "--approve", "all", status=1)
+    assert "has completed and waits for nothing" in over
+    assert "PICKLES" not in over
+    own_host.rows(set_status.format("PENDING", old))
     own_host.rows("DELETE FROM interruptions RETURNING 1")
     refused_message = says("resume", "message", "--approve", "all", status=1)
     assert "'message' is recorded as a pickle" in refused_message

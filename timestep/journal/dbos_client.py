@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from dbos import DBOSClient, Serializer, WorkflowStatus
 
@@ -49,10 +50,14 @@ def _record(workflow_id: str) -> WorkflowRecord | None:
         return workflow_records.find(connection, schema, workflow_id)
 
 
-def check_readable(workflow_id: str) -> None:
+def check_readable(workflow_id: str, *, unread: Collection[str] = ()) -> None:
     """See that a workflow is not left alone, nor would be what begins with its record.
 
     A database that is away is waited for.
+
+    Args:
+        workflow_id: Which.
+        unread: The statuses of workflows that are refused otherwise, and of which nothing is read.
 
     Raises:
         PickledRecordError: Pickles are refused, and the workflow is recorded as one.
@@ -63,9 +68,10 @@ def check_readable(workflow_id: str) -> None:
         if not are_pickles_refused():
             return False
         record = _record(workflow_id)
-        return record is not None and (
-            is_pickle(record.arguments or "", record.serialization)
-            or workflow_id in left_alone([workflow_id])
+        if record is None or record.status in unread:
+            return False
+        return is_pickle(record.arguments or "", record.serialization) or workflow_id in left_alone(
+            [workflow_id]
         )
 
     if recorder().patiently(is_refused):
