@@ -88,7 +88,9 @@ async def resume_workflow(
     check_document("what is supplied", supply)
     # One that failed may be taken over.
     over = _OVER[:1] if from_checkpoint else _OVER
-    await in_thread(lambda: dbos_client.check_readable(workflow_id, unread=over))
+    await in_thread(
+        lambda: dbos_client.check_readable(workflow_id, unread=over, here=from_checkpoint)
+    )
     if again:
         await in_thread(lambda: _check_there(workflow_id))
     is_decided = bool(approve or reject or supply)
