@@ -101,7 +101,9 @@ def _stuck(run: Run) -> str:
         return "left alone"
     if (run.obstacle or "").startswith("put aside"):
         return "put aside"
-    return "lacks something" if (run.obstacle or "").startswith("it lacked") else "no live host"
+    return (
+        "lacks something" if (run.obstacle or "").startswith("lacks something") else "no live host"
+    )
 
 
 def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:
