@@ -193,6 +193,7 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
         ("fork", old, "--turn", "1"),
     ):
         assert says(*command, status=1) == f"Error: {detail}"
+    assert "has ended (SUCCESS)" in says("resume", "ended", "--from-checkpoint", status=1)
     with psycopg.connect(own_host.database) as connection:
         connection.execute(
             "INSERT INTO interruptions (id, run_id, type, reason, tool_name, arguments, call_id) "
@@ -203,13 +204,23 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     assert "launch({}) (left alone)" in asked
     assert left in asked
     assert "timestep resume" not in asked
+    set_status = (
+        "UPDATE dbos.workflow_status SET status = '{}' WHERE workflow_uuid = '{}' RETURNING 1"
+    )
+    own_host.rows(set_status.format("SUCCESS", old))
+    over = says("resume", old, "--approve", "all", status=1)
+    assert "has completed and waits for nothing" in over
+    assert "PICKLES" not in over
+    own_host.rows(set_status.format("PENDING", old))
     own_host.rows("DELETE FROM interruptions RETURNING 1")
     refused_message = says("resume", "message", "--approve", "all", status=1)
     assert "'message' is recorded as a pickle" in refused_message
-    # Nothing is told of them where they may be executed.
+    # What the live host does counts, and not what a command is set to.
     with monkeypatch.context() as reading:
         reading.setenv("TIMESTEP_READ_PICKLES", "true")
-        assert "left alone" not in says("show", old) + says("runs")
+        assert left in says("show", old)
+        assert says("resume", old, "--approve", "all", status=1) == f"Error: {detail}"
+    # Nothing is told of them where they may be executed.
     with psycopg.connect(own_host.database, application_name="dbos_transact"):
         assert "left alone" not in says("show", old) + says("runs")
     again = own_host.post(
@@ -236,6 +247,8 @@ def test_pickles_run_nothing_and_wait_for_a_host_that_may_read_them(
     said = own_host.log.read_text()
     assert "recovering   1 workflow" in said
     assert "pickles      read, by TIMESTEP_READ_PICKLES=true: who can write into the" in said
+    assert "left alone" not in says("show", old) + says("runs")
+    assert "PICKLES" not in says("resume", old, "--approve", "all", status=1)
     (tmp_path / "go").touch()
     until(lambda: own_host.run(old)["workflow"]["status"] == "SUCCESS")
     assert own_host.run(old)["final_output"] == "[offline model] all done"

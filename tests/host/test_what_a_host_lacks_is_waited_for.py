@@ -34,7 +34,7 @@ def command(host: Host, *arguments: str) -> str:
 
 
 def put_back(host: Host, workflow_id: str) -> None:
-    until(lambda: "it lacked something" in (host.run(workflow_id)["obstacle"] or ""))
+    until(lambda: "lacks something" in (host.run(workflow_id)["obstacle"] or ""))
 
 
 def test_a_key_that_comes_later_is_enough(own_host: Host, provider: Provider) -> None:

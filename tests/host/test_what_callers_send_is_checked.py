@@ -100,6 +100,8 @@ def test_an_id_may_have_a_slash(host: Host, client: httpx.Client) -> None:
         again = client.post(f"/api/workflows/{written}/resume", json={"approve": ["x"]})
         assert f"no workflow {workflow_id!r} that asked" in problem(again, 404)
     assert "nothing at '/api/runs/a/b'" in problem(client.get("/api/runs/a/b"), 404)
+    unknown = client.post("/api/workflows/a%2Fb/runs", json={"input": {}})
+    assert "there is no entrypoint 'a/b'" in problem(unknown, 404)
     assert "nothing at '/api/no/a%2Fb'" in problem(client.get("/api/no/a%2Fb"), 404)
 
 

@@ -97,7 +97,7 @@ def test_a_claim_outlives_its_connection(
     assert (told, held.problem, process_state.of(Lease).is_valid) == ([], None, True)
     with engine.connect() as connection:
         assert executor_claim.is_live(connection, "app", "local", "any, as it begins")
-        held.tell_version("1")
+        held.tell("1", reads_pickles=False)
         assert executor_claim.is_live(connection, "app", "local", "1")
         assert not executor_claim.is_live(connection, "app", "local", "2")
         assert not executor_claim.is_live(connection, "app", "other", "1")

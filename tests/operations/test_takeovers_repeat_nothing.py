@@ -506,7 +506,7 @@ def test_what_cannot_be_taken_over_is_left_alone(app: App) -> None:
     host |= {"node": "elsewhere", "process_id": 1, "identity": None, "lease": 3600}
     with recorder().engine.connect() as connection:
         assert hosts.claim(connection, host, None)
-        hosts.tell_version(connection, host, "0")
+        hosts.tell(connection, host, "0", reads_pickles=False)
         with pytest.raises(TakeoverError, match="live host"):
             take_over("w")
         hosts.release(connection, host)

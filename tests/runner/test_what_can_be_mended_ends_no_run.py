@@ -93,13 +93,13 @@ def _nothing_made() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("works", [0, 1])
 def test_a_run_that_could_ask_no_model_goes_on_later(app: App, works: int, stream: bool) -> None:
-    provider = Provider(UserError("Unknown prefix: any"), works)
+    provider = Provider(UserError("Unknown prefix: any."), works)
     begun("w", body_of(provider, stream=stream))
     app.until(lambda: status("w") == "DELAYED")
     (run,) = app.rows("runs")
     assert (run["status"], run["error_type"], provider.model.asked) == ("running", None, works)
     told = (
-        "w: it lacked something: UserError: Unknown prefix: any: it is tried again every minute, "
+        "w: lacks something: UserError: Unknown prefix: any: it is tried again every minute, "
         "and when a host of its version starts; or end it with `timestep cancel w`"
     )
     for command in (["show", "w"], ["runs"]):

@@ -262,3 +262,14 @@ def test_whatever_is_in_an_envelope_an_error_comes_out(first: Any, linked: Any) 
     assert isinstance(exceptions.opened(stored(error)), Exception)
     assert exceptions.one_line(error)
     assert executed == []
+
+
+def test_errors_among_the_arguments_are_put_in_place_one_by_one() -> None:
+    count = 30_000  # With a copy of all of them for each, this takes minutes.
+    envelope = exceptions.seal(ValueError(*[0] * count, KeyError("x")))
+    links = dict.fromkeys(map(str, range(count)), 1)
+    envelope["links"]["args"] = {"no number": 1, **links, str(count + 1): 1}
+    found = exceptions.opened(envelope)
+    assert len(found.args) == count + 1
+    assert {id(arg) for arg in found.args[:-1]} == {id(found.args[0])}
+    assert isinstance(found.args[0], KeyError)

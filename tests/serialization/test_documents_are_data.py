@@ -7,6 +7,7 @@ import datetime
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -329,3 +330,52 @@ def test_a_file_with_hostile_keys_is_loaded(tmp_path: Path) -> None:
     assert state._context is not None
     assert state._context.context == context
     assert [entry.name for entry in tmp_path.iterdir() if "made" in entry.name] == []
+
+
+def _nested(document: Any, around: Callable[[Any], Any], depth: int = 60) -> Any:
+    for _ in range(depth):
+        document = around(document)
+    return document
+
+
+@pytest.mark.parametrize("seed", [0, {"$type": "timestep:same", "value": ["elsewhere"]}])
+@pytest.mark.parametrize(
+    ("named", "held"),
+    [
+        ("builtins:set", lambda d: [d, []]),
+        ("builtins:frozenset", lambda d: [d, []]),
+        ("builtins:dict", lambda d: [[0, d], [[], 0]]),
+        ("collections:OrderedDict", lambda d: [[0, d], [[], 0]]),
+        ("collections:Counter", lambda d: [[0, d], [0]]),
+        ("collections:defaultdict", lambda d: ["int", [[0, d], [[], 0]]]),
+        ("collections:defaultdict", lambda d: [d, []]),
+        ("collections:deque", lambda d: ["no length", d]),
+        ("builtins:tuple", lambda d: {"no": d}),
+        ("uuid:UUID", lambda d: d),
+        ("data", lambda d: d),
+    ],
+)
+def test_each_part_is_decoded_once(named: str, held: Callable[[Any], Any], seed: Any) -> None:
+    """Twice at each level would not end."""
+    document = _nested(seed, lambda inner: {"$type": named, "value": held(inner)})
+    found = decode({"elsewhere": 0, "here": document})["here"]
+    plain = _nested(0, lambda inner: {"$type": named, "value": held(inner)})
+    assert found == plain, "it is data as it is"
+
+
+def test_each_part_is_decoded_once_where_links_come_before_it() -> None:
+    links = [
+        {"$type": "timestep:same", "value": ["parts", 1, *["value", 0] * n, "value", 1]}
+        for n in range(50)
+    ]
+    document = _nested(0, lambda inner: {"$type": "builtins:set", "value": [inner, []]})
+    found = decode({"parts": [links, document]})["parts"]
+    assert found[1]["value"][1] is found[0][0]
+
+
+def test_a_set_of_what_cannot_be_in_one_has_each_part_once() -> None:
+    shared = {"$type": "timestep:same", "value": [0, "value", 0]}
+    document = [{"$type": "builtins:set", "value": [["a"], 1]}, shared]
+    found = decode(document)
+    assert found == [{"$type": "builtins:set", "value": [["a"], 1]}, ["a"]]
+    assert found[1] is found[0]["value"][0]

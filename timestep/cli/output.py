@@ -102,7 +102,7 @@ def _stuck(run: Run) -> str:
     obstacle = run.obstacle or ""
     if obstacle.startswith(_PUT_ASIDE):
         return obstacle.partition(":")[0]
-    return "lacks something" if obstacle.startswith("it lacked") else "no live host"
+    return "lacks something" if obstacle.startswith("lacks something") else "no live host"
 
 
 _PUT_ASIDE = ("put aside:", "given up:")

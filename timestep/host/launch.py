@@ -203,7 +203,7 @@ def _execute(name: str, settings: Settings) -> None:
     _hear_of_dbos()
     version = DBOS.application_version
     if (claim := process_state.of(Claims).held) is not None:
-        claim.tell_version(version)
+        claim.tell(version, reads_pickles=settings.read_pickles)
     # What is enqueued without a version goes to the host that was started last.
     DBOS.set_latest_application_version(version)
     DBOS.register_queue(name, polling_interval_sec=QUEUE_POLL)

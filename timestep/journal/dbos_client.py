@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from dbos import DBOSClient, Serializer, WorkflowStatus
 
@@ -10,7 +11,7 @@ from timestep.database.error_translation import translated
 from timestep.dbos_internals import serializer
 from timestep.dbos_internals.process import application_name
 from timestep.errors import PickledRecordError
-from timestep.journal.executors import are_pickles_refused, left_alone
+from timestep.journal.executors import are_pickles_left_alone, are_pickles_refused, pickled
 from timestep.journal.recorder import Recorder, recorder
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
@@ -49,10 +50,15 @@ def _record(workflow_id: str) -> WorkflowRecord | None:
         return workflow_records.find(connection, schema, workflow_id)
 
 
-def check_readable(workflow_id: str) -> None:
+def check_readable(workflow_id: str, *, unread: Collection[str] = (), here: bool = True) -> None:
     """See that a workflow is not left alone, nor would be what begins with its record.
 
     A database that is away is waited for.
+
+    Args:
+        workflow_id: Which.
+        unread: The statuses of workflows that are refused otherwise, and of which nothing is read.
+        here: Whether this process reads the record; False: only whoever goes on with it does.
 
     Raises:
         PickledRecordError: Pickles are refused, and the workflow is recorded as one.
@@ -60,12 +66,13 @@ def check_readable(workflow_id: str) -> None:
     """
 
     def is_refused() -> bool:
-        if not are_pickles_refused():
+        if not (are_pickles_refused() if here else are_pickles_left_alone()):
             return False
         record = _record(workflow_id)
-        return record is not None and (
-            is_pickle(record.arguments or "", record.serialization)
-            or workflow_id in left_alone([workflow_id])
+        if record is None or record.status in unread:
+            return False
+        return is_pickle(record.arguments or "", record.serialization) or workflow_id in pickled(
+            [workflow_id]
         )
 
     if recorder().patiently(is_refused):

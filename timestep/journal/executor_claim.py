@@ -128,14 +128,14 @@ class ExecutorClaim:
             )
         return None
 
-    def tell_version(self, version: str) -> None:
-        """Let other processes see which version of the application the host executes.
+    def tell(self, version: str, *, reads_pickles: bool) -> None:
+        """Let other processes see which version the host executes, and whether it reads pickles.
 
         Raises:
             DatabaseError: The database is away.
         """
         with translated(self._url), self._connected() as connection:
-            hosts.tell_version(connection, self._values, version)
+            hosts.tell(connection, self._values, version, reads_pickles=reads_pickles)
 
     def release(self) -> None:
         """Let another host have the executor id. Nothing begins in this process any more."""

@@ -13,16 +13,19 @@ from timestep.dbos_internals import pickles, process
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.store.fleet import executors as store
+from timestep.store.fleet import hosts
 from timestep.store.fleet.executors import Executor
 from timestep.store.reads import pickled_workflows
 
 __all__ = [
     "Executor",
+    "are_pickles_left_alone",
     "are_pickles_refused",
     "executors_of",
     "is_anybody",
     "left_alone",
     "liveness",
+    "pickled",
 ]
 
 
@@ -78,15 +81,38 @@ def left_alone(workflow_ids: Collection[str]) -> set[str]:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    if not workflow_ids or not are_pickles_refused():
-        return set()
+    return pickled(workflow_ids) if workflow_ids and are_pickles_left_alone() else set()
+
+
+def pickled(workflow_ids: Collection[str]) -> set[str]:
+    """Which of these workflows have not ended, and go on only where a pickle is read.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
     name = process.application_name()
     with translated(recorder().url), recorder().system() as (connection, schema):
         return pickled_workflows.left_alone(connection, schema, name, workflow_ids)
 
 
+def are_pickles_left_alone() -> bool:
+    """Whether nobody goes on with workflows that are recorded as pickles, as far as is known.
+
+    What the application's live hosts do counts; where none tells, what this process is set to.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not process.is_made() and recorder().mirror is None:
+        name = process.application_name()
+        are_read = reading(lambda connection: hosts.are_pickles_read(connection, name))
+        if are_read is not None:
+            return not are_read and not reading(store.is_application_connected)
+    return are_pickles_refused()
+
+
 def are_pickles_refused() -> bool:
-    """Whether workflows that are recorded as pickles are left alone, as far as is known here.
+    """Whether this process reads no pickles, and no application that is connected may either.
 
     A process without a `DBOS` of its own goes by its setting, as a host does; but an application
     that is connected may read pickles.

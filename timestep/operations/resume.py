@@ -31,6 +31,8 @@ from timestep.store import interruptions as store
 from timestep.store import parked_workflows
 from timestep.store.fleet import process_ends
 
+_OVER = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+
 
 async def resume_workflow(
     workflow_id: str,
@@ -80,11 +82,16 @@ async def resume_workflow(
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
         NobodyWaitsError: The workflow was cancelled, or has ended without waiting, as one does
             that plain `Runner.run` gave `.interruptions`; nothing is written.
-        PickledRecordError: The workflow is recorded as a pickle, and left alone for that.
+        PickledRecordError: The workflow is recorded as a pickle, and left alone for that; one that
+            has ended waits for nothing, whatever it is recorded as.
     """
     check_known(workflow_id, "workflow")
     check_document("what is supplied", supply)
-    await in_thread(lambda: dbos_client.check_readable(workflow_id))
+    # One that failed may be taken over.
+    over = _OVER[:1] if from_checkpoint else _OVER
+    await in_thread(
+        lambda: dbos_client.check_readable(workflow_id, unread=over, here=from_checkpoint)
+    )
     if again:
         await in_thread(lambda: _check_there(workflow_id))
     is_decided = bool(approve or reject or supply)

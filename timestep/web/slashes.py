@@ -46,5 +46,10 @@ def _run(
     return run_id.replace(_SLASH, "/")
 
 
+def _entrypoint(name: Annotated[str, Path(description="The entrypoint's name.")]) -> str:
+    return name.replace(_SLASH, "/")
+
+
+EntrypointName = Annotated[str, Depends(_entrypoint)]
 WorkflowId = Annotated[str, Depends(_workflow)]
 RunName = Annotated[str, Depends(_run)]

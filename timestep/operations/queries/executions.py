@@ -118,14 +118,14 @@ def _with_setback(workflow_id: str, standing: Execution, setback: Setback | None
         go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
         text = (
             f"version {setback.version} could not take it over, and left it as it was: "
-            f"{setback.reason}: mend that, then `{go_on}`"
+            f"{setback.reason.rstrip('.')}: mend that, then `{go_on}`"
         )
         known = standing.obstacle
         return dataclasses.replace(standing, obstacle=f"{text}; {known}" if known else text)
     cancel = terminal.command("cancel", workflow_id)
     text = (
-        f"it lacked something: {setback.reason}: it is tried again every minute, and when a host "
-        f"of its version starts; or end it with `{cancel}`"
+        f"lacks something: {setback.reason.rstrip('.')}: it is tried again every minute, and when "
+        f"a host of its version starts; or end it with `{cancel}`"
     )
     return dataclasses.replace(standing, is_stuck=True, obstacle=text)
 

@@ -179,9 +179,11 @@ def _link(error: BaseException, document: Any, errors: list[BaseException]) -> N
     """Give an error its notes, and those that belong to it; nothing of what is no envelope."""
     links = _links(document)
     with contextlib.suppress(Exception):
-        for position, number in links.get("args", {}).items():
+        if found := links.get("args"):
             args = list(error.args)
-            args[int(position)] = errors[number]
+            for position, number in found.items():
+                with contextlib.suppress(Exception):
+                    args[int(position)] = errors[number]
             _args.__set__(error, tuple(args))
     with contextlib.suppress(Exception):
         for name, number in links.get("attributes", {}).items():

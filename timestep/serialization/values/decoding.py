@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +42,17 @@ _MAPPINGS: dict[str, Any] = {
 }
 _WHOLE: dict[str, Any] = {"builtins:tuple": tuple, "builtins:frozenset": frozenset}
 """What is made of all that it holds."""
+
+
+class _NotMadeError(Exception):
+    """What was decoded makes no value of its class: `encode` did not write that.
+
+    Args:
+        parts: What the document holds, decoded.
+    """
+
+    def __init__(self, parts: Any) -> None:
+        self.parts = parts
 
 
 def decode(document: Any) -> Any:
@@ -125,10 +136,12 @@ class _Decoding:
         if named == AS_DATA:
             return self._as_it_is(named, held, path)
         if named == LINK and isinstance(held, list):
-            return self._linked(held)
+            return self._keep(path, self._linked(held))
         inside = self._in(path, VALUE)
         try:
             found = self._built_in(named, held, path, inside)
+        except _NotMadeError as error:
+            return self._keep(path, {TYPE: named, VALUE: error.parts})
         except _NOT_WRITTEN:
             return self._as_it_is(named, held, path)
         return self._of_class(named, held, path, inside) if found is NotImplemented else found
@@ -143,7 +156,9 @@ class _Decoding:
 
     def _as_it_is(self, named: str, held: Any, path: _Path) -> dict[str, Any]:
         """An object that `encode` did not make."""
-        return {TYPE: named, VALUE: self.of(held, self._in(path, VALUE))}
+        made: dict[str, Any] = self._keep(path, {TYPE: named})
+        made[VALUE] = self.of(held, self._in(path, VALUE))
+        return made
 
     def _fill_list(self, made: Any, items: list[Any], path: _Path, first: int = 0) -> Any:
         for n, item in enumerate(items[first:], first):
@@ -151,7 +166,12 @@ class _Decoding:
         return made
 
     def _built_in(self, named: str, held: Any, path: _Path, inside: _Path) -> Any:
-        """A value of a class that every process knows; NotImplemented of any other."""
+        """A value of a class that every process knows; NotImplemented of any other.
+
+        Raises:
+            _NotMadeError: Its parts make no such value.
+            ArithmeticError, TypeError, ValueError: It is no such document; no part is decoded.
+        """
         if (leaf := leaf_types.READERS.get(named)) is not None:
             written_as, read = leaf
             return read(_as(written_as, held))
@@ -165,28 +185,33 @@ class _Decoding:
             return namespace
         if named in _WHOLE:
             items = self._fill_list([], _as(list, held), inside)
-            return self._keep(path, _WHOLE[named](items))
+            return self._keep(path, _made_of(items, lambda: _WHOLE[named](items)))
         if named == "builtins:set":
             made: set[Any] = self._keep(path, set())
-            for n, item in enumerate(_as(list, held)):
-                made.add(self.of(item, self._in(inside, n)))
+            items = self._fill_list([], _as(list, held), inside)
+            _made_of(items, lambda: made.update(items))
             return made
         if named == "collections:deque":
             maxlen, *_ = _as(list, held)
             return self._fill_list(self._keep(path, deque(maxlen=maxlen)), held, inside, 1)
         if named == "collections:defaultdict":
             factory, pairs = _as(list, held)
-            maker = None if factory is None else FACTORIES.get(str(factory))
+            maker = None if factory is None else FACTORIES.get(_as(str, factory))
             with_default: defaultdict[Any, Any] = self._keep(path, defaultdict(maker))
-            return self._fill_pairs(with_default, pairs, self._in(inside, 1))
+            try:
+                return self._fill_pairs(with_default, pairs, self._in(inside, 1))
+            except _NotMadeError as error:
+                raise _NotMadeError([factory, error.parts]) from None
         return NotImplemented
 
     def _fill_pairs(self, made: Any, pairs: Any, path: _Path) -> Any:
-        for n, pair in enumerate(_as(list, pairs)):
-            key, item = _as(list, pair)
+        for pair in _as(list, pairs):
+            _key, _item = _as(list, pair)
+        parts = []
+        for n, (key, item) in enumerate(pairs):
             at = self._in(path, n)
-            name = self.of(key, self._in(at, 0))
-            made[name] = self.of(item, self._in(at, 1))
+            parts.append([self.of(key, self._in(at, 0)), self.of(item, self._in(at, 1))])
+        _made_of(parts, lambda: _put(made, parts))
         return made
 
     def _of_class(self, named: str, held: Any, path: _Path, inside: _Path) -> Any:
@@ -231,8 +256,25 @@ class _Decoding:
 
 def _as(kind: type, held: Any) -> Any:
     if not isinstance(held, kind):
-        raise TypeError(f"{held!r} is no {kind.__name__}")
+        raise TypeError(f"it is a {type(held).__name__}, and no {kind.__name__}")
     return held
+
+
+def _put(made: Any, parts: list[list[Any]]) -> None:
+    for name, item in parts:
+        made[name] = item
+
+
+def _made_of(parts: Any, make: Callable[[], Any]) -> Any:
+    """What is made of parts, which are decoded once, whether it can be made or not.
+
+    Raises:
+        _NotMadeError: It cannot, such as a set of lists.
+    """
+    try:
+        return make()
+    except _NOT_WRITTEN:
+        raise _NotMadeError(parts) from None
 
 
 def _member(kind: Any, named: str, held: Any) -> Any:

@@ -28,6 +28,7 @@ _CLAIM = f"""
         %(identity)s, clock_timestamp(), {_EXPIRY}
     WHERE {_IS_NO_OLDER_HOST}
     ON CONFLICT (application, executor_id) DO UPDATE SET claim = excluded.claim, version = NULL,
+        reads_pickles = NULL,
         node = excluded.node, process_id = excluded.process_id, identity = excluded.identity,
         claimed_at = excluded.claimed_at, seen_at = excluded.seen_at,
         expires_at = excluded.expires_at
@@ -39,7 +40,9 @@ _MINE = """application = %(application)s AND executor_id = %(executor_id)s
 _RENEW = f"""
     UPDATE timestep.hosts SET seen_at = clock_timestamp(), expires_at = {_EXPIRY} WHERE {_MINE}"""
 
-_TELL_VERSION = f"UPDATE timestep.hosts SET version = %(version)s WHERE {_MINE}"
+_TELL = f"""
+    UPDATE timestep.hosts SET version = %(version)s, reads_pickles = %(reads_pickles)s
+    WHERE {_MINE}"""
 
 _RELEASE = f"DELETE FROM timestep.hosts WHERE {_MINE}"
 
@@ -89,9 +92,22 @@ def renew(connection: sa.Connection, values: Mapping[str, Any]) -> bool:
     return connection.exec_driver_sql(_RENEW, {**values}).rowcount == 1
 
 
-def tell_version(connection: sa.Connection, values: Mapping[str, Any], version: str) -> None:
-    """Let it be seen which version of the application an executor executes."""
-    connection.exec_driver_sql(_TELL_VERSION, {**values, "version": version})
+def are_pickles_read(connection: sa.Connection, application: str) -> bool | None:
+    """Whether a live host of an application reads pickles; None: no host tells.
+
+    Those of earlier versions do not tell.
+    """
+    rows = [row for row in live(connection) if row["application"] == application]
+    told = [row.get("reads_pickles") for row in rows]  # Nothing before migration 011.
+    return True if any(told) else None if None in told or not told else False
+
+
+def tell(
+    connection: sa.Connection, values: Mapping[str, Any], version: str, *, reads_pickles: bool
+) -> None:
+    """Let it be seen which version of the application an executor executes, and of what records."""
+    told = {**values, "version": version, "reads_pickles": reads_pickles}
+    connection.exec_driver_sql(_TELL, told)
 
 
 def release(connection: sa.Connection, values: Mapping[str, Any]) -> None:

@@ -9,12 +9,14 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True)
 class WorkflowRecord:
-    """What a workflow was given and came to, each as text, and the serializer that wrote it."""
+    """What a workflow was given and came to, each as text; the serializer that wrote it, and DBOS's
+    status of it."""
 
     arguments: str | None
     output: str | None
     error: str | None
     serialization: str | None
+    status: str
 
 
 def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRecord | None:
@@ -22,7 +24,7 @@ def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRe
     found = connection.execute(
         sa.text(
             f"""SELECT coalesce(given.inputs, w.inputs), coalesce(made.output, w.output),
-                coalesce(made.error, w.error), w.serialization
+                coalesce(made.error, w.error), w.serialization, w.status
             FROM "{schema}".workflow_status w
             LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
             LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)

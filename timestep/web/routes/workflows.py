@@ -13,7 +13,7 @@ from timestep.operations.queries.records import ResumeResult
 from timestep.web.dependencies import CONFLICT, NOBODY, Operator, api_router
 from timestep.web.problems import Answer
 from timestep.web.schemas import Resume, Start, WorkflowRef, Workflows
-from timestep.web.slashes import WorkflowId
+from timestep.web.slashes import EntrypointName, WorkflowId
 
 router = api_router()
 
@@ -37,7 +37,7 @@ async def list_workflows(request: Request) -> Answer:
     "/workflows/{name}/runs", status_code=202, response_model=WorkflowRef, responses=CONFLICT
 )
 async def start_workflow(
-    name: str, request: Request, caller: Operator, body: Annotated[Start, Body()]
+    name: EntrypointName, request: Request, caller: Operator, body: Annotated[Start, Body()]
 ) -> Answer:
     """Start an entrypoint's workflow."""
     workflow_id = await start.start_run(named(request.app.state.entrypoints, name), **dict(body))
