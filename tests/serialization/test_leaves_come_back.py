@@ -117,3 +117,13 @@ def test_what_this_machine_cannot_read_is_told() -> None:
     ):
         document = {"$type": named, "value": held}
         assert decode(document) == document
+
+
+@pytest.mark.parametrize("name", ["IST", "", "a]b[fold=1", "[", "=", "é%2F\ud800", "UTC"])
+@pytest.mark.parametrize("hours", [0, 5])
+def test_an_offset_keeps_its_name(name: str, hours: int) -> None:
+    zone = datetime.timezone(datetime.timedelta(hours=hours), name)
+    for moment in (datetime.datetime(2026, 1, 1, tzinfo=zone), datetime.time(1, tzinfo=zone)):
+        for fold in (0, 1):
+            found = decode(encode(moment.replace(fold=fold)))
+            assert (found, found.fold, found.tzname()) == (moment, fold, name)

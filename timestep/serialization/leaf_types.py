@@ -15,6 +15,7 @@ import uuid
 import zoneinfo
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote, unquote
 
 from pydantic import (
     AnyUrl,
@@ -39,6 +40,8 @@ _OF_PYDANTIC = "TzInfo"
 
 Of UTC it writes `Z`, as only it does.
 """
+_NAMED = "="
+"""Before the name that a program gave to a fixed offset; no zone's name begins so."""
 
 
 def _when(moment: datetime.datetime | datetime.time) -> str:
@@ -50,6 +53,10 @@ def _when(moment: datetime.datetime | datetime.time) -> str:
             zone = _OF_PYDANTIC
         else:
             told = told.removesuffix("+00:00") + "Z"
+    if type(moment.tzinfo) is datetime.timezone:
+        name = moment.tzinfo.tzname(None)
+        if name != datetime.timezone(moment.tzinfo.utcoffset(None)).tzname(None):
+            zone = _NAMED + quote(name, safe="", errors="surrogatepass")
     return f"{told}{f'[{zone}]' if zone else ''}{_FOLD if moment.fold else ''}"
 
 
@@ -60,6 +67,9 @@ def _moment(kind: Any) -> Callable[[str], Any]:
         moment = kind.fromisoformat(told).replace(fold=fold)
         if zone == _OF_PYDANTIC or told.endswith("Z"):
             return moment.replace(tzinfo=TzInfo(int(moment.utcoffset().total_seconds())))
+        if zone.startswith(_NAMED):
+            name = unquote(zone.removeprefix(_NAMED), errors="surrogatepass")
+            return moment.replace(tzinfo=datetime.timezone(moment.utcoffset(), name))
         # What the clock shows stays, whatever the rules of the zone have become.
         return moment.replace(tzinfo=_zone(zone)) if zone else moment
 
