@@ -179,7 +179,7 @@ def run_slow_sync(key: str) -> str:
 AGENTS: dict[str, Agent[Any]] = {}
 
 
-def test_a_workflow_that_is_no_coroutine_ends_once_its_tool_s_outcome_is_recorded(
+def test_a_workflow_that_is_no_coroutine_ends_once_its_tool_has_ended(
     app: App,
 ) -> None:
     slow = Slow("x")
@@ -189,7 +189,6 @@ def test_a_workflow_that_is_no_coroutine_ends_once_its_tool_s_outcome_is_recorde
     assert slow.inside.wait(60)
     asyncio.run(timestep.cancel_run("w"))
     slow.may_end.set()
-    app.until(lambda: [row["status"] for row in app.rows("tool_calls")] == ["executed"])
     app.until(lambda: app.executing() == [])
     DBOS.resume_workflow("w")
     assert handle.get_result(polling_interval_sec=0.02) == "done"
