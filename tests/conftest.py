@@ -72,7 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
         (Path(given) / _CERTIFICATES).write_text(first)
     # However slow the machine is, and however long it stops in the middle of an example.
     slow = [HealthCheck.too_slow]
-    profile = settings(max_examples=50, deadline=None, suppress_health_check=slow)
+    # The same examples in each run: whether a change may land is no matter of luck. Who looks for
+    # more lets it be random here, or sets more examples.
+    profile = settings(max_examples=50, deadline=None, suppress_health_check=slow, derandomize=True)
     settings.register_profile("timestep", profile)
     settings.load_profile("timestep")
     forked_processes.serve_in(Path(given), session=os.getppid() if _WORKER else os.getpid())

@@ -32,7 +32,10 @@ LEAVES = (
     | st.ip_addresses()
     | st.binary().map(bytearray)
     | st.text("abc/. ").map(pathlib.Path)
-    | st.text("abc\\:/. ").map(pathlib.PureWindowsPath)
+    # Python itself reads some of their own texts as another path.
+    | st.text("abc\\:/. ")
+    .map(pathlib.PureWindowsPath)
+    .filter(lambda path: pathlib.PureWindowsPath(str(path)) == path)
     | ZONES
 )
 
