@@ -278,7 +278,13 @@ class SharedApplication:
         """Destroy DBOS, if it is launched."""
         if self._instance is not None:
             _be_launched(self._instance)
+            executing = set(self._instance._executor._threads)
+            # Without a server nobody tries again for ever.
+            self._instance._sys_db._retry_connection_errors = False
             DBOS.destroy()
+            # Who lost its workflow looks once a second what came of it, and finds that it is gone.
+            for thread in executing:
+                thread.join(60)
         self.connection.close()
 
     def _found(self) -> list[str]:
