@@ -58,8 +58,7 @@ def test_start_waits_for_the_result(cli: Cli) -> None:
     result = cli("start", "greet", "--input", '{"name": "Ada"}', "--wait")
     assert done(result) == "[offline model] hello Ada\n"
     assert result.stderr.startswith("workflow ")
-    (newest,) = parsed(cli("runs", "--limit", "1", "--json"))["items"]
-    assert "1 turn · 1 model call · " in done(cli("show", newest["id"]))
+    assert "1 turn · 1 model call · " in done(cli("show", result.stderr.split()[1]))
     result = cli("start", "plain", "--input", '{"order": {"item": "tea"}}', "--wait")
     assert done(result) == "1 tea\n"
 

@@ -68,9 +68,9 @@ def test_a_run_that_is_begun_after_a_stream_was_left_is_the_same_in_a_replay(
 
     workflow = Workflow(app, body)
     answer = workflow.result()
+    app.until(lambda: "running" not in [row["status"] for row in app.rows("runs")])
     before = list(made)
     assert sorted(before)[-2:] == ["B0", "B1"]
-    app.until(lambda: "running" not in [row["status"] for row in app.rows("runs")])
     pause = 0.01
     assert app.replay(workflow.id) == answer
     assert made == before
