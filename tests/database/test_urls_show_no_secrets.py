@@ -177,10 +177,10 @@ def test_dispose_closes_connections(database_url: str, server: str) -> None:
     with engines.engine_for(urls.parse_url(database_url)).connect():
         pass
 
-    engines.dispose_all()
-
     with psycopg.connect(server, autocommit=True) as connection:
         query = "SELECT FROM pg_stat_activity WHERE application_name = 'timestep'"
+        assert connection.execute(query).fetchone() is not None
+        engines.dispose_all()
         until(lambda: connection.execute(query).fetchone() is None)
 
 

@@ -37,8 +37,8 @@ async def failing(agent: Agent[Any], **options: Any) -> str:
     return failure.type.__name__
 
 
-def replays(app: App, body: Any) -> None:
-    """Run a workflow, and see that its replays repeat it, whatever the timing."""
+def replays(app: App, body: Any) -> str:
+    """What a workflow says; and see that its replays repeat it, whatever the timing."""
     first = app.run(body, workflow_id="w")
     steps = app.steps("w")
     rows = app.everything()
@@ -46,6 +46,7 @@ def replays(app: App, body: Any) -> None:
         assert app.replay("w") == first
     assert app.steps("w") == steps
     assert app.everything() == rows
+    return first
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -65,4 +66,4 @@ def test_an_input_guardrail_trips_while_the_model_is_asked(app: App, waits: bool
         result = await timestep.DurableRunner.run(plain("B"), "and then?")
         return f"{told} {result.final_output}"
 
-    replays(app, body)
+    assert replays(app, body) == "InputGuardrailTripwireTriggered B is done"

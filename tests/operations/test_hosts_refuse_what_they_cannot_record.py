@@ -102,4 +102,6 @@ def test_each_part_that_cannot_be_recorded_is_named_with_its_place(project: Proj
 
 def test_what_can_be_recorded_is_not_refused(project: Project) -> None:
     head, _, _ = JOBS.partition("@DBOS.step()\ndef called")
-    recordable_types.check(project(jobs=head).values())
+    found = project(jobs=head)
+    assert found.keys() == {"fine", "nothing"}
+    recordable_types.check(found.values())

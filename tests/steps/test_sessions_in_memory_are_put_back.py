@@ -112,6 +112,7 @@ def test_the_next_run_sees_what_it_would_have_seen(
 @pytest.mark.parametrize("kind", ELSEWHERE)
 def test_the_next_run_sees_what_another_kind_would_have_held(app: App, kind: str) -> None:
     check(app, ELSEWHERE[kind], lambda name: name)
+    assert bool(compacted) == ("compacting" in kind)
 
 
 def check(app: App, make: Callable[[Path | str], Any], path: Callable[[str], Path | str]) -> None:
