@@ -1,4 +1,4 @@
-"""Settings out of the environment."""
+"""Settings are checked, and a bad one is told in one line without secrets."""
 
 from __future__ import annotations
 

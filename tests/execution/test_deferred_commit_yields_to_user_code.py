@@ -1,4 +1,4 @@
-"""What the SDK may come to between an answer and the next step, while its rows are on their way."""
+"""User's code between an answer and the next step finds the answer recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host and its HTTP API, in a process of its own."""
+"""The host serves its API in a process of its own, and recovers what it was executing."""
 
 from __future__ import annotations
 

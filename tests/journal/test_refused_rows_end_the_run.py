@@ -1,4 +1,4 @@
-"""A step whose effect happened, and whose rows the database does not take."""
+"""A step that was made, and whose rows the database refuses, ends its run and is told."""
 
 from __future__ import annotations
 

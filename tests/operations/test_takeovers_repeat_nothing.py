@@ -1,4 +1,4 @@
-"""Workflows that an earlier version of the application left, gone on with in other code."""
+"""Other code goes on with what an earlier version left, and repeats nothing recorded."""
 
 from __future__ import annotations
 

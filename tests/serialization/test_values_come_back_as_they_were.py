@@ -47,7 +47,6 @@ def stored(value: Any) -> Any:
     return decode(column if exact is None else json.loads(exact))
 
 
-ODD_OFFSET = "2026-01-02T03:04+01:30"
 incomplete: Any = rv.Doubled.model_construct
 
 

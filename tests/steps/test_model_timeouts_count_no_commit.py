@@ -1,4 +1,4 @@
-"""A model whose time is over while it does something else than answer."""
+"""A model's time counts its answer only, and not what is done beside it."""
 
 from __future__ import annotations
 
