@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from tests.support import forked_processes
 from tests.support.conditions import until
 from tests.support.host_process import Host, own_host
 from tests.support.model_provider import Provider, answers, provider
@@ -28,11 +27,6 @@ async def chat(text: str) -> str:
 _TAKES = "async def chat(text: str) -> str:\n"
 
 
-def command(host: Host, *arguments: str) -> str:
-    done = forked_processes.run("-m", "timestep", *arguments, cwd=host.folder, env=host.environment)
-    return " ".join((done.stdout + done.stderr).split())
-
-
 def put_back(host: Host, workflow_id: str) -> None:
     until(lambda: "lacks something" in (host.run(workflow_id)["obstacle"] or ""))
 
@@ -46,7 +40,7 @@ def test_a_key_that_comes_later_is_enough(own_host: Host, provider: Provider) ->
     assert own_host.run(chat)["workflow"]["status"] == "DELAYED"
     assert (own_host.run(chat)["status"], own_host.run(chat)["is_stuck"]) == ("running", True)
     assert own_host.get("/readyz").json() == {"status": "ok", "set_back": 1}
-    told = command(own_host, "show", chat)
+    told = own_host.command("show", chat)
     assert "set OPENAI_API_KEY, or give the agent" in told
     assert f"or end it with `timestep cancel {chat}`" in told
     assert own_host.log.read_text().count("did not fail for good") == 1
@@ -85,7 +79,7 @@ def test_a_takeover_without_the_key_leaves_it_to_the_old_version(
         _JOB.replace(_TAKES, f'{_TAKES}    """In other code."""\n    text = text + "!"\n')
     )
     own_host.start()
-    assert "goes on from" in command(own_host, "resume", chat, "--from-checkpoint")
+    assert "goes on from" in own_host.command("resume", chat, "--from-checkpoint")
     until(lambda: "could not take it over" in (own_host.run(chat)["obstacle"] or ""))
     assert own_host.rows("SELECT * FROM dbos.workflow_status") == before
     own_host.signal(signal.SIGTERM)
@@ -94,7 +88,7 @@ def test_a_takeover_without_the_key_leaves_it_to_the_old_version(
     # A version without the entrypoint finds that out when it is to execute it.
     job.unlink()
     own_host.start()
-    assert "goes on from" in command(own_host, "resume", chat, "--from-checkpoint")
+    assert "goes on from" in own_host.command("resume", chat, "--from-checkpoint")
     until(lambda: "not a registered workflow" in (own_host.run(chat)["obstacle"] or ""))
     assert own_host.rows("SELECT * FROM dbos.workflow_status") == before
     own_host.signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support import forked_processes
 from tests.support.conditions import until
 from tests.support.host_process import Host, lines, own_host
 from timestep.host.process_ends import judged
@@ -58,11 +57,6 @@ async def crashing(folder: str) -> str:
 '''
 
 
-def command(host: Host, *arguments: str) -> str:
-    done = forked_processes.run("-m", "timestep", *arguments, cwd=host.folder, env=host.environment)
-    return " ".join((done.stdout + done.stderr).split())
-
-
 def crash(host: Host, folder: Path, times: int) -> None:
     """Let the tool end the host once it is in it for so many times."""
     until(lambda: len(lines(folder, "crashes")) == times)
@@ -108,12 +102,12 @@ def test_the_one_that_ends_its_host_is_put_aside_and_the_other_completes(
         f"it once more with `timestep resume {guilty} --again`, or end it with "
         f"`timestep cancel {guilty}`"
     )
-    assert f"{guilty}: put aside: the host ended 2 times" in command(own_host, "show", guilty)
-    assert "running (put aside)" in command(own_host, "runs")
+    assert f"{guilty}: put aside: the host ended 2 times" in own_host.command("show", guilty)
+    assert "running (put aside)" in own_host.command("runs")
     assert len(lines(tmp_path, "crashes")) == 3
 
     # Once more, and not twice.
-    assert command(own_host, "resume", guilty, "--again") == f"{guilty} goes on"
+    assert own_host.command("resume", guilty, "--again") == f"{guilty} goes on"
     crash(own_host, tmp_path, 4)
     own_host.start()
     assert "put aside: the host ended 2 times in a row" in own_host.run(guilty)["obstacle"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -168,18 +167,25 @@ def test_what_a_context_shares_and_gets_later_is_there_in_a_replay(
     assert "sesame" not in str(app.everything())
 
 
-def test_a_class_that_is_gone_does_not_matter_where_its_text_serves(
-    app: App, caplog: pytest.LogCaptureFixture
-) -> None:
+def looking(say: Callable[[str], str]) -> Agent[Any]:
+    """An agent that looks at the zoo once, and says something of what it is shown."""
+
     @function_tool
     def look() -> rv.Zoo:
         return zoo()
 
     def answer(items: list[Any]) -> list[Any]:
         told = outputs(items)
-        return [assistant_message(told["c"])] if told else [function_call("look", {}, call_id="c")]
+        look_now = [function_call("look", {}, call_id="c")]
+        return [assistant_message(say(told["c"]))] if told else look_now
 
-    agent = Agent("A", tools=[look], model=AnsweringModel(answer))
+    return Agent("A", tools=[look], model=AnsweringModel(answer))
+
+
+def test_a_class_that_is_gone_does_not_matter_where_its_text_serves(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = looking(str)
 
     async def body() -> str:
         return str((await timestep.DurableRunner.run(agent, "go")).final_output)
@@ -192,22 +198,10 @@ def test_a_class_that_is_gone_does_not_matter_where_its_text_serves(
     assert "Wolf" in caplog.text
 
 
-def caplog_has(caplog: pytest.LogCaptureFixture, text: str) -> bool:
-    return text in caplog.text
-
-
 def test_a_class_that_is_gone_and_matters_leaves_the_workflow_pending(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @function_tool
-    def look() -> rv.Zoo:
-        return zoo()
-
-    def answer(items: list[Any]) -> list[Any]:
-        told = outputs(items)
-        return [assistant_message("ok")] if told else [function_call("look", {}, call_id="c")]
-
-    agent = Agent("A", tools=[look], model=AnsweringModel(answer))
+    agent = looking(lambda _: "ok")
     heard: list[Any] = []
 
     class Hooks(RunHooks[Any]):
@@ -234,7 +228,8 @@ def test_a_class_that_is_gone_and_matters_leaves_the_workflow_pending(
         )
         with caplog.at_level(logging.WARNING, "timestep"):
             DBOS._recover_pending_workflows()
-            app.until(functools.partial(caplog_has, caplog, f"{name!r} is left pending here"))
+            left = f"{name!r} is left pending here"
+            app.until(lambda: left in caplog.text)  # noqa: B023  # waited for at once
         app.until(lambda: not app.executing())
         app.execute("UPDATE tool_calls SET output_text = replace(output_text, ':Wolf', ':Dog')")
         handles = {one.workflow_id: one for one in DBOS._recover_pending_workflows()}

@@ -17,6 +17,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.crash.harness import database
+from tests.support import forked_processes
 from tests.support.conditions import until
 from tests.support.forked_processes import Forked
 
@@ -178,6 +179,13 @@ class Host:
         """Its exit status, once it has one."""
         assert self.process is not None
         return self.process.wait(60)
+
+    def command(self, *arguments: str) -> str:
+        """What a command of Timestep's says in its folder, on one line."""
+        done = forked_processes.run(
+            "-m", "timestep", *arguments, cwd=self.folder, env=self.environment
+        )
+        return " ".join((done.stdout + done.stderr).split())
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
