@@ -13,6 +13,9 @@ from dbos import DBOS, SetWorkflowID
 
 import timestep
 from tests.support.dbos_app import BODIES, App
+from timestep.dbos_internals import control_errors
+from timestep.journal import ownership_watch
+from timestep.steps import tool_call
 
 RUNNER = timestep.DurableRunner
 
@@ -179,17 +182,50 @@ def run_slow_sync(key: str) -> str:
 AGENTS: dict[str, Agent[Any]] = {}
 
 
-def test_a_workflow_that_is_no_coroutine_ends_once_its_tool_has_ended(
-    app: App,
+@pytest.mark.parametrize("turns", [None, 0, 1, 3, 8])
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_a_workflow_that_is_no_coroutine_ends_once_its_tool_s_outcome_is_recorded(
+    app: App, monkeypatch: pytest.MonkeyPatch, turns: int | None, is_inside: bool
 ) -> None:
+    """Its loop ends with its function, however soon before its end the call lost its workflow.
+
+    That is noticed `turns` of the loop before the call ends, if not by who watches for it.
+    """
     slow = Slow("x")
-    AGENTS["w"] = slow.agent
+    outer = ScriptedModel([[function_call("ask", {"input": "x"}, call_id="a")]] * 2)
+    ask = slow.agent.as_tool("ask", "Does it.")
+    AGENTS["w"] = Agent("Outer", model=outer, tools=[ask], tool_use_behavior="stop_on_first_tool")
+    if not is_inside:
+        AGENTS["w"] = slow.agent
+    if turns is not None:
+        lose_at_the_end(monkeypatch, turns)
     with SetWorkflowID("w"):
         handle = DBOS.start_workflow(run_slow_sync, "w")
     assert slow.inside.wait(60)
     asyncio.run(timestep.cancel_run("w"))
     slow.may_end.set()
     app.until(lambda: app.executing() == [])
+    (call,) = [row for row in app.rows("tool_calls") if row["tool_name"] == "act"]
+    assert call["status"] == "executed"
     DBOS.resume_workflow("w")
     assert handle.get_result(polling_interval_sec=0.02) == "done"
     assert slow.made == ["x"]
+
+
+def lose_at_the_end(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    """Have the first call that ends lose its workflow so many turns of the loop before."""
+    made = tool_call._CallStep._made
+    lost: list[bool] = []
+
+    async def losing(self: Any) -> Any:
+        result = await made(self)
+        if not lost:
+            lost.append(True)
+            outermost = self.run if self.run.parent is None else self.run.parent
+            outermost.limits.cut.now(control_errors.lost(self.run.owner, "CANCELLED"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        return result
+
+    monkeypatch.setattr(tool_call._CallStep, "_made", losing)
+    monkeypatch.setattr(ownership_watch.OwnershipWatch, "_look", lambda *_: None)

@@ -219,9 +219,11 @@ class Commits:
         late.add_done_callback(self._late.discard)
 
     async def late(self) -> None:
-        """Wait for what comes late, where the loop ends with the workflow's function."""
-        if self._late and not process.is_on_workflow_loop():
-            await asyncio.wait(self._late)
+        """Wait for what is still recorded, where the loop ends with the workflow's function."""
+        if process.is_on_workflow_loop():
+            return
+        while waiting := {*self._late, *self._steps, *self._writing}:
+            await asyncio.wait(waiting)
 
     async def settle(self) -> None:
         """Let steps end that nobody waits for any more: the run's end comes after them."""

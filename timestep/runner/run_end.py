@@ -88,7 +88,8 @@ async def end(run: Run, error: BaseException) -> NoReturn:
             around.is_lost = True
         # Also a run that its workflow had left going, and that ends after it.
         await run.recorder.cancelled(run.owner.workflow_id, run.root_id)
-        await run.commits.late()
+        for one in (run, *run.family()):
+            await one.commits.late()
         if isinstance(error, asyncio.CancelledError):
             raise error from lost
         raise

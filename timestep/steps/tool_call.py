@@ -256,7 +256,7 @@ class _CallStep(Step[ToolResult]):
             return await asyncio.shield(call)
         except asyncio.CancelledError:
             self.attempts.is_last = True
-            if self.run.limits.is_lost and not call.done():
+            if self.run.limits.is_lost:
                 self.run.commits.come_late(self._record_late(call, draining.stay()))
             else:
                 call.add_done_callback(_ignored)
