@@ -113,9 +113,6 @@ class Reserved(StepNumbers):
     def draw(self) -> StepReservation:
         return self._task.draw() if self._next == self._numbers.stop - 1 else super().draw()
 
-    def set_aside(self, begun: int) -> Reserved:
-        return self._task.set_aside(begun)
-
     def give_back(self) -> StepNumbers:
         """The task's own numbers, which a streamed run of an earlier version drew from."""
         self._task.take_back(self._numbers, self._next)
