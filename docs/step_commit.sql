@@ -52,7 +52,7 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
         context_change = excluded.context_change, context_position = excluded.context_position,
         end_position = excluded.end_position, started_at = coalesce(excluded.started_at,
         tool_calls.started_at)
-    WHERE tool_calls.completed_at IS NULL
+    WHERE tool_calls.completed_at IS NULL AND excluded.status <> 'pending'
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,
     tool_call_id, turn, position, item_type, role, item_data)
@@ -167,7 +167,7 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
         context_change = excluded.context_change, context_position = excluded.context_position,
         end_position = excluded.end_position, started_at = coalesce(excluded.started_at,
         tool_calls.started_at)
-    WHERE tool_calls.completed_at IS NULL
+    WHERE tool_calls.completed_at IS NULL AND excluded.status <> 'pending'
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,
     tool_call_id, turn, position, item_type, role, item_data)

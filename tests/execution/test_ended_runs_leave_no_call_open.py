@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ import timestep
 from tests.support.dbos_app import BODIES, App
 from timestep.errors import RunTimeoutError
 from timestep.execution.current import current_run
+from timestep.journal.recorder import Recorder, recorder
 
 Body = Callable[[], Awaitable[Any]]
 
@@ -224,3 +226,35 @@ def test_a_question_of_a_cancelled_run_was_never_begun(app: App) -> None:
     asyncio.run(timestep.resume_workflow(id_, reject="all"))
     assert DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=0.02) == "done"
     assert [row["status"] for row in app.rows("tool_calls")] == ["rejected"]
+
+
+def test_an_answer_that_is_sent_again_opens_no_call_of_an_ended_run(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a lost connection: the statement may be written once more when its run is over."""
+    commit = Recorder.commit
+    answers: list[Any] = []
+
+    async def noting(self: Recorder, owner: Any, rows: Any, *rest: Any, **options: Any) -> None:
+        if "model_responses" in rows:
+            answers.append((owner, copy.deepcopy(rows)))
+        await commit(self, owner, rows, *rest, **options)
+
+    monkeypatch.setattr(Recorder, "commit", noting)
+
+    async def body() -> str:
+        global inside
+        inside = asyncio.Event()
+        entered.clear()
+        calls = [function_call(tool.name, {}, call_id=tool.name) for tool in (stuck, stuck_once)]
+        agent = Agent("A", model=ScriptedModel([calls]), tools=[stuck, stuck_once])
+        run = asyncio.ensure_future(timestep.DurableRunner.run(agent, "hi"))
+        await inside.wait()
+        run.cancel()
+        await asyncio.wait([run])
+        (sent,) = answers
+        await commit(recorder(), *sent)
+        return "over"
+
+    assert app.run(body) == "over"
+    assert [row["status"] for row in app.rows("tool_calls")] == ["unknown", "unknown"]

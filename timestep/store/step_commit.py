@@ -41,7 +41,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             context_position = excluded.context_position,
             end_position = excluded.end_position,
             started_at = coalesce(excluded.started_at, tool_calls.started_at)
-        WHERE tool_calls.completed_at IS NULL""",
+        WHERE tool_calls.completed_at IS NULL AND excluded.status <> 'pending'""",
     ),
     "stream_batches": (journal.stream_batches, _KEEP),
     "run_items": (
