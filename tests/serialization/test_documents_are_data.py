@@ -8,6 +8,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from openai.types.responses import (
 )
 
 from tests.support.hostile_documents import JSON, OBJECTS, Registered, executed, from_jsonb, same
-from timestep import FileRunStateStore
+from timestep import FileRunStateStore, register_type
 from timestep.approvals.decide import decision
 from timestep.approvals.webhook import Webhook
 from timestep.errors import RecordedError, UnreadableValueError
@@ -35,6 +36,7 @@ from timestep.run_states.from_javascript import python_state_from_javascript
 from timestep.sdk.validation import recorded_input
 from timestep.serialization import exceptions
 from timestep.serialization.json_delta import difference
+from timestep.serialization.registered_types import type_path
 from timestep.serialization.sdk_objects import call_columns, raw, response_columns, response_of
 from timestep.serialization.stream_events import decode_event, encode_event, survives
 from timestep.serialization.values import (
@@ -49,6 +51,14 @@ from timestep.serialization.values import (
 
 CASES = 100
 """Documents that are tried; each goes through every door of its test."""
+
+
+@register_type
+@dataclass
+class FailsToBegin:
+    """A class by now with a field whose default fails to be made, as a setting may be missing."""
+
+    x: Any = field(default_factory=lambda: dict[str, Any]()["gone"])
 
 
 @pytest.fixture(autouse=True)
@@ -361,6 +371,24 @@ def test_each_part_is_decoded_once(named: str, held: Callable[[Any], Any], seed:
     found = decode({"elsewhere": 0, "here": document})["here"]
     plain = _nested(0, lambda inner: {"$type": named, "value": held(inner)})
     assert found == plain, "it is data as it is"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sections"),
+    [
+        (Registered, {"$fields": {"x": 1}, "$unset": 5}),
+        (Registered, {"$fields": {"x": 1}, "$attributes": [1]}),
+        (Registered, {"$fields": []}),
+        (FailsToBegin, {"$fields": {}}),
+    ],
+)
+def test_what_makes_no_value_of_a_class_is_told_at_once(
+    kind: type, sections: dict[str, Any]
+) -> None:
+    """Decoded once more by each tuple around it, it would not end."""
+    document = {"$type": type_path(kind), "value": sections}
+    with pytest.raises(UnreadableValueError, match=f"{kind.__name__}' cannot be made again"):
+        decode(_nested(document, lambda inner: {"$type": "builtins:tuple", "value": [inner]}, 100))
 
 
 def test_each_part_is_decoded_once_where_links_come_before_it() -> None:

@@ -144,7 +144,17 @@ class _Decoding:
             return self._keep(path, {TYPE: named, VALUE: error.parts})
         except _NOT_WRITTEN:
             return self._as_it_is(named, held, path)
-        return self._of_class(named, held, path, inside) if found is NotImplemented else found
+        if found is not NotImplemented:
+            return found
+        try:
+            return self._of_class(named, held, path, inside)
+        except (RecursionError, UnreadableValueError):
+            raise
+        except Exception as error:
+            # Not told to what is around it, which would decode it once more for each level.
+            raise UnreadableValueError(
+                f"a recorded {named!r} cannot be made again: {type(error).__name__}: {error}"
+            ) from error
 
     def _in(self, path: _Path, key: Any) -> _Path:
         return (*path, key) if self._follows else path
