@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import remarkable_values as rv
 from tests.support.errors_of_all_kinds import (
     ERRORS,
     MADE,
@@ -71,6 +73,20 @@ def test_an_error_of_each_kind_comes_back(kind: str) -> None:
     error = MADE[kind]("x")
     is_recorded = check(error) is not error
     assert is_recorded == (kind in ("local", "lost", "no text"))
+
+
+def test_what_an_error_holds_comes_back_whatever_its_order_and_its_text() -> None:
+    gaps = set(range(100))
+    gaps.difference_update(set(range(100)) - {3, 64})
+    error: Any = ValueError("x")
+    error.held = [gaps, math.nan, rv.ByIdentity("x")]
+    assert exceptions.survives(error) is error
+    back: Any = exceptions.opened(stored(error))
+    assert (type(back), back.held[0]) == (ValueError, {3, 64})
+    for text in ("finance", "money"):
+        unequal: Any = ValueError("x")
+        unequal.held = rv.NeverEqual(text)
+        assert isinstance(check(unequal), RecordedError)
 
 
 def test_what_cannot_come_back_is_caught_by_the_same_clauses() -> None:

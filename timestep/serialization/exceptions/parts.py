@@ -7,7 +7,9 @@ from types import MemberDescriptorType
 from typing import Any
 
 from timestep.errors import UnreadableValueError
-from timestep.serialization.values import Json, decode, encode, has_text
+from timestep.serialization.values import Json, decode
+from timestep.serialization.values.encoding import Encoding
+from timestep.serialization.values.survival import comes_back
 
 LONGEST = 1_000_000
 """Characters that one argument or attribute may have as JSON."""
@@ -40,23 +42,17 @@ def kept(value: object) -> Json:
     if type(value) in _SCALARS and (type(value) is not str or len(value) <= LONGEST):
         return value  # type: ignore[return-value]  # narrowed by its exact type
     try:
-        encoded = encode(value)
-        text = repr(encoded)
-        if len(text) > LONGEST or has_text(encoded):
+        encoding = Encoding()
+        encoded = encoding.of(value)
+        if encoding.lost or len(repr(encoded)) > LONGEST:
             raise Lost
-        back = decode(encoded)
-        # NaN is like nothing, not even itself.
-        if encode(back) == encoded and (_is_equal(back, value) or "nan" in text):
+        if comes_back(value, decode(encoded), encoded, encoding):
             return encoded
     except Lost:
         raise
     except Exception as error:  # of whatever a value's own code raises
         raise Lost from error
     raise Lost
-
-
-def _is_equal(left: object, right: object) -> bool:
-    return type(left) is type(right) and bool(left == right)
 
 
 def known(value: Any) -> Any:

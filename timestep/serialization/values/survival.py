@@ -41,17 +41,33 @@ def survives(value: object) -> object:
         return value
     try:
         back = decode(document)
-        is_same = not encoding.lost and _same(encode(back), document)
+        is_same = comes_back(value, back, document, encoding)
     except (UnreadableValueError, *_HOSTILE):
         _tell([type(value)])
         return text_of(value)
     if encoding.lost:
         _tell(encoding.lost)
         return back
-    if is_same and (not encoding.is_comparable or has_links(document) or _equal(value, back)):
+    if is_same:
         return value
     _tell([type(value)])
     return back
+
+
+def comes_back(value: object, back: object, document: Json, encoding: Encoding) -> bool:
+    """Whether what is made of a value's document is what the value was.
+
+    Args:
+        value: The value.
+        back: What `decode` makes of its document.
+        document: Its document.
+        encoding: What made the document.
+    """
+    return (
+        not encoding.lost
+        and _same(encode(back), document)
+        and (not encoding.is_comparable or has_links(document) or _equal(value, back))
+    )
 
 
 def text_instead(value: object) -> str:
