@@ -35,6 +35,7 @@ from timestep.serialization.values import (
     survives,
     unlinked,
 )
+from timestep.serialization.values.outputs import columns_of
 
 
 def stored(value: Any) -> Any:
@@ -104,6 +105,21 @@ def test_what_is_shared_is_shared_again() -> None:
     inside: tuple[Any, ...] = ([],)
     inside[0].append(inside)
     assert survives(inside) == ([f"{inside}"],)
+
+
+def nested(value: Any, levels: int) -> Any:
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_is_deep_without_its_links_keeps_them_for_people() -> None:
+    first = nested(1, 180)
+    second = nested(first, 180)
+    third = nested(second, 180)
+    columns = columns_of([first, second, [third]], None, is_apart=False)
+    assert "timestep:same" in json.dumps(columns["output"])
+    assert columns["output"] == json.loads(columns["output_text"])
 
 
 def test_encoding_is_total(caplog: pytest.LogCaptureFixture) -> None:

@@ -73,13 +73,13 @@ def class_of(document: Any) -> str | None:
 def unlinked(document: Json) -> Json:
     """A document for people: what is in an object more than once is written there each time.
 
-    A link stays one to what it is inside of, and in a document that would become very large.
+    A link stays one to what it is inside of, and in a document that would be very large or deep.
     """
     if not has_links(document):
         return document
     try:
         expanded: Json = _Expansion(document).of(document, ((),))
-    except _TooLargeError:
+    except (RecursionError, _TooLargeError):
         return document
     return expanded
 
