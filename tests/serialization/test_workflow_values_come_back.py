@@ -86,6 +86,19 @@ def test_a_document_of_anybody_makes_nothing_but_json_or_an_error(document: Any)
     assert json.loads(json.dumps(found)) == found
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        [{"$type": "timestep:same", "value": [7]}],
+        {"$type": "collections:defaultdict", "value": []},
+        {"$type": "timestep:shown", "value": []},
+    ],
+)
+def test_what_lacks_a_part_is_shown_as_its_text(document: Any) -> None:
+    text = json.dumps({"value": document})
+    assert shown(text, NAME) == text
+
+
 def test_errors_come_back_as_their_class() -> None:
     error = StepError("ValueError: no tea")
     error.reference = {"table": "tool_calls"}

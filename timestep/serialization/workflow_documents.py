@@ -67,7 +67,7 @@ def shown(text: str | None, serialization: str | None) -> Any:
         return document
     try:
         return _plain_document(document)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):  # It is not ours.
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):  # It is not ours.
         return text
 
 
