@@ -127,6 +127,17 @@ def test_what_a_provider_says_comes_back(
         assert found_event == seen == event
 
 
+@pytest.mark.parametrize("told", ["a\x00b", "\ud800", "plain", None])
+def test_the_ids_of_an_answer_come_back(told: str | None) -> None:
+    usage = Usage(requests=1, input_tokens=2, output_tokens=3, total_tokens=5)
+    answer = ModelResponse(output=[], usage=usage, response_id=told, request_id=told)
+    row = response_columns(answer)
+    json.dumps([row["response_id"], row["request_id"]], ensure_ascii=False).encode()
+    assert "\x00" not in f"{row['response_id']}{row['request_id']}"
+    back = response_of({**row, "usage": from_jsonb(row["usage"])})
+    assert (back.response_id, back.request_id, back.usage) == (told, told, usage)
+
+
 @settings(max_examples=CASES, deadline=None)
 @given(JSON, OBJECTS)
 def test_what_tools_people_and_callers_say_comes_back(document: Any, object_: Any) -> None:

@@ -115,6 +115,9 @@ def response_columns(response: ModelResponse) -> Row:
     usage = serialize_usage(response.usage)
     if response.raw_usage is not None:
         usage["raw_usage"] = response.raw_usage
+    ids = {"response_id": response.response_id, "request_id": response.request_id}
+    # Exactly, where the column is to hold another text.
+    usage |= {name: told for name, told in ids.items() if plain_text(told) != told}
     return {
         "response_id": plain_text(response.response_id),
         "request_id": plain_text(response.request_id),
@@ -164,8 +167,8 @@ def response_of(row: Row) -> ModelResponse:
     return ModelResponse(
         output=[item_of(item, _classes()) for item in restored(row["output"])],
         usage=deserialize_usage(usage),
-        response_id=row["response_id"],
-        request_id=row["request_id"],
+        response_id=usage.get("response_id", row["response_id"]),
+        request_id=usage.get("request_id", row["request_id"]),
         raw_usage=usage.get("raw_usage"),
     )
 
