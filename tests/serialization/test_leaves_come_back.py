@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime
 import fractions
+import io
 import ipaddress
 import json
+import logging
 import pathlib
+import struct
 from collections import Counter, OrderedDict, deque
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,7 +22,9 @@ from pydantic import ByteSize, HttpUrl, PostgresDsn
 
 import timestep
 from timestep.errors import UnreadableValueError
-from timestep.serialization.values import decode, dumps, encode, restored
+from timestep.runtime import process_state
+from timestep.serialization.values import decode, dumps, encode, restored, survives
+from timestep.serialization.values.survival import ToldTypes
 
 ZONES = st.sampled_from(["Europe/Berlin", "America/St_Johns", "UTC"]).map(ZoneInfo) | st.none()
 LEAVES = (
@@ -120,6 +125,49 @@ def test_what_this_machine_cannot_read_is_told() -> None:
     ):
         document = {"$type": named, "value": held}
         assert decode(document) == document
+
+
+class Eastern(datetime.tzinfo):
+    """A zone that only this process knows, with summer time."""
+
+    def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
+        if moment is None:
+            return None
+        return datetime.timedelta(hours=-4 if 3 < moment.month < 11 else -5)
+
+    def dst(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime.datetime | None) -> str | None:
+        return None
+
+
+ONE_HOUR = struct.pack(">4s16x6llBB4s", *(b"TZif", 0, 0, 0, 0, 1, 4), *(3600, 0, 0), b"CET")
+"""A file of a zone, as time zones' data are kept, with one offset."""
+
+
+def test_a_zone_of_the_applications_own_is_its_offset_in_the_first_execution_already(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    moment = datetime.datetime(2026, 1, 1, 12, tzinfo=Eastern())
+    later = datetime.timedelta(days=200)
+    process_state.of(ToldTypes).paths.clear()
+    with caplog.at_level(logging.WARNING, "timestep"):
+        first: Any = survives(moment)
+    assert first == moment
+    assert (first + later).isoformat() == (again(moment) + later).isoformat()
+    assert (first + later).isoformat() == "2026-07-20T12:00:00-05:00"
+    (told,) = caplog.messages
+    assert "its zone is none that every process knows" in told
+    inside: Any = survives({"at": [moment]})
+    assert inside["at"][0].tzinfo == first.tzinfo
+    assert survives(moment.timetz()) == again(moment.timetz()) == datetime.time(12)
+    nameless = ZoneInfo.from_file(io.BytesIO(ONE_HOUR))
+    hour: Any = survives(datetime.datetime(2026, 1, 1, tzinfo=nameless))
+    assert hour.tzinfo == datetime.timezone(datetime.timedelta(hours=1))
+    # As earlier versions wrote it.
+    assert decode({"$type": "datetime:datetime", "value": "2026-01-01T12:00:00-05:00"}) == first
+    assert survives(first) is first
 
 
 @pytest.mark.parametrize("name", ["IST", "", "a]b[fold=1", "[", "=", "é%2F\ud800", "UTC"])

@@ -42,21 +42,27 @@ Of UTC it writes `Z`, as only it does.
 """
 _NAMED = "="
 """Before the name that a program gave to a fixed offset; no zone's name begins so."""
+_OFFSET_ONLY = "~"
+"""In the place of a zone's name: the zone is none that every process knows, as of dateutil."""
 
 
 def _when(moment: datetime.datetime | datetime.time) -> str:
     """A time as RFC 9557 has it: with the name of its zone, if that has one."""
-    zone = moment.tzinfo.key if type(moment.tzinfo) is zoneinfo.ZoneInfo else None
+    zone = None
     told = moment.isoformat()
-    if type(moment.tzinfo) is TzInfo:
+    if type(moment.tzinfo) is zoneinfo.ZoneInfo:
+        zone = moment.tzinfo.key or _OFFSET_ONLY  # One that was made of a file has no name.
+    elif type(moment.tzinfo) is TzInfo:
         if moment.utcoffset():
             zone = _OF_PYDANTIC
         else:
             told = told.removesuffix("+00:00") + "Z"
-    if type(moment.tzinfo) is datetime.timezone:
+    elif type(moment.tzinfo) is datetime.timezone:
         name = moment.tzinfo.tzname(None)
         if name != datetime.timezone(moment.tzinfo.utcoffset(None)).tzname(None):
             zone = _NAMED + quote(name, safe="", errors="surrogatepass")
+    elif moment.tzinfo is not None:
+        zone = _OFFSET_ONLY
     return f"{told}{f'[{zone}]' if zone else ''}{_FOLD if moment.fold else ''}"
 
 
@@ -65,6 +71,8 @@ def _moment(kind: Any) -> Callable[[str], Any]:
         fold = int(text.endswith(_FOLD))
         told, _, zone = text.removesuffix(_FOLD).removesuffix("]").partition("[")
         moment = kind.fromisoformat(told).replace(fold=fold)
+        if zone == _OFFSET_ONLY:
+            return moment
         if zone == _OF_PYDANTIC or told.endswith("Z"):
             return moment.replace(tzinfo=TzInfo(int(moment.utcoffset().total_seconds())))
         if zone.startswith(_NAMED):

@@ -7,6 +7,7 @@ will make of the document.
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -50,7 +51,7 @@ def survives(value: object) -> object:
         return back
     if is_same:
         return value
-    _tell([type(value)])
+    _tell([type(value)], _reason_of_copy(type(value)), "what comes back of its record")
     return back
 
 
@@ -106,16 +107,23 @@ def _unordered(document: Json) -> Json:
     return made
 
 
-def _tell(lost: Iterable[type], reason: str | None = None) -> None:
+def _tell(lost: Iterable[type], reason: str | None = None, instead: str = "its text") -> None:
     told = process_state.of(ToldTypes).paths
     for kind in lost:
         if (path := type_path(kind)) not in told:
             told.add(path)
             _log.warning(
-                "a value of the class %s is recorded, and goes on, as its text: %s",
+                "a value of the class %s is recorded, and goes on, as %s: %s",
                 path,
+                instead,
                 reason or _reason(kind),
             )
+
+
+def _reason_of_copy(kind: type) -> str:
+    if kind in (datetime.datetime, datetime.time):
+        return "its zone is none that every process knows"
+    return "it is not equal to what comes back of it: see docs/values.md"
 
 
 def _reason(kind: type) -> str:
