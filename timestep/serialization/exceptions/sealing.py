@@ -37,7 +37,9 @@ def seal(error: BaseException) -> dict[str, Any]:
 def survives(error: Exception) -> Exception:
     """The error as its replay will see it: itself, or one with what an envelope keeps of it.
 
-    The class is the same, or else it is a `RecordedError` that the same `except` clauses catch.
+    The class is the same, or else it is a `RecordedError` that the same `except` clauses catch. An
+    HTTP error itself has more than its replay: all headers and the whole body of its response, and
+    the request (see `http`).
     """
     sealing = _sealed(error)
     if sealing.is_exact:
