@@ -12,11 +12,12 @@ awaits it gets the exit, too; DBOS's loop goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dbos import _core
@@ -139,21 +140,22 @@ def _contained(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             return None
         return ProcessExitError(f"{what} tried to end the process: {shown(error)}")
 
-    async def awaited(*args: Any, **options: Any) -> Any:
+    @contextlib.contextmanager
+    def refusing() -> Iterator[None]:
         try:
-            return await function(*args, **options)
+            yield
         except BaseException as error:
             if (found := refusal(error)) is not None:
                 raise found from error
             raise
 
+    async def awaited(*args: Any, **options: Any) -> Any:
+        with refusing():
+            return await function(*args, **options)
+
     def called(*args: Any, **options: Any) -> Any:
-        try:
+        with refusing():
             return function(*args, **options)
-        except BaseException as error:
-            if (found := refusal(error)) is not None:
-                raise found from error
-            raise
 
     contained = awaited if inspect.iscoroutinefunction(function) else called
     # A partial has no name of its own.
