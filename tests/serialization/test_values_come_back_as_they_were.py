@@ -28,13 +28,13 @@ from timestep.serialization.values import (
     decode,
     encode,
     exact_text,
-    has_links,
     has_text,
     restored,
     storable,
     survives,
     unlinked,
 )
+from timestep.serialization.values.documents import has_links
 from timestep.serialization.values.outputs import columns_of
 
 

@@ -14,9 +14,7 @@ A document is data. Only what `encode` can have made is decoded (`decoding`): ob
 from timestep.serialization.values.decoding import decode, decode_fields
 from timestep.serialization.values.documents import (
     Json,
-    class_of,
     escaped,
-    has_links,
     has_text,
     is_encoded,
     is_state,
@@ -25,7 +23,7 @@ from timestep.serialization.values.documents import (
     unlinked,
 )
 from timestep.serialization.values.earlier_forms import encoded_before
-from timestep.serialization.values.encoding import encode, encode_fields, lost, text_of
+from timestep.serialization.values.encoding import encode, encode_fields, text_of
 from timestep.serialization.values.json_text import (
     column_of,
     dumps,
@@ -40,7 +38,6 @@ from timestep.serialization.values.survival import survives, text_instead
 
 __all__ = [
     "Json",
-    "class_of",
     "column_of",
     "decode",
     "decode_fields",
@@ -50,14 +47,12 @@ __all__ = [
     "encoded_before",
     "escaped",
     "exact_text",
-    "has_links",
     "has_text",
     "is_encoded",
     "is_plain",
     "is_state",
     "is_typed",
     "kept_exactly",
-    "lost",
     "plain_text",
     "restored",
     "storable",

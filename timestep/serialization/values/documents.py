@@ -65,11 +65,6 @@ def is_state(held: Any) -> bool:
     return isinstance(held, dict) and FIELDS in held
 
 
-def class_of(document: Any) -> str | None:
-    """The path of the class whose value a document is; None: it is no encoded value."""
-    return document[TYPE] if is_encoded(document) else None
-
-
 def unlinked(document: Json) -> Json:
     """A document for people: what is in an object more than once is written there each time.
 

@@ -78,13 +78,6 @@ def encode_fields(values: Mapping[str, object], of: object) -> tuple[dict[str, J
     return fields, lost
 
 
-def lost(value: object) -> list[type]:
-    """The classes of what would be text in a value's document."""
-    encoding = Encoding()
-    encoding.of(value)
-    return encoding.lost
-
-
 def text_of(value: object) -> str:
     """The text of any object, also of one that has none."""
     try:
