@@ -43,7 +43,7 @@ _Path: TypeAlias = "tuple[_Path, str | int, int] | None"
 AS_THEY_ARE = frozenset({str, bool, type(None)})
 """Classes whose values are JSON, whatever they are."""
 
-_HOSTILE = (Exception, SystemExit)
+HOSTILE = (Exception, SystemExit)
 """What an object may answer with that is only looked at."""
 
 _RESERVED = (TYPE, "$text")
@@ -82,7 +82,7 @@ def text_of(value: object) -> str:
     """The text of any object, also of one that has none."""
     try:
         return str.__str__(str(value))  # Of a subclass of str: nothing but its characters.
-    except _HOSTILE:
+    except HOSTILE:
         return f"<{type_path(type(value))} without a text>"
 
 
@@ -142,7 +142,7 @@ class Encoding:
                 self.begin(value, path)
             document = self._inside(value, kind, path)
             self._open.discard(id(value))
-        except _HOSTILE:
+        except HOSTILE:
             self.forget(known)
             return self._text(value)
         return document

@@ -20,7 +20,7 @@ from timestep.runtime.process_state import PerProcess
 from timestep.serialization.registered_types import can_be_made, registered, type_path
 from timestep.serialization.values.decoding import decode
 from timestep.serialization.values.documents import TYPE, VALUE, Json, has_links
-from timestep.serialization.values.encoding import AS_THEY_ARE, Encoding, encode, text_of
+from timestep.serialization.values.encoding import AS_THEY_ARE, HOSTILE, Encoding, encode, text_of
 
 _log = logs.logger()
 
@@ -43,7 +43,7 @@ def survives(value: object) -> object:
     try:
         back = decode(document)
         is_same = comes_back(value, back, document, encoding)
-    except (UnreadableValueError, *_HOSTILE):
+    except (UnreadableValueError, *HOSTILE):
         _tell([type(value)])
         return text_of(value)
     if encoding.lost:
@@ -77,13 +77,10 @@ def text_instead(value: object) -> str:
     return text_of(value)
 
 
-_HOSTILE = (Exception, SystemExit)
-
-
 def _equal(value: Any, back: Any) -> bool:
     try:
         return bool(value == back)
-    except _HOSTILE:  # It cannot be compared.
+    except HOSTILE:  # It cannot be compared.
         return True
 
 
