@@ -56,7 +56,7 @@ def is_foreign(error: BaseException) -> bool:
     return not isinstance(error, (Exception, *_SIGNALS))
 
 
-class LeftPending(Signal):  # what it is for its workflow, and no error
+class LeftPending(Signal):
     """Ends an execution whose workflow is to stay PENDING, for a process that can go on with it.
 
     Not an Exception: DBOS would record that the workflow failed, and code would answer it.

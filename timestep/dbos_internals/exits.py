@@ -1,4 +1,4 @@
-"""Makes endings that DBOS does not record the failure of the workflow whose body ends so.
+"""Turns `sys.exit()` and other BaseExceptions of workflow code into failures that DBOS records.
 
 `sys.exit()`, which argparse calls, too, would end the event loop of every workflow, and record
 nothing: the next process would go on with the workflow, and meet it again. In the main thread an
@@ -57,7 +57,7 @@ def contain() -> None:
 
 
 def _run_lasting_loop(background: BackgroundEventLoop) -> None:
-    """What DBOS's thread does with its loop, but that no exit ends it."""
+    """Run DBOS's event loop, and go on when an exit comes out of it."""
     loop = background._loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     if background._executor is not None:
@@ -127,7 +127,7 @@ def _told_apart(body: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _contained(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that raises an error where `function` asks for the process to end."""
+    """A function that raises an Exception where `function` raises a BaseException of its own."""
 
     def refusal(error: BaseException) -> Exception | None:
         if not control_errors.is_foreign(error):
