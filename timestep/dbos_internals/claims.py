@@ -8,7 +8,6 @@ for, by the token that the claim gave them, until no transaction goes on that wa
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from dbos._dbos import _get_dbos_instance
 from timestep.database import not_now
 from timestep.dbos_internals import process
 from timestep.runtime import logs, process_state
+from timestep.runtime.attendant import Attendant
 from timestep.runtime.process_state import PerProcess
 from timestep.store import run_journal
 
@@ -55,10 +55,8 @@ class Claims(PerProcess):
 
     def __init__(self) -> None:
         self.may_take: Callable[[], bool] = lambda: True
-        self._changed = threading.Condition()
         self._lost: dict[str, _Lost] = {}
-        self._thread: threading.Thread | None = None
-        self._is_closed = False
+        self._attendant = Attendant("timestep-claims", self._watch)
 
     @property
     def are_any(self) -> bool:
@@ -67,23 +65,14 @@ class Claims(PerProcess):
 
     def look_for(self, token: str, execute: Execute) -> None:
         """Look for what was claimed with a token, and have it executed."""
-        with self._changed:
-            if self._is_closed:
+        with self._attendant.changed:
+            if self._attendant.is_closed:
                 return
             self._lost[token] = _Lost(token, execute)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._watch, name="timestep-claims", daemon=True
-                )
-                self._thread.start()
+            self._attendant.wake()
 
     def close(self) -> None:
-        with self._changed:
-            self._is_closed = True
-            thread = self._thread
-            self._changed.notify_all()
-        if thread is not None:
-            thread.join()
+        self._attendant.close()
 
     def _watch(self) -> None:
         while lost := self._next():
@@ -92,17 +81,17 @@ class Claims(PerProcess):
                     self._look(one)
                 except Exception as error:  # noqa: BLE001  # looked for again
                     _log.debug("what was claimed is looked for later: %s", error)
-            with self._changed:
-                if self._lost and not self._is_closed:
-                    self._changed.wait(_INTERVAL)
+            with self._attendant.changed:
+                if self._lost and not self._attendant.is_closed:
+                    self._attendant.changed.wait(_INTERVAL)
 
     def _next(self) -> list[_Lost]:
         """What is looked for now; nothing where the thread is to end."""
-        with self._changed:
-            if self._is_closed or not process.is_launched():
+        with self._attendant.changed:
+            if self._attendant.is_closed or not process.is_launched():
                 self._lost.clear()
             if not self._lost:
-                self._thread = None
+                self._attendant.leave()
             return list(self._lost.values())
 
     def _look(self, lost: _Lost) -> None:
@@ -115,7 +104,7 @@ class Claims(PerProcess):
         with process.system_engine().connect() as connection:
             found = run_journal.claimed_by(connection, process.system_schema(), lost.token)
         if found.workflow_ids or found.oldest >= lost.before:
-            with self._changed:
+            with self._attendant.changed:
                 del self._lost[lost.token]
         for workflow_id in found.workflow_ids:
             _log.warning("workflow %r was claimed here, though no answer said so", workflow_id)

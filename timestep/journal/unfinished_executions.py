@@ -7,7 +7,6 @@ execution owns, is left alone; so is everything in a process that stops: the nex
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from timestep.dbos_internals.workflow_scope import Owner
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder
 from timestep.runtime import draining, logs, process_state
+from timestep.runtime.attendant import Attendant
 from timestep.runtime.cancellation import EXITS
 from timestep.runtime.process_state import PerProcess
 from timestep.store import run_journal
@@ -56,13 +56,11 @@ class UnfinishedExecutions(PerProcess):
     """A process looks after the executions that end in it, in a thread while there are any."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._attendant = Attendant("timestep-unfinished", self._watch)
         self._ended: dict[str, _Ended] = {}
         self._times: dict[str, int] = {}
         """How often each workflow was begun again since an execution of it ended well."""
         self._recorder: Recorder | None = None
-        self._thread: threading.Thread | None = None
-        self._is_closed = False
         execution_ends.listen(self.ended)
         exits.contain()
 
@@ -100,26 +98,17 @@ class UnfinishedExecutions(PerProcess):
     def _put(self, owner: Owner, next_token: str, reason: str) -> None:
         times = min(self._times.get(owner.workflow_id, 0), _DOUBLED)
         pause = min(_FIRST_PAUSE * 2**times, _LONGEST_PAUSE)
-        with self._changed:
-            if self._is_closed:
+        with self._attendant.changed:
+            if self._attendant.is_closed:
                 return
             due = time.monotonic() + pause
             self._ended[owner.workflow_id] = _Ended(owner, next_token, reason, due)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._watch, name="timestep-unfinished", daemon=True
-                )
-                self._thread.start()
-                process_state.of(Watcher).stop = self.close
-            self._changed.notify_all()
+            self._attendant.wake()
+            process_state.of(Watcher).stop = self.close
+            self._attendant.changed.notify_all()
 
     def close(self) -> None:
-        with self._changed:
-            self._is_closed = True
-            thread = self._thread
-            self._changed.notify_all()
-        if thread is not None:
-            thread.join()
+        self._attendant.close()
 
     def _watch(self) -> None:
         while (due := self._next()) is not None:
@@ -133,16 +122,16 @@ class UnfinishedExecutions(PerProcess):
 
     def _next(self) -> list[_Ended] | None:
         """Those whose time has come; None once there is nothing to look after."""
-        with self._changed:
-            while not self._is_closed and self._ended:
+        with self._attendant.changed:
+            while not self._attendant.is_closed and self._ended:
                 now = time.monotonic()
                 due = [one for one in self._ended.values() if one.due <= now]
                 if due:
                     for one in due:
                         del self._ended[one.owner.workflow_id]
                     return due
-                self._changed.wait(min(one.due for one in self._ended.values()) - now)
-            self._thread = None
+                self._attendant.changed.wait(min(one.due for one in self._ended.values()) - now)
+            self._attendant.leave()
             return None
 
     def _look_after(self, recorder: Recorder, ended: list[_Ended]) -> None:
