@@ -118,6 +118,7 @@ def test_what_this_machine_cannot_read_is_told() -> None:
     for named, held in (
         ("fractions:Fraction", [1, 0]),
         ("datetime:timedelta", "long"),
+        ("datetime:datetime", "2026-01-01T00:00:00[TzInfo]"),
         ("zoneinfo:ZoneInfo", "../../etc/passwd"),
         ("collections:deque", ["x"]),
         ("types:SimpleNamespace", {"name": "x"}),

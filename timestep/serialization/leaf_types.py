@@ -74,7 +74,10 @@ def _moment(kind: Any) -> Callable[[str], Any]:
         if zone == _OFFSET_ONLY:
             return moment
         if zone == _OF_PYDANTIC or told.endswith("Z"):
-            return moment.replace(tzinfo=TzInfo(int(moment.utcoffset().total_seconds())))
+            offset = moment.utcoffset()
+            if offset is None:
+                raise ValueError(f"{text!r} has no offset")
+            return moment.replace(tzinfo=TzInfo(int(offset.total_seconds())))
         if zone.startswith(_NAMED):
             name = unquote(zone.removeprefix(_NAMED), errors="surrogatepass")
             return moment.replace(tzinfo=datetime.timezone(moment.utcoffset(), name))
