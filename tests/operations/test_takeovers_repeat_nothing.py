@@ -29,7 +29,9 @@ from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App, run_it
 from timestep.errors import TakeoverError, UnknownRunError
 from timestep.journal.recorder import recorder
+from timestep.operations.take_over import take_over as begin_takeover
 from timestep.runtime import process_state, unended_calls
+from timestep.store import setbacks
 from timestep.store.fleet import hosts
 
 Body = Callable[[], Awaitable[Any]]
@@ -512,5 +514,50 @@ def test_what_cannot_be_taken_over_is_left_alone(app: App) -> None:
         hosts.release(connection, host)
     assert app.everything() == before
     BODIES["w"] = body_of(looker("a", "b")[0])
+    take_over("w")
+    assert outcome("w") == "saw a saw b"
+
+
+def undone(workflow_id: str, meanwhile: str) -> None:
+    """Take a workflow over, let something happen, and give it back, as where it cannot begin."""
+    found = recorder()
+    values = {"workflow_id": workflow_id, "reason": "no key", "version": "1"}
+    with found.transactions.begin() as connection:
+        begin_takeover(connection, workflow_id)
+        connection.exec_driver_sql(meanwhile)
+        setbacks.undo(connection, found.schema, values)
+
+
+def test_giving_it_back_leaves_what_others_did_meanwhile(app: App) -> None:
+    leave(app, "w", body_of(looker("a", "b")[0]), at="b")
+    app.run(body_of(looker("x")[0]), "child")
+    app.execute(
+        "UPDATE dbos.workflow_status SET status = 'PENDING', parent_workflow_id = 'w', "
+        "executor_id = 'gone', owner_xid = 'gone', application_version = '0' "
+        "WHERE workflow_uuid = 'child'"
+    )
+    app.execute(
+        "UPDATE runs SET status = 'running', completed_at = NULL, final_output = NULL "
+        "WHERE workflow_id = 'child'"
+    )
+    ends = (
+        "UPDATE dbos.workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = 'child'; "
+        "UPDATE runs SET status = 'completed', completed_at = now(), final_output = '1', "
+        "updated_at = clock_timestamp() WHERE workflow_id = 'child'"
+    )
+
+    undone("w", meanwhile=ends)
+
+    query = "SELECT workflow_id, status FROM runs ORDER BY workflow_id"
+    assert app.execute(query).fetchall() == [("child", "completed"), ("w", "running")]
+    # What an earlier version kept has runs of the workflows inside, too.
+    keeps_more = (
+        "; UPDATE timestep.takeovers SET before = jsonb_set(before, '{runs}', before -> 'runs' || "
+        "(SELECT to_jsonb(r) || '{\"status\": \"running\", \"completed_at\": null, "
+        "\"updated_at\": null}' FROM runs r WHERE workflow_id = 'child'))"
+    )
+    app.execute("UPDATE dbos.workflow_status SET status = 'PENDING' WHERE workflow_uuid = 'child'")
+    undone("w", meanwhile=ends + keeps_more)
+    assert app.execute(query).fetchall() == [("child", "completed"), ("w", "running")]
     take_over("w")
     assert outcome("w") == "saw a saw b"

@@ -89,6 +89,7 @@ _TABLES = {
     "continuations": "timestep.continuations",
 }
 
+# Of the runs, only the workflow's own are changed: those inside it may go on meanwhile.
 _KEEP = """
     INSERT INTO timestep.takeovers (workflow_id, before)
     SELECT %(workflow_id)s, jsonb_build_object(
@@ -100,10 +101,10 @@ _KEEP = """
             WHERE workflow_uuid = %(workflow_id)s AND function_id <> ALL(%(kept)s::int[])),
         'runs', (SELECT jsonb_agg(to_jsonb(r) - '{input,final_output,metadata}'::text[])
             FROM public.runs r
-            WHERE workflow_id = ANY(%(workflows)s)),
+            WHERE workflow_id = %(workflow_id)s),
         'calls', (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'status', c.status))
             FROM public.tool_calls c JOIN public.runs r ON r.id = c.run_id
-            WHERE r.workflow_id = ANY(%(workflows)s) AND c.completed_at IS NULL),
+            WHERE r.workflow_id = %(workflow_id)s AND c.completed_at IS NULL),
         'kept', to_jsonb(%(kept)s::int[]),
         'continuations', (SELECT jsonb_agg(to_jsonb(c)) FROM timestep.continuations c
             WHERE workflow_id = %(workflow_id)s))
@@ -158,14 +159,15 @@ _RUNS_AS_THEY_WERE = f"""
     UPDATE public.runs r SET {", ".join(f"{name} = was.{name}" for name in _RUN_COLUMNS)}
     FROM timestep.takeovers t, jsonb_populate_recordset(
         NULL::public.runs, nullif(t.before -> 'runs', 'null')) AS was
-    WHERE t.workflow_id = %(workflow_id)s AND r.id = was.id
+    WHERE t.workflow_id = %(workflow_id)s AND r.id = was.id AND r.workflow_id = t.workflow_id
     AND r.updated_at IS DISTINCT FROM was.updated_at"""
 
 _CALLS_AS_THEY_WERE = """
     UPDATE public.tool_calls c SET status = was.status
     FROM timestep.takeovers t, jsonb_populate_recordset(
-        NULL::public.tool_calls, nullif(t.before -> 'calls', 'null')) AS was
-    WHERE t.workflow_id = %(workflow_id)s AND c.id = was.id AND c.status <> was.status"""
+        NULL::public.tool_calls, nullif(t.before -> 'calls', 'null')) AS was, public.runs r
+    WHERE t.workflow_id = %(workflow_id)s AND c.id = was.id AND c.status <> was.status
+    AND r.id = c.run_id AND r.workflow_id = t.workflow_id"""
 
 
 @dataclass(frozen=True)
