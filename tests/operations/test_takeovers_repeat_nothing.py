@@ -561,3 +561,20 @@ def test_giving_it_back_leaves_what_others_did_meanwhile(app: App) -> None:
     assert app.execute(query).fetchall() == [("child", "completed"), ("w", "running")]
     take_over("w")
     assert outcome("w") == "saw a saw b"
+
+
+def test_giving_it_back_does_without_a_deduplication_id_that_another_has(app: App) -> None:
+    leave(app, "w", body_of(looker("a", "b")[0]), at="b")
+    app.run(body_of(looker("x")[0]), "other")
+    holds = "UPDATE dbos.workflow_status SET queue_name = 'q', deduplication_id = 'd' "
+    app.execute(f"{holds} WHERE workflow_uuid = 'w'")
+    query = "SELECT queue_name, deduplication_id FROM dbos.workflow_status ORDER BY workflow_uuid"
+
+    undone("w", meanwhile="SELECT 1")
+    assert app.execute(query).fetchall()[1] == ("q", "d")
+    undone("w", meanwhile=f"{holds} WHERE workflow_uuid = 'other'")
+
+    assert app.execute(query).fetchall() == [("q", "d"), ("q", None)]
+    assert status_of(app, "w") == ("PENDING", "0", "gone")
+    take_over("w")
+    assert outcome("w") == "saw a saw b"

@@ -72,7 +72,6 @@ _COLUMNS = (
     "application_version",
     "queue_name",
     "queue_partition_key",
-    "deduplication_id",
     "recovery_attempts",
     "started_at_epoch_ms",
     "delay_until_epoch_ms",
@@ -82,6 +81,11 @@ _COLUMNS = (
     "completed_at",
     "updated_at",
 )
+
+# Another workflow may have been given the id since it was free.
+_DEDUPLICATION_ID = """CASE WHEN EXISTS (SELECT FROM "{schema}".workflow_status o
+    WHERE o.workflow_uuid <> w.workflow_uuid AND o.queue_name = was.queue_name
+    AND o.deduplication_id = was.deduplication_id) THEN NULL ELSE was.deduplication_id END"""
 
 _TABLES = {
     "steps": '"{schema}".operation_outputs',
@@ -296,7 +300,8 @@ def undo(connection: sa.Connection, schema: str, values: dict[str, Any]) -> None
     """
     columns = ", ".join(f"{name} = was.{name}" for name in _COLUMNS)
     connection.exec_driver_sql(
-        f"""UPDATE "{schema}".workflow_status w SET {columns}
+        f"""UPDATE "{schema}".workflow_status w SET {columns},
+            deduplication_id = {_sql(_DEDUPLICATION_ID, schema)}
         FROM timestep.takeovers t, jsonb_populate_recordset(
             NULL::"{schema}".workflow_status, t.before -> 'workflows') AS was
         WHERE t.workflow_id = %(workflow_id)s AND w.workflow_uuid = was.workflow_uuid
