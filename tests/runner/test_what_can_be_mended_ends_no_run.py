@@ -114,6 +114,13 @@ def test_a_run_that_could_ask_no_model_goes_on_later(app: App, works: int, strea
     ).fetchall()
     assert row == (True, "1")
 
+    version = "UPDATE dbos.workflow_status SET application_version = %s"
+    app.execute(version, ("0",))
+    obstacle = executions.of_workflows(["w"])["w"].obstacle or ""
+    assert "again when a host of its version runs; no live host runs its version 0" in obstacle
+    assert "every minute" not in obstacle
+    app.execute(version, ("1",))
+
     provider.error = None
     assert host_starts() == 1
     assert outcome("w") == "saw a"

@@ -114,19 +114,20 @@ def _with_setback(workflow_id: str, standing: Execution, setback: Setback | None
     executor = standing.executor
     if setback is None or (executor is not None and executor.is_live):
         return standing
+    known = standing.obstacle
     if setback.is_of_takeover:
         go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
         text = (
             f"version {setback.version} could not take it over, and left it as it was: "
             f"{setback.reason.rstrip('.')}: mend that, then `{go_on}`"
         )
-        known = standing.obstacle
         return dataclasses.replace(standing, obstacle=f"{text}; {known}" if known else text)
-    cancel = terminal.command("cancel", workflow_id)
-    text = (
-        f"lacks something: {setback.reason.rstrip('.')}: it is tried again every minute, and when "
-        f"a host of its version starts; or end it with `{cancel}`"
-    )
+    text = f"lacks something: {setback.reason.rstrip('.')}: it is tried again "
+    if known:
+        text += f"when a host of its version runs; {known}"
+    else:
+        cancel = terminal.command("cancel", workflow_id)
+        text += f"every minute, and when a host of its version starts; or end it with `{cancel}`"
     return dataclasses.replace(standing, is_stuck=True, obstacle=text)
 
 
