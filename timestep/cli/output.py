@@ -146,9 +146,11 @@ def approvals(found: Sequence[Interruption]) -> None:
 
 def _unless(one: Interruption) -> str:
     """That a decision would change nothing, if that is so."""
-    if one.is_waited_for:
+    if one.obstacle is not None:
         # Its first words; the others are told once.
-        return "" if one.obstacle is None else f" ({one.obstacle.partition(':')[0]})"
+        return f" ({one.obstacle.partition(':')[0]})"
+    if one.is_waited_for:
+        return ""
     return " (its workflow has ended; whoever goes on with its state decides)"
 
 

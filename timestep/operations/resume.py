@@ -187,7 +187,9 @@ def _check_there(workflow_id: str) -> None:
 
 def _nothing_follows(workflow_id: str, ended: str) -> str:
     if not ended.startswith("has "):
-        go_on = terminal.command("resume", workflow_id, "--approve", "all", "--from-checkpoint")
+        is_given_up = ended.endswith("recovered too many times")
+        how = "--again" if is_given_up else "--from-checkpoint"
+        go_on = terminal.command("resume", workflow_id, "--approve", "all", how)
         return (
             f"the workflow {quoted(workflow_id)} {ended} and waits for nothing: decide and go on "
             f"with `{go_on}`"

@@ -86,7 +86,7 @@ async def _interruptions(rows: list[dict[str, Any]]) -> list[Interruption]:
     open_ = {row["workflow_id"] for row in rows if row["resolved_at"] is None} - {None}
     ended = await in_thread(lambda: ended_workflows(open_))
     asking = open_ - ended.keys()
-    found = await in_thread(lambda: executions.of_workflows(asking, asking))
+    found = await in_thread(lambda: executions.of_workflows(open_, asking))
     return [_interruption(row, ended, found.get(row["workflow_id"])) for row in rows]
 
 

@@ -88,7 +88,9 @@ def _waited_for(run: Run, workflow: WorkflowStatus | None) -> list[Interruption]
     if workflow is None or workflow.status in ("PENDING", "ENQUEUED", "DELAYED"):
         return run.interruptions
     return [
-        one if one.resolved_at is not None else dataclasses.replace(one, is_waited_for=False)
+        one
+        if one.resolved_at is not None
+        else dataclasses.replace(one, is_waited_for=False, obstacle=run.obstacle)
         for one in run.interruptions
     ]
 
