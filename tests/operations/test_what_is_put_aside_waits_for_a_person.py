@@ -90,11 +90,20 @@ def test_what_dbos_gave_up_is_told_and_may_be_tried_again(app: App) -> None:
         "queue_name = NULL, recovery_attempts = 102, completed_at = 1 RETURNING 1"
     )
     told = "w: given up: it was executed 102 times, and DBOS recovers it no more: try it once more"
-    assert told in said("show", "w")
+    for command in (["show", "w"], ["approvals"]):
+        assert told in said(*command)
+        assert "its workflow has ended" not in said(*command)
+    (asked,) = asyncio.run(timestep.get_run("w")).interruptions
+    assert (asked.obstacle or "").startswith("given up: ")
+    assert "with `timestep resume w --approve all --again`" in said("resume", "w", "--approve", "all")
+    # Nothing was counted of it.
+    app.execute("DELETE FROM timestep.process_ends RETURNING 1")
 
     tried = timestep.resume_workflow_sync("w", again=True, approve="all")
 
     assert (len(tried.resolved), tried.goes_on, tried.reason) == (1, True, None)
+    counted = app.execute("SELECT ends, recorded <> '', delay_until FROM timestep.process_ends")
+    assert counted.fetchall() == [(1, True, None)]
     assert DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02) == "acted"
 
 

@@ -87,9 +87,12 @@ _REVIVE = f"""
 
 _AGAIN = f"{_BEGIN} AND w.workflow_uuid = %(workflow_id)s RETURNING w.queue_name"
 
-_COUNT_AGAIN = """
-    UPDATE timestep.process_ends SET ends = least(ends, 1), delay_until = NULL
-    WHERE workflow_id = %(workflow_id)s"""
+# What DBOS gave up was never counted here: it is put aside when its process ends once more, too.
+_COUNT_AGAIN = f"""
+    INSERT INTO timestep.process_ends AS e (workflow_id, ends, recorded)
+    SELECT w.workflow_uuid, 1, {_RECORDED} FROM "{{schema}}".workflow_status w
+    WHERE w.workflow_uuid = %(workflow_id)s
+    ON CONFLICT (workflow_id) DO UPDATE SET ends = least(e.ends, 1), delay_until = NULL"""
 
 # With what waits for one that is put aside, because it began that.
 _FOUND = f"""
@@ -220,7 +223,7 @@ def try_again(connection: sa.Connection, schema: str, values: dict[str, Any]) ->
     for statement in (_AGAIN, _REVIVE):
         found = connection.exec_driver_sql(_sql(statement, schema), values)
         if (queue := found.scalar_one_or_none()) is not None:
-            connection.exec_driver_sql(_COUNT_AGAIN, values)
+            connection.exec_driver_sql(_sql(_COUNT_AGAIN, schema), values)
             return str(queue)
     return None
 
