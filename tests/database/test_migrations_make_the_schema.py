@@ -22,6 +22,7 @@ from timestep.errors import (
     DatabaseUnreachableError,
     MigrationError,
 )
+from timestep.store.reads import server
 from timestep.store.tables import metadata
 
 TABLES = [
@@ -303,6 +304,20 @@ def test_a_migrated_database_asks_for_no_rights(limited: str, database_url: str)
         connection.execute(sql.SQL("GRANT SELECT ON timestep.migrations TO {}").format(name))
 
     assert migrations.apply(engines.engine_for(url)) == []
+
+
+def test_rights_are_asked_for_in_each_of_our_schemas(limited: str, database_url: str) -> None:
+    url = urls.parse_url(database_url).set(username=limited)
+    rights = "GRANT USAGE ON SCHEMA {0} TO {1}; GRANT ALL ON ALL TABLES IN SCHEMA {0} TO {1}"
+    with psycopg.connect(database_url) as connection:
+        for schema in ("public", "dbos", "timestep"):
+            names = (sql.Identifier(schema), sql.Identifier(limited))
+            connection.execute(sql.SQL(rights).format(*names))
+        revoked = "REVOKE DELETE ON timestep.setbacks FROM {}"
+        connection.execute(sql.SQL(revoked).format(sql.Identifier(limited)))
+
+    with engines.engine_for(url).connect() as asking:
+        assert server.missing_rights(asking, "dbos") == ["timestep.setbacks"]
 
 
 @pytest.mark.parametrize("catalog", CATALOGS)

@@ -18,7 +18,8 @@ def missing_rights(connection: sa.Connection, schema: str) -> list[str]:
         """SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c
             JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind IN ('r', 'p')
-            AND (n.nspname = %(schema)s OR (n.nspname = 'public' AND c.relname = ANY(%(ours)s)))
+            AND (n.nspname IN (%(schema)s, 'timestep')
+                OR (n.nspname = 'public' AND c.relname = ANY(%(ours)s)))
             AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
                 AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
             ORDER BY 1""",
