@@ -553,7 +553,7 @@ def test_giving_it_back_leaves_what_others_did_meanwhile(app: App) -> None:
     # What an earlier version kept has runs of the workflows inside, too.
     keeps_more = (
         "; UPDATE timestep.takeovers SET before = jsonb_set(before, '{runs}', before -> 'runs' || "
-        "(SELECT to_jsonb(r) || '{\"status\": \"running\", \"completed_at\": null, "
+        '(SELECT to_jsonb(r) || \'{"status": "running", "completed_at": null, '
         "\"updated_at\": null}' FROM runs r WHERE workflow_id = 'child'))"
     )
     app.execute("UPDATE dbos.workflow_status SET status = 'PENDING' WHERE workflow_uuid = 'child'")

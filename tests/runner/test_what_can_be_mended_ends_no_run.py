@@ -120,6 +120,12 @@ def test_a_run_that_could_ask_no_model_goes_on_later(app: App, works: int, strea
     assert "again when a host of its version runs; no live host runs its version 0" in obstacle
     assert "every minute" not in obstacle
     app.execute(version, ("1",))
+    # Another application's is its own concern; one without a name is anybody's.
+    name = "UPDATE dbos.workflow_status SET application_name = %s"
+    app.execute(name, ("other",))
+    assert (executions.set_back(), host_starts()) == (0, 0)
+    app.execute(name, (None,))
+    assert executions.set_back() == 1
 
     provider.error = None
     assert host_starts() == 1

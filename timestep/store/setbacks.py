@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from timestep.store.fleet.process_ends import IS_OURS
+
 _PAUSE = 60_000
 """Milliseconds until a workflow is tried again by whoever executes its version."""
 
@@ -41,16 +43,17 @@ _LACKING = """
         WHERE o.workflow_uuid = r.workflow_id
         AND o.started_at_epoch_ms > extract(epoch FROM r.completed_at) * 1000)"""
 
-_WAITING = """
-    FROM timestep.setbacks s JOIN "{schema}".workflow_status w ON w.workflow_uuid = s.workflow_id
-    AND w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until"""
+_WAITING = f"""
+    FROM timestep.setbacks s JOIN "{{schema}}".workflow_status w ON w.workflow_uuid = s.workflow_id
+    AND w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until
+    AND {IS_OURS}"""
 
 _TRY_NOW = f"""
     UPDATE "{{schema}}".workflow_status w SET status = 'ENQUEUED', updated_at = {_NOW}
     FROM timestep.setbacks s
     WHERE w.workflow_uuid = s.workflow_id AND w.status = 'DELAYED'
     AND w.delay_until_epoch_ms = s.delay_until
-    AND w.application_version = %(version)s AND w.application_name = %(application)s"""
+    AND w.application_version = %(version)s AND {IS_OURS}"""
 
 _FOUND = """
     SELECT s.workflow_id, s.version, s.reason, s.delay_until IS NULL
@@ -233,10 +236,10 @@ def try_now(connection: sa.Connection, schema: str, application: str, version: s
     return connection.exec_driver_sql(_sql(_TRY_NOW, schema), values).rowcount
 
 
-def count(connection: sa.Connection, schema: str) -> int:
-    """How many workflows wait to be tried again."""
+def count(connection: sa.Connection, schema: str, application: str) -> int:
+    """How many workflows of an application wait to be tried again."""
     query = f"SELECT count(*) {_sql(_WAITING, schema)}"
-    return int(connection.exec_driver_sql(query).scalar_one())
+    return int(connection.exec_driver_sql(query, {"application": application}).scalar_one())
 
 
 def found(

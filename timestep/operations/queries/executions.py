@@ -63,14 +63,16 @@ def of_workflows(
 
 
 def set_back() -> int:
-    """How many workflows wait for what their application lacks, such as a key.
+    """How many workflows of this application wait for what it lacks, such as a key.
 
     Raises:
+        ConfigurationError: The file that names the application cannot be read.
         DatabaseError: The database refused, or is away.
     """
     if recorder().mirror is not None:
         return 0
-    return reading(lambda connection: store.count(connection, process.system_schema_or_default()))
+    schema, name = process.system_schema_or_default(), process.application_name()
+    return reading(lambda connection: store.count(connection, schema, name))
 
 
 def _setbacks(workflow_ids: Collection[str]) -> tuple[dict[str, Setback], dict[str, Held]]:

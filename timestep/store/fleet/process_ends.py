@@ -13,7 +13,8 @@ NEVER = 253402300799000
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-_IS_OURS = "(w.application_name = %(application)s OR w.application_name IS NULL)"
+IS_OURS = "(w.application_name = %(application)s OR w.application_name IS NULL)"
+"""Of a workflow: it is one of the application that is asked for."""
 
 # Counted, and not dated: the clocks of processes differ.
 _RECORDED = """concat_ws(' ',
@@ -37,7 +38,7 @@ _UNDER_WAY = f"""
     CROSS JOIN LATERAL (SELECT coalesce(w.started_at_epoch_ms, w.created_at) AS ms) AS began
     LEFT JOIN timestep.process_ends e
     ON e.workflow_id = w.workflow_uuid AND e.recorded = now.recorded
-    WHERE w.status = 'PENDING' AND w.executor_id = %(executor_id)s AND {_IS_OURS}
+    WHERE w.status = 'PENDING' AND w.executor_id = %(executor_id)s AND {IS_OURS}
     AND began.ms >= extract(epoch FROM %(began)s::timestamptz) * 1000"""
 
 _PRUNE = """
@@ -71,12 +72,12 @@ _BEGIN = f"""
         recovery_attempts = 0, updated_at = {_NOW}
     FROM timestep.process_ends e WHERE {_IS_HELD}"""
 
-_BEGIN_ALL = f"{_BEGIN} AND e.delay_until <> {NEVER} AND {_IS_OURS}"
+_BEGIN_ALL = f"{_BEGIN} AND e.delay_until <> {NEVER} AND {IS_OURS}"
 
 _CLEAR = f"""
     UPDATE timestep.process_ends e SET ends = 0, delay_until = NULL
     FROM "{{schema}}".workflow_status w WHERE w.workflow_uuid = e.workflow_id
-    AND e.delay_until IS DISTINCT FROM {NEVER} AND {_IS_OURS}"""
+    AND e.delay_until IS DISTINCT FROM {NEVER} AND {IS_OURS}"""
 
 # DBOS has taken it out of its queue.
 _REVIVE = f"""
@@ -110,7 +111,7 @@ _FOUND = f"""
 _ASIDE = f"""
     SELECT count(*), min(e.workflow_id) FROM timestep.process_ends e
     JOIN "{{schema}}".workflow_status w ON {_IS_HELD} WHERE e.delay_until = {NEVER}
-    AND {_IS_OURS}"""
+    AND {IS_OURS}"""
 
 
 @dataclass(frozen=True)
