@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -252,6 +253,8 @@ class SharedApplication:
         for task in asyncio.all_tasks(loop):
             loop.call_soon_threadsafe(task.cancel)
         until(lambda: not active() and not asyncio.all_tasks(loop), seconds=60)
+        # A thread that a cancelled task waited for goes on, with a connection.
+        until(lambda: not any(map(_is_writing, self.threads())), seconds=60)
 
     def threads(self) -> set[threading.Thread]:
         """The threads that belong to DBOS, and to no test."""
@@ -310,6 +313,16 @@ class SharedApplication:
             "INSERT INTO {name} SELECT (kept::{name}).* FROM unnest({kept}::text[]) kept "
             "WHERE kept NOT IN (SELECT t::text FROM {name} t)"
         ).format(name=name, kept=self._kept[table])
+
+
+def _is_writing(thread: threading.Thread) -> bool:
+    """Whether a thread is in the journal's code, which has connections."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("timestep.journal."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _be_launched(instance: DBOS | None) -> None:
