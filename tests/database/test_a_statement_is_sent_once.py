@@ -123,6 +123,42 @@ def test_what_the_server_refuses_leaves_the_connection_good(
     assert _is_at_rest(sender)
 
 
+def test_a_connection_in_the_place_of_a_lost_one_is_read_from(
+    sender: Sender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system gives a new socket the number of the one that libpq has closed."""
+    read = _Connection._read
+    others: list[asyncio.Task[Any]] = []
+    numbers: list[int] = []
+
+    def lose(connection: _Connection, done: asyncio.Future[None]) -> None:
+        number, answered = connection._pg.socket, asyncio.get_running_loop().create_future()
+        read(connection, answered)
+        if connection.is_lost:
+            # Before the statement that is lost hears of that, another one is sent.
+            others.append(asyncio.ensure_future(sender.execute(ECHO, [b"mine"])))
+            # Those that the engine has kept have other numbers.
+            kept = [engine.raw_connection() for _ in range(engine.pool.checkedin())]  # type: ignore[attr-defined]  # a QueuePool
+            sender._connect()
+            for pooled in kept:
+                pooled.close()
+            numbers.extend((number, *(one._pg.socket for one in sender._idle)))
+        if answered.done():
+            sending._end(done, answered.exception())
+
+    async def body() -> None:
+        monkeypatch.setattr(_Connection, "_read", lose)
+        task = await _begun(sender.execute(SLEEP, [b"60"]), engine)
+        await asyncio.to_thread(_kill, engine, "active")
+        with pytest.raises(psycopg.OperationalError):
+            await task
+        assert await asyncio.gather(*others) == [("mine",)]
+
+    asyncio.run(body())
+    assert numbers[0] == numbers[1]
+    assert _is_at_rest(sender)
+
+
 def test_no_answer_of_a_cancelled_statement_reaches_another(
     sender: Sender, engine: sa.Engine
 ) -> None:

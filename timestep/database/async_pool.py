@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -54,6 +55,9 @@ class _Connection:
         self._connection = connection
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
+        # Of its own: libpq closes its socket as soon as the connection is lost, and a new one may
+        # have that number before the loop has let go of it. Then nobody would read from that.
+        self._socket = os.dup(self._pg.socket)
         self._prepared: dict[str, bytes] = {}
         self._names = (f"timestep_{number}".encode() for number in itertools.count())
         self._received: list[pq.abc.PGresult] = []
@@ -66,6 +70,9 @@ class _Connection:
         return self._pg.status != pq.ConnStatus.OK
 
     def close(self) -> None:
+        socket, self._socket = self._socket, -1
+        if socket >= 0:
+            os.close(socket)
         self._connection.close()
 
     async def execute(self, sql: str, parameters: Sequence[bytes | None]) -> Values | None:
@@ -93,7 +100,7 @@ class _Connection:
         """What the server answers; a cancelled caller hears of that when the answer is there."""
         loop = asyncio.get_running_loop()
         done: Steadfast[None] = Steadfast(loop=loop)
-        socket = self._pg.socket
+        socket = self._socket
         self._received = []
         loop.add_reader(socket, self._read, done)
         writes = False
@@ -115,7 +122,7 @@ class _Connection:
     def _write(self, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
         try:
             if not self._pg.flush():
-                loop.remove_writer(self._pg.socket)
+                loop.remove_writer(self._socket)
         except psycopg.Error as error:
             _end(done, error)
 
