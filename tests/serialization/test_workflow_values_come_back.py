@@ -69,6 +69,14 @@ def test_a_number_of_more_digits_than_python_reads_comes_back() -> None:
     assert again([10**5000, -(10**20_000), 2**9_999]) == [10**5000, -(10**20_000), 2**9_999]
 
 
+def test_json_that_holds_something_twice_does_so_again() -> None:
+    line: list[int] = []
+    first, second = again([line, {"again": line}])
+    second["again"].append(1)
+    assert first == [1]
+    assert shown(serializer.serialize([line, [line]]), NAME) == [[], [[]]]
+
+
 @given(st.lists(VALUES), st.dictionaries(st.text(), HOSTILE))
 def test_arguments_come_back_and_are_shown(args: list[Any], kwargs: dict[str, Any]) -> None:
     given_ = {"args": tuple(args), "kwargs": kwargs}

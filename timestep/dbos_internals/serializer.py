@@ -277,16 +277,29 @@ def _document(data: Any, path: unrecordable.Path = ()) -> dict[str, Any]:
     return {VALUE: encoded}
 
 
-def _is_json(data: Any) -> bool:
-    """Whether it is of JSON's types alone, and could not be taken for anything else."""
+def _is_json(data: Any, met: set[int] | None = None) -> bool:
+    """Whether it is of JSON's types alone, holds nothing twice, and is like nothing else's record.
+
+    Args:
+        data: A value.
+        met: The ids of the lists and dicts around and before it.
+    """
     kind = type(data)
-    if kind is dict:
-        return all(
-            type(key) is str and key[:1] != "$" and _is_json(item) for key, item in data.items()
-        )
     if kind is int:
         return is_short(data)
-    return kind in _SCALARS or (kind is list and all(map(_is_json, data)))
+    if kind in _SCALARS:
+        return True
+    if kind is not dict and kind is not list:
+        return False
+    met = set() if met is None else met
+    if id(data) in met:
+        return False
+    met.add(id(data))
+    if kind is list:
+        return all(_is_json(item, met) for item in data)
+    return all(
+        type(key) is str and key[:1] != "$" and _is_json(item, met) for key, item in data.items()
+    )
 
 
 def _check_equal(data: Any, encoded: Any, path: unrecordable.Path, *, is_comparable: bool) -> None:
