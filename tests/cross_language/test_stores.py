@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import os
+import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,17 @@ import pytest
 
 from tests.cross_language.javascript import JavaScript
 from tests.cross_language.scenario import BOTH, agents, finish, interrupted, load, start
-from timestep import DatabaseRunStateStore
+from timestep import DatabaseRunStateStore, FileRunStateStore
 from timestep.database import migrations
-from timestep.errors import CorruptStateError, ForeignStateError, StateTooNewError
+from timestep.errors import (
+    CorruptStateError,
+    ForeignStateError,
+    StateTooNewError,
+    UnknownStateError,
+)
 from timestep.journal.checkpoints import Checkpoint, States
+from timestep.serialization.ids import storable_name
+from timestep.sessions import row_key
 
 
 def _place(url: str, **names: str) -> dict[str, str]:
@@ -160,6 +168,46 @@ def test_a_session_leads_to_the_newest_state_of_its_runs(
     url = database_url.replace("postgresql:", "postgresql+psycopg:")
     answer = javascript.run("start", store=_place(url, sessionId="chat 4"), decided=[])
     assert asyncio.run(finish(database_url, session_id="chat 4"))["runId"] == answer["runId"]
+
+
+def _odd_names() -> list[str]:
+    """Names of all lengths around the bound, with characters of each number of bytes."""
+    drawn = random.Random(15)
+    characters = ["a", "é", "…", "🎈", "\x00", "\ud83d", "\udc00", "\x7f", "\t", "'", '"', "\\"]
+    lengths = [*range(1, 40), *range(230, 260), *range(980, 1003), 5000]
+    made = ["".join(drawn.choices(characters, k=length)) for length in lengths]
+    made += ["é" * length for length in range(480, 503)]
+    # As JSON has it: two halves that follow each other are one character.
+    return [json.loads(json.dumps(name)) for name in made]
+
+
+def test_any_name_is_the_same_in_both_languages(javascript: JavaScript) -> None:
+    names = _odd_names()
+    agent, _ = agents()
+    for name, found in zip(names, javascript.run("named", names=names), strict=True):
+        run = FileRunStateStore(agent, run_id=name).run_id
+        session = FileRunStateStore(agent, session_id=name).run_id
+        id_, key = row_key(name)
+        assert found == [run, session, str(id_), key, storable_name(name)], ascii(name)
+
+
+@pytest.mark.parametrize("name", ["a\x00b \ud83d", "long " * 1000])
+def test_a_session_of_any_name_is_found_by_both(
+    database_url: str, javascript: JavaScript, effects: Path, name: str
+) -> None:
+    run_id = asyncio.run(start(database_url, session_id=name))
+    place = _place(database_url, sessionId=name)
+    assert javascript.run("decide", store=place, decided=["erase"])["runId"] == run_id
+    assert asyncio.run(finish(database_url, ["deploy"], session_id=name))["runId"] == run_id
+    keys = _execute(database_url, "SELECT session_key FROM sessions")
+    assert keys == [(row_key(name)[1],)]
+    javascript.run("cleared", store=place)
+    [error] = javascript.run("refused", stores=[place])
+    assert error["reason"] == "unknown"
+    assert len(error["message"]) < 1200
+    with pytest.raises(UnknownStateError) as refused:
+        asyncio.run(load(database_url, session_id=name))
+    assert len(str(refused.value)) < 400
 
 
 @pytest.mark.parametrize("user", ["nul \x00", "half \ud83d", "grün 🎈"])

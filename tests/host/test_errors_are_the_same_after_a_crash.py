@@ -122,6 +122,32 @@ async def hold(folder: str) -> None:
     while not Path(folder, "go").exists():
         await asyncio.sleep(0.01)
 
+@DBOS.step()
+async def fails(kind: str) -> None:
+    raise MADE[kind]()
+
+@DBOS.step(retries_allowed=True, max_attempts=2, interval_seconds=0.001)
+def fails_twice(kind: str) -> None:
+    raise MADE[kind]()
+
+@DBOS.workflow()
+async def failing_child(kind: str) -> None:
+    raise MADE[kind]()
+
+async def in_code(kind: str) -> None:
+    await DBOS.run_step_async(None, lambda: fails_twice.__wrapped__(kind))
+
+async def handled(kind: str) -> None:
+    await (await DBOS.start_workflow_async(failing_child, kind)).get_result()
+
+CALLED = {
+    "step": fails,
+    "retried": lambda kind: asyncio.to_thread(fails_twice, kind),
+    "run_step": in_code,
+    "child": failing_child,
+    "handle": handled,
+}
+
 @DBOS.workflow()
 async def errors(folder: str, call_id: str) -> str:
     """Fail in each way, and hold."""
@@ -132,6 +158,11 @@ async def errors(folder: str, call_id: str) -> str:
                 await timestep.DurableRunner.run(agent, "hi")
             except Exception as error:
                 seen[f"{kind} {agent.name}"] = told(error)
+        for name, call in CALLED.items():
+            try:
+                await call(kind)
+            except Exception as error:
+                seen[f"{kind} {name}"] = told(error)
     with Path(folder, "seen").open("a") as file:
         file.write(json.dumps(seen) + "\\n")
     await hold(folder)
@@ -155,7 +186,7 @@ def test_errors_are_the_same_after_a_crash(own_host: Host, tmp_path: Path) -> No
     (tmp_path / "go").touch()
     assert own_host.output(id_) == "held"
     first, second = map(json.loads, lines(tmp_path, "seen"))
-    assert len(first) == 3 * KINDS
+    assert len(first) == 8 * KINDS
     for name, seen in first.items():
         assert second[name] == seen, name
     for kind in ("object", "local"):

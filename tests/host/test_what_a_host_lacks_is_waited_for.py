@@ -101,3 +101,74 @@ def test_a_takeover_without_the_key_leaves_it_to_the_old_version(
     # The delay that it had is kept.
     own_host.rows("UPDATE dbos.workflow_status SET delay_until_epoch_ms = 1 RETURNING 1")
     assert own_host.output(chat) == "Hello"
+
+
+_KENNEL = "from dataclasses import dataclass\n\n@dataclass\nclass Dog:\n    name: str\n"
+_LOOKING = '''\
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from agents import Agent, RunHooks, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS
+
+import timestep
+from workflows import kennel
+
+if hasattr(kennel, "Dog"):
+    timestep.register_type(kennel.Dog)
+
+@function_tool
+def look() -> Any:
+    return kennel.Dog("Rex")
+
+class Hooks(RunHooks[Any]):
+    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+        self.seen = getattr(self, "seen", result)
+
+@DBOS.workflow()
+async def looking(folder: str) -> str:
+    """Looks at a dog, and holds."""
+    @function_tool
+    async def hold() -> str:
+        Path(folder, "held").touch()
+        while not Path(folder, "go").exists():
+            await asyncio.sleep(0.01)
+        return "held"
+
+    turns = [[function_call(name, {}, call_id=name)] for name in ("look", "hold")]
+    model = ScriptedModel([*turns, [assistant_message("ok")]])
+    hooks = Hooks()
+    await timestep.run_agent(Agent("Looker", model=model, tools=[look, hold]), "go", hooks=hooks)
+    return f"{type(hooks.seen).__name__} {hooks.seen.name}"
+'''
+
+
+def test_a_class_that_is_missing_is_waited_for(own_host: Host, tmp_path: Path) -> None:
+    kennel = Path(own_host.folder, "workflows", "kennel.py")
+    kennel.write_text(_KENNEL)
+    Path(own_host.folder, "workflows", "looking.py").write_text(_LOOKING)
+    own_host.start()
+    id_ = own_host.begin("looking", folder=str(tmp_path))
+    until((tmp_path / "held").exists)
+    own_host.signal(signal.SIGKILL)
+    own_host.ended()
+
+    (tmp_path / "go").touch()
+    kennel.write_text("")
+    own_host.start()
+    put_back(own_host, id_)
+    run = own_host.run(id_)
+    assert "workflows.kennel:Dog" in run["obstacle"]
+    assert (run["status"], run["is_stuck"]) == ("running", True)
+    assert f"or end it with `timestep cancel {id_}`" in own_host.command("show", id_)
+    assert "running (lacks something)" in " ".join(own_host.command("runs").split())
+    assert own_host.get("/readyz").json() == {"status": "ok", "set_back": 1}
+    own_host.signal(signal.SIGKILL)
+    own_host.ended()
+
+    kennel.write_text(_KENNEL)
+    own_host.start()
+    assert own_host.output(id_) == "Dog Rex"
+    assert own_host.run(id_)["obstacle"] is None

@@ -288,7 +288,7 @@ def test_names_are_the_same_runs_everywhere() -> None:
     assert of_session.run_id == "35c08ac7-f704-5928-919b-8843caff8d78"
 
 
-@pytest.mark.parametrize("bad", [{"run_id": ""}, {"session_id": ""}, {"run_id": "a\x00"}])
+@pytest.mark.parametrize("bad", [{"run_id": ""}, {"session_id": ""}, {"run_id": b"a"}])
 def test_an_id_that_names_nothing_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="names anything"):
         FileRunStateStore(deleter(), **bad)

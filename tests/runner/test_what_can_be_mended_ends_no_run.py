@@ -16,11 +16,9 @@ from openai import OpenAIError
 
 import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
-from tests.support.dbos_app import BODIES, App, run_it
+from tests.support.dbos_app import BODIES, App, host_starts, run_it
 from timestep.cli import main
-from timestep.journal.recorder import recorder
 from timestep.operations.queries import executions
-from timestep.store import setbacks
 
 QUEUE = "_dbos_internal_queue"
 
@@ -77,12 +75,6 @@ def status(workflow_id: str) -> str:
 
 def outcome(workflow_id: str) -> str:
     return str(DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02))
-
-
-def host_starts() -> int:
-    """What a host of the version does when it starts."""
-    with recorder().system() as (connection, schema):
-        return setbacks.try_now(connection, schema, "timestep-tests", "1")
 
 
 @pytest.fixture(autouse=True)

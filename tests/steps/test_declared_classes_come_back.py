@@ -17,11 +17,13 @@ from agents import (
     input_guardrail,
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
+from click.testing import CliRunner
 from dbos import DBOS
 from pydantic import BaseModel
 
 import timestep
-from tests.support.dbos_app import App
+from tests.support.dbos_app import App, host_starts
+from timestep.cli import main
 from timestep.serialization.registered_types import registered, type_path
 
 
@@ -155,17 +157,27 @@ def test_a_run_whose_class_is_not_known_here_waits_for_a_process_that_has_it(
         )
     with pytest.raises(AssertionError, match=r"Gone.*timestep\.register_type"):
         app.replay("w")
+    # As where its process died before it ended.
+    app.execute("UPDATE runs SET status = 'running', completed_at = NULL")
     app.execute(
         "UPDATE dbos.workflow_status SET status = 'PENDING', output = NULL, error = NULL "
         "WHERE workflow_uuid = 'w'"
     )
     with caplog.at_level(logging.WARNING, "timestep"):
         DBOS._recover_pending_workflows()
-        app.until(lambda: "'w' is left pending here" in caplog.text)
+        app.until(lambda: "'w' is left here" in caplog.text)
     assert "timestep.register_type" in caplog.text
-    app.until(lambda: not app.executing())
     status = "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = 'w'"
-    assert app.execute(status).fetchone() == ("PENDING",)
+    app.until(lambda: app.execute(status).fetchone() == ("DELAYED",))
+    for command in (["show", "w"], ["runs"]):
+        said = " ".join(CliRunner().invoke(main, command).output.split())
+        assert "w: lacks something: " in said
+        assert "test_declared_classes_come_back:Gone" in said.replace(" ", "")
+    assert "running (lacks something)" in said
+    assert host_starts() == 1
+    # It is not known here yet.
+    app.until(lambda: caplog.text.count("'w' is left here") == 2)
+    app.until(lambda: app.execute(status).fetchone() == ("DELAYED",))
     timestep.register_type(Gone)
-    (handle,) = DBOS._recover_pending_workflows()
-    assert handle.get_result(polling_interval_sec=0.02) == "ok"
+    assert host_starts() == 1
+    assert DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02) == "ok"

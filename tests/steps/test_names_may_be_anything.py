@@ -20,6 +20,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS
 
 import timestep
+from tests.sdk.test_mcp_servers_are_asked_once import Fake
 from tests.support.dbos_app import BODIES, App
 from timestep.operations.queries.runs import list_runs
 
@@ -94,6 +95,25 @@ def test_a_run_with_odd_names_is_recorded_and_replayed(app: App, kind: str) -> N
     if kind == "long":
         found = asyncio.run(list_runs(agent=f"agent{odd}", session_id=f"session{odd}"))
         assert [run.workflow_id for run in found.items] == ["odd"]
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_server_of_an_odd_name_is_recorded_and_replayed(app: App, kind: str) -> None:
+    server = Fake(ODD[kind])
+
+    async def body() -> str:
+        model = ScriptedModel(
+            [[function_call("add", {}, call_id="c1")], [assistant_message("done")]]
+        )
+        agent = Agent("A", model=model, mcp_servers=[server])
+        return str((await timestep.DurableRunner.run(agent, "hi")).final_output)
+
+    assert app.run(body, "w") == "done"
+    asked = list(server.asked)
+    assert app.replay("w") == "done"
+    assert server.asked == asked
+    [row] = app.rows("mcp_servers")
+    assert len(row["name"].encode()) <= 1000
 
 
 def test_a_call_with_an_odd_id_is_approved_by_it(app: App) -> None:

@@ -26,8 +26,9 @@ from pydantic import BaseModel, SecretStr
 import timestep
 from tests.support import remarkable_values as rv
 from tests.support.conversational_model import AnsweringModel, outputs
-from tests.support.dbos_app import App
+from tests.support.dbos_app import App, host_starts
 from tests.support.remarkable_values import shape
+from timestep.operations.queries import executions
 
 
 class Raw(BaseModel):
@@ -198,7 +199,7 @@ def test_a_class_that_is_gone_does_not_matter_where_its_text_serves(
     assert "Wolf" in caplog.text
 
 
-def test_a_class_that_is_gone_and_matters_leaves_the_workflow_pending(
+def test_a_class_that_is_gone_and_matters_leaves_the_workflow_to_a_process_that_has_it(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = looking(lambda _: "ok")
@@ -228,10 +229,11 @@ def test_a_class_that_is_gone_and_matters_leaves_the_workflow_pending(
         )
         with caplog.at_level(logging.WARNING, "timestep"):
             DBOS._recover_pending_workflows()
-            left = f"{name!r} is left pending here"
+            left = f"{name!r} is left here"
             app.until(lambda: left in caplog.text)  # noqa: B023  # waited for at once
-        app.until(lambda: not app.executing())
+        app.until(executions.set_back)
         app.execute("UPDATE tool_calls SET output_text = replace(output_text, ':Wolf', ':Dog')")
-        handles = {one.workflow_id: one for one in DBOS._recover_pending_workflows()}
-        assert handles[name].get_result(polling_interval_sec=0.02) == "ok"
+        assert host_starts() == 1
+        assert DBOS.retrieve_workflow(name).get_result(polling_interval_sec=0.02) == "ok"
+        assert executions.set_back() == 0
         assert heard == [shape(zoo())]

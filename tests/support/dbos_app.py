@@ -24,10 +24,13 @@ from tests.support.conditions import until
 from tests.support.passing_time import time_passed
 from timestep import JSONSerializer, testing
 from timestep.execution.replay.replay_check import Replay, watched
+from timestep.journal.recorder import recorder
+from timestep.store import setbacks
 from timestep.store.tables import metadata
 
 _keys = itertools.count()
 
+NAME = "timestep-tests"
 VERSION = "1"
 """The application's."""
 
@@ -162,7 +165,7 @@ class App:
 def launch(url: str, **config: Any) -> DBOS:
     """Launch DBOS on a database, with other settings than a test's usual ones if they are given."""
     usual: dict[str, Any] = {
-        "name": "timestep-tests",
+        "name": NAME,
         "system_database_url": url,
         "application_version": VERSION,
         "log_level": "ERROR",
@@ -175,6 +178,12 @@ def launch(url: str, **config: Any) -> DBOS:
     instance._registry._register_internal_queue(INTERNAL_QUEUE_NAME, polling_interval_sec=0.1)
     DBOS.launch()
     return instance
+
+
+def host_starts() -> int:
+    """What a host of the application's version does when it starts, of what lacked something."""
+    with recorder().system() as (connection, schema):
+        return setbacks.try_now(connection, schema, NAME, VERSION)
 
 
 def end_executions(url: str) -> None:

@@ -56,8 +56,8 @@ def is_foreign(error: BaseException) -> bool:
     return not isinstance(error, (Exception, *_SIGNALS))
 
 
-class LeftPending(Signal):
-    """Ends an execution whose workflow is to stay PENDING, for a process that can go on with it.
+class LeftForOthers(Signal):
+    """Ends an execution whose workflow is left for a process that can go on with it.
 
     Not an Exception: DBOS would record that the workflow failed, and code would answer it.
     """

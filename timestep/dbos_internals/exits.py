@@ -1,9 +1,13 @@
-"""Turns `sys.exit()` and other BaseExceptions of workflow code into failures that DBOS records.
+"""Has workflow code end in what DBOS records: a recovery sees no other value, and no other error.
+
+A step, or a workflow's body, that gives or raises what does not come back of its record gives in
+the first execution already what comes back. DBOS would go on with the very object there.
 
 `sys.exit()`, which argparse calls, too, would end the event loop of every workflow, and record
 nothing: the next process would go on with the workflow, and meet it again. In the main thread an
 exit is let through: it may be somebody's who stops the process, and the next one goes on. The same
-holds for a `CancelledError` of the body's own, when nobody has cancelled its task.
+holds for a `CancelledError` of the body's own, when nobody has cancelled its task. Other
+BaseExceptions are failures, too.
 
 asyncio lets an exit out of every task, also out of one that a body, a tool or a hook awaits. Who
 awaits it gets the exit, too; DBOS's loop goes on.
@@ -17,18 +21,25 @@ import functools
 import inspect
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from dbos import _core
+from dbos import error as dbos_errors
 from dbos._event_loop import BackgroundEventLoop
 
 from timestep.dbos_internals import control_errors, workflow_scope
-from timestep.errors import CancelledItselfError, NotAnExceptionError, ProcessExitError
+from timestep.dbos_internals.serializer import error_as_recorded, value_as_recorded
+from timestep.errors import (
+    CancelledItselfError,
+    NotAnExceptionError,
+    ProcessExitError,
+    UnrecordableError,
+)
 from timestep.runtime import logs, process_state
 from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
 from timestep.runtime.process_state import PerProcess
-from timestep.serialization.exceptions import shown
+from timestep.serialization.exceptions import raise_as_it_is, shown
 
 _body = _core._dropping_datasource_checkpoints
 _step = _core.invoke_step
@@ -89,12 +100,33 @@ def _exits(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _contained_body(dbos: Any, body: Callable[[], Any]) -> Callable[[], Any]:
-    return _body(dbos, _contained("", _told_apart(body)))
+    return _body(dbos, _Code("", _told_apart(body)).contained())
 
 
 def _contained_step(dbos: Any, context: Any, function: Any, *args: Any, **options: Any) -> Any:
-    name = f"step {options.get('step_name')!r} of "
-    return _step(dbos, context, _contained(name, function), *args, **options)
+    code = _Code(f"step {options.get('step_name')!r} of ", function)
+    if options.get("retries_allowed"):
+        options["should_retry"] = code.retried_if(options.get("should_retry"))
+    with _made_by_dbos():
+        outcome = _step(dbos, context, code.contained(), *args, **options)
+    return _awaited(outcome) if inspect.iscoroutinefunction(function) else outcome
+
+
+async def _awaited(outcome: Awaitable[Any]) -> Any:
+    with _made_by_dbos():
+        return await outcome
+
+
+@contextlib.contextmanager
+def _made_by_dbos() -> Iterator[None]:
+    """Raise as a recovery will see it what DBOS makes, and records, of a step's errors."""
+    try:
+        yield
+    except _OF_STEPS as error:
+        raise_as_it_is(error_as_recorded(error))
+
+
+_OF_STEPS = (dbos_errors.DBOSMaxStepRetriesExceeded, dbos_errors.DBOSStepTimeoutError)
 
 
 def _told_apart(body: Callable[[], Any]) -> Callable[[], Any]:
@@ -126,37 +158,83 @@ def _told_apart(body: Callable[[], Any]) -> Callable[[], Any]:
     return awaited if inspect.iscoroutinefunction(body) else called
 
 
-def _contained(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that raises an Exception where `function` raises a BaseException of its own."""
+class _Code:
+    """A step's function, or a workflow's body, as DBOS is to call it.
 
-    def refusal(error: BaseException) -> Exception | None:
-        if not control_errors.is_foreign(error):
-            return None
-        workflow_id = workflow_scope.dbos_context().workflow_id
-        what = f"{name}workflow {workflow_id!r}"
-        if not isinstance(error, EXITS):
-            return NotAnExceptionError(f"{what} raised what is no Exception: {shown(error)}")
-        if threading.current_thread() is threading.main_thread():
-            return None
-        return ProcessExitError(f"{what} tried to end the process: {shown(error)}")
+    Args:
+        name: What is before "workflow" in what is told of it.
+        function: The application's own.
+    """
 
-    @contextlib.contextmanager
-    def refusing() -> Iterator[None]:
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._function = function
+        self._raised: Exception | None = None
+        """What the newest call raised, with all that a recovery will not see of it."""
+        self._is_done = False
+        """Whether it gave something, though that cannot be recorded."""
+
+    def contained(self) -> Callable[..., Any]:
+        """A function that ends in what a recovery will see, and raises nothing but Exceptions."""
+        function = self._function
+
+        async def awaited(*args: Any, **options: Any) -> Any:
+            with self._raising():
+                return self._given(await function(*args, **options))
+
+        def called(*args: Any, **options: Any) -> Any:
+            with self._raising():
+                return self._given(function(*args, **options))
+
+        contained = awaited if inspect.iscoroutinefunction(function) else called
+        # A partial has no name of its own.
+        return functools.update_wrapper(contained, function, updated=())
+
+    def retried_if(self, asked: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+        """The step's `should_retry`: asked of what its function raised, and not after it was done.
+
+        Args:
+            asked: The application's own.
+        """
+
+        async def awaited(_: Any) -> Any:
+            return not self._is_done and (asked is None or await asked(self._raised))
+
+        def called(_: Any) -> Any:
+            return not self._is_done and (asked is None or asked(self._raised))
+
+        return awaited if inspect.iscoroutinefunction(asked) else called
+
+    def _given(self, value: Any) -> Any:
         try:
-            yield
-        except BaseException as error:
-            if (found := refusal(error)) is not None:
-                raise found from error
+            return value_as_recorded(value)
+        except UnrecordableError:
+            self._is_done = True
             raise
 
-    async def awaited(*args: Any, **options: Any) -> Any:
-        with refusing():
-            return await function(*args, **options)
+    @contextlib.contextmanager
+    def _raising(self) -> Iterator[None]:
+        try:
+            yield
+        except control_errors.CONTROL_ERRORS:
+            raise
+        except BaseException as error:
+            self._raised = error if isinstance(error, Exception) else self._refusal(error)
+            if self._raised is None:
+                raise
+            raise_as_it_is(error_as_recorded(self._raised))
 
-    def called(*args: Any, **options: Any) -> Any:
-        with refusing():
-            return function(*args, **options)
-
-    contained = awaited if inspect.iscoroutinefunction(function) else called
-    # A partial has no name of its own.
-    return functools.update_wrapper(contained, function, updated=())
+    def _refusal(self, error: BaseException) -> Exception | None:
+        """What is raised in place of what is no Exception; None: it is somebody else's."""
+        is_exit = isinstance(error, EXITS)
+        is_main = threading.current_thread() is threading.main_thread()
+        if not control_errors.is_foreign(error) or (is_exit and is_main):
+            return None
+        what = f"{self._name}workflow {workflow_scope.dbos_context().workflow_id!r}"
+        refusal: Exception
+        if is_exit:
+            refusal = ProcessExitError(f"{what} tried to end the process: {shown(error)}")
+        else:
+            refusal = NotAnExceptionError(f"{what} raised what is no Exception: {shown(error)}")
+        refusal.__cause__ = error
+        return refusal

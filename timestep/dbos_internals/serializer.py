@@ -15,14 +15,27 @@ from collections.abc import Callable
 from typing import Any
 
 from dbos import Serializer, WorkflowSerializationFormat, WorkflowStatus, _dbos
-from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, deserialize_args
+from dbos._serialization import (
+    DBOSDefaultSerializer,
+    DBOSPortableJSON,
+    deserialize_args,
+    deserialize_exception,
+    serialize_exception,
+)
 
 from timestep.dbos_internals.process import registered, serialization_of
-from timestep.errors import PickledRecordError, UnreadableValueError, UnrecordableError
+from timestep.errors import (
+    PickledRecordError,
+    RecordedError,
+    UnreadableValueError,
+    UnrecordableError,
+)
+from timestep.runtime import logs, process_state
+from timestep.runtime.process_state import PerProcess
 from timestep.serialization import exceptions, unrecordable
-from timestep.serialization.registered_types import PROCESS, declare, known
-from timestep.serialization.values import decode
-from timestep.serialization.values.encoding import Encoding
+from timestep.serialization.registered_types import PROCESS, declare, known, type_path
+from timestep.serialization.values import decode, survives
+from timestep.serialization.values.encoding import Encoding, is_short
 from timestep.serialization.workflow_documents import (
     DICT,
     ERROR,
@@ -38,7 +51,10 @@ from timestep.store.reads.workflow_records import WorkflowRecord
 _NONE = "gAROLg=="
 """None as DBOS's default serializer writes it: what most schedules have as their context."""
 
-_SCALARS = (str, int, float, bool, type(None))
+_SCALARS = (str, float, bool, type(None))
+_TOO_DEEP = f"what is to be recorded {unrecordable.TOO_DEEP}"
+
+_log = logs.logger()
 
 # ASCII, because a column of PostgreSQL holds neither NUL nor lone surrogates.
 _json = json.JSONEncoder(separators=(",", ":"))
@@ -72,10 +88,7 @@ class JSONSerializer(Serializer):
             try:
                 return _json.encode(_document(data))
             except RecursionError:
-                reason = f"what is to be recorded {unrecordable.TOO_DEEP}"
-            except ValueError as error:  # a number of very many digits
-                reason = f"what is to be recorded cannot be written as JSON: {error}"
-            raise UnrecordableError(reason)
+                raise UnrecordableError(_TOO_DEEP) from None
 
     def deserialize(self, serialized_data: str) -> Any:
         """What `serialize` was given.
@@ -106,6 +119,83 @@ def in_use() -> Serializer:
     """What this process writes with: its DBOS's serializer, or ours where it has no DBOS."""
     dbos = _dbos._dbos_global_instance
     return _ours if dbos is None else dbos._serializer
+
+
+def value_as_recorded(value: Any) -> Any:
+    """A value as this process's serializer gives it back of its record: itself, if that is equal.
+
+    Where a serializer is the application's own, it is the value.
+
+    Raises:
+        UnrecordableError: Nothing gives it back.
+    """
+    if not isinstance(in_use(), JSONSerializer):
+        return value
+    try:
+        if _is_json(value):
+            return value
+        with known(PROCESS):
+            document = _document(value)
+            return survives(value) if VALUE in document else _value(document)
+    except RecursionError:
+        raise UnrecordableError(_TOO_DEEP) from None
+
+
+def error_as_recorded(error: Exception) -> Exception:
+    """An error as this process's serializer gives it back of its record: itself, where it can be.
+
+    Else it is a `RecordedError` that the same `except` clauses catch. Where a serializer of the
+    application's own gives back neither, it is the error. The log tells of both, once a class.
+    """
+    serializer = in_use()
+    if isinstance(serializer, JSONSerializer):
+        with known(PROCESS):
+            back = exceptions.survives(error)
+    else:
+        back = error if _gives_back(serializer, error) else exceptions.stand_in(error)
+        if back is not error and not _gives_back(serializer, back):
+            _tell(error, f"the serializer {serializer.name()} gives back another one", back=error)
+            return error
+    if back is not error:
+        lost = ", ".join(exceptions.lost(error, back)) or "something that it holds"
+        _tell(error, f"no record gives back its {lost}", back=back)
+    return back
+
+
+class ToldErrors(PerProcess):
+    """Keeps the classes of which the log has said that their errors do not come back."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+
+
+def _tell(error: Exception, reason: str, *, back: Exception) -> None:
+    told, path = process_state.of(ToldErrors).paths, type_path(type(error))
+    if path in told or (isinstance(error, RecordedError) and error.recorded_as is not None):
+        return
+    told.add(path)
+    if back is error:
+        _log.warning(
+            "an error of the class %s is another one after a recovery, so code that catches it may "
+            "do something else then: %s; give DBOS timestep.JSONSerializer()",
+            path,
+            reason,
+        )
+    else:
+        _log.warning(
+            "an error of the class %s that a step or a workflow raised goes on as a RecordedError, "
+            "which the same `except` clauses catch: %s",
+            path,
+            reason,
+        )
+
+
+def _gives_back(serializer: Serializer, error: Exception) -> bool:
+    with contextlib.suppress(Exception):  # of whatever a serializer, or the error's code, raises
+        text, serialization = serialize_exception(error, None, serializer)
+        back = deserialize_exception(text, serialization, serializer)
+        return type(back) is type(error) and str(back) == str(error)
+    return False
 
 
 def arguments_of(record: WorkflowRecord) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -187,14 +277,29 @@ def _document(data: Any, path: unrecordable.Path = ()) -> dict[str, Any]:
     return {VALUE: encoded}
 
 
-def _is_json(data: Any) -> bool:
-    """Whether it is of JSON's types alone, and could not be taken for anything else."""
+def _is_json(data: Any, met: set[int] | None = None) -> bool:
+    """Whether it is of JSON's types alone, holds nothing twice, and is like nothing else's record.
+
+    Args:
+        data: A value.
+        met: The ids of the lists and dicts around and before it.
+    """
     kind = type(data)
-    if kind is dict:
-        return all(
-            type(key) is str and key[:1] != "$" and _is_json(item) for key, item in data.items()
-        )
-    return kind in _SCALARS or (kind is list and all(map(_is_json, data)))
+    if kind is int:
+        return is_short(data)
+    if kind in _SCALARS:
+        return True
+    if kind is not dict and kind is not list:
+        return False
+    met = set() if met is None else met
+    if id(data) in met:
+        return False
+    met.add(id(data))
+    if kind is list:
+        return all(_is_json(item, met) for item in data)
+    return all(
+        type(key) is str and key[:1] != "$" and _is_json(item, met) for key, item in data.items()
+    )
 
 
 def _check_equal(data: Any, encoded: Any, path: unrecordable.Path, *, is_comparable: bool) -> None:

@@ -1,5 +1,7 @@
 """Begins executions again that ended in this process without a recorded outcome.
 
+One that lacked a class here is tried again later, as what lacks a key is, maybe by another process.
+
 Their workflows are PENDING, and nobody executes them: DBOS's record of the end was refused, their
 task was cancelled, or something failed that nobody foresaw. One that was cancelled, or that another
 execution owns, is left alone; so is everything in a process that stops: the next one recovers it.
@@ -7,13 +9,21 @@ execution owns, is left alone; so is everything in a process that stops: the nex
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from timestep.database import not_now
-from timestep.dbos_internals import control_errors, execution_ends, executions, exits, process
+from timestep.dbos_internals import (
+    control_errors,
+    execution_ends,
+    executions,
+    exits,
+    process,
+    workflow_scope,
+)
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder
@@ -21,7 +31,8 @@ from timestep.runtime import draining, logs, process_state
 from timestep.runtime.attendant import Attendant
 from timestep.runtime.cancellation import EXITS
 from timestep.runtime.process_state import PerProcess
-from timestep.store import run_journal
+from timestep.runtime.secrets import without_secrets
+from timestep.store import run_journal, setbacks
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 60.0
@@ -38,7 +49,12 @@ class _Ended:
     next: str
     """The token of the execution that is to own the workflow then."""
     reason: str
-    due: float
+    due: float = 0.0
+    """On `time.monotonic`."""
+    is_lacking: bool = False
+    """Whether it is for a process that has what this one has not."""
+    is_unattended: bool = False
+    """Whether nobody in this process awaits its result."""
 
 
 class Watcher(PerProcess):
@@ -80,29 +96,36 @@ class UnfinishedExecutions(PerProcess):
             recorder.kept.drop_workflow(owner.workflow_id)
             self._times.pop(owner.workflow_id, None)
             return
-        if isinstance(error, control_errors.LeftPending):
+        if isinstance(error, control_errors.LeftForOthers):
             recorder.kept.drop_workflow(owner.workflow_id)
+            reason = without_secrets(error.reason.message)
             _log.warning(
-                "workflow %r is left pending here, for a process that has what it needs: %s",
+                "workflow %r is left here, for a process that has what it needs: %s",
                 owner.workflow_id,
-                error.reason,
+                reason,
             )
+            if recorder.mirror is None:
+                is_unattended = workflow_scope.is_unattended(owner.workflow_id)
+                lacking = _Ended(owner, "", reason, is_lacking=True, is_unattended=is_unattended)
+                self._put(lacking, pause=0.0)
             return
         if isinstance(error, EXITS):
             # In the main thread: the process ends with it, and the next one goes on.
             return
         state = not_now.state_of(error)
         reason = type(error).__name__ + ("" if state is None else f", SQLSTATE {state}")
-        self._put(owner, str(uuid.uuid4()), reason)
+        self._put(_Ended(owner, str(uuid.uuid4()), reason))
 
-    def _put(self, owner: Owner, next_token: str, reason: str) -> None:
-        times = min(self._times.get(owner.workflow_id, 0), _DOUBLED)
-        pause = min(_FIRST_PAUSE * 2**times, _LONGEST_PAUSE)
+    def _put(self, ended: _Ended, pause: float | None = None) -> None:
+        workflow_id = ended.owner.workflow_id
+        if pause is None:
+            times = min(self._times.get(workflow_id, 0), _DOUBLED)
+            pause = min(_FIRST_PAUSE * 2**times, _LONGEST_PAUSE)
         with self._attendant.changed:
             if self._attendant.is_closed:
                 return
             due = time.monotonic() + pause
-            self._ended[owner.workflow_id] = _Ended(owner, next_token, reason, due)
+            self._ended[workflow_id] = dataclasses.replace(ended, due=due)
             self._attendant.wake()
             process_state.of(Watcher).stop = self.close
             self._attendant.changed.notify_all()
@@ -134,7 +157,13 @@ class UnfinishedExecutions(PerProcess):
             self._attendant.leave()
             return None
 
-    def _look_after(self, recorder: Recorder, ended: list[_Ended]) -> None:
+    def _look_after(self, recorder: Recorder, due: list[_Ended]) -> None:
+        ended = [one for one in due if not one.is_lacking]
+        for one in due:
+            if one.is_lacking:
+                self._put_back(recorder, one)
+        if not ended:
+            return
         try:
             holders = recorder.holders({one.owner.workflow_id for one in ended})
         except Exception as error:  # noqa: BLE001  # looked for again
@@ -154,9 +183,23 @@ class UnfinishedExecutions(PerProcess):
             else:
                 self._leave(one)
 
+    def _put_back(self, recorder: Recorder, lacking: _Ended) -> None:
+        values = {
+            "workflow_id": lacking.owner.workflow_id,
+            "token": lacking.owner.token,
+            "reason": lacking.reason,
+            "internal_queue": executions.INTERNAL_QUEUE_NAME,
+            "is_unattended": lacking.is_unattended,
+        }
+        try:
+            with recorder.transactions.begin() as connection:
+                setbacks.put_back(connection, recorder.schema, values)
+        except Exception as error:  # noqa: BLE001  # tried again
+            self._put_off(lacking, error)
+
     def _put_off(self, ended: _Ended, error: Exception) -> None:
         _log.debug("workflow %r is looked after later: %s", ended.owner.workflow_id, error)
-        self._put(ended.owner, ended.next, ended.reason)
+        self._put(ended)
 
     def _leave(self, ended: _Ended) -> None:
         """Leave a workflow alone: its end is recorded, or it is another execution's."""
@@ -180,7 +223,7 @@ class UnfinishedExecutions(PerProcess):
         except executions.UnknownWorkflowError as error:
             _log.warning("workflow %r cannot be executed: %s", owner.workflow_id, error)
         except Exception as error:  # noqa: BLE001  # it is this process's, and is begun yet
-            self._put(owner, str(uuid.uuid4()), type(error).__name__)
+            self._put(_Ended(owner, str(uuid.uuid4()), type(error).__name__))
 
 
 def _is_taken(recorder: Recorder, ended: _Ended) -> bool:

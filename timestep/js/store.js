@@ -82,7 +82,7 @@ export class DatabaseRunStateStore {
       const rows = await this.#transaction((query) => query(sql.ACTIVE, whose));
       const [row, ...before] = rows.rows.map(({ chain }) => chain);
       if (row === undefined) {
-        const what = whose[1] === null ? `run ${whose[0]}` : `session ${this.#sessionId}`;
+        const what = whose[1] === null ? `run ${whose[0]}` : `session ${JSON.stringify(whose[1])}`;
         throw new StateError('unknown', `no state of ${what} is saved`);
       }
       const state = await read([row, ...before], this.#agent);
@@ -134,9 +134,7 @@ export async function createRunStateStore(agent, options = {}) {
 
 function named(option, value) {
   if (value === undefined) return undefined;
-  if (typeof value === 'string' && value && !value.includes('\0') && value.isWellFormed()) {
-    return value;
-  }
+  if (typeof value === 'string' && value) return value;
   throw new ConfigurationError(`${option}: ${JSON.stringify(value)} is no text that names anything`);
 }
 

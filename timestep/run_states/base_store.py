@@ -30,7 +30,6 @@ from timestep.run_states.document import (
 from timestep.sdk import patches
 from timestep.sdk.mcp.listings import listed
 from timestep.serialization.ids import derived
-from timestep.serialization.values import plain_text
 
 T = TypeVar("T")
 
@@ -175,15 +174,15 @@ def _run_id(run_id: str | uuid.UUID | None, session_id: str | None) -> uuid.UUID
         return (
             uuid.UUID(name)
             if _UUID.fullmatch(name)
-            else uuid.uuid5(uuid.NAMESPACE_URL, f"timestep:run:{name}")
+            else derived(uuid.NAMESPACE_URL, f"timestep:run:{name}")
         )
     if session_id is not None:
-        return uuid.uuid5(uuid.NAMESPACE_URL, f"timestep:session:{session_id}")
+        return derived(uuid.NAMESPACE_URL, f"timestep:session:{session_id}")
     return None
 
 
 def _text(name: str, value: str) -> str:
-    if not isinstance(value, str) or not value or plain_text(value) != value:
+    if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{name}={value!r} is no text that names anything")
     return value
 

@@ -26,6 +26,7 @@ from timestep.run_states.base_store import RunStateStore
 from timestep.run_states.document import ContextDeserializer, ContextSerializer, Document, Stored
 from timestep.run_states.file_store import FileRunStateStore
 from timestep.runtime.cancellation import in_thread
+from timestep.runtime.terminal import quoted
 from timestep.serialization.values import storable
 from timestep.sessions import row_key
 from timestep.store import definitions as definitions_store
@@ -114,7 +115,7 @@ class DatabaseRunStateStore(RunStateStore):
                 self._run_id = uuid.UUID(rows[0]["run_id"])
                 return str(state_id), read
             # Another one was saved while this one was read.
-        what = f"run {run_id}" if key is None else f"session {self._session_id!r}"
+        what = f"run {run_id}" if key is None else f"session {quoted(self._session_id)}"
         raise UnknownStateError(f"no state of {what} is saved in {shown(database.url)}")
 
     async def _load_again(self, state: str, mcp_tools: list[Any]) -> RunState[Any]:

@@ -105,7 +105,7 @@ async def _end(run: Run, error: BaseException) -> NoReturn:
         error, hidden = run.limits.failure, error
         error.__context__ = hidden if hidden is not error else None
     is_timeout = error is run.limits.cut.cause and isinstance(error, RunTimeoutError)
-    is_for_all = isinstance(error, TimestepError | control_errors.LeftPending)
+    is_for_all = isinstance(error, TimestepError | control_errors.LeftForOthers)
     if run.parent is not None and is_for_all and not is_timeout:
         # A tool's error handler would tell the model of it, and go on.
         run.parent.limits.fail(error)

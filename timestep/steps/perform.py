@@ -79,7 +79,7 @@ def _left(step: Step[Any], error: UnreadableValueError) -> BaseException:
     """What ends an execution in a process that cannot read the record, as another one may."""
     if replay_check.is_watched(step.run.owner.workflow_id):
         return error
-    return control_errors.LeftPending(error)
+    return control_errors.LeftForOthers(error)
 
 
 def _way_of(step: Step[T]) -> _Way[T]:

@@ -4,6 +4,7 @@
 import { createInterface } from 'node:readline';
 import { PGlite } from '@electric-sql/pglite';
 import { createRunStateStore, javascriptStateFromPython } from '@timestep-ai/timestep';
+import * as ids from './node_modules/@timestep-ai/timestep/ids.js';
 import { boss, decide, finished, interrupted, triage } from './scenario.mjs';
 
 const COMMANDS = {
@@ -80,6 +81,16 @@ const COMMANDS = {
     );
     await database.close();
     return { ...told, migrations: rows.map(Object.values) };
+  },
+
+  /** The ids and keys of a run, a session and an agent of each name. */
+  async named({ names }) {
+    return names.map((name) => [
+      ids.nameOfRun(name),
+      ids.nameOfSession(name),
+      ...ids.rowOfSession(name),
+      ids.agentRow({ name })[1],
+    ]);
   },
 
   async cleared({ store }) {

@@ -2,9 +2,9 @@
 
 Pickling loses many of them (openai's status errors, the SDK's tripwires), and replays them
 as something else. An envelope keeps the class, its arguments, attributes and slots, its text, its
-notes, and the errors that belong to it: causes, contexts, members of groups. An HTTP response is
-kept as its status, body and the headers that say when to try again; no request is kept, so no key
-is.
+notes, and the errors that belong to it: causes, contexts, members of groups, those that it holds
+alone or in a list. An HTTP response is kept as its status, body and the headers that say when to
+try again; no request is kept, so no key is.
 
 An envelope is data, as every recorded document: its class is one of those that are imported
 already, and neither that class's own code nor that of its attributes is called. It is opened once
@@ -15,7 +15,7 @@ Begin with `sealing` and `opening`.
 """
 
 from timestep.serialization.exceptions.opening import opened, raise_as_it_is
-from timestep.serialization.exceptions.sealing import seal, survives
+from timestep.serialization.exceptions.sealing import lost, seal, stand_in, survives
 from timestep.serialization.exceptions.texts import (
     in_log,
     logs_leave_data_out,
@@ -30,6 +30,7 @@ from timestep.serialization.exceptions.texts import (
 __all__ = [
     "in_log",
     "logs_leave_data_out",
+    "lost",
     "name_of",
     "one_line",
     "opened",
@@ -37,6 +38,7 @@ __all__ = [
     "seal",
     "short_type",
     "shown",
+    "stand_in",
     "summary",
     "survives",
     "told_by",

@@ -183,11 +183,11 @@ def _link(error: BaseException, document: Any, errors: list[BaseException]) -> N
             args = list(error.args)
             for position, number in found.items():
                 with contextlib.suppress(Exception):
-                    args[int(position)] = errors[number]
+                    args[int(position)] = _linked(number, errors)
             _args.__set__(error, tuple(args))
     with contextlib.suppress(Exception):
         for name, number in links.get("attributes", {}).items():
-            set_attribute(error, name, errors[number])
+            set_attribute(error, name, _linked(number, errors))
     with contextlib.suppress(Exception):
         if "context" in links:
             _context.__set__(error, errors[links["context"]])
@@ -197,6 +197,10 @@ def _link(error: BaseException, document: Any, errors: list[BaseException]) -> N
             _hides.__set__(error, document.get("hides_context") is True)
             if notes := document.get("notes"):
                 vars(error)["__notes__"] = [str(note) for note in notes]
+
+
+def _linked(number: Any, errors: list[BaseException]) -> BaseException | list[BaseException]:
+    return [errors[n] for n in number] if isinstance(number, list) else errors[number]
 
 
 # Not an error's own: its class may have others of these names.

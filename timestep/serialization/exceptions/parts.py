@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import MemberDescriptorType
-from typing import Any
+from typing import Any, TypeGuard
 
 from timestep.errors import UnreadableValueError
 from timestep.serialization.values import Json, decode
@@ -61,6 +61,13 @@ def known(value: Any) -> Any:
         return decode(value)
     except UnreadableValueError:
         return value
+
+
+def is_linked(value: object) -> TypeGuard[BaseException | list[BaseException]]:
+    """Whether what an error holds is another one, or a list of errors, as of a step's attempts."""
+    if type(value) is list and value:
+        return all(isinstance(item, BaseException) for item in value)
+    return isinstance(value, BaseException)
 
 
 def attributes_of(error: BaseException) -> Iterator[tuple[str, object]]:

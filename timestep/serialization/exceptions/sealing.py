@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from agents.exceptions import AgentsException
 from pydantic import BaseModel, ValidationError
@@ -12,8 +12,8 @@ from timestep.errors import RecordedError
 from timestep.runtime.secrets import without_secrets
 from timestep.serialization.exceptions import http, tripwires, validation
 from timestep.serialization.exceptions.classes import bases_of
-from timestep.serialization.exceptions.opening import OF_LINKS, all_opened
-from timestep.serialization.exceptions.parts import Lost, attributes_of, kept
+from timestep.serialization.exceptions.opening import OF_LINKS, all_opened, opened
+from timestep.serialization.exceptions.parts import Lost, attributes_of, is_linked, kept
 from timestep.serialization.exceptions.texts import line_of, short_type, shortened, text_of, told_by
 from timestep.serialization.registered_types import type_path
 from timestep.serialization.values import Json
@@ -49,6 +49,19 @@ def survives(error: Exception) -> Exception:
         copy.__traceback__ = original.__traceback__
     first = back[0]
     return first if isinstance(first, Exception) else error
+
+
+def lost(error: BaseException, back: BaseException) -> list[str]:
+    """The attributes of an error that what comes back of its record has not."""
+    left = {name for name, _ in attributes_of(back)}
+    return [name for name, _ in attributes_of(error) if name not in left]
+
+
+def stand_in(error: Exception) -> RecordedError:
+    """What stands for an error that cannot come back; the same `except` clauses catch it."""
+    back = opened({**seal(error), "recorded": True})
+    back.__traceback__ = error.__traceback__
+    return cast(RecordedError, back)
 
 
 def _sealed(error: BaseException) -> _Sealing:
@@ -91,6 +104,12 @@ class _Sealing:
             self._depths.append(depth)
         return self._numbers[id(error)]
 
+    def _numbers_in(self, held: BaseException | list[BaseException]) -> int | list[int] | None:
+        """Which of them what an error holds is: another error, or a list of such."""
+        if isinstance(held, BaseException):
+            return self._number(held)
+        return [one for error in held if (one := self._number(error)) is not None]
+
     def _document(self, number: int) -> dict[str, Any]:
         error = self.errors[number]
         recorded = error.recorded_as if isinstance(error, RecordedError) else None
@@ -115,7 +134,7 @@ class _Sealing:
         elif inside:
             links["lines"] = [self._number(cause, self._depths[number] + 1) for cause in inside]
         for kind, held in _errors_in(error).items():
-            numbers = {key: self._number(value) for key, value in held.items()}
+            numbers = {key: self._numbers_in(value) for key, value in held.items()}
             links[kind] = {key: one for key, one in numbers.items() if one is not None}
         for name in ("cause", "context"):
             linked = vars(BaseException)[f"__{name}__"].__get__(error)
@@ -228,9 +247,7 @@ def _alone(error: BaseException, *, is_first: bool) -> dict[str, Any]:
 def _keep_args(error: BaseException, document: dict[str, Any]) -> bool:
     """Keep the arguments; whether all are."""
     try:
-        document["args"] = [
-            None if isinstance(arg, BaseException) else kept(arg) for arg in _args(error)
-        ]
+        document["args"] = [None if is_linked(arg) else kept(arg) for arg in _args(error)]
     except Lost:
         document["args"] = [document["text"]]
         return False
@@ -243,7 +260,7 @@ def _keep_attributes(error: BaseException, document: dict[str, Any], *, is_first
     found: dict[str, Json] = {}
     messages: dict[str, object] = {}
     for name, value in attributes_of(error):
-        if _is_made_anew(error, name) or isinstance(value, BaseException):
+        if _is_made_anew(error, name) or is_linked(value):
             continue
         if http.is_message(value):
             messages[name] = value
@@ -280,14 +297,14 @@ def _is_told_anyway(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | BaseModel)
 
 
-def _errors_in(error: BaseException) -> dict[str, dict[str, BaseException]]:
-    """The errors among an error's arguments and attributes."""
+def _errors_in(
+    error: BaseException,
+) -> dict[str, dict[str, BaseException | list[BaseException]]]:
+    """The errors, and lists of them, among an error's arguments and attributes."""
     args = () if isinstance(error, BaseExceptionGroup) else _args(error)
     found = {
-        "args": {str(n): arg for n, arg in enumerate(args) if isinstance(arg, BaseException)},
-        "attributes": {
-            name: value for name, value in attributes_of(error) if isinstance(value, BaseException)
-        },
+        "args": {str(n): arg for n, arg in enumerate(args) if is_linked(arg)},
+        "attributes": {name: value for name, value in attributes_of(error) if is_linked(value)},
     }
     return {kind: errors for kind, errors in found.items() if errors}
 

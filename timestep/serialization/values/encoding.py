@@ -56,6 +56,11 @@ def encode(value: object) -> Json:
     return Encoding().of(value)
 
 
+def is_short(number: int) -> bool:
+    """Whether a number may be written with its digits, which Python limits."""
+    return number.bit_length() <= _LONGEST_INT
+
+
 def encode_fields(values: Mapping[str, object], of: object) -> tuple[dict[str, Json], set[str]]:
     """JSON for named values that may share objects, and the names of those that would be text.
 
@@ -123,7 +128,7 @@ class Encoding:
         kind = type(value)
         if kind in AS_THEY_ARE:
             return value  # type: ignore[no-any-return]  # narrowed by exact type
-        if kind is int and value.bit_length() <= _LONGEST_INT:
+        if kind is int and is_short(value):
             return value  # type: ignore[no-any-return]  # as above
         if kind is float:
             self.is_comparable &= not math.isnan(value)
