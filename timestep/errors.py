@@ -19,6 +19,7 @@
     │   ├── InvalidInputError       the input does not fit the entrypoint
     │   └── AlreadyStartedError     the id is taken by another start
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
+    ├── TokenError                  a token of the HTTP API is there already, or is not
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
     ├── AlreadyEndedError           a workflow has ended and cannot be cancelled
@@ -132,6 +133,10 @@ class AlreadyStartedError(EntrypointError):
 
 class InvalidQueryError(TimestepError):
     """A filter, limit or cursor cannot be used."""
+
+
+class TokenError(TimestepError):
+    """There is such a token already, or there is none."""
 
 
 class RunTimeoutError(TimestepError, TimeoutError):

@@ -14,9 +14,11 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from tests.support.no_tokens import no_tokens_made
 from tests.support.passing_time import time_passed
 from timestep import config
 from timestep.host.connections import Connection, server_of
+from timestep.web.callers import Callers
 from timestep.web.gate import Gate
 
 PATIENCE = 600
@@ -28,8 +30,11 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST /api/runs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
+__all__ = ["no_tokens_made"]
+
+
 @pytest.fixture(autouse=True)
-def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_limits(monkeypatch: pytest.MonkeyPatch, no_tokens_made: None) -> None:
     for name, value in {
         "BODY_LIMIT": "100000",
         "CONNECTION_LIMIT": "3",
@@ -136,7 +141,7 @@ def serving(work: Callable[[Served], Awaitable[None]]) -> None:
 @contextlib.asynccontextmanager
 async def served() -> AsyncIterator[Served]:
     it, settings = Served(), config.read()
-    it.server = server_of(Gate(it.app, settings), settings)
+    it.server = server_of(Gate(it.app, settings, Callers(settings)), settings)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         it.port = listener.getsockname()[1]
         # Not `serve`, which would take this process's signals; and it has no connection to end.
