@@ -35,8 +35,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS api_tokens_name_idx ON timestep.api_tokens (na
 CREATE TABLE IF NOT EXISTS timestep.logins (
     -- The SHA-256 of the cookie, which has 256 random bits and is kept nowhere.
     hash bytea NOT NULL,
-    -- The token that was shown; null: one of TIMESTEP_API_TOKENS, and
+    -- The token that was shown; null: one of TIMESTEP_API_TOKENS, its name there, and
     token_id uuid,
+    setting_name text,
     -- its HMAC-SHA256 with the cookie as the key, which tells nobody else anything of it.
     proof bytea,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -44,7 +45,8 @@ CREATE TABLE IF NOT EXISTS timestep.logins (
     CONSTRAINT logins_pkey PRIMARY KEY (hash),
     CONSTRAINT logins_token_id_fkey FOREIGN KEY (token_id)
         REFERENCES timestep.api_tokens (id) ON DELETE CASCADE,
-    CONSTRAINT logins_token_check CHECK ((token_id IS NULL) <> (proof IS NULL))
+    CONSTRAINT logins_token_check CHECK (
+        (token_id IS NULL) <> (proof IS NULL) AND (proof IS NULL) = (setting_name IS NULL))
 );
 
 CREATE INDEX IF NOT EXISTS logins_token_id_idx ON timestep.logins (token_id);

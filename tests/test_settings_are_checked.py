@@ -177,6 +177,15 @@ def test_other_addresses_need_tokens(host: str, monkeypatch: pytest.MonkeyPatch)
     config.read().check_listen(lambda: False)
 
 
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    assert config.read().trusted_proxies == ("10.0.0.0/8", "::1")
+    for bad in ("*", "10.0.0.1/8", "proxy.example", "10.0.0.1,"):
+        monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", bad)
+        with pytest.raises(ConfigurationError, match="no network like"):
+            config.read()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [

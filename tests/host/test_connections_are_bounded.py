@@ -19,7 +19,8 @@ from tests.support.passing_time import time_passed
 from timestep import config
 from timestep.host.connections import Connection, server_of
 from timestep.web.callers import Callers
-from timestep.web.gate import Gate
+from timestep.web.gate import Gate, address_of
+from timestep.web.headers import HEADERS
 
 PATIENCE = 600
 """Seconds that a client has."""
@@ -387,6 +388,16 @@ def test_nonsense_is_told_in_no_line_of_the_log(
     assert capfd.readouterr().err == ""
 
 
+def test_the_answer_to_nonsense_has_the_headers_of_every_answer() -> None:
+    async def work(it: Served) -> None:
+        status, headers, _ = await (await it.connected(b"nonsense\r\n\r\n")).answer()
+        assert status == 400
+        for name, value in HEADERS.items():
+            assert headers[name.lower()] == value.lower()
+
+    serving(work)
+
+
 def test_nonsense_after_an_answer_ends_the_connection(
     tokens: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -407,5 +418,37 @@ def test_what_x_forwarded_says_is_not_believed() -> None:
         assert [(scope["client"][0], scope["scheme"]) for scope in it.scopes] == [
             ("127.0.0.1", "http")
         ]
+
+    serving(work)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "said", "believed"),
+    [
+        ("127.0.0.0/8", b"203.0.113.7", ("203.0.113.7", "https")),
+        # Who is before the proxy may say what it likes; the proxy adds whom it has seen.
+        ("127.0.0.1,10.0.0.0/8", b"198.51.100.1, 203.0.113.7, 10.1.1.1", ("203.0.113.7", "https")),
+        ("10.0.0.0/8", b"203.0.113.7", ("127.0.0.1", "http")),
+    ],
+)
+def test_what_a_trusted_proxy_says_is(
+    trusted: str, said: bytes, believed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", trusted)
+
+    async def work(it: Served) -> None:
+        forwarded = b"X-Forwarded-For: " + said + b"\r\nX-Forwarded-Proto: https\r\n\r\n"
+        assert await it.status(HEAD[:-2] + forwarded) == 200
+        assert [(address_of(scope), scope["scheme"]) for scope in it.scopes] == [believed]
+
+    serving(work)
+
+
+def test_what_is_no_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", "127.0.0.1")
+
+    async def work(it: Served) -> None:
+        assert await it.status(HEAD[:-2] + b"X-Forwarded-For: <b>\xff\r\n\r\n") == 200
+        assert [address_of(scope) for scope in it.scopes] == [None]
 
     serving(work)

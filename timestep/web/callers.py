@@ -102,7 +102,9 @@ class Callers:
         """
         place = place_of(address)
         token = self._of_settings(
-            lambda known: hmac.compare_digest(logins.as_bytes(known), logins.as_bytes(secret))
+            lambda known: hmac.compare_digest(
+                logins.as_bytes(known.secret.get_secret_value()), logins.as_bytes(secret)
+            )
         )
         if token is not None:
             left = None if len(secret) >= _LONG else await self._left(place)
@@ -148,19 +150,21 @@ class Callers:
         except DatabaseError:
             return True
 
-    def env_secret(self, caller: Caller) -> str | None:
-        """The token of `TIMESTEP_API_TOKENS` that a caller has sent."""
-        return caller.secret if caller.token_id is None and not caller.is_login else None
+    def shown(self, caller: Caller) -> str | Token:
+        """The id of the token in the database that a caller has, or that of the settings."""
+        if caller.token_id is not None:
+            return caller.token_id
+        return next(one for one in self._settings.api_tokens if one.name == caller.name)
 
     def forget(self, secret: str) -> None:
         """Ask anew about a secret from now on."""
         self._answers.pop(tokens.hash_of(secret), None)
 
-    def _of_settings(self, is_it: Callable[[str], bool]) -> Token | None:
+    def _of_settings(self, is_it: Callable[[Token], bool]) -> Token | None:
         found = None
         # Every one is compared, so that the time tells nothing.
         for token in self._settings.api_tokens:
-            if is_it(token.secret.get_secret_value()):
+            if is_it(token):
                 found = token
         return found
 

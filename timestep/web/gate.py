@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
@@ -150,9 +151,12 @@ class Gate:
 
 
 def address_of(scope: Scope) -> str | None:
-    """Where a request comes from; None: a socket without addresses."""
-    client = scope.get("client")
-    return None if client is None else str(client[0])
+    """Where a request comes from; None: nothing that is an address tells."""
+    client = scope.get("client") or ("",)
+    try:
+        return str(ip_address(client[0]))
+    except ValueError:
+        return None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

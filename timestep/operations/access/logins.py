@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from timestep.config import Token
 from timestep.database.error_translation import translated
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
@@ -28,6 +29,9 @@ WRONG = 10
 SPAN = 300.0
 """Seconds."""
 
+_MOST = 20
+"""Logins of one token; the oldest end."""
+
 _PREFIX = "tss_"
 _BYTES = 32
 _FORM = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
@@ -37,12 +41,11 @@ _ENTRIES, _HOUR = 1000, 3600.0
 """Entries of the audit about wrong tokens that an hour has at most."""
 
 
-def log_in(token_id: str | None, env_secret: str | None, replaced: str | None) -> str:
+def log_in(shown: str | Token, replaced: str | None) -> str:
     """Keep that a browser has shown a token; the cookie that it shows from now on.
 
     Args:
-        token_id: That of a token in the database; or
-        env_secret: one of `TIMESTEP_API_TOKENS`.
+        shown: The id of a token in the database, or one of `TIMESTEP_API_TOKENS`.
         replaced: The cookie that it showed before, which is none any more.
 
     Raises:
@@ -51,8 +54,9 @@ def log_in(token_id: str | None, env_secret: str | None, replaced: str | None) -
     cookie = _PREFIX + secrets.token_urlsafe(_BYTES)
     values = {
         "hash": hash_of(cookie),
-        "token_id": token_id,
-        "proof": None if env_secret is None else proof_of(cookie, env_secret),
+        "token_id": shown if isinstance(shown, str) else None,
+        "setting_name": None if isinstance(shown, str) else shown.name,
+        "proof": None if isinstance(shown, str) else proof_of(cookie, shown),
         "seconds": LASTS,
     }
     actor = acting.take()
@@ -60,8 +64,8 @@ def log_in(token_id: str | None, env_secret: str | None, replaced: str | None) -
     def work(connection: Any) -> None:
         if replaced is not None:
             store.end(connection, hash_of(replaced))
-        store.add(connection, values)
-        audit.add(connection, actor, "log_in", [] if token_id is None else [token_id])
+        store.add(connection, values, _MOST)
+        audit.add(connection, actor, "log_in", [shown] if isinstance(shown, str) else [])
 
     _change(work)
     return cookie
@@ -83,9 +87,10 @@ def log_out(cookie: str) -> None:
     _change(work)
 
 
-def proof_of(cookie: str, env_secret: str) -> bytes:
+def proof_of(cookie: str, token: Token) -> bytes:
     """That who made the cookie had seen a token, for who has both, and nobody else."""
-    return hmac.digest(cookie.encode(), as_bytes(env_secret), hashlib.sha256)
+    secret = as_bytes(token.secret.get_secret_value())
+    return hmac.digest(cookie.encode(), secret, hashlib.sha256)
 
 
 def has_form(cookie: str) -> bool:

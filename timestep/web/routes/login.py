@@ -47,12 +47,10 @@ async def log_in(request: Request) -> Response:
     earlier: Caller | None = request.state.caller
     replaced = earlier.secret if earlier is not None and earlier.is_login else None
     with acting(actor_of(caller, address)):
-        cookie = await asyncio.to_thread(
-            logins.log_in, caller.token_id, callers.env_secret(caller), replaced
-        )
+        cookie = await asyncio.to_thread(logins.log_in, callers.shown(caller), replaced)
     if replaced is not None:
         callers.forget(replaced)
-    answer = RedirectResponse(_own_path(target), _SEE_OTHER)
+    answer = RedirectResponse(own_path(target), _SEE_OTHER)
     _set_cookie(request, answer, cookie, logins.LASTS)
     return answer
 
@@ -87,7 +85,7 @@ def _page(
         caller=caller,
         form_token=auth.form_token(caller) if caller is not None and caller.is_login else None,
         is_asked=_state(request)[1].are_asked,
-        next=_own_path(target),
+        next=own_path(target),
         problem=problem,
     )
     answer.headers["Cache-Control"] = "no-store"
@@ -96,7 +94,7 @@ def _page(
     return answer
 
 
-def _own_path(path: str) -> str:
+def own_path(path: str) -> str:
     """Where a page may lead to: a path of this host, whatever a link to the page says."""
     is_own = path.startswith("/") and not path.startswith(("//", "/\\"))
     is_plain = path.isascii() and path.isprintable() and len(path) <= _LONGEST_PATH
