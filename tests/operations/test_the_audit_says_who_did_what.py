@@ -22,8 +22,9 @@ from timestep.errors import (
     DatabaseError,
     InvalidInputError,
     InvalidQueryError,
-    TokenError,
+    TokenNameTakenError,
     UnknownRunError,
+    UnknownTokenError,
 )
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
@@ -321,7 +322,7 @@ def test_a_name_is_one_tokens_until_it_is_revoked(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = asyncio.run(create_token("ann", role="viewer"))
-    with pytest.raises(TokenError, match="there is a token 'ann' already"):
+    with pytest.raises(TokenNameTakenError, match="there is a token 'ann' already"):
         asyncio.run(create_token("ann", role="admin"))
     asyncio.run(revoke_token("ann"))
     second, _ = asyncio.run(create_token("ann", role="admin"))
@@ -333,10 +334,10 @@ def test_a_name_is_one_tokens_until_it_is_revoked(
             asyncio.run(create_token(bad, role="viewer"))
     with pytest.raises(InvalidInputError):
         asyncio.run(create_token("bob", role="viewer", expires=datetime.timedelta(0)))
-    with pytest.raises(TokenError, match="there is no token 'eve'"):
+    with pytest.raises(UnknownTokenError, match="there is no token 'eve'"):
         asyncio.run(revoke_token("eve"))
     monkeypatch.setenv("TIMESTEP_API_TOKENS", "eve:viewer:secret")
-    with pytest.raises(TokenError, match="TIMESTEP_API_TOKENS"):
+    with pytest.raises(TokenNameTakenError, match="TIMESTEP_API_TOKENS"):
         asyncio.run(create_token("eve", role="viewer"))
 
 
@@ -349,7 +350,7 @@ def test_two_who_take_a_name_at_once_are_told_apart(app: App) -> None:
         def work(outcome: Future[Any] = outcome) -> None:
             try:
                 outcome.set_result(asyncio.run(create_token("ann", role="viewer")))
-            except TokenError as error:
+            except TokenNameTakenError as error:
                 outcome.set_exception(error)
 
         Thread(target=work).start()

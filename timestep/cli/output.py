@@ -16,8 +16,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from timestep.operations.access.audit import AuditEntry
-from timestep.operations.access.tokens import ApiToken
 from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
 from timestep.runtime import terminal
 from timestep.runtime.terminal import printable, printable_lines
@@ -156,39 +154,12 @@ def _unless(one: Interruption) -> str:
     return " (its workflow has ended; whoever goes on with its state decides)"
 
 
-def tokens(found: Sequence[ApiToken]) -> None:
-    """A table of tokens of the HTTP API, without what they are."""
-    if not found:
-        say("No tokens: those of TIMESTEP_API_TOKENS are not listed.")
-        return
-    table = _table("name", "role", "created", "last used", "ends")
-    now = datetime.datetime.now(datetime.UTC)
-    for token in found:
-        ends = _when(token.expires_at)
-        if token.revoked_at is not None:
-            ends = f"revoked {_when(token.revoked_at)}"
-        elif token.expires_at is not None and token.expires_at <= now:
-            ends = f"expired {ends}"
-        style = "dim" if ends.startswith(("revoked", "expired")) else ""
-        cells = (token.name, token.role, _when(token.created_at), _when(token.last_used_at), ends)
-        table.add_row(*(_cell(text, style) for text in cells))
-    _print(table)
-
-
-def audit(found: Sequence[AuditEntry]) -> None:
-    """A table of who did what, the newest first."""
-    if not found:
-        say("No entries.")
-        return
-    table = _table("when", "who", "from", "act", "about", "details")
-    for one in found:
-        who = one.who if one.role is None else f"{one.who} ({one.role})"
-        place = one.via if one.address is None else f"{one.via} {one.address}"
-        details = _json(one.details) if one.details else ""
-        refused = "" if one.refused is None else f" refused: {one.refused}"
-        cells = (_when(one.at), who, place, one.act, " ".join(one.subjects), details + refused)
-        table.add_row(*map(_cell, cells))
-    _print(table)
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table of texts."""
+    shown = _table(*columns)
+    for row in rows:
+        shown.add_row(*map(_cell, row))
+    _print(shown)
 
 
 _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}

@@ -172,7 +172,8 @@ def _fork(
         except BaseException as error:
             with found.transactions.begin() as connection:
                 store.remove(connection, new_id)
-                audit.note_refused(connection, entry, error)
+                if isinstance(error, dbos_errors.DBOSException):
+                    audit.note_refused(connection, entry, error)
             if isinstance(error, dbos_errors.DBOSNonExistentWorkflowError):
                 raise UnknownRunError(
                     f"DBOS does not know the workflow {source['workflow_id']!r} any more, so run "

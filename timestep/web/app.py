@@ -21,7 +21,7 @@ from timestep.web.callers import Callers
 from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
 from timestep.web.problems import Answer, handle_problems, problem, told
-from timestep.web.routes import audit, interruptions, login, runs, workflows
+from timestep.web.routes import audit, interruptions, login, runs, tokens, workflows
 from timestep.web.slashes import Slashes
 
 
@@ -49,7 +49,7 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings, callers=callers)
     handle_problems(app)
-    for routes in (workflows, runs, interruptions, audit, login):
+    for routes in (workflows, runs, interruptions, audit, tokens, login):
         app.include_router(routes.router)
 
     @app.get("/healthz")

@@ -26,11 +26,12 @@ from timestep.errors import (
     PickledRecordError,
     TakeoverError,
     TimestepError,
-    TokenError,
+    TokenNameTakenError,
     UnknownCheckpointError,
     UnknownEntrypointError,
     UnknownInterruptionError,
     UnknownRunError,
+    UnknownTokenError,
 )
 from timestep.runtime import logs
 from timestep.runtime.terminal import quoted
@@ -47,12 +48,13 @@ _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
     UnknownRunError: 404,
     UnknownInterruptionError: 404,
+    UnknownTokenError: 404,
     AlreadyEndedError: 409,
     AlreadyResolvedError: 409,
     AlreadyStartedError: 409,
     NobodyWaitsError: 409,
     TakeoverError: 409,
-    TokenError: 409,
+    TokenNameTakenError: 409,
     PickledRecordError: 409,
     InvalidInputError: 422,
     UnknownCheckpointError: 422,

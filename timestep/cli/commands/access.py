@@ -5,19 +5,17 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from timestep.cli import output
-from timestep.cli.csv_lines import CsvLines
+from timestep.cli import access_tables, output
 from timestep.cli.group import as_json, run_async
-from timestep.config import ROLES, Role
-from timestep.operations.access import tokens
-from timestep.operations.access.audit import ACTS, AuditEntry, list_audit
-from timestep.operations.queries import pagination
-from timestep.operations.queries.pagination import Page
 from timestep.runtime.terminal import quoted
+
+if TYPE_CHECKING:
+    from timestep.config import Role
+    from timestep.operations.access.audit import AuditEntry
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([0-9]{1,6})([mhdw])", re.ASCII)
@@ -41,12 +39,14 @@ def tokens_() -> None:
 
 @tokens_.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), required=True,
-              help="Viewers read, operators start and decide, admins see the audit.")  # fmt: skip
+@click.option("--role", metavar="ROLE", required=True,
+              help="viewer reads; operator starts and decides; admin sees the audit.")  # fmt: skip
 @click.option("--expires", metavar="TIME", callback=_span, help="After 12h, 30d, 8w; else never.")
 @as_json
 def create(name: str, role: Role, expires: datetime.timedelta | None, as_json: bool) -> None:
     """Make a token, and print it: it is kept nowhere, and shown this once."""
+    from timestep.operations.access import tokens
+
     token, secret = run_async(lambda: tokens.create_token(name, role=role, expires=expires))
     if as_json:
         output.document({**vars(token), "token": secret})
@@ -59,11 +59,14 @@ def create(name: str, role: Role, expires: datetime.timedelta | None, as_json: b
 @as_json
 def list_(as_json: bool) -> None:
     """List the tokens, the oldest first, without what they are."""
+    from timestep.operations.access import tokens
+    from timestep.operations.queries.pagination import Page
+
     found = run_async(tokens.list_tokens)
     if as_json:
         output.document(Page(found, None))
     else:
-        output.tokens(found)
+        access_tables.tokens(found)
 
 
 @tokens_.command()
@@ -71,6 +74,8 @@ def list_(as_json: bool) -> None:
 @as_json
 def revoke(name: str, as_json: bool) -> None:
     """Let the token of NAME, or with this id, be none any more; its logins and streams end."""
+    from timestep.operations.access import tokens
+
     token = run_async(lambda: tokens.revoke_token(name))
     if as_json:
         output.document(token)
@@ -80,7 +85,7 @@ def revoke(name: str, as_json: bool) -> None:
 
 @click.command("audit")
 @click.option("--who", metavar="NAME", help="Only what this one did.")
-@click.option("--act", type=click.Choice(ACTS), help="Only acts of this kind.")
+@click.option("--act", metavar="ACT", help="Only acts of this kind, such as start or decide.")
 @click.option("--subject", metavar="ID", help="Only about this workflow, question or token.")
 @click.option("--since", metavar="TIME", callback=_span, help="Only of the last 12h, 30d, 8w.")
 @click.option("--limit", type=click.IntRange(1), help="So many at most; by default 50, or all.")
@@ -101,6 +106,9 @@ def audit_(
     begin = None if since is None else datetime.datetime.now(datetime.UTC) - since
     asked = {"who": who, "act": act, "subject": subject, "since": begin}
 
+    from timestep.cli.csv_lines import CsvLines
+    from timestep.operations.access.audit import AuditEntry
+
     async def work() -> None:
         if as_json:
             async for entry in _entries(asked, limit):
@@ -110,7 +118,7 @@ def audit_(
             async for entry in _entries(asked, limit):
                 table.row(entry)
         else:
-            output.audit([entry async for entry in _entries(asked, limit or _SHOWN)])
+            access_tables.audit([entry async for entry in _entries(asked, limit or _SHOWN)])
 
     run_async(work)
 
@@ -119,6 +127,9 @@ _SHOWN = 50
 
 
 async def _entries(asked: dict[str, Any], limit: int | None) -> AsyncIterator[AuditEntry]:
+    from timestep.operations.access.audit import list_audit
+    from timestep.operations.queries import pagination
+
     cursor: str | None = None
     left = limit
     while left is None or left > 0:

@@ -7,13 +7,13 @@ that what it begins, such as a workflow, does not act in that name.
 from __future__ import annotations
 
 import contextlib
-import getpass
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from timestep.config import Role
+if TYPE_CHECKING:
+    from timestep.config import Role
 
 Via = Literal["http", "cli", "python"]
 
@@ -74,6 +74,8 @@ def take(by: str | None = None) -> Actor:
 
 def user() -> str | None:
     """The operating system's user; None: one without a name, as in some containers."""
+    import getpass  # Only who acts needs it.
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from dbos import error as dbos_errors
-
 from timestep.database.error_translation import translated
 from timestep.errors import (
     DatabaseError,
@@ -99,21 +97,19 @@ def begin(
     return _written(lambda connection: add(connection, actor, act, subjects, details))
 
 
-def refuse(entry: int, error: BaseException) -> None:
-    """`note_refused` in a transaction of its own.
+def refuse(entry: int, error: TimestepError) -> None:
+    """Note that nothing came of an act, unless an error leaves that open.
 
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    _written(lambda connection: note_refused(connection, entry, error))
+    if not isinstance(error, DatabaseError):
+        _written(lambda connection: note_refused(connection, entry, error))
 
 
 def note_refused(connection: Any, entry: int, error: BaseException) -> None:
-    """Note that nothing came of an act, unless an error leaves that open."""
-    if isinstance(error, TimestepError | dbos_errors.DBOSException) and not isinstance(
-        error, DatabaseError
-    ):
-        store.refuse(connection, entry, type(error).__name__)
+    """Note that nothing came of an act, of which its error leaves no doubt."""
+    store.refuse(connection, entry, type(error).__name__)
 
 
 def _written(work: Callable[[Any], T]) -> T:

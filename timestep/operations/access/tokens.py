@@ -14,7 +14,13 @@ from typing import Any
 from timestep import config
 from timestep.config import ROLES, Role
 from timestep.database.error_translation import translated
-from timestep.errors import DatabaseError, InvalidInputError, NoDatabaseError, TokenError
+from timestep.errors import (
+    DatabaseError,
+    InvalidInputError,
+    NoDatabaseError,
+    TokenNameTakenError,
+    UnknownTokenError,
+)
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
@@ -62,7 +68,7 @@ async def create_token(
 
     Raises:
         InvalidInputError: An argument cannot be used.
-        TokenError: The name is another token's.
+        TokenNameTakenError: The name is another token's.
         DatabaseError: The database refused, or is away.
     """
     check_id("name", name)
@@ -76,7 +82,7 @@ async def create_token(
             f"a token expires after {SHORTEST} to {LONGEST:.0f} seconds, not {seconds:g}"
         )
     if any(name == token.name for token in config.read().api_tokens):
-        raise TokenError(f"the name {name!r} is that of one of TIMESTEP_API_TOKENS")
+        raise TokenNameTakenError(f"the name {name!r} is that of one of TIMESTEP_API_TOKENS")
     secret = PREFIX + secrets.token_urlsafe(_BYTES)
     actor = acting.take()
 
@@ -85,7 +91,7 @@ async def create_token(
         with translated(found.url), found.transactions.begin() as connection:
             row = store.add(connection, name, role, hash_of(secret), seconds)
             if row is None:
-                raise TokenError(
+                raise TokenNameTakenError(
                     f"there is a token {name!r} already: revoke it first (timestep tokens revoke), "
                     "or choose another name"
                 )
@@ -115,7 +121,7 @@ async def revoke_token(name_or_id: str) -> ApiToken:
         name_or_id: Of the tokens with a name, the one that is not revoked.
 
     Raises:
-        TokenError: There is no such token.
+        UnknownTokenError: There is no such token.
         DatabaseError: The database refused, or is away.
     """
     check_id("name", name_or_id)
@@ -126,7 +132,7 @@ async def revoke_token(name_or_id: str) -> ApiToken:
         with translated(found.url), found.transactions.begin() as connection:
             row = store.named(connection, name_or_id)
             if row is None:
-                raise TokenError(
+                raise UnknownTokenError(
                     f"there is no token {quoted(name_or_id)} in the database: see `timestep tokens "
                     "list`; those of TIMESTEP_API_TOKENS are taken out there"
                 )
