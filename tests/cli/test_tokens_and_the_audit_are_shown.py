@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import getpass
 import io
 import json
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_the_audit_is_a_table_or_lines_of_json_or_csv(cli: Cli) -> None:
     names = ["ann", '=cmd|"/c calc"', "a\x1b[31mb\nc"]
     for name in names:
         done(cli("tokens", "create", name, "--role", "viewer"))
-    user = getpass.getuser()
+    user = acting.user()
     found = lines(cli("audit", "--json"))
     assert [one["details"]["name"] for one in found] == names[::-1]
     assert {(one["who"], one["via"], one["act"]) for one in found} == {
@@ -107,6 +108,16 @@ def test_the_audit_is_a_table_or_lines_of_json_or_csv(cli: Cli) -> None:
     assert done(cli("audit", "--act", "start")) == "No entries.\n"
     for arguments in (("--json", "--csv"), ("--act", "x"), ("--since", "x"), ("--limit", "0")):
         assert cli("audit", *arguments).exit_code == 2
+
+
+def test_who_calls_a_command_is_no_variables_matter(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"):
+        monkeypatch.setenv(name, "somebody-else")
+    done(cli("tokens", "create", "ann", "--role", "viewer"))
+    (entry,) = lines(cli("audit", "--json"))
+    assert entry["who"] == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_a_cell_that_a_spreadsheet_would_compute_is_text(
@@ -165,7 +176,7 @@ def test_a_host_asks_for_tokens_once_there_is_one_and_not_for_those_that_are_rev
         (one["who"], one["role"], one["token_id"], one["via"], one["address"], one["subjects"])
         for one in entries
     ] == [
-        (getpass.getuser(), None, None, "cli", None, ["by-command"]),
+        (acting.user(), None, None, "cli", None, ["by-command"]),
         ("olga", "operator", token_id, "http", "127.0.0.1", ["greeted"]),
     ]
     done(run("tokens", "revoke", "olga"))

@@ -7,6 +7,7 @@ that what it begins, such as a workflow, does not act in that name.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -67,16 +68,20 @@ def take(by: str | None = None) -> Actor:
     """
     found = _acting.get()
     if found is None:
-        return Actor(by if by is not None else user() or NOBODY, "python")
+        return Actor(by if by is not None else user(), "python")
     _acting.set(None)
     return found
 
 
-def user() -> str | None:
-    """The operating system's user; None: one without a name, as in some containers."""
-    import getpass  # Only who acts needs it.
-
+def user() -> str:
+    """The operating system's user, whatever variables of the environment say; else its number."""
     try:
+        import pwd
+    except ImportError:  # Not on Windows, where there are only the variables.
+        import getpass
+
         return getpass.getuser()
-    except (KeyError, OSError):
-        return None
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # One without a name, as in some containers.
+        return str(os.getuid())
