@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from tests.support.api_client import OWN, asking, client_of, sends
+from tests.support.dbos_app import App
 from tests.support.problems import problem
 from timestep import config
 from timestep.operations.access import logins, tokens
@@ -22,8 +23,8 @@ SHORT = "short"
 
 
 @pytest.fixture(autouse=True)
-def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
+def database(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that tests share, and a token of the settings."""
     monkeypatch.setenv("TIMESTEP_API_TOKENS", f"olga:operator:{SHORT}")
     # What the database said is asked anew each time.
     monkeypatch.setattr(callers, "_HOLDS", 0.0)

@@ -1,17 +1,20 @@
-"""Headers of every answer, whatever it answers to; and where a login leads to."""
+"""What every answer has, whatever is sent: headers, and no failure; and where a login leads to."""
 
 from __future__ import annotations
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from tests.support.api_client import asking, client_of, sends
 from tests.support.no_tokens import no_tokens_made
 from timestep import config
+from timestep.web import auth
 from timestep.web.app import create_app
+from timestep.web.callers import Caller
 from timestep.web.headers import HEADERS
 from timestep.web.routes.login import own_path
 
@@ -19,7 +22,7 @@ __all__ = ["no_tokens_made"]
 
 
 @pytest.fixture(autouse=True)
-def settings(monkeypatch: pytest.MonkeyPatch, no_tokens_made: None) -> None:
+def see_is_a_token(monkeypatch: pytest.MonkeyPatch, no_tokens_made: None) -> None:
     monkeypatch.setenv("TIMESTEP_DB_URL", "postgresql://somebody@127.0.0.1:1/nothing")
     monkeypatch.setenv("TIMESTEP_API_TOKENS", "ann:viewer:see")
     monkeypatch.setenv("TIMESTEP_BODY_LIMIT", "10")
@@ -96,3 +99,41 @@ def test_a_login_leads_to_this_host_only(path: str) -> None:
         assert httpx.URL("http://127.0.0.1").join(target).host == "127.0.0.1"
         assert target.startswith("/")
         assert target[1:2] not in ("/", "\\")
+
+
+# What h11 lets through of a header's value.
+VALUES = st.binary(max_size=60).map(lambda sent: bytes(b for b in sent if b > 32 and b != 127))
+
+
+def test_whatever_is_sent_as_a_secret_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_BODY_LIMIT", "1000")
+    app = create_app(config.read(), {})
+
+    @given(VALUES, VALUES, VALUES)
+    def check(token: bytes, cookie: bytes, body: bytes) -> None:
+        async def work(app: FastAPI) -> None:
+            async with client_of(app) as client:
+                for headers in (
+                    [(b"authorization", b"Bearer " + token)],
+                    [(b"cookie", cookie), (b"cookie", b"timestep=" + cookie)],
+                ):
+                    answer = await client.get("/nothing", headers=headers)
+                    assert answer.status_code == (404 if token == b"see" else 401)
+                answer = await client.post("/login", content=b"token=" + body)
+                assert answer.status_code in (303, 401)
+
+        asking(work, app)
+
+    check()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
+def test_no_other_origin_is_this_hosts(origin: str) -> None:
+    own = Headers({"host": "127.0.0.1", "origin": origin})
+    is_own = origin in ("http://127.0.0.1", "https://127.0.0.1")
+    assert (auth.foreign_origin(config.read(), own) is None) == is_own
+    caller = Caller("ann", "admin", None, "tss_" + "x" * 43, is_login=True)
+    sent = Headers({**own, auth.FORM_TOKEN_HEADER: auth.form_token(caller)})
+    forged = auth.forged(config.read(), caller, "POST", sent, b"")
+    assert (forged is None) == is_own

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+import timestep
 from tests.support.api_client import asking, client_of, sends
+from tests.support.dbos_app import App
+from tests.support.interrupting_agents import deleter
 from tests.support.problems import problem
 from timestep.operations.access import acting
+from timestep.operations.access.audit import list_audit
 from timestep.operations.access.tokens import create_token
 from timestep.web import callers
 
 
 @pytest.fixture(autouse=True)
-def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
+def database(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that tests share, whose answers are asked for anew each time."""
     monkeypatch.setattr(callers, "_HOLDS", 0.0)
 
 
@@ -139,3 +145,38 @@ def test_the_audit_is_paged_and_says_what_it_cannot_be_asked() -> None:
                 assert problem(await get(**bad), 422), bad
 
     asking(work)
+
+
+def test_who_decides_is_the_token_and_not_the_body(app: App) -> None:
+    outcome: list[str] = []
+
+    async def body() -> str:
+        return str((await timestep.run_agent(deleter(), "tidy up")).final_output)
+
+    thread = Thread(target=lambda: outcome.append(app.run(body, workflow_id="asked")))
+    thread.start()
+    app.until(lambda: len(app.rows("interruptions")) == 2)
+
+    async def work(web: FastAPI) -> None:
+        _, secret = await create_token("ann", role="operator")
+        async with client_of(web) as client:
+
+            async def post(path: str, **body: Any) -> httpx.Response:
+                return await client.post(path, json=body, headers=sends(secret))
+
+            path = "/api/workflows/asked/resume"
+            assert problem(await post(path, approve="all", by="eve"), 422)
+            for _ in range(2):
+                assert (await post(path, approve="all")).status_code == 200
+
+    asking(work)
+    thread.join(60)
+    assert len(outcome) == 1
+    assert {row["resolved_by"] for row in app.rows("interruptions")} == {"ann"}
+    (entry,) = asyncio.run(list_audit(act="decide")).items
+    assert (entry.who, entry.role, entry.via, entry.address) == (
+        "ann",
+        "operator",
+        "http",
+        "192.0.2.1",
+    )

@@ -13,10 +13,12 @@ import pytest
 from fastapi import FastAPI, Request
 
 from tests.support.api_client import asking, client_of, sends
+from tests.support.dbos_app import App
 from tests.support.problems import problem
 from timestep import config
 from timestep.operations.access import logins, tokens
 from timestep.operations.access.tokens import create_token, list_tokens, revoke_token
+from timestep.web import app as web_app
 from timestep.web import auth, callers
 from timestep.web.app import create_app
 
@@ -24,8 +26,8 @@ LONG = "a-secret-of-the-environment-that-nobody-guesses"
 
 
 @pytest.fixture(autouse=True)
-def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIMESTEP_DB_URL", database_url)
+def database(app: App) -> None:
+    """One that tests share."""
 
 
 @pytest.fixture
@@ -192,15 +194,17 @@ def test_wrong_tokens_are_limited_by_address_in_all_hosts(
 
 def test_readiness_tells_guesses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_API_TOKENS", "olga:operator:short")
+    monkeypatch.setattr(web_app, "_missing", lambda: "of a certain reason")
 
     async def work(app: FastAPI) -> None:
         async with client_of(app) as client:
+            told = await client.get("/readyz", headers=sends("short"))
+            assert problem(told, 503) == "of a certain reason"
             for _ in range(logins.WRONG):
                 await client.get("/readyz", headers=sends("guess"))
             answers = [
                 await client.get("/readyz", headers=sends(guess)) for guess in ("short", "guess")
             ]
-            # DBOS is not launched: who has shown a token is told so.
             assert {problem(answer, 503) for answer in answers} == {
                 "it is not ready: send a token to be told why"
             }
@@ -290,6 +294,7 @@ def test_without_its_database_a_host_lets_nobody_in(monkeypatch: pytest.MonkeyPa
     asking(work)
 
 
+@pytest.mark.own_database
 def test_a_token_is_used_where_nothing_can_be_written(database_url: str) -> None:
     async def work(app: FastAPI) -> None:
         _, secret = await create_token("ann", role="viewer")
