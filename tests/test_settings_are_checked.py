@@ -163,17 +163,27 @@ def test_secrets_are_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) 
 def test_loopback_needs_no_tokens(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_HOST", host)
 
-    config.read().check_listen()
+    config.read().check_listen(lambda: False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "localhost.evil"])
 def test_other_addresses_need_tokens(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_HOST", host)
-    with pytest.raises(ConfigurationError, match=r"TIMESTEP_HOST=.*TIMESTEP_API_TOKENS"):
-        config.read().check_listen()
+    with pytest.raises(ConfigurationError, match=r"TIMESTEP_HOST=.*create.*TIMESTEP_API_TOKENS"):
+        config.read().check_listen(lambda: False)
 
+    config.read().check_listen(lambda: True)
     monkeypatch.setenv("TIMESTEP_API_TOKENS", "ann:admin:secret")
-    config.read().check_listen()
+    config.read().check_listen(lambda: False)
+
+
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    assert config.read().trusted_proxies == ("10.0.0.0/8", "::1")
+    for bad in ("*", "10.0.0.1/8", "proxy.example", "10.0.0.1,"):
+        monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", bad)
+        with pytest.raises(ConfigurationError, match="no network like"):
+            config.read()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -66,6 +67,21 @@ def _tokens(value: object) -> object:
             raise ValueError(f"entry {number} has the token of an earlier one")
         tokens.append(Token(name, role, SecretStr(secret)))
     return tuple(tokens)
+
+
+def _networks(value: object) -> object:
+    """Parse `address,network/bits,…`."""
+    if not isinstance(value, str):
+        return value
+    found = tuple(part.strip() for part in value.split(","))
+    for part in found:
+        try:
+            ip_network(part)
+        except ValueError:
+            raise ValueError(
+                f"has {part!r}, which is no address, and no network like 10.0.0.0/8"
+            ) from None
+    return found
 
 
 def _seconds(value: object) -> float:
@@ -153,14 +169,20 @@ class Settings(BaseSettings):
     )
     api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = _setting(
         (),
-        "The credentials of the HTTP API, needed to listen on other than loopback; roles are "
-        "`viewer`, `operator` and `admin`.",
+        "Credentials of the HTTP API, beside those of `timestep tokens`; without any, the host "
+        "listens on loopback only; roles are `viewer`, `operator` and `admin`.",
         kind="`name:role:token,…`",
-        unset="none, and no token is asked",
+        unset="none; where none was made either, no token is asked",
     )
     host: str = _setting("127.0.0.1", "The address that the host listens on.", kind="address")
     port: int = _setting(
         8000, "The TCP port that the host listens on; 0 is any free one.", ge=0, le=65535
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = _setting(
+        (),
+        "The proxies before the host whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+        kind="addresses or networks, separated by commas",
+        unset="none",
     )
     body_limit: int = _setting(
         1 << 20, "How long the body of a request may be.", unit="bytes", ge=0
@@ -275,18 +297,25 @@ class Settings(BaseSettings):
         password = _password_of(self.db_url or "")
         return found if password is None else [*found, password, unquote(password)]
 
-    def check_listen(self) -> None:
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the host's address."""
+        return _is_loopback(self.host)
+
+    def check_listen(self, are_tokens_made: Callable[[], bool]) -> None:
         """Refuse to serve other machines without tokens.
+
+        Args:
+            are_tokens_made: Whether the database has tokens; asked where that matters.
 
         Raises:
             ConfigurationError: `host` is not a loopback address and there are no tokens.
         """
-        if self.api_tokens or _is_loopback(self.host):
+        if self.api_tokens or self.is_loopback() or are_tokens_made():
             return
         raise ConfigurationError(
-            f"{PREFIX}HOST={self.host!r} can be reached from other machines and "
-            f"{PREFIX}API_TOKENS is unset: set {PREFIX}API_TOKENS to name:role:token "
-            f"entries, or {PREFIX}HOST to 127.0.0.1"
+            f"{PREFIX}HOST={self.host!r} can be reached from other machines and there are no "
+            "tokens: make one (timestep tokens create NAME --role operator), or set "
+            f"{PREFIX}API_TOKENS to name:role:token entries, or {PREFIX}HOST to 127.0.0.1"
         )
 
 

@@ -19,6 +19,8 @@
     │   ├── InvalidInputError       the input does not fit the entrypoint
     │   └── AlreadyStartedError     the id is taken by another start
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
+    ├── UnknownTokenError           there is no such token of the HTTP API
+    ├── TokenNameTakenError         another token of the HTTP API has the name
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
     ├── AlreadyEndedError           a workflow has ended and cannot be cancelled
@@ -132,6 +134,14 @@ class AlreadyStartedError(EntrypointError):
 
 class InvalidQueryError(TimestepError):
     """A filter, limit or cursor cannot be used."""
+
+
+class UnknownTokenError(TimestepError):
+    """There is no such token of the HTTP API."""
+
+
+class TokenNameTakenError(TimestepError):
+    """Another token of the HTTP API has the name."""
 
 
 class RunTimeoutError(TimestepError, TimeoutError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.support import forked_processes
 from tests.support.host_process import ROOT, Host, host, own_host
 from tests.support.workflows_package import own_workflows
 from timestep.cli import main
+from timestep.operations.access import acting
 
 __all__ = ["host", "own_host"]
 
@@ -181,14 +181,14 @@ def test_an_approval_is_decided(
     assert done(cli("resume", workflow_id, *command)) == "decided 1\n"
     assert host.output(workflow_id) == f"[offline model] {output}"
     (row,) = host.rows(f"SELECT * FROM interruptions WHERE id = '{asked['id']}'")
-    assert row["resolved_by"] == getpass.getuser()
+    assert row["resolved_by"] == acting.user()
     assert row["resolution_always"] == ("--always" in decision)
     how = f"{row['resolution_action']}{' always' if row['resolution_always'] else ''}"
-    told = f'Decided: {how} launch({{"target": "moon"}}) by {getpass.getuser()}'
+    told = f'Decided: {how} launch({{"target": "moon"}}) by {acting.user()}'
     assert told in done(cli("show", workflow_id))
     other = "--reject" if row["resolution_action"] != "reject" else "--approve"
     refused = failed(cli("resume", workflow_id, other, asked["id"]))
-    assert refused.endswith(f"by {getpass.getuser()}")
+    assert refused.endswith(f"by {acting.user()}")
     assert done(cli("approvals")) == "Nothing waits for a decision.\n"
 
 

@@ -240,6 +240,17 @@ def test_other_processes_use_it_through_its_host(host: Host, tmp_path: Path) -> 
     assert f"is in use by process {host.process.pid}" in line
     assert host.run(asks)["status"] == "completed"
 
+    assert command("tokens", "create", "ann", "--role", "viewer").startswith("ts_")
+    until(lambda: host.get("/api/runs").status_code == 401)
+    acts = [json.loads(line) for line in command("audit", "--json").splitlines()]
+    assert [(one["act"], one["via"]) for one in reversed(acts)] == [
+        ("start", "http"),
+        ("decide", "cli"),
+        ("start", "http"),
+        ("cancel", "cli"),
+        ("create_token", "cli"),
+    ]
+
 
 def test_a_child_that_dies_alone_is_started_again(app: App, path: Path) -> None:
     actor = Actor()

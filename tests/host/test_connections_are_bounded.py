@@ -14,10 +14,13 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from tests.support.no_tokens import no_tokens_made
 from tests.support.passing_time import time_passed
 from timestep import config
 from timestep.host.connections import Connection, server_of
-from timestep.web.gate import Gate
+from timestep.web.callers import Callers
+from timestep.web.gate import Gate, address_of
+from timestep.web.headers import HEADERS
 
 PATIENCE = 600
 """Seconds that a client has."""
@@ -28,8 +31,11 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST /api/runs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
+__all__ = ["no_tokens_made"]
+
+
 @pytest.fixture(autouse=True)
-def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_limits(monkeypatch: pytest.MonkeyPatch, no_tokens_made: None) -> None:
     for name, value in {
         "BODY_LIMIT": "100000",
         "CONNECTION_LIMIT": "3",
@@ -136,7 +142,7 @@ def serving(work: Callable[[Served], Awaitable[None]]) -> None:
 @contextlib.asynccontextmanager
 async def served() -> AsyncIterator[Served]:
     it, settings = Served(), config.read()
-    it.server = server_of(Gate(it.app, settings), settings)
+    it.server = server_of(Gate(it.app, settings, Callers(settings)), settings)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         it.port = listener.getsockname()[1]
         # Not `serve`, which would take this process's signals; and it has no connection to end.
@@ -382,6 +388,16 @@ def test_nonsense_is_told_in_no_line_of_the_log(
     assert capfd.readouterr().err == ""
 
 
+def test_the_answer_to_nonsense_has_the_headers_of_every_answer() -> None:
+    async def work(it: Served) -> None:
+        status, headers, _ = await (await it.connected(b"nonsense\r\n\r\n")).answer()
+        assert status == 400
+        for name, value in HEADERS.items():
+            assert headers[name.lower()] == value.lower()
+
+    serving(work)
+
+
 def test_nonsense_after_an_answer_ends_the_connection(
     tokens: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -402,5 +418,37 @@ def test_what_x_forwarded_says_is_not_believed() -> None:
         assert [(scope["client"][0], scope["scheme"]) for scope in it.scopes] == [
             ("127.0.0.1", "http")
         ]
+
+    serving(work)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "said", "believed"),
+    [
+        ("127.0.0.0/8", b"203.0.113.7", ("203.0.113.7", "https")),
+        # Who is before the proxy may say what it likes; the proxy adds whom it has seen.
+        ("127.0.0.1,10.0.0.0/8", b"198.51.100.1, 203.0.113.7, 10.1.1.1", ("203.0.113.7", "https")),
+        ("10.0.0.0/8", b"203.0.113.7", ("127.0.0.1", "http")),
+    ],
+)
+def test_what_a_trusted_proxy_says_is(
+    trusted: str, said: bytes, believed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", trusted)
+
+    async def work(it: Served) -> None:
+        forwarded = b"X-Forwarded-For: " + said + b"\r\nX-Forwarded-Proto: https\r\n\r\n"
+        assert await it.status(HEAD[:-2] + forwarded) == 200
+        assert [(address_of(scope), scope["scheme"]) for scope in it.scopes] == [believed]
+
+    serving(work)
+
+
+def test_what_is_no_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_TRUSTED_PROXIES", "127.0.0.1")
+
+    async def work(it: Served) -> None:
+        assert await it.status(HEAD[:-2] + b"X-Forwarded-For: <b>\xff\r\n\r\n") == 200
+        assert [address_of(scope) for scope in it.scopes] == [None]
 
     serving(work)

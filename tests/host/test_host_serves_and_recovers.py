@@ -400,7 +400,7 @@ def test_an_address_that_is_taken_is_one_clear_line(own_host: Host) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"TIMESTEP_HOST": "0.0.0.0"}, "TIMESTEP_API_TOKENS is unset"),
+        ({"TIMESTEP_HOST": "0.0.0.0"}, "there are no tokens: make one"),
         ({"TIMESTEP_GRACE": "soon"}, "TIMESTEP_GRACE='soon' is not a number of seconds"),
         ({"TIMESTEP_DB_URL": "postgresql://x@127.0.0.1:1/x"}, "postgresql://x@127.0.0.1:1/x:"),
     ],

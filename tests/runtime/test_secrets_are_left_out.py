@@ -15,6 +15,8 @@ from timestep.runtime.secrets import without_secrets
         ('{"api_key": "abcdef"}', '{"api_key": "***"}'),
         ("Authorization: Bearer abcdefghij", "Authorization: Bearer ***"),
         ("max_tokens=4096", "max_tokens=4096"),
+        (f"sent ts_{'a-Z_9' * 8}abc!", "sent ***!"),
+        (f"timestep=tss_{'x' * 43};", "timestep=***;"),
     ],
 )
 def test_what_is_named_a_secret_is_left_out(text: str, told: str) -> None:

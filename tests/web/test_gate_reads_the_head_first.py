@@ -11,14 +11,20 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tests.support.no_tokens import no_tokens_made
 from tests.support.problems import problem
 from timestep import config
 from timestep.config import Settings
 from timestep.errors import DatabaseError, DatabaseUnreachableError
+from timestep.operations.access import tokens as access_tokens
 from timestep.web import app as web_app
 from timestep.web.app import create_app
+from timestep.web.callers import Callers
 from timestep.web.gate import Gate
 
+__all__ = ["no_tokens_made"]
+
+ASK_THE_DATABASE = access_tokens.known
 TOKENS = "vera:viewer:see,olga:operator:d\N{LATIN SMALL LETTER O WITH STROKE}"
 START = "/api/workflows/nope/runs"
 
@@ -36,7 +42,8 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_database(monkeypatch: pytest.MonkeyPatch, no_tokens_made: None) -> None:
+    """No database is there, but it has said before that no tokens are in it."""
     monkeypatch.setenv("TIMESTEP_DB_URL", "postgresql://secret_user@127.0.0.1:1/secret_name")
 
 
@@ -91,7 +98,7 @@ async def passed(
         "path": path,
         "headers": [(name.encode(), text.encode()) for name, text in given.items() if text],
     }
-    await Gate(app, settings)(scope, receive, send)
+    await Gate(app, settings, Callers(settings))(scope, receive, send)
     return sent, taken, app
 
 
@@ -149,7 +156,7 @@ def test_what_is_refused_is_a_problem(tokens: None) -> None:
 def test_requests_under_way_have_a_limit_and_health_has_none() -> None:
     async def work() -> None:
         app = Unread()
-        transport = httpx.ASGITransport(Gate(app, config.read()))
+        transport = httpx.ASGITransport(Gate(app, config.read(), Callers(config.read())))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             slow = [asyncio.create_task(client.get("/slow")) for _ in range(2)]
             while len(app.bodies) < 2:  # noqa: ASYNC110  # Two events are no simpler.
@@ -189,6 +196,7 @@ def test_who_has_no_token_is_not_told_of_the_database(
     has_tokens: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TIMESTEP_API_TOKENS", TOKENS if has_tokens else "")
+    monkeypatch.setattr(access_tokens, "known", ASK_THE_DATABASE)
 
     async def work(client: httpx.AsyncClient) -> None:
         for path in ("/readyz", "/readyz", "/api/runs", "/api/interruptions"):

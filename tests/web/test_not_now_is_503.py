@@ -12,10 +12,13 @@ from dbos import _dbos
 from fastapi import FastAPI
 
 from tests.support.dbos_app import App
+from tests.support.no_tokens import no_tokens_made
 from timestep import config
 from timestep.database.error_translation import translated
 from timestep.runtime import readiness
 from timestep.web.app import create_app
+
+__all__ = ["no_tokens_made"]
 
 
 def answered(app: FastAPI, path: str) -> httpx.Response:
@@ -61,7 +64,9 @@ def test_a_host_whose_event_loop_has_ended_is_not_ready(
         (psycopg.errors.CheckViolation("no"), 500),
     ],
 )
-def test_so_is_a_request_that_the_database_puts_off(error: psycopg.Error, status: int) -> None:
+def test_so_is_a_request_that_the_database_puts_off(
+    error: psycopg.Error, status: int, no_tokens_made: None
+) -> None:
     app = create_app(config.read(), {})
 
     @app.get("/refused")

@@ -1,6 +1,6 @@
 """The command `timestep`. Begin with `group`; `commands/` has a module an area."""
 
-from timestep.cli.commands import approvals, runs, server
+from timestep.cli.commands import access, approvals, runs, server
 from timestep.cli.group import main
 
 for _command in (
@@ -15,6 +15,8 @@ for _command in (
     runs.fork,
     approvals.approvals_,
     approvals.resume,
+    access.tokens_,
+    access.audit_,
 ):
     main.add_command(_command)
 

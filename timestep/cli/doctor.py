@@ -19,6 +19,7 @@ from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints, recordable_types
+from timestep.operations.access import tokens
 from timestep.sdk import patches
 from timestep.store.reads import pickled_workflows, server
 
@@ -70,9 +71,9 @@ def _settings() -> str:
 
 def _address() -> str:
     settings = config.read()
-    settings.check_listen()
-    tokens = len(settings.api_tokens)
-    who = f"{tokens} API token{'s' if tokens > 1 else ''}" if tokens else "no API tokens"
+    settings.check_listen(tokens.are_there)
+    count = len(settings.api_tokens)
+    who = f"{count} API token{'s' if count > 1 else ''}" if count else "no TIMESTEP_API_TOKENS"
     return f"listens on {settings.host}:{settings.port}, {who}"
 
 

@@ -13,6 +13,7 @@ from dbos import error as dbos_errors
 
 from timestep.database.engines import check_server, engine_for, existing_database_url
 from timestep.errors import InvalidInputError, InvalidQueryError, TimestepError
+from timestep.operations.access.acting import Actor, acting, user
 from timestep.runtime import garbage_collection, logs
 from timestep.runtime.terminal import printable, printable_lines
 
@@ -39,7 +40,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         logging.getLogger("dbos").setLevel(logging.ERROR)
         logs.make_others_fit()
-        with _errors_in_one_line():
+        with _errors_in_one_line(), acting(Actor(user(), "cli")):
             return super().invoke(ctx)
 
 

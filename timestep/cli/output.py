@@ -154,6 +154,14 @@ def _unless(one: Interruption) -> str:
     return " (its workflow has ended; whoever goes on with its state decides)"
 
 
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table of texts."""
+    shown = _table(*columns)
+    for row in rows:
+        shown.add_row(*map(_cell, row))
+    _print(shown)
+
+
 _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
 
 

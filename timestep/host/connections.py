@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from timestep.config import Settings
+from timestep.web.headers import HEADERS
 
 _RESERVE = 16
 """Connections beyond the limit, for health checks while all others have a request under way."""
@@ -106,6 +107,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         headers = [
             ("content-type", "application/problem+json"),
             ("content-length", str(len(content))),
+            *HEADERS.items(),
             ("connection", "close"),
         ]
         for event in (
@@ -172,8 +174,9 @@ def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
             http=protocol,
             # An upgrade would take a connection out of these limits.
             ws="none",
-            # What a client writes into X-Forwarded-… is not believed.
-            proxy_headers=False,
+            # What a client writes into X-Forwarded-… is not believed, only what these do.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
             # A stranger's nonsense is no line of the log.
             log_level="error",
             # With the others' handlers, times and levels.

@@ -23,6 +23,7 @@ from timestep.host.banner import greet
 from timestep.host.connections import server_of
 from timestep.host.executor import Executor
 from timestep.host.launch import launch, stop
+from timestep.operations.access import tokens
 from timestep.runtime import process_state
 from timestep.runtime.terminal import printable
 from timestep.sdk import patches
@@ -44,7 +45,7 @@ def serve() -> NoReturn:
     for line in versions.others().values():
         click.echo(f"Warning: {printable(line)}", err=True)
     settings = config.read()
-    settings.check_listen()
+    settings.check_listen(tokens.are_there)
     listener = _listen(settings)
     launched = launch()
     server = server_of(create_app(settings, launched.entrypoints), settings)

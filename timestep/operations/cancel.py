@@ -9,6 +9,8 @@ from timestep.errors import AlreadyEndedError, UnknownRunError
 from timestep.journal import dbos_client, ownership_watch
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.access import acting, audit
+from timestep.operations.access.acting import Actor
 from timestep.operations.arguments import check_known
 from timestep.runtime.terminal import quoted
 
@@ -29,12 +31,15 @@ async def cancel_run(workflow_id: str) -> None:
         DatabaseError: The database refused, or is away.
     """
     check_known(workflow_id, "workflow")
-    await asyncio.to_thread(_cancel, workflow_id)
+    await asyncio.to_thread(_cancel, workflow_id, acting.take())
 
 
-def _cancel(workflow_id: str) -> None:
-    if workflow_status(workflow_id) is None:
+def _cancel(workflow_id: str, actor: Actor) -> None:
+    status = workflow_status(workflow_id)
+    if status is None:
         raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
+    is_over = status.status in _ENDS or status.status == "CANCELLED"
+    entry = None if is_over else audit.begin(actor, "cancel", [workflow_id])
     with translated(recorder().url):
         dbos_client.client().cancel_workflow(workflow_id)
         ownership_watch.look_now()
@@ -42,7 +47,10 @@ def _cancel(workflow_id: str) -> None:
     # Asked afterwards: it may have ended meanwhile, and then DBOS leaves it as it is.
     status = workflow_status(workflow_id)
     if status is not None and status.status in _ENDS:
-        raise AlreadyEndedError(
+        error = AlreadyEndedError(
             f"the workflow {quoted(workflow_id)} cannot be cancelled: it has "
             f"{_ENDS[status.status]} already"
         )
+        if entry is not None:
+            audit.refuse(entry, error)
+        raise error

@@ -25,6 +25,8 @@ from timestep.journal import dbos_client
 from timestep.journal.checkpoints import CheckpointHistory
 from timestep.journal.dbos_client import workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.access import acting, audit
+from timestep.operations.access.acting import Actor
 from timestep.operations.arguments import check_document, check_id, check_known
 from timestep.runtime.terminal import quoted
 from timestep.sdk.state.continue_from_record import model_settings
@@ -85,7 +87,7 @@ async def fork_run(
     edit = _edit(input, append)
     changes = _changes(agent)
     new_id = new_workflow_id if new_workflow_id is not None else str(uuid.uuid4())
-    await asyncio.to_thread(_fork, run_or_workflow_id, turn, edit, changes, new_id)
+    await asyncio.to_thread(_fork, run_or_workflow_id, turn, edit, changes, new_id, acting.take())
     return new_id
 
 
@@ -138,6 +140,7 @@ def _fork(
     edit: dict[str, Any] | None,
     changes: dict[str, Any] | None,
     new_id: str,
+    actor: Actor,
 ) -> None:
     found = recorder()
     with translated(found.url):
@@ -154,6 +157,11 @@ def _fork(
                 )
             if not store.add(connection, rows):
                 raise AlreadyStartedError(f"the workflow {new_id!r} is being started already")
+            subjects = [new_id, source["workflow_id"], str(source["id"])]
+            changed = sorted([*(edit or ()), *(changes or ())])
+            entry = audit.add(
+                connection, actor, "fork", subjects, {"turn": turn, "changed": changed}
+            )
         try:
             with SetWorkflowID(new_id):
                 dbos_client.client().fork_workflow(
@@ -164,6 +172,8 @@ def _fork(
         except BaseException as error:
             with found.transactions.begin() as connection:
                 store.remove(connection, new_id)
+                if isinstance(error, dbos_errors.DBOSException):
+                    audit.note_refused(connection, entry, error)
             if isinstance(error, dbos_errors.DBOSNonExistentWorkflowError):
                 raise UnknownRunError(
                     f"DBOS does not know the workflow {source['workflow_id']!r} any more, so run "

@@ -19,6 +19,7 @@ from timestep.errors import (
 from timestep.journal import dbos_client
 from timestep.journal.recorder import recorder
 from timestep.operations import take_over
+from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_document, check_known
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
@@ -29,6 +30,7 @@ from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows
+from timestep.store.access import audit as audit_store
 from timestep.store.fleet import process_ends
 
 _OVER = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -96,7 +98,7 @@ async def resume_workflow(
         await in_thread(lambda: _check_there(workflow_id))
     is_decided = bool(approve or reject or supply)
     is_begun = from_checkpoint or again
-    found = recorder()
+    found, actor = recorder(), acting.take(by)
     queue: str | None = None
     ended: str | None = None
 
@@ -111,17 +113,22 @@ async def resume_workflow(
             parked_workflows.lock(connection, workflow_id)
             if from_checkpoint:
                 take_over.take_over(connection, workflow_id, repeat_steps=repeat_steps)
+                details = {"repeat_steps": repeat_steps}
+                audit.add(connection, actor, "from_checkpoint", [workflow_id], details)
             if again and found.mirror is None:
                 whose = {"workflow_id": workflow_id, "internal_queue": INTERNAL_QUEUE_NAME}
                 queue = process_ends.try_again(connection, found.schema, whose)
                 ended = ended if queue is None else None
+                if queue is not None:
+                    audit.add(connection, actor, "again", [workflow_id])
             rows = store.select(connection, workflow_id=workflow_id)
             if is_decided or not is_begun:
                 chosen = choose(workflow_id, rows, approve, reject, supply or {})
                 decisions = _decisions(chosen, message, always=always, by=by)
                 if decisions and ended is not None:
                     raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
-                store.resolve(connection, decisions)
+                written = store.resolve(connection, decisions)
+                audit_store.add_decided(connection, actor.entry(), workflow_id, written)
             if found.mirror is None:
                 woken = parked_workflows.wake(connection, found.schema, workflow_id)
                 queue = woken or queue

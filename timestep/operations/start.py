@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,13 @@ from timestep.errors import (
     AlreadyStartedError,
     InvalidInputError,
     PickledRecordError,
+    TimestepError,
     UnrecordableError,
 )
 from timestep.journal import dbos_client, executor_claim
 from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.recorder import recorder
+from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_id, check_seconds
 from timestep.operations.entrypoints import Entrypoint, lookup
 from timestep.runtime.terminal import quoted
@@ -49,7 +52,8 @@ async def start_run(
     """Start a workflow; the same `workflow_id` again answers the same one.
 
     Where DBOS is launched, the workflow runs in this process at once; elsewhere, or with
-    `queue`, `priority`, `deduplication_id` or `delay`, it is enqueued for one that listens.
+    `queue`, `priority`, `deduplication_id` or `delay`, it is enqueued for one that listens. It is
+    entered into the audit, unless a workflow's code calls this.
 
     Args:
         entrypoint: The name of an entrypoint in `workflows/`, or a workflow function.
@@ -81,8 +85,6 @@ async def start_run(
     own_queue = process.application_name() if queue is None and needs_queue else None
     queue = queue or own_queue
     options: EnqueueOptions = {"workflow_name": found.workflow_name, "queue_name": queue or ""}
-    if workflow_id is not None:
-        options["workflow_id"] = workflow_id
     if priority is not None:
         options["priority"] = priority
     if deduplication_id is not None:
@@ -93,11 +95,50 @@ async def start_run(
         options["workflow_timeout"] = timeout
     try:
         serializer.check_portable(found.function, arguments)
+    except UnrecordableError as error:
+        raise InvalidInputError(f"the input of {found.name!r}: {error.message}") from error
+    # Without DBOS, the hosts' own queue need not be there before the first host is.
+    if queue is not None and (is_here or queue != own_queue):
+        await asyncio.to_thread(_check_queue, queue)
+    if DBOS.workflow_id is not None:
+        # What a workflow starts is nobody's act, and DBOS derives the id from the step.
+        if workflow_id is not None:
+            options["workflow_id"] = workflow_id
+        return await _begin(found, arguments, options, workflow_id, queue)
+    options["workflow_id"] = workflow_id or str(uuid.uuid4())
+    actor = acting.take()
+    entry = await asyncio.to_thread(_enter, found, options, actor, is_new=workflow_id is None)
+    try:
+        return await _begin(found, arguments, options, workflow_id, queue)
+    except TimestepError as error:
+        if entry is not None:
+            await asyncio.to_thread(audit.refuse, entry, error)
+        raise
+
+
+def _enter(
+    found: Entrypoint, options: EnqueueOptions, actor: acting.Actor, *, is_new: bool
+) -> int | None:
+    """Enter a start into the audit; None: the workflow is there already."""
+    workflow_id = options["workflow_id"]
+    if not is_new and workflow_status(workflow_id) is not None:
+        return None
+    queue = options["queue_name"]
+    details = {"entrypoint": found.name, **({"queue": queue} if queue else {})}
+    return audit.begin(actor, "start", [workflow_id], details)
+
+
+async def _begin(
+    found: Entrypoint,
+    arguments: dict[str, Any],
+    options: EnqueueOptions,
+    workflow_id: str | None,
+    queue: str | None,
+) -> str:
+    """Have DBOS start a workflow; `workflow_id` is what the caller gave."""
+    try:
         with translated(recorder().url):
-            # Without DBOS, the hosts' own queue need not be there before the first host is.
-            if queue is not None and (is_here or queue != own_queue):
-                await asyncio.to_thread(_check_queue, queue)
-            if not is_here:
+            if not process.is_launched():
                 started = await _enqueue(found, arguments, options)
             else:
                 started = await process.on_workflow_loop(
@@ -109,7 +150,7 @@ async def start_run(
         raise await _conflict(found, workflow_id) from error
     except dbos_errors.DBOSQueueDeduplicatedError as error:
         raise AlreadyStartedError(
-            f"the deduplication id {deduplication_id!r} is taken in the queue "
+            f"the deduplication id {options['deduplication_id']!r} is taken in the queue "
             f"{options['queue_name']!r}: wait until its workflow has left the queue"
         ) from error
     if workflow_id is not None and not await asyncio.to_thread(
@@ -141,7 +182,9 @@ def _check_options(
 
 def _check_queue(queue: str) -> None:
     """Raise for a queue that nobody would ever take the workflow from."""
-    if dbos_client.client().retrieve_queue(queue) is None:
+    with translated(recorder().url):
+        is_there = dbos_client.client().retrieve_queue(queue) is not None
+    if not is_there:
         raise InvalidInputError(
             f"there is no queue {queue!r}: register it with DBOS.register_queue({queue!r})"
         )

@@ -21,6 +21,7 @@ from timestep.steps import interruption
 from timestep.steps.interruption import doubted_again
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows
+from timestep.store.access import audit
 
 _DOUBT_REJECTED = (
     "The process that made this call died before its outcome was known, and a person decided "
@@ -115,7 +116,11 @@ def _look(run: Run, questions: list[str]) -> list[dict[str, Any]]:
         return rows
     with run.recorder.transactions.begin() as connection:
         message = "Nobody decided in time."
-        store.resolve(connection, [decision(row, "reject", message, by="timeout") for row in late])
+        written = store.resolve(
+            connection, [decision(row, "reject", message, by="timeout") for row in late]
+        )
+        actor = {"who": "timeout", "via": "python"}
+        audit.add_decided(connection, actor, run.owner.workflow_id, written)
         return parked_workflows.decisions(connection, questions)
 
 

@@ -10,8 +10,8 @@ from timestep import config
 from timestep.errors import ConfigurationError
 
 _MASK = "***"
-_KEY = re.compile(r"\b(?:sk|pk|rk)-[\w-]{8,}|(?<=bearer )\S{8,}", re.IGNORECASE)
-"""How providers' keys look, and tokens in headers."""
+_KEY = re.compile(r"\b(?:sk|pk|rk)-[\w-]{8,}|\btss?_[\w-]{43}|(?<=bearer )\S{8,}", re.IGNORECASE)
+"""How providers' keys look, the host's own tokens and cookies, and tokens in headers."""
 _PASSWORD_IN_URL = re.compile(r"(\w://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)")
 _NAMED = re.compile(
     r"((?:password|passwd|secret|token|api_?key|authorization)\w{0,32}['\"]?\s{0,8}[=:]\s{0,8}['\"]?)"

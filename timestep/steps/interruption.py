@@ -17,6 +17,7 @@ from timestep.serialization.ids import derived, storable_name
 from timestep.serialization.sdk_objects import arguments_of, call_id_of, raw
 from timestep.serialization.values import storable
 from timestep.store import interruptions as store
+from timestep.store.access import audit
 
 
 class InDoubtError(Signal):
@@ -237,7 +238,13 @@ async def settle(run: Run, state: RunState[Any], context: RunContextWrapper[Any]
         owner.questions.decide(call.id, {"id": call.question, "resolution_action": action})
         decisions.append({**_BY_CODE, "id": call.question, "action": action})
     if decisions:
-        await run.recorder.change(lambda connection: store.resolve(connection, decisions))
+        await run.recorder.change(lambda connection: _resolve(connection, run, decisions))
+
+
+def _resolve(connection: Any, run: Run, decisions: list[dict[str, Any]]) -> None:
+    written = store.resolve(connection, decisions)
+    actor = {"who": "code", "via": "python"}
+    audit.add_decided(connection, actor, run.owner.workflow_id, written)
 
 
 _BY_CODE = {"message": None, "output": None, "has_output": False, "always": False, "by": "code"}

@@ -36,7 +36,7 @@ _RESOLVE = """
     UPDATE public.interruptions SET resolved_at = now(), resolution_action = %(action)s,
         resolution_message = %(message)s, resolution_output = %(output)s::text::jsonb,
         resolution_always = %(always)s, resolved_by = %(by)s
-    WHERE id = %(id)s AND resolved_at IS NULL"""
+    WHERE id = %(id)s AND resolved_at IS NULL RETURNING tool_name"""
 
 _CALL = """
     UPDATE public.tool_calls SET status = %(status)s
@@ -73,13 +73,21 @@ def select(
     return [dict(row) for row in found.mappings()]
 
 
-def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> None:
-    """Write decisions: `id`, `action`, `message`, `output` (with `has_output`), `always`, `by`."""
+def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write decisions: `id`, `action`, `message`, `output` (with `has_output`), `always`, `by`.
+
+    Returns:
+        Those that were not made before, each with its `tool_name`, for the audit.
+    """
     statuses = {"approve": "approved", "reject": "rejected", "supply": "approved"}
+    written = []
     for decision in decisions:
         values = dict(decision)
         values["output"] = json.dumps(values["output"]) if values["has_output"] else None
-        connection.exec_driver_sql(_RESOLVE, values)
+        found = connection.exec_driver_sql(_RESOLVE, values).one_or_none()
+        if found is not None:
+            written.append({**decision, "tool_name": found[0]})
         connection.exec_driver_sql(
             _CALL, {"id": values["id"], "status": statuses[values["action"]]}
         )
+    return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI, Request
+from starlette.types import Receive, Scope, Send
 
 from timestep.config import Settings
 from timestep.database import migrations
@@ -15,10 +16,12 @@ from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
 from timestep.operations.queries import executions
 from timestep.runtime import readiness
-from timestep.web import schemas
+from timestep.web import auth, schemas
+from timestep.web.callers import Callers
 from timestep.web.gate import Gate
+from timestep.web.headers import with_headers
 from timestep.web.problems import Answer, handle_problems, problem, told
-from timestep.web.routes import interruptions, runs, workflows
+from timestep.web.routes import audit, interruptions, login, runs, tokens, workflows
 from timestep.web.slashes import Slashes
 
 
@@ -29,7 +32,8 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         settings: Its tokens, and the address it is reached at.
         entrypoints: What can be started.
     """
-    app = FastAPI(
+    callers = Callers(settings)
+    app = _Application(
         title="Timestep",
         summary="Durable, queryable OpenAI Agents SDK runs.",
         version="1",
@@ -40,11 +44,12 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         default_response_class=Answer,
     )
     app.state.settings = settings
+    app.state.callers = callers
     app.state.entrypoints = entrypoints
     app.add_middleware(Slashes)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Gate, settings=settings, callers=callers)
     handle_problems(app)
-    for routes in (workflows, runs, interruptions):
+    for routes in (workflows, runs, interruptions, audit, tokens, login):
         app.include_router(routes.router)
 
     @app.get("/healthz")
@@ -64,12 +69,22 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         if reason is None:
             waiting = looks.set_back
             return Answer({"status": "ok", **({"set_back": waiting} if waiting else {})})
-        is_stranger = settings.api_tokens and request.state.caller is None
+        is_stranger = callers.are_asked and request.state.caller is None
         return problem(
             503, "it is not ready: send a token to be told why" if is_stranger else reason
         )
 
     return app
+
+
+class _Application(FastAPI):
+    """Answers with the headers for browsers, also where it fails, which no middleware would see."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            is_tls = auth.is_tls(self.state.settings, scope)
+            send = with_headers(send, is_tls=is_tls)
+        await super().__call__(scope, receive, send)
 
 
 class _Readiness:

@@ -1,19 +1,23 @@
-"""Decides who may call the API: bearer tokens with roles, or else this machine's own pages."""
+"""Decides what a caller may do: by the role of its token, and whether a page of ours sent it."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
-from timestep.config import Role, Settings, Token
+from timestep.config import Role, Settings
 from timestep.runtime.terminal import quoted
+from timestep.web.callers import Caller, Callers
 
 _RANKS: dict[Role, int] = {"viewer": 0, "operator": 1, "admin": 2}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,52 +30,133 @@ _HOST = re.compile(
 _described = HTTPBearer(auto_error=False)
 """Only for the description of the API: `Gate` has looked at the token before."""
 
+FORM_TOKEN = "form_token"
+"""The field of a form, and with `-` the header, that says that a page of a login sent it."""
+FORM_TOKEN_HEADER = "x-form-token"
 
-def require(role: Role) -> Callable[..., Awaitable[Token | None]]:
+
+def require(role: Role) -> Callable[..., Awaitable[Caller | None]]:
     """A dependency that lets a caller in who has at least this role, and tells who it is.
 
-    None: no tokens are set, so everybody who reaches the host may.
+    None: no token is asked, so everybody who reaches the host may.
     """
 
     async def caller(
         request: Request,
         given: Annotated[HTTPAuthorizationCredentials | None, Depends(_described)],
-    ) -> Token | None:
-        token: Token | None = request.state.caller
-        if token is not None and _RANKS[token.role] < _RANKS[role]:
+    ) -> Caller | None:
+        found: Caller | None = request.state.caller
+        if found is not None and _RANKS[found.role] < _RANKS[role]:
             raise HTTPException(
-                403, f"the token of {token.name!r} is a {token.role}'s: this takes an {role}'s"
+                403,
+                f"the token of {found.name!r} is {_a(found.role)}'s: this takes {_a(role)}'s",
             )
-        return token
+        return found
 
     return caller
 
 
-def token_of(settings: Settings, headers: Headers) -> Token | None:
-    """The token that a request's `Authorization` has; None: none that is known."""
-    sent = _bearer(headers)
-    found = None
-    # Every one is compared, so that the time tells nothing.
-    for token in settings.api_tokens:
-        secret = token.secret.get_secret_value().encode("utf-8", "surrogateescape")
-        if sent is not None and hmac.compare_digest(secret, sent):
-            found = token
-    return found
+def _a(role: Role) -> str:
+    return f"a {role}" if role == "viewer" else f"an {role}"
+
+
+async def is_still_valid(request: Request) -> bool:
+    """Whether the caller of a request that is still being answered may be told more.
+
+    To be asked again and again by what streams: the database is asked once a second at most.
+    """
+    callers: Callers = request.app.state.callers
+    return await callers.is_still(request.state.caller)
 
 
 def no_token(headers: Headers) -> str:
     """What to tell a caller without a known token."""
-    what = "no bearer token" if _bearer(headers) is None else "an unknown bearer token"
+    what = "no bearer token" if bearer(headers) is None else "an unknown bearer token"
     return (
-        f"{what} was sent: send 'Authorization: Bearer <token>' with one that "
-        "TIMESTEP_API_TOKENS lists"
+        f"{what} was sent: send 'Authorization: Bearer <token>' with one that `timestep tokens "
+        "create` made, or that TIMESTEP_API_TOKENS lists"
     )
 
 
-def _bearer(headers: Headers) -> bytes | None:
+def bearer(headers: Headers) -> str | None:
+    """The token that a request's `Authorization` has; one that is no UTF-8 is a wrong one."""
     given = headers.getlist("authorization")
     scheme, _, sent = (given[0] if len(given) == 1 else "").partition(" ")
-    return sent.strip().encode("latin-1") if scheme.lower() == "bearer" and sent.strip() else None
+    if scheme.lower() != "bearer" or not sent.strip():
+        return None
+    return sent.strip().encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def cookie_name(*, is_tls: bool) -> str:
+    """The name of the cookie of a login; over TLS one that only this very host can set."""
+    return "__Host-timestep" if is_tls else "timestep"
+
+
+def is_tls(settings: Settings, scope: Scope) -> bool:
+    """Whether browsers reach the host over TLS, of which a proxy before it may take care."""
+    return scope.get("scheme") == "https" or (settings.public_url or "").startswith("https://")
+
+
+def form_token(caller: Caller) -> str:
+    """What each form of a page has in the field `form_token`: only pages of the login know it."""
+    return hmac.digest(caller.secret.encode(), FORM_TOKEN.encode(), hashlib.sha256).hex()
+
+
+def forged(
+    settings: Settings, caller: Caller, method: str, headers: Headers, body: bytes
+) -> str | None:
+    """Why a request may be one that another site's page has a browser send; None: it is not.
+
+    A browser adds the cookie to what any page asks for; a bearer token it adds to nothing.
+    """
+    if not caller.is_login or method in _SAFE:
+        return None
+    foreign = foreign_origin(settings, headers)
+    if foreign is not None:
+        return foreign
+    if not headers.getlist("origin") and headers.get("sec-fetch-site") != "same-origin":
+        return "nothing tells which page sent this: send 'Origin', or a bearer token"
+    sent = headers.get(FORM_TOKEN_HEADER) or _field(headers, body)
+    if not hmac.compare_digest(sent.encode(), form_token(caller).encode()):
+        return (
+            f"the form's token is missing, or of another login: send the field {FORM_TOKEN!r} of a "
+            f"page, or the header {FORM_TOKEN_HEADER!r}; or load the page again"
+        )
+    return None
+
+
+def _field(headers: Headers, body: bytes) -> str:
+    if headers.get("content-type", "").partition(";")[0].strip() != _FORM:
+        return ""
+    return form(body).get(FORM_TOKEN, "")
+
+
+_FORM = "application/x-www-form-urlencoded"
+_FIELDS = 100
+"""Fields of a form at most."""
+
+
+def form(body: bytes) -> dict[str, str]:
+    """The fields of a form that a page has sent; none where it is no form."""
+    try:
+        text = body.decode("ascii")
+        given = parse_qs(text, keep_blank_values=True, strict_parsing=True, max_num_fields=_FIELDS)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in given.items() if len(values) == 1}
+
+
+def foreign_origin(settings: Settings, headers: Headers) -> str | None:
+    """That a page of another site sent a request; None: it does not say so."""
+    host = headers.get("host", "")
+    own = {f"http://{host}", f"https://{host}"}
+    if settings.public_url is not None:
+        parts = urlsplit(settings.public_url)
+        own.add(f"{parts.scheme}://{parts.netloc}")
+    others = [origin for origin in headers.getlist("origin") if origin not in own]
+    if others:
+        return f"a page of {quoted(others[0])} sent this: only this host's own pages may"
+    return None
 
 
 def is_host(headers: Headers) -> bool:
@@ -89,11 +174,7 @@ def foreign_page(settings: Settings, method: str, headers: Headers) -> str | Non
     host = headers.get("host", "")
     if not _is_ours(settings, host):
         return f"the host {quoted(host)} is not this machine: use 127.0.0.1, or set tokens"
-    own = (f"http://{host}", f"https://{host}")
-    others = [origin for origin in headers.getlist("origin") if origin not in own]
-    if method not in _SAFE and others:
-        return f"a page of {quoted(others[0])} sent this: only this host's own pages may"
-    return None
+    return None if method in _SAFE else foreign_origin(settings, headers)
 
 
 def _is_ours(settings: Settings, host: str) -> bool:

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from timestep.config import Token
 from timestep.journal import fail_fast_read
 from timestep.operations.queries.pagination import LONGEST
 from timestep.web.auth import require
+from timestep.web.callers import Caller
 from timestep.web.json_bodies import StrictRoute
 from timestep.web.schemas import Problem
 
@@ -20,7 +20,8 @@ async def database_answers() -> None:
 
 
 Limit = Annotated[int, Query(ge=1, le=LONGEST)]
-Operator = Annotated[Token | None, Depends(require("operator"))]
+Operator = Annotated[Caller | None, Depends(require("operator"))]
+Admin = Annotated[Caller | None, Depends(require("admin"))]
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
@@ -32,6 +33,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         408: "The request was not sent within TIMESTEP_CLIENT_TIMEOUT.",
         413: "The body is longer than TIMESTEP_BODY_LIMIT.",
         422: "The request cannot be used.",
+        429: "Too many wrong tokens came from the address.",
         503: "The database is away, or too much is asked at once.",
     }.items()
 }

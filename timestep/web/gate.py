@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from timestep.config import Settings
+from timestep.errors import DatabaseError
+from timestep.operations.access.acting import acting
 from timestep.runtime.terminal import quoted
 from timestep.web import auth
-from timestep.web.problems import Answer, problem
+from timestep.web.callers import Caller, Callers, Wrong, actor_of
+from timestep.web.problems import Answer, answer_to, problem, too_many
 
-OPEN = frozenset({"/healthz", "/readyz"})
+_ALIVE = "/healthz"
+"""What the database is not asked for."""
+OPEN = frozenset({_ALIVE, "/readyz"})
 """What is answered without a token, and however much else is asked."""
 
 _RETRY_AFTER = "1"
 """Seconds."""
 
 
+LOGIN = "/login"
+"""What is answered without a token, so that one can be shown."""
+
+
 class Gate:
     """Refuses a request by its head, then reads its body, and only then calls the application.
 
     A refused request's body is not read at all; one that is let in is held in memory, once, up
-    to `TIMESTEP_BODY_LIMIT`. `request.state.caller` is the caller's token, or None.
+    to `TIMESTEP_BODY_LIMIT`. `request.state.caller` is the caller, or None.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, callers: Callers) -> None:
         self.app = app
         self.settings = settings
+        self._callers = callers
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,21 +49,25 @@ class Gate:
             return
         self._under_way += 1
         try:
-            refusal = self._refusal(scope)
+            refusal = await self._refusal(scope)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
             body = await self._body(scope, receive)
+            if isinstance(body, bytes):
+                body = self._forged(scope, body) or body
             if isinstance(body, Answer):
                 await body(scope, receive, send)
             elif body is not None:
-                await self.app(scope, _replayed(body, receive), send)
+                with acting(actor_of(scope["state"]["caller"], address_of(scope))):
+                    await self.app(scope, _replayed(body, receive), send)
         finally:
             self._under_way -= 1
 
-    def _refusal(self, scope: Scope) -> Answer | None:
+    async def _refusal(self, scope: Scope) -> Answer | None:
         """The answer to a request that is not let in."""
         settings, headers, path = self.settings, Headers(scope=scope), scope["path"]
+        scope.setdefault("state", {})["caller"] = None
         if self._under_way > settings.connection_limit and path not in OPEN:
             text = f"{settings.connection_limit} requests are under way: ask again later"
             return problem(503, text, kind="busy", headers={"Retry-After": _RETRY_AFTER})
@@ -62,16 +78,50 @@ class Gate:
             return problem(
                 400, f"the request is for {quoted(path)}: ask for a path, like /api/runs"
             )
-        caller = auth.token_of(settings, headers)
-        scope.setdefault("state", {})["caller"] = caller
-        if not settings.api_tokens:
+        if path != _ALIVE and (refusal := await self._stranger(scope, headers)) is not None:
+            return refusal
+        if not self._callers.are_asked:
             foreign = auth.foreign_page(settings, scope["method"], headers)
             if foreign is not None:
                 return problem(403, foreign, kind="foreign-page")
-        elif caller is None and path not in OPEN:
-            return problem(401, auth.no_token(headers), headers={"WWW-Authenticate": "Bearer"})
         length = headers.get("content-length", "")
         return self._too_long() if length.isdigit() and self._is_too_long(int(length)) else None
+
+    async def _stranger(self, scope: Scope, headers: Headers) -> Answer | None:
+        """The answer to a caller without a token, where one is asked."""
+        path = scope["path"]
+        try:
+            if not await self._callers.ask():
+                return None
+            caller = await self._caller(scope, headers)
+        except DatabaseError as error:
+            # Who it is, or whether that matters, cannot be known.
+            return None if path in OPEN else answer_to(Request(scope), error)
+        if isinstance(caller, Caller):
+            scope["state"]["caller"] = caller
+            return None
+        if path in OPEN or path == LOGIN:
+            return None
+        if caller is not None and caller.seconds is not None:
+            return too_many(caller.seconds)
+        return problem(401, auth.no_token(headers), headers={"WWW-Authenticate": "Bearer"})
+
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller | Wrong | None:
+        sent = auth.bearer(headers)
+        if sent is not None:
+            return await self._callers.of_token(sent, address_of(scope), "bearer")
+        # Who sends an 'Authorization' of another kind is no browser with a login.
+        name = auth.cookie_name(is_tls=auth.is_tls(self.settings, scope))
+        cookie = None if "authorization" in headers else HTTPConnection(scope).cookies.get(name)
+        return await self._callers.of_cookie(cookie) if cookie else None
+
+    def _forged(self, scope: Scope, body: bytes) -> Answer | None:
+        caller: Caller | None = scope["state"]["caller"]
+        if caller is None or scope["path"] == LOGIN:
+            return None
+        headers = Headers(scope=scope)
+        forged = auth.forged(self.settings, caller, scope["method"], headers, body)
+        return None if forged is None else problem(403, forged, kind="foreign-page")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | Answer | None:
         """The whole body; an answer where it is not let in; None: the caller is gone."""
@@ -98,6 +148,15 @@ class Gate:
         return problem(
             413, f"the body is longer than {self.settings.body_limit} bytes (TIMESTEP_BODY_LIMIT)"
         )
+
+
+def address_of(scope: Scope) -> str | None:
+    """Where a request comes from; None: nothing that is an address tells."""
+    client = scope.get("client") or ("",)
+    try:
+        return str(ip_address(client[0]))
+    except ValueError:
+        return None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import Any
@@ -25,10 +26,12 @@ from timestep.errors import (
     PickledRecordError,
     TakeoverError,
     TimestepError,
+    TokenNameTakenError,
     UnknownCheckpointError,
     UnknownEntrypointError,
     UnknownInterruptionError,
     UnknownRunError,
+    UnknownTokenError,
 )
 from timestep.runtime import logs
 from timestep.runtime.terminal import quoted
@@ -45,11 +48,13 @@ _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
     UnknownRunError: 404,
     UnknownInterruptionError: 404,
+    UnknownTokenError: 404,
     AlreadyEndedError: 409,
     AlreadyResolvedError: 409,
     AlreadyStartedError: 409,
     NobodyWaitsError: 409,
     TakeoverError: 409,
+    TokenNameTakenError: 409,
     PickledRecordError: 409,
     InvalidInputError: 422,
     UnknownCheckpointError: 422,
@@ -105,6 +110,22 @@ def _describe_problems(responses: dict[str, Any]) -> None:
             content[_MEDIA_TYPE] = content.pop("application/json")
 
 
+def too_many(seconds: float) -> Answer:
+    """The answer to one more wrong token of an address.
+
+    Args:
+        seconds: Until the next one is taken.
+    """
+    wait = max(1, math.ceil(seconds))
+    return problem(
+        429,
+        f"too many wrong tokens came from this address: send a right one of `timestep tokens "
+        f"create`, or wait {wait} seconds",
+        kind="too-many-wrong-tokens",
+        headers={"Retry-After": str(wait)},
+    )
+
+
 def told(request: Request, error: TimestepError) -> str:
     """What a caller is told of an error.
 
@@ -144,6 +165,11 @@ async def _validation(request: Request, error: Exception) -> Answer:
 
 async def _timestep(request: Request, error: Exception) -> Answer:
     assert isinstance(error, TimestepError)
+    return answer_to(request, error)
+
+
+def answer_to(request: Request, error: TimestepError) -> Answer:
+    """The problem document of an error."""
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     if not_now.answer(error) is not None:
         status = 503

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from timestep.config import Role
+from timestep.operations.arguments import LONGEST, SHORTEST
 
 Names = list[str] | Literal["all"]
 
@@ -96,3 +100,28 @@ class Fork(BaseModel):
 
 class WorkflowRef(BaseModel):
     workflow_id: str
+
+
+class CreateToken(BaseModel):
+    """A token to be made."""
+
+    model_config = _STRICT
+
+    name: str = Field(description="Whose it is.")
+    role: Role
+    expires: float | None = Field(
+        None, ge=SHORTEST, le=LONGEST, description="Seconds after which it is none any more."
+    )
+
+
+class CreatedToken(BaseModel):
+    """A token, and what nobody is told again."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: datetime.datetime
+    expires_at: datetime.datetime | None
+    last_used_at: datetime.datetime | None
+    revoked_at: datetime.datetime | None
+    token: str

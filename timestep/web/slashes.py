@@ -50,6 +50,11 @@ def _entrypoint(name: Annotated[str, Path(description="The entrypoint's name.")]
     return name.replace(_SLASH, "/")
 
 
+def _token(name: Annotated[str, Path(description="The token's name, or its id.")]) -> str:
+    return name.replace(_SLASH, "/")
+
+
 EntrypointName = Annotated[str, Depends(_entrypoint)]
+TokenName = Annotated[str, Depends(_token)]
 WorkflowId = Annotated[str, Depends(_workflow)]
 RunName = Annotated[str, Depends(_run)]

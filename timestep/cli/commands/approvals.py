@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 import click
 
 from timestep.cli import output
 from timestep.cli.group import as_json, run_async
+from timestep.operations.access.acting import user
 from timestep.operations.queries import interruptions
 from timestep.operations.queries.pagination import Page
 from timestep.operations.resume import resume_workflow
@@ -78,7 +78,7 @@ def resume(
             supply=results,
             always=always,
             message=message,
-            by=_user(),
+            by=user(),
             from_checkpoint=from_checkpoint,
             repeat_steps=repeat_steps,
             again=again,
@@ -96,10 +96,3 @@ def resume(
         output.say(f"{workflow_id} goes on")
     if result.reason is not None:
         output.tell(f"{workflow_id}: {result.reason}")
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
-        return None

@@ -107,6 +107,23 @@ def item_place(cursor: str | None) -> int | None:
     return position
 
 
+def entry_place(cursor: str | None) -> int | None:
+    """The entry that a cursor of the audit stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of it.
+    """
+    if cursor is None:
+        return None
+    try:
+        id_ = _opened(cursor)
+    except ValueError:
+        raise _bad(cursor) from None
+    if type(id_) is not int or not 0 <= id_ < 2**63:
+        raise _bad(cursor)
+    return id_
+
+
 def _opened(cursor: str) -> Any:
     if not isinstance(cursor, str):
         raise ValueError("it is not text")

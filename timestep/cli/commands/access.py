@@ -1,0 +1,143 @@
+"""Makes and revokes tokens of the HTTP API, and tells who did what: tokens, audit."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from timestep.cli import access_tables, output
+from timestep.cli.group import as_json, run_async
+from timestep.runtime.terminal import quoted
+
+if TYPE_CHECKING:
+    from timestep.config import Role
+    from timestep.operations.access.audit import AuditEntry
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN = re.compile(r"([0-9]{1,6})([mhdw])", re.ASCII)
+
+
+def _span(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> datetime.timedelta | None:
+    if text is None:
+        return None
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise click.BadParameter(f"{quoted(text)} is no time like 12h, 30d or 8w")
+    return datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+@click.group("tokens")
+def tokens_() -> None:
+    """Make, list and revoke tokens of the HTTP API."""
+
+
+@tokens_.command()
+@click.argument("name")
+@click.option("--role", metavar="ROLE", required=True,
+              help="viewer reads; operator starts and decides; admin sees the audit.")  # fmt: skip
+@click.option("--expires", metavar="TIME", callback=_span, help="After 12h, 30d, 8w; else never.")
+@as_json
+def create(name: str, role: Role, expires: datetime.timedelta | None, as_json: bool) -> None:
+    """Make a token, and print it: it is kept nowhere, and shown this once."""
+    from timestep.operations.access import tokens
+
+    token, secret = run_async(lambda: tokens.create_token(name, role=role, expires=expires))
+    if as_json:
+        output.document({**vars(token), "token": secret})
+    else:
+        output.tell(f"The token of {name}, who is {role}. It is not shown again:")
+        output.say(secret)
+
+
+@tokens_.command("list")
+@as_json
+def list_(as_json: bool) -> None:
+    """List the tokens, the oldest first, without what they are."""
+    from timestep.operations.access import tokens
+    from timestep.operations.queries.pagination import Page
+
+    found = run_async(tokens.list_tokens)
+    if as_json:
+        output.document(Page(found, None))
+    else:
+        access_tables.tokens(found)
+
+
+@tokens_.command()
+@click.argument("name")
+@as_json
+def revoke(name: str, as_json: bool) -> None:
+    """Let the token of NAME, or with this id, be none any more; its logins and streams end."""
+    from timestep.operations.access import tokens
+
+    token = run_async(lambda: tokens.revoke_token(name))
+    if as_json:
+        output.document(token)
+    else:
+        output.say(f"revoked the token of {token.name}")
+
+
+@click.command("audit")
+@click.option("--who", metavar="NAME", help="Only what this one did.")
+@click.option("--act", metavar="ACT", help="Only acts of this kind, such as start or decide.")
+@click.option("--subject", metavar="ID", help="Only about this workflow, question or token.")
+@click.option("--since", metavar="TIME", callback=_span, help="Only of the last 12h, 30d, 8w.")
+@click.option("--limit", type=click.IntRange(1), help="So many at most; by default 50, or all.")
+@click.option("--json", "as_json", is_flag=True, help="All of them, a line of JSON each.")
+@click.option("--csv", "as_csv", is_flag=True, help="All of them, as CSV.")
+def audit_(
+    who: str | None,
+    act: str | None,
+    subject: str | None,
+    since: datetime.timedelta | None,
+    limit: int | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Tell who started, decided, cancelled, forked what, the newest first."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv are two forms: give one")
+    begin = None if since is None else datetime.datetime.now(datetime.UTC) - since
+    asked = {"who": who, "act": act, "subject": subject, "since": begin}
+
+    from timestep.cli.csv_lines import CsvLines
+    from timestep.operations.access.audit import AuditEntry
+
+    async def work() -> None:
+        if as_json:
+            async for entry in _entries(asked, limit):
+                output.document(entry)
+        elif as_csv:
+            table = CsvLines(AuditEntry)
+            async for entry in _entries(asked, limit):
+                table.row(entry)
+        else:
+            access_tables.audit([entry async for entry in _entries(asked, limit or _SHOWN)])
+
+    run_async(work)
+
+
+_SHOWN = 50
+
+
+async def _entries(asked: dict[str, Any], limit: int | None) -> AsyncIterator[AuditEntry]:
+    from timestep.operations.access.audit import list_audit
+    from timestep.operations.queries import pagination
+
+    cursor: str | None = None
+    left = limit
+    while left is None or left > 0:
+        size = pagination.LONGEST if left is None else min(left, pagination.LONGEST)
+        page = await list_audit(**asked, limit=size, cursor=cursor)
+        for entry in page.items:
+            yield entry
+        left = None if left is None else left - len(page.items)
+        cursor = page.next_cursor
+        if cursor is None:
+            return

@@ -1,0 +1,175 @@
+"""Writes who did what, and reads it.
+
+An act that is a transaction of ours has its entry in it. One of DBOS's is entered before it is
+done: nothing happens without an entry, and where it is certain that nothing came of it, the entry
+says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from timestep.database.error_translation import translated
+from timestep.errors import (
+    DatabaseError,
+    DatabaseUnreachableError,
+    InvalidQueryError,
+    TimestepError,
+)
+from timestep.journal.fail_fast_read import reading
+from timestep.journal.recorder import recorder
+from timestep.operations.access.acting import Actor, Via
+from timestep.operations.arguments import check_filter
+from timestep.operations.queries.pagination import Page, entry_place, page_of, page_size
+from timestep.runtime.cancellation import in_thread
+from timestep.runtime.terminal import quoted
+from timestep.serialization.ids import storable_name
+from timestep.store.access import audit as store
+
+T = TypeVar("T")
+
+Act = Literal[
+    "start",
+    "decide",
+    "cancel",
+    "fork",
+    "from_checkpoint",
+    "again",
+    "create_token",
+    "revoke_token",
+    "log_in",
+    "log_out",
+    "wrong_token",
+]
+ACTS: tuple[Act, ...] = get_args(Act)
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """What somebody did."""
+
+    id: int
+    at: datetime.datetime
+    who: str
+    """A token's name, or that of the operating system's user; `nobody` where no token is asked;
+    what `by` says of a decision that Python code sends; `timeout`, and `code` that decided on a
+    run's state."""
+    role: str | None
+    """The token's."""
+    token_id: str | None
+    """The token's, if it is in the database."""
+    via: Via
+    address: str | None
+    """Where the request came from."""
+    machine: str | None
+    """The name of the machine on which it was done."""
+    act: Act
+    subjects: list[str]
+    """The ids of what it is about: of the workflow, of its questions, of the token."""
+    details: dict[str, Any]
+    refused: str | None
+    """The error that it ended with, where it is certain that nothing came of it."""
+
+
+def add(
+    connection: Any,
+    actor: Actor,
+    act: Act,
+    subjects: Sequence[str],
+    details: dict[str, Any] | None = None,
+) -> int:
+    """Enter an act into the transaction that does it; the entry's id."""
+    entry = {**actor.entry(), "act": act, "subjects": subjects, "details": details}
+    return store.add(connection, entry)
+
+
+def begin(
+    actor: Actor, act: Act, subjects: Sequence[str], details: dict[str, Any] | None = None
+) -> int:
+    """Enter an act that is done next, and is no transaction of ours; the entry's id.
+
+    Raises:
+        DatabaseError: The database refused, or is away; nothing is to be done then.
+    """
+    return _written(lambda connection: add(connection, actor, act, subjects, details))
+
+
+def refuse(entry: int, error: TimestepError) -> None:
+    """Note that nothing came of an act, unless an error leaves that open.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not isinstance(error, DatabaseError):
+        _written(lambda connection: note_refused(connection, entry, error))
+
+
+def note_refused(connection: Any, entry: int, error: BaseException) -> None:
+    """Note that nothing came of an act, of which its error leaves no doubt."""
+    store.refuse(connection, entry, type(error).__name__)
+
+
+def _written(work: Callable[[Any], T]) -> T:
+    found = recorder()
+
+    def attempt() -> T:
+        with translated(found.url), found.transactions.begin() as connection:
+            return work(connection)
+
+    try:
+        return attempt()
+    except DatabaseUnreachableError:
+        # A pooled connection that was lost while nobody looked: a new one tells.
+        return attempt()
+
+
+async def list_audit(
+    *,
+    who: str | None = None,
+    act: str | None = None,
+    subject: str | None = None,
+    since: datetime.datetime | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[AuditEntry]:
+    """Who did what, the newest first.
+
+    Args:
+        who: Only what this one did.
+        act: Only acts of this kind.
+        subject: Only what is about this workflow, question or token, by its id.
+        since: Only what was done then or later.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page, with the same filters.
+
+    Raises:
+        InvalidQueryError: A filter, the limit or the cursor cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    for name, text in (("who", who), ("subject", subject)):
+        check_filter(name, text)
+    if act is not None and act not in ACTS:
+        raise InvalidQueryError(f"act {quoted(act)} is not one of {', '.join(ACTS)}")
+    if since is not None and since.tzinfo is None:
+        raise InvalidQueryError(f"since {since} has no time zone: give it one")
+    size = page_size(limit)
+    values = {
+        "who": None if who is None else storable_name(who),
+        "act": act,
+        "subject": None if subject is None else storable_name(subject),
+        "since": None if since is None else _in_utc(since),
+        "before": entry_place(cursor),
+        "limit": size + 1,
+    }
+    rows = await in_thread(lambda: reading(lambda connection: store.select(connection, values)))
+    return page_of([AuditEntry(**row) for row in rows], size, lambda one: one.id)
+
+
+def _in_utc(moment: datetime.datetime) -> datetime.datetime:
+    try:
+        return moment.astimezone(datetime.UTC)
+    except OverflowError:
+        raise InvalidQueryError(f"since {moment} is not a time") from None

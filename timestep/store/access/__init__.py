@@ -1,0 +1,1 @@
+"""Who may use the HTTP API, and who did what: tokens, logins, wrong tokens, the audit."""

@@ -1,0 +1,117 @@
+"""Writes who did what, and reads it. Rows are added, never changed but for `refused`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from timestep.serialization.ids import storable_name
+
+_ADD = """
+    INSERT INTO timestep.audit (who, role, token_id, via, address, machine, act, subjects, details)
+    VALUES (%(who)s, %(role)s, %(token_id)s, %(via)s, %(address)s, %(machine)s, %(act)s,
+        %(subjects)s, %(details)s::text::jsonb)
+    RETURNING id"""
+
+_RECENT = """
+    SELECT count(*) FILTER (WHERE at > clock_timestamp() - %(span)s::float8 * interval '1 second')
+    FROM (SELECT at FROM timestep.audit WHERE act = %(act)s
+        ORDER BY id DESC LIMIT %(most)s) AS newest"""
+
+_CONDITIONS = {
+    "who": "who = %(who)s",
+    "act": "act = %(act)s",
+    "subject": "subjects @> ARRAY[%(subject)s::text]",
+    "since": "at >= %(since)s",
+    "before": "id < %(before)s",
+}
+
+
+def add(connection: sa.Connection, entry: dict[str, Any]) -> int:
+    """Write an entry; its id.
+
+    Args:
+        connection: Where the transaction goes on.
+        entry: `who`, `via`, `act` and `subjects`, and maybe `role`, `token_id`, `address` and
+            `details`.
+    """
+    values = {
+        **_UNKNOWN,
+        **entry,
+        "who": storable_name(entry["who"]),
+        "machine": platform.node() or None,
+        "subjects": [storable_name(one) for one in entry["subjects"]],
+        "details": json.dumps(entry.get("details") or {}),
+    }
+    return int(connection.exec_driver_sql(_ADD, values).scalar_one())
+
+
+def add_decided(
+    connection: sa.Connection,
+    actor: Mapping[str, Any],
+    workflow_id: str | None,
+    written: Sequence[dict[str, Any]],
+) -> None:
+    """Write who decided what a workflow asked; nothing where it was all decided before.
+
+    Args:
+        connection: Where the decisions are written.
+        actor: `who`, `via`, and maybe `role`, `token_id` and `address`.
+        workflow_id: The workflow.
+        written: What `interruptions.resolve` wrote.
+    """
+    if not written:
+        return
+    questions = [str(one["id"]) for one in written]
+    told = [
+        {
+            "id": question,
+            "tool": one["tool_name"],
+            "action": one["action"],
+            **({"always": True} if one["always"] else {}),
+        }
+        for question, one in zip(questions, written, strict=True)
+    ]
+    subjects = [*([] if workflow_id is None else [workflow_id]), *questions]
+    entry = {**actor, "act": "decide", "subjects": subjects, "details": {"decisions": told}}
+    add(connection, entry)
+
+
+_UNKNOWN = {"role": None, "token_id": None, "address": None}
+
+
+def refuse(connection: sa.Connection, id_: int, error: str) -> None:
+    """Note in an entry that nothing came of the act, and the error's name."""
+    connection.exec_driver_sql(
+        "UPDATE timestep.audit SET refused = %(error)s WHERE id = %(id)s AND refused IS NULL",
+        {"id": id_, "error": error},
+    )
+
+
+def recent(connection: sa.Connection, act: str, *, span: float, most: int) -> int:
+    """How many entries of an act the last `span` seconds have, up to `most`."""
+    values = {"act": act, "span": span, "most": most}
+    return int(connection.exec_driver_sql(_RECENT, values).scalar_one())
+
+
+def select(connection: sa.Connection, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Entries, the newest first.
+
+    Args:
+        connection: To the database.
+        values: `who`, `act`, `subject` and `since`, each None for any; `before`: an entry's id,
+            or None; and `limit`.
+    """
+    asked = [one for name, one in _CONDITIONS.items() if values[name] is not None]
+    where = " AND ".join(asked) or "true"
+    found = connection.exec_driver_sql(
+        f"""SELECT id, at, who, role, token_id::text, via, address, machine, act, subjects,
+            details, refused
+        FROM timestep.audit WHERE {where} ORDER BY id DESC LIMIT %(limit)s""",
+        values,
+    )
+    return [dict(row) for row in found.mappings()]
