@@ -1,6 +1,7 @@
 """Prints what commands have to say: JSON for programs; lines, tables and stories for people.
 
 All of it is fit for a terminal (`timestep.runtime.terminal`): commands print through here only.
+Rich is imported by what prints with it: it takes as long as a query of the database.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
 from timestep.runtime import terminal
 from timestep.runtime.terminal import printable, printable_lines
 from timestep.serialization.json_output import dumps
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
 
 _REASONS = {
     "cancelled": "somebody cancelled its workflow",
@@ -91,7 +93,7 @@ def runs(found: Sequence[Run]) -> None:
             str(run.usage.total_tokens),
             _when(run.started_at),
         )
-    _print(table)
+    _print(table, is_wrapped=False)
     _obstacles((run.workflow_id, run.obstacle) for run in found if run.is_stuck)
 
 
@@ -135,7 +137,7 @@ def approvals(found: Sequence[Interruption]) -> None:
             _cell(one.agent_name),
             _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
         )
-    _print(table)
+    _print(table, is_wrapped=False)
     _obstacles((one.workflow_id, one.obstacle) for one in found)
     first = next((one for one in found if one.is_waited_for and one.obstacle is None), None)
     if first is not None:
@@ -317,16 +319,23 @@ def _line(*parts: str | tuple[str, str], style: str = "") -> Text:
 
     Further lines of it are set in, so that no text that it quotes looks like another entry.
     """
+    from rich.text import Text
+
     styled = [(part, "") if isinstance(part, str) else part for part in parts]
     fit = [(printable_lines(text).replace("\n", _FURTHER), own) for text, own in styled]
     return Text.assemble(*fit, style=style)
 
 
 def _cell(text: str | None, style: str = "") -> Text:
+    from rich.text import Text
+
     return Text(printable(text or ""), style)
 
 
 def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         # Ids are there to be copied: they are whole, on one line where there is room.
@@ -334,9 +343,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print(what: Text | Table) -> None:
+def _print(what: Text | Table, *, is_wrapped: bool = True) -> None:
+    from rich.console import Console
+
     # Words of models are no markup; lines are not cut where nobody watches a terminal.
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = _WIDE
-    console.print(what, soft_wrap=not isinstance(what, Table))
+    console.print(what, soft_wrap=is_wrapped)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from timestep.database import not_now
-from timestep.dbos_internals import control_errors, execution_ends, executions, exits, process
+from timestep.dbos_internals import control_errors, execution_ends, executions, exits, presence
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder
@@ -113,7 +113,7 @@ class UnfinishedExecutions(PerProcess):
     def _watch(self) -> None:
         while (due := self._next()) is not None:
             recorder = self._recorder
-            is_stopping = not process.is_launched() or draining.is_closed()
+            is_stopping = not presence.is_launched() or draining.is_closed()
             if recorder is None or is_stopping:
                 for one in due:
                     self._leave(one)

@@ -7,7 +7,7 @@ import asyncio
 from timestep.database.error_translation import translated
 from timestep.errors import AlreadyEndedError, UnknownRunError
 from timestep.journal import dbos_client, ownership_watch
-from timestep.journal.dbos_client import workflow_status
+from timestep.journal.reads.workflow_records import workflow_record
 from timestep.journal.recorder import recorder
 from timestep.operations.arguments import check_known
 from timestep.runtime.terminal import quoted
@@ -33,16 +33,16 @@ async def cancel_run(workflow_id: str) -> None:
 
 
 def _cancel(workflow_id: str) -> None:
-    if workflow_status(workflow_id) is None:
+    if workflow_record(workflow_id) is None:
         raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
     with translated(recorder().url):
         dbos_client.client().cancel_workflow(workflow_id)
         ownership_watch.look_now()
         recorder().mark_cancelled(workflow_id, None)
     # Asked afterwards: it may have ended meanwhile, and then DBOS leaves it as it is.
-    status = workflow_status(workflow_id)
-    if status is not None and status.status in _ENDS:
+    record = workflow_record(workflow_id)
+    if record is not None and record.status in _ENDS:
         raise AlreadyEndedError(
             f"the workflow {quoted(workflow_id)} cannot be cancelled: it has "
-            f"{_ENDS[status.status]} already"
+            f"{_ENDS[record.status]} already"
         )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 import click
 
 from timestep.cli import output
 from timestep.cli.group import as_json, run_async
-from timestep.operations.queries import interruptions
-from timestep.operations.queries.pagination import Page
-from timestep.operations.resume import resume_workflow
 from timestep.runtime.terminal import quoted
-from timestep.serialization import json_input
 
 
 @click.command("approvals")
 @as_json
 def approvals_(as_json: bool) -> None:
     """List what waits for a decision."""
+    from timestep.operations.queries import interruptions
+    from timestep.operations.queries.pagination import Page
+
     found = run_async(interruptions.list_interruptions)
     if as_json:
         output.document(Page(found, None))
@@ -56,7 +54,13 @@ def resume(
     again: bool,
     as_json: bool,
 ) -> None:
-    """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
+    """Decide what a workflow asks, and let it go on.
+
+    A run with nothing left to ask goes on.
+    """
+    from timestep.operations.resume import resume_workflow
+    from timestep.serialization import json_input
+
     is_decided = bool(approve or reject or supply)
     if not (is_decided or from_checkpoint or again):
         raise click.UsageError(
@@ -99,6 +103,8 @@ def resume(
 
 
 def _user() -> str | None:
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers

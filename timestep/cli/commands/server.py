@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import click
-from dbos import DBOS
 
 from timestep import config
-from timestep.cli import doctor, output
+from timestep.cli import output
 from timestep.cli.group import fail
-from timestep.database import migrations
-from timestep.database.engines import (
-    database_url,
-    engine_for,
-    existing_database_url,
-    system_database_url,
-)
-from timestep.database.servers import embedded_postgres
 
 
 @click.command()
 def serve() -> None:
-    """Run the workflows of ./workflows and serve the HTTP API until stopped."""
-    from timestep.host import server
+    """Run the workflows of ./workflows and serve the HTTP API.
 
+    Until it is stopped.
+    """
+    from timestep.host import server
+    from timestep.runtime import garbage_collection
+
+    garbage_collection.as_usual()
     server.serve()
 
 
@@ -30,6 +26,14 @@ def serve() -> None:
 @click.option("--dry-run", is_flag=True, help="Only tell what would be applied.")
 def migrate_(dry_run: bool) -> None:
     """Bring the database to this version's schema."""
+    from timestep.database import migrations
+    from timestep.database.engines import (
+        database_url,
+        engine_for,
+        existing_database_url,
+        system_database_url,
+    )
+
     url = existing_database_url() if dry_run else database_url()
     applied = migrations.apply(engine_for(url), dry_run=dry_run)
     for migration in applied:
@@ -37,12 +41,19 @@ def migrate_(dry_run: bool) -> None:
     if not applied:
         output.say("the schema is up to date")
     if not dry_run:
+        from dbos import DBOS
+
         DBOS.migrate(system_database_url())
 
 
 @click.command()
 def stop() -> None:
-    """Stop the embedded PostgreSQL; a running host waits until it is there again."""
+    """Stop the embedded PostgreSQL.
+
+    A running host waits until it is there again.
+    """
+    from timestep.database.servers import embedded_postgres
+
     settings = config.read()
     if settings.use_pglite:
         fail("PGlite has no server to stop: it ends with the process that holds it")
@@ -58,6 +69,7 @@ def stop() -> None:
 @click.command("doctor")
 def doctor_() -> None:
     """Check settings, packages, the database and the entrypoints."""
+    from timestep.cli import doctor
 
     problems = 0
     for found in doctor.examine():

@@ -10,14 +10,12 @@ from typing import Any, Literal, get_args
 
 from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
-from timestep.journal.recorder import recorder
-from timestep.serialization.registered_types import register_type
+from timestep.journal.reads.database import database
 from timestep.store.reads import usage
 
 UsageBy = Literal["agent", "model", "day"]
 
 
-@register_type
 @dataclass(frozen=True)
 class UsageRow:
     """What the runs of an agent, a model's answers or the runs of a day used."""
@@ -68,7 +66,7 @@ async def usage_report(
 
 
 def _usage(by: UsageBy, since: datetime.datetime | None) -> list[dict[str, Any]]:
-    found = recorder()
+    found = database()
 
     def attempt() -> list[dict[str, Any]]:
         with translated(found.url):
