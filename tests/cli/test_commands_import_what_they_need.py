@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import timestep
-from tests.support.dbos_app import App
+from tests.support.dbos_app import App, run_it
 from tests.support.interrupting_agents import deleter
 from timestep.cli import main
 
@@ -97,11 +97,13 @@ def test_reading_and_deciding_import_neither_dbos_nor_the_sdk(app: App) -> None:
         ("show", run_id, "--json", "--traceback"),
         ("approvals",),
         ("approvals", "--json"),
+        ("usage", "--since", "7d"),
+        ("usage", "--by", "entrypoint", "--json"),
         ("resume", "tidy", "--approve", first),
         ("resume", "tidy", "--reject", second, "--message", "no", "--json"),
         TIMESTEP_DB_URL=app.url,
     )
-    assert [heavy for _, heavy in told] == [[]] * 8
+    assert [heavy for _, heavy in told] == [[]] * 10
     out = [text for text, _ in told]
     assert "tidy" in out[0]
     assert json.loads(out[1])["items"][0]["id"] == run_id
@@ -109,8 +111,11 @@ def test_reading_and_deciding_import_neither_dbos_nor_the_sdk(app: App) -> None:
     assert {one["id"] for one in json.loads(out[3])["run"]["interruptions"]} == asked
     assert first in out[4]
     assert {one["id"] for one in json.loads(out[5])["items"]} == asked
-    assert out[6] == "decided 1, 1 still to decide\n"
-    assert json.loads(out[7])["resolved"] == [second]
+    assert "Deleter" in out[6]
+    (used,) = json.loads(out[7])["items"]
+    assert (used["name"], used["requests"]) == (run_it.__qualname__, 1)
+    assert out[8] == "decided 1, 1 still to decide\n"
+    assert json.loads(out[9])["resolved"] == [second]
 
 
 def test_the_list_of_commands_says_what_each_says_of_itself() -> None:

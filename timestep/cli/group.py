@@ -34,6 +34,7 @@ _COMMANDS = {
     "show": ("runs:show", "Tell the story of a run, or of a workflow's newest run."),
     "start": ("start:start", "Start an entrypoint's workflow."),
     "stop": ("server:stop", "Stop the embedded PostgreSQL."),
+    "usage": ("usage:usage", "Tell what runs used and cost."),
 }
 """Where in `commands/` each command is, and what the list of commands says of it."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
+    from timestep.operations.queries.usage import UsageRow
 
 _REASONS = {
     "cancelled": "somebody cancelled its workflow",
@@ -154,6 +155,35 @@ def _unless(one: Interruption) -> str:
     if one.is_waited_for:
         return ""
     return " (its workflow has ended; whoever goes on with its state decides)"
+
+
+def usage(found: Sequence[UsageRow], by: str) -> None:
+    """A table of what was used, and the sum of it."""
+    if not found:
+        say("Nothing was used.")
+        return
+    table = _table(by, "requests", "tokens in", "cached", "out", "reasoning", "cost")
+    for row in found:
+        table.add_row(_cell(row.name or "(not known)"), *_figures([row]))
+    if len(found) > 1:
+        table.add_section()
+        table.add_row("all", *_figures(found))
+    _print(table, is_wrapped=False)
+    if unpriced := sum(row.unpriced_requests for row in found):
+        say(f"{_count(unpriced, 'answer')} of models whose price is not known: not in the cost")
+
+
+def _figures(rows: Sequence[UsageRow]) -> Iterator[str]:
+    for name in (
+        "requests",
+        "input_tokens",
+        "cached_input_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+    ):
+        yield f"{sum(getattr(row, name) for row in rows):,}"
+    priced = [row.cost for row in rows if row.cost is not None]
+    yield f"${sum(priced):.4f}" if priced else ""
 
 
 _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
