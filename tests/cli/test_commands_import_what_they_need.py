@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pytest
+from click.shell_completion import get_completion_class
+from click.testing import CliRunner
 
 import timestep
 from tests.support.dbos_app import App, run_it
@@ -116,6 +119,15 @@ def test_reading_and_deciding_import_neither_dbos_nor_the_sdk(app: App) -> None:
     assert (used["name"], used["requests"]) == (run_it.__qualname__, 1)
     assert out[8] == "decided 1, 1 still to decide\n"
     assert json.loads(out[9])["resolved"] == [second]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    found = get_completion_class(shell)
+    assert found is not None
+    result = CliRunner().invoke(main, ["completion", shell])
+    lines = found(main, {}, "timestep", "_TIMESTEP_COMPLETE").source()
+    assert result.stdout == f"{lines}\n"
 
 
 def test_the_list_of_commands_says_what_each_says_of_itself() -> None:

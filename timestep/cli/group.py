@@ -25,8 +25,13 @@ T = TypeVar("T")
 _COMMANDS = {
     "approvals": ("approvals:approvals_", "List what waits for a decision."),
     "cancel": ("runs:cancel", "Cancel a workflow: no further step of it begins."),
+    "completion": (
+        "completion:completion",
+        "Print the lines that let a shell complete commands.",
+    ),
     "doctor": ("server:doctor_", "Check settings, packages, the database and the entrypoints."),
     "fork": ("runs:fork", "Start a new run from the checkpoint before a turn."),
+    "init": ("init:init", "Make a new application in a folder of its name."),
     "migrate": ("server:migrate_", "Bring the database to this version's schema."),
     "resume": ("approvals:resume", "Decide what a workflow asks, and let it go on."),
     "runs": ("runs:runs", "List runs, newest first."),
