@@ -21,6 +21,7 @@
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
+    ├── UnknownSessionError
     ├── AlreadyEndedError           a workflow has ended and cannot be cancelled
     ├── UnknownCheckpointError      a run was not checkpointed there
     ├── TakeoverError               a workflow cannot go on from its checkpoint
@@ -140,6 +141,10 @@ class RunTimeoutError(TimestepError, TimeoutError):
 
 class UnknownRunError(TimestepError):
     """There is no such run."""
+
+
+class UnknownSessionError(TimestepError):
+    """There is no such session."""
 
 
 class AlreadyEndedError(TimestepError):

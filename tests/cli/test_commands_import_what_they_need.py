@@ -100,13 +100,16 @@ def test_reading_and_deciding_import_neither_dbos_nor_the_sdk(app: App) -> None:
         ("show", run_id, "--json", "--traceback"),
         ("approvals",),
         ("approvals", "--json"),
+        ("sessions",),
+        ("agents", "--json"),
+        ("graph", run_it.__qualname__),
         ("usage", "--since", "7d"),
         ("usage", "--by", "entrypoint", "--json"),
         ("resume", "tidy", "--approve", first),
         ("resume", "tidy", "--reject", second, "--message", "no", "--json"),
         TIMESTEP_DB_URL=app.url,
     )
-    assert [heavy for _, heavy in told] == [[]] * 10
+    assert [heavy for _, heavy in told] == [[]] * 13
     out = [text for text, _ in told]
     assert "tidy" in out[0]
     assert json.loads(out[1])["items"][0]["id"] == run_id
@@ -114,11 +117,11 @@ def test_reading_and_deciding_import_neither_dbos_nor_the_sdk(app: App) -> None:
     assert {one["id"] for one in json.loads(out[3])["run"]["interruptions"]} == asked
     assert first in out[4]
     assert {one["id"] for one in json.loads(out[5])["items"]} == asked
-    assert "Deleter" in out[6]
-    (used,) = json.loads(out[7])["items"]
+    assert "Deleter" in out[9]
+    (used,) = json.loads(out[10])["items"]
     assert (used["name"], used["requests"]) == (run_it.__qualname__, 1)
-    assert out[8] == "decided 1, 1 still to decide\n"
-    assert json.loads(out[9])["resolved"] == [second]
+    assert out[11] == "decided 1, 1 still to decide\n"
+    assert json.loads(out[12])["resolved"] == [second]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

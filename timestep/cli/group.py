@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 
 _COMMANDS = {
+    "agents": ("agents:agents", "List the agents that runs had, each in its newest version."),
     "approvals": ("approvals:approvals_", "List what waits for a decision."),
     "cancel": ("runs:cancel", "Cancel a workflow: no further step of it begins."),
     "completion": (
@@ -31,11 +32,13 @@ _COMMANDS = {
     ),
     "doctor": ("server:doctor_", "Check settings, packages, the database and the entrypoints."),
     "fork": ("runs:fork", "Start a new run from the checkpoint before a turn."),
+    "graph": ("agents:graph", "Draw who may hand over to whom, as a Mermaid flowchart."),
     "init": ("init:init", "Make a new application in a folder of its name."),
     "migrate": ("server:migrate_", "Bring the database to this version's schema."),
     "resume": ("approvals:resume", "Decide what a workflow asks, and let it go on."),
     "runs": ("runs:runs", "List runs, newest first."),
     "serve": ("server:serve", "Run the workflows of ./workflows and serve the HTTP API."),
+    "sessions": ("sessions:sessions", "List sessions, or what is in one."),
     "show": ("runs:show", "Tell the story of a run, or of a workflow's newest run."),
     "start": ("start:start", "Start an entrypoint's workflow."),
     "stop": ("server:stop", "Stop the embedded PostgreSQL."),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
-    from timestep.operations.queries.usage import UsageRow
 
 _REASONS = {
     "cancelled": "somebody cancelled its workflow",
@@ -71,7 +70,7 @@ def runs(found: Sequence[Run]) -> None:
     if not found:
         say("No runs.")
         return
-    table = _table("run", "status", "agent", "turns", "tokens", "started")
+    table = table_of("run", "status", "agent", "turns", "tokens", "started")
     seen: set[str | None] = set()
     for run in found:
         # What `show` takes: the newest run of a workflow has the workflow's id.
@@ -87,14 +86,14 @@ def runs(found: Sequence[Run]) -> None:
         if run.is_stuck:
             status += f" ({_stuck(run)})"
         table.add_row(
-            _cell(shown),
-            _cell(status, _STYLES[run.status]),
-            _cell(run.agent_name),
+            cell(shown),
+            cell(status, _STYLES[run.status]),
+            cell(run.agent_name),
             str(run.turns),
             str(run.usage.total_tokens),
-            _when(run.started_at),
+            when(run.started_at),
         )
-    _print(table, is_wrapped=False)
+    show(table, is_wrapped=False)
     _obstacles((run.workflow_id, run.obstacle) for run in found if run.is_stuck)
 
 
@@ -128,17 +127,17 @@ def approvals(found: Sequence[Interruption]) -> None:
     if not found:
         say("Nothing waits for a decision.")
         return
-    table = _table("workflow", "interruption", "agent", "wants")
+    table = table_of("workflow", "interruption", "agent", "wants")
     for one in found:
         doubt = " (may have happened already)" if one.reason == "in_doubt" else ""
-        until = f", rejected at {_when(one.expires_at)}" if one.expires_at is not None else ""
+        until = f", rejected at {when(one.expires_at)}" if one.expires_at is not None else ""
         table.add_row(
-            _cell(one.workflow_id),
-            _cell(one.id),
-            _cell(one.agent_name),
-            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
+            cell(one.workflow_id),
+            cell(one.id),
+            cell(one.agent_name),
+            cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
         )
-    _print(table, is_wrapped=False)
+    show(table, is_wrapped=False)
     _obstacles((one.workflow_id, one.obstacle) for one in found)
     first = next((one for one in found if one.is_waited_for and one.obstacle is None), None)
     if first is not None:
@@ -157,47 +156,18 @@ def _unless(one: Interruption) -> str:
     return " (its workflow has ended; whoever goes on with its state decides)"
 
 
-def usage(found: Sequence[UsageRow], by: str) -> None:
-    """A table of what was used, and the sum of it."""
-    if not found:
-        say("Nothing was used.")
-        return
-    table = _table(by, "requests", "tokens in", "cached", "out", "reasoning", "cost")
-    for row in found:
-        table.add_row(_cell(row.name or "(not known)"), *_figures([row]))
-    if len(found) > 1:
-        table.add_section()
-        table.add_row("all", *_figures(found))
-    _print(table, is_wrapped=False)
-    if unpriced := sum(row.unpriced_requests for row in found):
-        say(f"{_count(unpriced, 'answer')} of models whose price is not known: not in the cost")
-
-
-def _figures(rows: Sequence[UsageRow]) -> Iterator[str]:
-    for name in (
-        "requests",
-        "input_tokens",
-        "cached_input_tokens",
-        "output_tokens",
-        "reasoning_tokens",
-    ):
-        yield f"{sum(getattr(row, name) for row in rows):,}"
-    priced = [row.cost for row in rows if row.cost is not None]
-    yield f"${sum(priced):.4f}" if priced else ""
-
-
 _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
 
 
 def finding(check: str, mark: str, text: str) -> None:
     """One line of `doctor`."""
-    _print(_line((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
+    show(_line((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
 
 
 def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None:
     """A run from its input to its end."""
     for line in _story(run, items, calls):
-        _print(line)
+        show(line)
 
 
 def traceback(text: str | None) -> None:
@@ -206,7 +176,7 @@ def traceback(text: str | None) -> None:
         say("No traceback is recorded: the run did not fail, or its error was not one of the run. "
             "The log of its process has it, with TIMESTEP_LOG_LEVEL=debug.")  # fmt: skip
     else:
-        _print(_line(text.rstrip("\n")))
+        show(_line(text.rstrip("\n")))
 
 
 def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Iterator[Text]:
@@ -226,10 +196,10 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
         yield _line(f"  forked     from {run.forked_from_run_id}, before turn {run.forked_at_turn}")
     if run.session_id is not None:
         yield _line(f"  session    {run.session_id}")
-    yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
+    yield _line(f"  started    {when(run.started_at)}{_took(run)}")
     if run.obstacle is not None:
         yield _line(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
-    yield _line(f"  input      {_text(run.input)}")
+    yield _line(f"  input      {words(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0
     for item in items:
@@ -253,7 +223,7 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     elif run.cancel_reason is not None:
         yield _line(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
     elif run.status == "completed":
-        yield _line(("Answer  ", "bold"), _text(run.final_output))
+        yield _line(("Answer  ", "bold"), words(run.final_output))
     if run.id is not None:
         yield _line(_usage(run), style="dim")
 
@@ -265,15 +235,27 @@ def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
     if item.item_type == "tool_call_output_item" and call is not None:
         how = "" if call.status == "executed" and not call.is_error else f" [{_outcome(call)}]"
         took = f" ({call.duration_ms} ms)" if call.duration_ms is not None else ""
-        return f"← {call.tool_name}{how}: {_text(data.get('output'))}{took}"
+        return f"← {call.tool_name}{how}: {words(data.get('output'))}{took}"
     if item.item_type == "handoff_output_item":
-        return f"⇒ {_text(data.get('output'))}"
+        return f"⇒ {words(data.get('output'))}"
     if item.item_type in ("tool_call_item", "handoff_call_item"):
         name = call.tool_name if call is not None else data.get("name") or data.get("type")
         given = call.arguments if call is not None else data.get("arguments", {})
         state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
         return f"→ {who}{name}({given if isinstance(given, str) else _json(given)}){state}"
-    return f"{who}{_text(data.get('content', data.get('summary', data)))}"
+    return f"{who}{words(data.get('content', data.get('summary', data)))}"
+
+
+def entry(who: str, text: str) -> None:
+    """One entry of what was said, and by whom."""
+    show(_line((who, "bold"), text))
+
+
+def said(item: Any) -> str:
+    """What an item says: a call as such, words as they are."""
+    if isinstance(item, dict) and item.get("type") == "function_call":
+        return f"→ {item.get('name')}({item.get('arguments')})"
+    return words(item)
 
 
 def _is_answer(item: RunItem, run: Run) -> bool:
@@ -281,9 +263,9 @@ def _is_answer(item: RunItem, run: Run) -> bool:
     if run.status != "completed" or item.item_type != "message_output_item":
         return False
     data = item.item_data if isinstance(item.item_data, dict) else {}
-    said = _text(data.get("content", ""))
+    said = words(data.get("content", ""))
     if isinstance(run.final_output, str):
-        return said == _text(run.final_output)
+        return said == words(run.final_output)
     try:
         return bool(json.loads(said) == run.final_output)
     except ValueError:
@@ -305,8 +287,8 @@ def _outcome(call: ToolCall) -> str:
 def _usage(run: Run) -> str:
     usage = run.usage
     parts = [
-        _count(run.turns, "turn"),
-        _count(usage.requests, "model call"),
+        count(run.turns, "turn"),
+        count(usage.requests, "model call"),
         f"{usage.input_tokens} tokens in, {usage.output_tokens} out",
     ]
     if run.cost is not None:
@@ -314,7 +296,7 @@ def _usage(run: Run) -> str:
     return " · ".join(parts)
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
@@ -324,14 +306,14 @@ def _took(run: Run) -> str:
     return f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
 
 
-def _text(value: Any) -> str:
+def words(value: Any) -> str:
     """Words of the model or the user, wherever the provider's item keeps them."""
     if isinstance(value, list):
-        return " ".join(_text(part) for part in value)
+        return " ".join(words(part) for part in value)
     if isinstance(value, dict):
         for name in ("text", "refusal", "content", "output"):
             if name in value:
-                return _text(value[name])
+                return words(value[name])
     text = value if isinstance(value, str) else _json(value)
     return text if len(text) <= _LONG else f"{text[:_LONG]} …"
 
@@ -340,7 +322,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _when(moment: datetime.datetime | None) -> str:
+def when(moment: datetime.datetime | None) -> str:
     return moment.astimezone().strftime("%b %d %H:%M:%S") if moment is not None else ""
 
 
@@ -356,13 +338,13 @@ def _line(*parts: str | tuple[str, str], style: str = "") -> Text:
     return Text.assemble(*fit, style=style)
 
 
-def _cell(text: str | None, style: str = "") -> Text:
+def cell(text: str | None, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(printable(text or ""), style)
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -373,7 +355,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print(what: Text | Table, *, is_wrapped: bool = True) -> None:
+def show(what: Text | Table, *, is_wrapped: bool = True) -> None:
     from rich.console import Console
 
     # Words of models are no markup; lines are not cut where nobody watches a terminal.

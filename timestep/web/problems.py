@@ -29,6 +29,7 @@ from timestep.errors import (
     UnknownEntrypointError,
     UnknownInterruptionError,
     UnknownRunError,
+    UnknownSessionError,
 )
 from timestep.runtime import logs
 from timestep.runtime.terminal import quoted
@@ -44,6 +45,7 @@ _SHOWN = 10
 _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
     UnknownRunError: 404,
+    UnknownSessionError: 404,
     UnknownInterruptionError: 404,
     AlreadyEndedError: 409,
     AlreadyResolvedError: 409,

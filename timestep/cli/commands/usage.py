@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from timestep.cli import output
+from timestep.cli import listings, output
 from timestep.cli.group import as_json, run_async
 from timestep.operations.queries.pagination import Page
 from timestep.runtime.terminal import quoted
@@ -53,4 +53,4 @@ def usage(since: datetime.datetime | None, by: str, as_json: bool) -> None:
     if as_json:
         output.document(Page(found, None))
     else:
-        output.usage(found, by)
+        listings.usage(found, by)
