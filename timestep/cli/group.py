@@ -174,3 +174,13 @@ def run_async(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def fail(reason: str) -> NoReturn:
     raise click.ClickException(reason)
+
+
+def user() -> str | None:
+    """Who calls the command, as the machine names them."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return None

@@ -122,8 +122,8 @@ def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:
             say(f"{workflow_id}: {obstacle}")
 
 
-def approvals(found: Sequence[Interruption]) -> None:
-    """A table of what waits for a decision, and how to decide."""
+def approvals(found: Sequence[Interruption], *, is_asked: bool = False) -> None:
+    """A table of what waits for a decision, and how to decide, unless that is asked next."""
     if not found:
         say("Nothing waits for a decision.")
         return
@@ -140,10 +140,28 @@ def approvals(found: Sequence[Interruption]) -> None:
     show(table, is_wrapped=False)
     _obstacles((one.workflow_id, one.obstacle) for one in found)
     first = next((one for one in found if one.is_waited_for and one.obstacle is None), None)
-    if first is not None:
+    if first is not None and not is_asked:
         say(
             f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
         )
+
+
+def question(one: Interruption, number: int, count_of_all: int) -> None:
+    """What a run asks, as the person sees it who is to answer."""
+    place = f"{number} of {count_of_all}  " if count_of_all > 1 else ""
+    show(_line(""))
+    show(_line((place, "dim"), one.agent_name or "an agent", " wants to call ",
+               (one.tool_name or "a tool", "bold")))  # fmt: skip
+    show(_line(f"  in        {one.workflow_id}  (interruption {one.id})", style="dim"))
+    given = one.arguments if isinstance(one.arguments, str) else _json(one.arguments, indent=2)
+    show(_line(f"  with      {given}"))
+    if one.reason == "in_doubt":
+        show(_line("  doubt     this call may have happened already: to approve makes it once more",
+                   style="yellow"))  # fmt: skip
+    if one.expires_at is not None:
+        show(_line(f"  until     {when(one.expires_at)}, then it is rejected", style="yellow"))
+    if one.obstacle is not None:
+        show(_line(f"  executor  {one.obstacle}", style="yellow"))
 
 
 def _unless(one: Interruption) -> str:
@@ -318,8 +336,8 @@ def words(value: Any) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]} …"
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str, indent=indent)
 
 
 def when(moment: datetime.datetime | None) -> str:

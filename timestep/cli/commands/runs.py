@@ -71,12 +71,16 @@ async def _all_items(run: Run) -> list[RunItem]:
 
 @click.command()
 @click.argument("workflow_id")
-def cancel(workflow_id: str) -> None:
+@as_json
+def cancel(workflow_id: str, as_json: bool) -> None:
     """Cancel a workflow: no further step of it begins."""
     from timestep.operations.cancel import cancel_run
 
     run_async(lambda: cancel_run(workflow_id))
-    output.say(f"cancelled {workflow_id}")
+    if as_json:
+        output.document({"workflow_id": workflow_id})
+    else:
+        output.say(f"cancelled {workflow_id}")
 
 
 @click.command()

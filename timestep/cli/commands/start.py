@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from typing import Any
 
@@ -45,11 +47,14 @@ def start(
     from timestep.operations.start import start_run
 
     async def work() -> tuple[str, bool]:
-        started = await start_run(entrypoint, input_, workflow_id=workflow_id, queue=queue)
+        started = await start_run(found, input_, workflow_id=workflow_id, queue=queue)
         return started, await asyncio.to_thread(_is_left_alone, started)
 
     # Before the database is asked: the input may be wrong.
-    entrypoints.lookup(entrypoint).validate(input_)
+    with contextlib.redirect_stdout(sys.stderr):
+        # Modules of workflows may print when they are imported.
+        found = entrypoints.lookup(entrypoint)
+    found.validate(input_)
     if wait and pglite.holds(url := existing_database_url()):
         fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
               "`timestep serve` first, or leave out --wait")  # fmt: skip
