@@ -126,9 +126,8 @@ def test_a_time_is_a_number_of_seconds_below_a_day(
 
 
 def test_every_setting_says_what_it_is() -> None:
-    for name, found in config.Settings.model_fields.items():
-        assert found.description is not None
-        assert re.fullmatch(r"[A-Z][^.\n]*(\.\S[^.\n]*)*\.", found.description), name
+    for name, told in config.told().items():
+        assert re.fullmatch(r"[A-Z][^.\n]*(\.\S[^.\n]*)*\.", told.sentence), name
 
 
 def test_the_environment_is_read_in_config_only() -> None:

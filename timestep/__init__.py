@@ -1,9 +1,18 @@
-"""Durable, queryable OpenAI Agents SDK runs on DBOS and PostgreSQL."""
+"""Durable, queryable OpenAI Agents SDK runs on DBOS and PostgreSQL.
+
+Importing this costs nothing: the first of its names that is asked for imports them all, and the
+SDK and DBOS with them. So what an unfit version of these lacks is told then, and commands that only
+read, which import modules of this package and none of its names, answer at once.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from timestep import versions
 from timestep.runtime.garbage_collection import uncollected
+from timestep.tool_options import tool_options
 
-with uncollected(), versions.explained():
+if TYPE_CHECKING:
     from timestep import errors, offline, testing
     from timestep.dbos_internals.pickles import refuse_pickles
     from timestep.dbos_internals.serializer import JSONSerializer
@@ -24,7 +33,39 @@ with uncollected(), versions.explained():
     from timestep.serialization.registered_types import register_type
     from timestep.sessions import DatabaseSession
     from timestep.steps.tool_attempts import idempotency_key
-    from timestep.tool_options import tool_options
+
+_WHERE = {
+    "errors": "",
+    "offline": "",
+    "testing": "",
+    "refuse_pickles": "dbos_internals.pickles",
+    "JSONSerializer": "dbos_internals.serializer",
+    "is_replaying": "execution.current",
+    "cancel_run": "operations.cancel",
+    "fork_run": "operations.fork",
+    "RunEvent": "operations.queries.follow",
+    "follow": "operations.queries.follow",
+    "list_interruptions": "operations.queries.interruptions",
+    "Interruption": "operations.queries.records",
+    "ResumeResult": "operations.queries.records",
+    "get_run": "operations.queries.runs",
+    "list_items": "operations.queries.runs",
+    "list_runs": "operations.queries.runs",
+    "resume_workflow": "operations.resume",
+    "resume_workflow_sync": "operations.resume",
+    "start_run": "operations.start",
+    "DatabaseRunStateStore": "run_states.database_store",
+    "create_run_state_store": "run_states.database_store",
+    "FileRunStateStore": "run_states.file_store",
+    "DurableRunner": "runner.durable_runner",
+    "install": "runner.install",
+    "uninstall": "runner.install",
+    "run_agent": "runner.run_agent",
+    "register_type": "serialization.registered_types",
+    "DatabaseSession": "sessions",
+    "idempotency_key": "steps.tool_attempts",
+}
+"""The module that defines each name; "": the name is a module of this package."""
 
 __all__ = [
     "DatabaseRunStateStore",
@@ -58,3 +99,21 @@ __all__ = [
     "tool_options",
     "uninstall",
 ]
+
+
+if not TYPE_CHECKING:  # With it, a type checker would take any name for one that is there.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = {}
+        with uncollected(), versions.explained():
+            for one, where in _WHERE.items():
+                module = importlib.import_module(f"{__name__}.{where or one}")
+                found[one] = getattr(module, one) if where else module
+        globals().update(found)
+        return found[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import os
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 from urllib.parse import unquote, urlsplit
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
+from timestep import environment
+from timestep.environment import Secret
 from timestep.errors import ConfigurationError
 
 PREFIX = "TIMESTEP_"
@@ -34,6 +28,38 @@ _SECRETS = ("api_tokens", "escalation_url", "escalation_secret", "openai_api_key
 _SECRET_PREFIX = "whsec_"
 
 
+def _secret_address(value: str) -> Secret:
+    _web_address(value)
+    return Secret(value)
+
+
+def _signing_secret(value: str) -> Secret:
+    key_of(value)
+    return Secret(value)
+
+
+def _address(value: str) -> str:
+    _web_address(value)
+    return value.rstrip("/")
+
+
+_TOLD = "told"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of a setting besides its type and default; `_setting` has what each is."""
+
+    sentence: str
+    kind: str | None
+    unit: str | None
+    unset: str | None
+    variable: str | None
+    ge: float | None
+    gt: float | None
+    le: float | None
+
+
 @dataclass(frozen=True)
 class Token:
     """One credential of the HTTP API."""
@@ -42,17 +68,15 @@ class Token:
     """Who it belongs to; recorded as the author of decisions."""
     role: Role
     """What it allows."""
-    secret: SecretStr
+    secret: Secret
     """What the client sends. Its representation is masked."""
 
 
-def _tokens(value: object) -> object:
+def _tokens(value: str) -> tuple[Token, ...]:
     """Parse `name:role:token,…`.
 
     A bad entry is named by its number only: whatever was written there may be the secret.
     """
-    if not isinstance(value, str):
-        return value
     tokens: list[Token] = []
     for number, entry in enumerate(value.split(","), start=1):
         name, _, rest = entry.strip().partition(":")
@@ -65,14 +89,12 @@ def _tokens(value: object) -> object:
             raise ValueError(f"entry {number} has the name of an earlier one")
         if any(secret == other.secret.get_secret_value() for other in tokens):
             raise ValueError(f"entry {number} has the token of an earlier one")
-        tokens.append(Token(name, role, SecretStr(secret)))
+        tokens.append(Token(name, role, Secret(secret)))
     return tuple(tokens)
 
 
-def _networks(value: object) -> object:
+def _networks(value: str) -> tuple[str, ...]:
     """Parse `address,network/bits,…`."""
-    if not isinstance(value, str):
-        return value
     found = tuple(part.strip() for part in value.split(","))
     for part in found:
         try:
@@ -84,9 +106,9 @@ def _networks(value: object) -> object:
     return found
 
 
-def _seconds(value: object) -> float:
+def _seconds(value: str) -> float:
     try:
-        seconds = float(str(value))
+        seconds = float(value)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < _LONGEST:
@@ -97,7 +119,7 @@ def _seconds(value: object) -> float:
 _LONGEST = 86400.0
 """The seconds of a day: a longer wait is a mistake."""
 
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Seconds = Annotated[float, _seconds]
 
 
 def _setting(
@@ -107,7 +129,11 @@ def _setting(
     kind: str | None = None,
     unit: str | None = None,
     unset: str | None = None,
-    **options: Any,
+    variable: str | None = None,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    repr: bool = True,  # noqa: A002  # as `dataclasses.field` names it
 ) -> Any:
     """A field of the settings.
 
@@ -117,25 +143,17 @@ def _setting(
         kind: What is written into the variable, where the field's type does not tell it.
         unit: What a number counts.
         unset: What holds where the variable is not set, where the default does not tell it.
-        options: As `pydantic.Field` takes them.
+        variable: Its environment variable, where that is not named after the field.
+        ge, gt, le: What a number is at least, more than, at most.
+        repr: Whether the settings' representation shows it.
     """
-    return Field(
-        default=default,
-        description=sentence,
-        json_schema_extra={"kind": kind, "unit": unit, "unset": unset},
-        **options,
-    )
+    told = Told(sentence, kind, unit, unset, variable, ge, gt, le)
+    return field(default=default, repr=repr, metadata={_TOLD: told})
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True)
+class Settings:
     """Timestep's settings. An empty variable counts as unset."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
-        frozen=True,
-        hide_input_in_errors=True,
-    )
 
     db_url: str | None = _setting(
         None,
@@ -159,15 +177,13 @@ class Settings(BaseSettings):
         "Whether the host executes workflows that were recorded as pickles, until they are done, "
         "and commands act on them: who can write into the database can then run code in the host.",
     )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], BeforeValidator(lambda given: given.lower())
-    ] = _setting(
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info",
         "From which level on the host's log has lines of the logger `timestep`; those of other "
         "loggers are in it from `warning` on.",
         kind="`debug`, `info`, `warning` or `error`",
     )
-    api_tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_tokens)] = _setting(
+    api_tokens: Annotated[tuple[Token, ...], _tokens] = _setting(
         (),
         "Credentials of the HTTP API, beside those of `timestep tokens`; without any, the host "
         "listens on loopback only; roles are `viewer`, `operator` and `admin`.",
@@ -178,7 +194,7 @@ class Settings(BaseSettings):
     port: int = _setting(
         8000, "The TCP port that the host listens on; 0 is any free one.", ge=0, le=65535
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = _setting(
+    trusted_proxies: Annotated[tuple[str, ...], _networks] = _setting(
         (),
         "The proxies before the host whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
         kind="addresses or networks, separated by commas",
@@ -220,13 +236,13 @@ class Settings(BaseSettings):
     escalation_insecure: bool = _setting(
         False, "Whether `TIMESTEP_ESCALATION_URL` may be plain http to another machine."
     )
-    escalation_url: SecretStr | None = _setting(
+    escalation_url: Annotated[Secret, _secret_address] | None = _setting(
         None,
         "The webhook, or a chat's incoming webhook, that is told that approvals wait.",
         kind="URL",
         unset="nobody is told",
     )
-    escalation_secret: SecretStr | None = _setting(
+    escalation_secret: Annotated[Secret, _signing_secret] | None = _setting(
         None,
         "What messages to the webhook are signed with: `whsec_` and base64, or any text.",
         kind="text",
@@ -237,13 +253,13 @@ class Settings(BaseSettings):
         'What the webhook takes: JSON documents, or Slack\'s `{"text": …}`.',
         unset="`slack` at Slack, else `json`",
     )
-    public_url: str | None = _setting(
+    public_url: Annotated[str, _address] | None = _setting(
         None, "Where people reach the host: messages link to it.", kind="URL", unset="no links"
     )
-    openai_api_key: SecretStr | None = _setting(
+    openai_api_key: Secret | None = _setting(
         None,
         "The key of the model provider; the OpenAI client reads it, and `OPENAI_BASE_URL`, too.",
-        validation_alias="OPENAI_API_KEY",
+        variable="OPENAI_API_KEY",
         kind="text",
         unset="only agents made with `timestep.offline` answer",
     )
@@ -251,43 +267,22 @@ class Settings(BaseSettings):
         False,
         "Whether the log leaves out what errors say, as it may be what a model was told or said; "
         "the Agents SDK's own log does so unless this is `false`.",
-        validation_alias="OPENAI_AGENTS_DONT_LOG_MODEL_DATA",
+        variable="OPENAI_AGENTS_DONT_LOG_MODEL_DATA",
     )
     dont_log_tool_data: bool = _setting(
         False,
         "The same, for what tools were given or gave.",
-        validation_alias="OPENAI_AGENTS_DONT_LOG_TOOL_DATA",
+        variable="OPENAI_AGENTS_DONT_LOG_TOOL_DATA",
     )
 
-    @field_validator("escalation_url")
-    @classmethod
-    def _check_escalation_url(
-        cls, value: SecretStr | None, info: ValidationInfo
-    ) -> SecretStr | None:
-        if value is not None:
-            scheme, host = _web_address(value.get_secret_value())
-            is_open = _is_loopback(host) or info.data.get("escalation_insecure")
-            if scheme == "http" and not is_open:
-                raise ValueError(
-                    "is plain http to another machine: use https, or set "
+    def __post_init__(self) -> None:
+        if self.escalation_url is not None and not self.escalation_insecure:
+            scheme, host = _web_address(self.escalation_url.get_secret_value())
+            if scheme == "http" and not _is_loopback(host):
+                raise ConfigurationError(
+                    f"{PREFIX}ESCALATION_URL: is plain http to another machine: use https, or set "
                     f"{PREFIX}ESCALATION_INSECURE=true"
                 )
-        return value
-
-    @field_validator("escalation_secret")
-    @classmethod
-    def _check_escalation_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            key_of(value.get_secret_value())
-        return value
-
-    @field_validator("public_url")
-    @classmethod
-    def _check_public_url(cls, value: str | None) -> str | None:
-        if value is not None:
-            _web_address(value)
-            value = value.rstrip("/")
-        return value
 
     def secrets(self) -> list[str]:
         """Every secret that the settings hold: to be kept out of what is shown."""
@@ -319,15 +314,24 @@ class Settings(BaseSettings):
         )
 
 
+def told() -> dict[str, Told]:
+    """What is said of each setting, by its field's name."""
+    return {one.name: one.metadata[_TOLD] for one in fields(Settings)}
+
+
 def variable_of(name: str) -> str:
     """The environment variable of a field of the settings."""
-    alias = Settings.model_fields[name].validation_alias
-    return alias if isinstance(alias, str) else f"{PREFIX}{name.upper()}"
+    return told()[name].variable or f"{PREFIX}{name.upper()}"
 
 
 def as_given(*names: str) -> tuple[str | None, ...]:
     """What is written into the variables of some settings, to see at no cost that they changed."""
     return tuple(os.environ.get(f"{PREFIX}{name.upper()}") for name in names)
+
+
+def filled_in(text: str) -> str:
+    """A text with each `${NAME}` replaced by that variable's value, as DBOS reads its file."""
+    return re.sub(r"\$\{([^}]+)\}", lambda found: os.environ.get(found[1], ""), text)
 
 
 def read() -> Settings:
@@ -340,18 +344,30 @@ def read() -> Settings:
         ConfigurationError: a variable's value cannot be used. One line that names the
             variable and its value, but never a secret.
     """
-    try:
-        return Settings()
-    except ValidationError as exc:
-        problem = exc.errors(include_url=False)[0]
-        field = str(problem["loc"][0]).lower()
-        reason = problem["msg"].removeprefix("Value error, ")
-        if field in _SECRETS:
-            raise ConfigurationError(f"{variable_of(field)}: {reason}") from None
-        colon = "" if reason.startswith("is ") else ":"
-        raise ConfigurationError(
-            f"{variable_of(field)}={problem['input']!r}{colon} {reason}"
-        ) from exc
+    given = {}
+    for name, one in told().items():
+        variable = one.variable or f"{PREFIX}{name.upper()}"
+        if text := os.environ.get(variable):
+            try:
+                value = environment.parsed(text, _annotations()[name])
+                if isinstance(value, int | float):
+                    environment.check_range(value, ge=one.ge, gt=one.gt, le=one.le)
+            except ValueError as error:
+                raise _refused(name, variable, text, str(error)) from None
+            given[name] = value
+    return Settings(**given)
+
+
+def _refused(name: str, variable: str, text: str, reason: str) -> ConfigurationError:
+    if name in _SECRETS:
+        return ConfigurationError(f"{variable}: {reason}")
+    colon = "" if reason.startswith("is ") else ":"
+    return ConfigurationError(f"{variable}={text!r}{colon} {reason}")
+
+
+@functools.cache
+def _annotations() -> dict[str, Any]:
+    return get_type_hints(Settings, include_extras=True)
 
 
 def key_of(secret: str) -> bytes:

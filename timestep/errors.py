@@ -23,6 +23,7 @@
     ├── TokenNameTakenError         another token of the HTTP API has the name
     ├── RunTimeoutError             a run's own timeout is over
     ├── UnknownRunError
+    ├── UnknownSessionError
     ├── AlreadyEndedError           a workflow has ended and cannot be cancelled
     ├── UnknownCheckpointError      a run was not checkpointed there
     ├── TakeoverError               a workflow cannot go on from its checkpoint
@@ -150,6 +151,10 @@ class RunTimeoutError(TimestepError, TimeoutError):
 
 class UnknownRunError(TimestepError):
     """There is no such run."""
+
+
+class UnknownSessionError(TimestepError):
+    """There is no such session."""
 
 
 class AlreadyEndedError(TimestepError):

@@ -27,7 +27,7 @@ from dbos import DBOS
 from timestep.dbos_internals import executions
 from timestep.errors import UnknownRunError
 from timestep.execution.replay.replay_check import Replay, watched
-from timestep.journal import dbos_client
+from timestep.journal.reads.workflow_records import workflow_record
 from timestep.journal.recorder import recorder
 from timestep.serialization import exceptions
 from timestep.serialization.values import encode
@@ -149,10 +149,10 @@ def _left(workflow_id: str, patience: float) -> _Left:
 
 
 def _status(workflow_id: str) -> str:
-    status = dbos_client.workflow_status(workflow_id)
-    if status is None:
+    record = workflow_record(workflow_id)
+    if record is None:
         raise UnknownRunError(f"there is no workflow {workflow_id!r}")
-    return status.status
+    return record.status
 
 
 def _differences(first: _Left, second: _Left) -> list[str]:

@@ -6,28 +6,23 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from agents import ToolOriginType
-from agents.tool import (
-    ApplyPatchTool,
-    ComputerTool,
-    CustomTool,
-    FunctionTool,
-    LocalShellTool,
-    ShellTool,
-    get_function_tool_origin,
-)
+if TYPE_CHECKING:
+    from agents.tool import (
+        ApplyPatchTool,
+        ComputerTool,
+        CustomTool,
+        FunctionTool,
+        LocalShellTool,
+        ShellTool,
+    )
 
 AnyTool = TypeVar(
     "AnyTool",
     bound="FunctionTool | ShellTool | LocalShellTool | ApplyPatchTool | ComputerTool[Any] "
     "| CustomTool",
 )
-
-_KINDS = (FunctionTool, ShellTool, LocalShellTool, ApplyPatchTool, ComputerTool, CustomTool)
-_NEVER_ASK = (LocalShellTool, ComputerTool)
-"""The SDK has no way to stop for a person at a call of these."""
 
 _ATTRIBUTE = "timestep_options"
 
@@ -107,7 +102,7 @@ def tool_options(
     _check(options)
 
     def mark(tool: AnyTool) -> AnyTool:
-        if not isinstance(tool, _KINDS):
+        if not _acts_here(tool):
             raise TypeError(
                 f"tool_options() decorates what @function_tool returns, or a tool that acts here "
                 f"(shell, apply_patch, computer, custom), not {tool!r}: put it above @function_tool"
@@ -145,8 +140,12 @@ def _check(options: ToolOptions) -> None:
 
 
 def _check_fits(options: ToolOptions, tool: object) -> None:
+    # Whoever has a tool has imported it: this module is imported before, at no cost.
+    from agents.tool import ComputerTool, FunctionTool, LocalShellTool
+
     kind = type(tool).__name__
-    if not options.safe_to_repeat and isinstance(tool, _NEVER_ASK):
+    if not options.safe_to_repeat and isinstance(tool, LocalShellTool | ComputerTool):
+        # The SDK has no way to stop for a person at a call of these.
         raise ValueError(
             f"safe_to_repeat=False needs a person to decide about a call in doubt, and the SDK "
             f"cannot stop for one at a call of a {kind}: wrap it in a @function_tool"
@@ -162,13 +161,32 @@ def _check_fits(options: ToolOptions, tool: object) -> None:
         raise ValueError("as_workflow is not for an agent as a tool, which is durable without it")
 
 
+def _acts_here(tool: object) -> bool:
+    from agents import tool as kinds
+
+    return isinstance(
+        tool,
+        kinds.FunctionTool
+        | kinds.ShellTool
+        | kinds.LocalShellTool
+        | kinds.ApplyPatchTool
+        | kinds.ComputerTool
+        | kinds.CustomTool,
+    )
+
+
 def _is_agent(tool: object) -> bool:
+    from agents import ToolOriginType
+    from agents.tool import FunctionTool, get_function_tool_origin
+
     origin = get_function_tool_origin(tool) if isinstance(tool, FunctionTool) else None
     return origin is not None and origin.type is ToolOriginType.AGENT_AS_TOOL
 
 
 def runs_in_a_thread(tool: object) -> bool:
     """Whether the SDK runs a tool's body in a thread, which cannot be stopped."""
+    from agents.tool import FunctionTool
+
     if not isinstance(tool, FunctionTool):
         return False
     try:

@@ -10,11 +10,18 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 TESTED = {"openai-agents": "0.24", "dbos": "3.4"}
 """The minor release of each library; every patch of it."""
+
+
+def version(name: str) -> str:
+    """The version of a library that is installed."""
+    # Takes long to import, and commands that only read do not need it.
+    from importlib import metadata
+
+    return metadata.version(name)
 
 
 def others() -> dict[str, str]:

@@ -36,7 +36,7 @@ from rich.console import Console
 from tests.benchmarks import measures, report, server, temporal
 from tests.benchmarks.measures import Cell, Contender
 from tests.benchmarks.report import PEER, PLAIN
-from timestep.config import Settings
+from timestep import config
 
 NAMES = (PLAIN, "timestep", "timestep-ordinary", PEER, temporal.NAME)
 _PACKAGES = ("openai-agents", "dbos", "psycopg", "sqlalchemy", "dbos-openai-agents")
@@ -71,7 +71,7 @@ def entered(
     for name in names:
         if name == PEER and importlib.util.find_spec("dbos_openai_agents") is None:
             console.print(f"{name} is left out: it is not installed")
-        elif name == "timestep-ordinary" and "ordinary_steps" not in Settings.model_fields:
+        elif name == "timestep-ordinary" and "ordinary_steps" not in config.told():
             console.print(f"{name} is left out: there is no such setting")
         elif name == temporal.NAME:
             try:

@@ -7,7 +7,7 @@ import gc
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -144,7 +144,7 @@ def test_a_connection_in_the_place_of_a_lost_one_is_read_from(
                 pooled.close()
             numbers.extend((number, *(one._pg.socket for one in sender._idle)))
         if answered.done():
-            sending._end(done, answered.exception())
+            sending._end(done, cast("Exception | None", answered.exception()))
 
     async def body() -> None:
         monkeypatch.setattr(_Connection, "_read", lose)

@@ -39,7 +39,7 @@ from timestep.database import engines, migrations
 from timestep.database.servers import pglite
 from timestep.database.servers.socket_directory import socket_in
 from timestep.errors import NotDurableError, PGliteError
-from timestep.journal import recorder
+from timestep.journal.reads import database
 from timestep.operations import entrypoints, resume
 
 
@@ -78,7 +78,7 @@ def new_path(public_directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TIMESTEP_PGLITE_PATH", str(path))
     monkeypatch.setenv("TIMESTEP_HOME", str(home))
     yield path
-    recorder.forget_recorders()
+    database.forget_databases()
     engines.dispose_all()
     pglite.stop_all()
 
@@ -176,7 +176,7 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     # While the host is down.
     resume.resume_workflow_sync(decided, approve="all")
     engines.dispose_all()
-    recorder.forget_recorders()
+    database.forget_databases()
     pglite.stop_all()
     until(lambda: not node.is_running() or node.status() == psutil.STATUS_ZOMBIE)
     host.start()

@@ -14,7 +14,8 @@ from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSONSerialize
 
 from tests.support.dbos_app import App, launch
 from timestep.errors import RecordedError, UnrecordableError
-from timestep.journal.recorder import forget_recorders, recorder
+from timestep.journal.reads.database import forget_databases
+from timestep.journal.recorder import recorder
 from timestep.journal.unfinished_executions import look_after
 
 
@@ -195,7 +196,7 @@ def test_an_error_that_a_serializer_does_not_give_back_is_another_or_told(
 ) -> None:
     serializer = {"py_pickle": DBOSDefaultSerializer, "portable_json": DBOSPortableJSONSerializer()}
     DBOS.destroy()
-    forget_recorders()
+    forget_databases()
     launch(app.url, serializer=serializer[kind])
     look_after(recorder())
     seen: list[Any] = []

@@ -20,7 +20,7 @@ from tests.support.dbos_app import BODIES, App
 from tests.support.passing_time import HOUR
 from timestep.errors import RunTimeoutError
 from timestep.execution.commits import Commits
-from timestep.journal import recorder
+from timestep.journal.reads import database
 from timestep.runtime import draining
 
 made: list[str] = []
@@ -82,7 +82,7 @@ class Held:
 @pytest.fixture(params=["joint", "ordinary"])
 def held(app: App, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Held:
     monkeypatch.setenv("TIMESTEP_ORDINARY_STEPS", str(request.param == "ordinary").lower())
-    recorder.forget_recorders()
+    database.forget_databases()
     made.clear()
     return Held(app, monkeypatch)
 

@@ -25,13 +25,13 @@ from tests.execution.test_deferred_commit_begins_nothing_early import body_of
 from tests.support.dbos_app import BODIES, App
 from tests.support.passing_time import HOUR
 from timestep.execution.commits import Commits
-from timestep.journal import recorder
+from timestep.journal.reads import database
 
 
 @pytest.fixture(autouse=True)
 def joint(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_ORDINARY_STEPS", "false")
-    recorder.forget_recorders()
+    database.forget_databases()
 
 
 @function_tool

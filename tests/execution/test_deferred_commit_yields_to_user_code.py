@@ -22,6 +22,7 @@ from tests.support.dbos_app import App
 from timestep.errors import DatabaseError
 from timestep.execution.current import current_run
 from timestep.journal import recorder
+from timestep.journal.reads import database
 
 seen: list[tuple[str, bool]] = []
 
@@ -29,7 +30,7 @@ seen: list[tuple[str, bool]] = []
 @pytest.fixture(autouse=True)
 def joint(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_ORDINARY_STEPS", "false")
-    recorder.forget_recorders()
+    database.forget_databases()
     seen.clear()
 
 

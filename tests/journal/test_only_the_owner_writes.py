@@ -18,7 +18,8 @@ from tests.support.dbos_app import App
 from timestep.database import engines, migrations, urls
 from timestep.dbos_internals import control_errors
 from timestep.errors import NotDurableError
-from timestep.journal import ownership_watch, recorder
+from timestep.journal import ownership_watch
+from timestep.journal.reads import database
 
 
 class Actor:
@@ -147,7 +148,7 @@ def test_an_application_whose_dbos_is_elsewhere_is_refused(
         )
         connection.execute("CREATE TABLE dbos.operation_outputs (workflow_uuid text)")
     monkeypatch.setenv("TIMESTEP_DB_URL", empty_database_url)
-    recorder.forget_recorders()
+    database.forget_databases()
     actor = Actor()
 
     async def body() -> str:

@@ -76,11 +76,11 @@ class Books:
         with self.snapshots.begin() as connection:
             told = usage.report(connection, "agent", since)
             plain = connection.exec_driver_sql(PLAIN, {"since": since or "-infinity"}).all()
-            others = [usage.report(connection, by, since) for by in ("model", "day")]
+            others = [usage.report(connection, by, since) for by in ("model", "day", "entrypoint")]
         names = ("name", "requests", "input_tokens", "estimated_cost")
         assert [tuple(row[name] for name in names) for row in told] == [tuple(row) for row in plain]
         tokens = sum(row["input_tokens"] for row in told)
-        assert [sum(row["input_tokens"] for row in rows) for rows in others] == [tokens] * 2
+        assert [sum(row["input_tokens"] for row in rows) for rows in others] == [tokens] * 3
         return int(tokens)
 
     def summed(self) -> int:

@@ -25,7 +25,7 @@ from openai.types.responses import (
 
 from tests.support.hostile_documents import JSON, OBJECTS, Registered, executed, from_jsonb, same
 from timestep import FileRunStateStore, register_type
-from timestep.approvals.decide import decision
+from timestep.approvals.supplied import documents
 from timestep.approvals.webhook import Webhook
 from timestep.errors import RecordedError, UnreadableValueError
 from timestep.execution import context_changes
@@ -157,7 +157,7 @@ def test_what_tools_people_and_callers_say_comes_back(document: Any, object_: An
         assert same(decode(column), given_)
         assert exact is None or same(decode(json.loads(exact)), given_)
         # What a person supplies.
-        supplied = decision({"id": 1}, "supply", None, output=given_)["output"]
+        supplied = documents({"1": given_})["1"]
         assert same(decode(restored(from_jsonb(supplied))), given_)
         # Sessions' items, inputs of runs and of forks, final outputs.
         assert same(restored(from_jsonb(storable(given_))), given_)

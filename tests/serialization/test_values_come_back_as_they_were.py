@@ -23,6 +23,7 @@ from tests.support.hostile_documents import from_jsonb
 from timestep.errors import UnreadableValueError
 from timestep.execution.context_changes import change
 from timestep.serialization import sdk_objects
+from timestep.serialization.documents.forms import has_links
 from timestep.serialization.registered_types import registered, type_path
 from timestep.serialization.values import (
     decode,
@@ -34,7 +35,6 @@ from timestep.serialization.values import (
     survives,
     unlinked,
 )
-from timestep.serialization.values.documents import has_links
 from timestep.serialization.values.outputs import columns_of
 
 

@@ -41,6 +41,7 @@ from tests.support.dbos_app import BODIES, App, launch, run_it
 from timestep.database import not_now
 from timestep.database.async_pool import Sender
 from timestep.journal import ownership_watch, recorder
+from timestep.journal.reads import database
 from timestep.runtime import cancellation, process_state, unended_calls
 
 Way = Literal["joint", "ordinary"]
@@ -62,7 +63,7 @@ def use(app: App, monkeypatch: pytest.MonkeyPatch) -> Callable[[Way], None]:
 
     def choose(way: Way) -> None:
         monkeypatch.setenv("TIMESTEP_ORDINARY_STEPS", str(way == "ordinary").lower())
-        recorder.forget_recorders()
+        database.forget_databases()
         assert recorder.recorder().is_joint() is (way == "joint")
 
     return choose
@@ -347,7 +348,7 @@ def test_rows_that_dbos_has_no_record_of_are_recorded_without_a_second_effect(
 
 def relaunch(app: App, **config: Any) -> None:
     DBOS.destroy()
-    recorder.forget_recorders()
+    database.forget_databases()
     launch(app.url, **config)
 
 

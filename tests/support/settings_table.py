@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from timestep import config
 
@@ -11,14 +12,15 @@ from timestep import config
 def table() -> str:
     """The settings as the documentation shows them: a table in Markdown."""
     rows = ["| variable | value | default | meaning |", "| --- | --- | --- | --- |"]
-    for name, found in config.Settings.model_fields.items():
-        told = found.json_schema_extra
-        assert isinstance(told, dict)
-        value = str(told["kind"] or _kind(found.annotation))
-        if told["unit"]:
-            value += f", {told['unit']}"
-        default = told["unset"] or f"`{_as_written(found.default)}`"
-        rows.append(f"| `{config.variable_of(name)}` | {value} | {default} | {found.description} |")
+    annotations = get_type_hints(config.Settings)
+    for found in dataclasses.fields(config.Settings):
+        told = config.told()[found.name]
+        value = told.kind or _kind(annotations[found.name])
+        if told.unit:
+            value += f", {told.unit}"
+        default = told.unset or f"`{_as_written(found.default)}`"
+        variable = config.variable_of(found.name)
+        rows.append(f"| `{variable}` | {value} | {default} | {told.sentence} |")
     return "\n".join(rows) + "\n"
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from timestep.errors import AlreadyResolvedError, UnknownInterruptionError
+from timestep.serialization.documents.json_text import plain_text
 from timestep.serialization.ids import storable_name
-from timestep.serialization.values import encode, plain_text, storable, survives
 
 UNSET: Any = object()
 
 Choice = tuple[dict[str, Any], str, Any]
-"""The row of a question, what is decided about it, and the result that is supplied."""
+"""The row of a question, what is decided about it, and the result that is supplied, as its column
+has it."""
 
 
 def contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> bool:
@@ -21,7 +22,7 @@ def contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> 
     if row["resolution_action"] != action:
         return True
     if action == "supply":
-        return bool(row["resolution_output"] != storable(encode(output)))
+        return bool(row["resolution_output"] != output)
     return always and not row["resolution_always"]
 
 
@@ -96,7 +97,16 @@ def decision(
     by: str | None = None,
     output: Any = UNSET,
 ) -> dict[str, Any]:
-    """What `store.resolve` writes of a decision about the question of a row."""
+    """What `store.resolve` writes of a decision about the question of a row.
+
+    Args:
+        row: The question.
+        action: `approve`, `reject` or `supply`.
+        message: What the model is told.
+        always: Whether later calls are decided likewise.
+        by: Who decided.
+        output: The supplied result, as `supplied.documents` makes it.
+    """
     return {
         "id": row["id"],
         "action": action,
@@ -104,5 +114,5 @@ def decision(
         "always": always and action != "supply",
         "by": plain_text(by),
         "has_output": output is not UNSET,
-        "output": None if output is UNSET else storable(encode(survives(output))),
+        "output": None if output is UNSET else output,
     }

@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterator
 
 from timestep.database.error_translation import translated
-from timestep.dbos_internals import executions, process, workflow_scope
+from timestep.dbos_internals import executions, presence, workflow_scope
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.execution.identity import workflow_runs
 from timestep.journal.recorder import Recorder
@@ -158,7 +158,7 @@ class Decisions(PerProcess):
         return False
 
     def _is_wanted(self) -> bool:
-        return not self._is_closed and (bool(self._waiting) or process.is_launched())
+        return not self._is_closed and (bool(self._waiting) or presence.is_launched())
 
     def _listen(self, recorder: Recorder) -> None:
         swept = time.monotonic()
@@ -205,7 +205,7 @@ def tell(workflow_id: str, queue: str | None) -> None:
     """Let this process know of a decision: those who wait go on, and a parked one is taken."""
     process_state.of(Decisions).tell(workflow_id)
     # What a process that ends takes would stay with it until its next start.
-    if queue is not None and process.is_launched() and not draining.is_closed():
+    if queue is not None and presence.is_launched() and not draining.is_closed():
         try:
             executions.take_enqueued(queue)
         except Exception as error:  # noqa: BLE001  # DBOS looks into the queue again

@@ -1,23 +1,5 @@
 """The command `timestep`. Begin with `group`; `commands/` has a module an area."""
 
-from timestep.cli.commands import access, approvals, runs, server
 from timestep.cli.group import main
-
-for _command in (
-    server.serve,
-    server.migrate_,
-    server.stop,
-    server.doctor_,
-    runs.start,
-    runs.runs,
-    runs.show,
-    runs.cancel,
-    runs.fork,
-    approvals.approvals_,
-    approvals.resume,
-    access.tokens_,
-    access.audit_,
-):
-    main.add_command(_command)
 
 __all__ = ["main"]

@@ -14,7 +14,7 @@ from timestep.database.engines import check_server
 from timestep.database.error_translation import translated
 from timestep.database.servers import nodejs
 from timestep.database.urls import shown
-from timestep.dbos_internals import process
+from timestep.dbos_internals import presence
 from timestep.errors import TimestepError
 from timestep.journal import fail_fast_read
 from timestep.journal.recorder import recorder
@@ -133,7 +133,7 @@ def _workflows() -> str:
     found = entrypoints.find()
     recordable_types.check(found.values())
     names = ", ".join(sorted(found)) or "none"
-    return f"{names} (application {process.application_name()!r})"
+    return f"{names} (application {presence.application_name()!r})"
 
 
 def _serializer() -> str:

@@ -1,6 +1,7 @@
 """Prints what commands have to say: JSON for programs; lines, tables and stories for people.
 
 All of it is fit for a terminal (`timestep.runtime.terminal`): commands print through here only.
+Rich is imported by what prints with it: it takes as long as a query of the database.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
 from timestep.runtime import terminal
 from timestep.runtime.terminal import printable, printable_lines
 from timestep.serialization.json_output import dumps
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
 
 _REASONS = {
     "cancelled": "somebody cancelled its workflow",
@@ -68,7 +70,7 @@ def runs(found: Sequence[Run]) -> None:
     if not found:
         say("No runs.")
         return
-    table = _table("run", "status", "agent", "turns", "tokens", "started")
+    table = table_of("run", "status", "agent", "turns", "tokens", "started")
     seen: set[str | None] = set()
     for run in found:
         # What `show` takes: the newest run of a workflow has the workflow's id.
@@ -84,14 +86,14 @@ def runs(found: Sequence[Run]) -> None:
         if run.is_stuck:
             status += f" ({_stuck(run)})"
         table.add_row(
-            _cell(shown),
-            _cell(status, _STYLES[run.status]),
-            _cell(run.agent_name),
+            cell(shown),
+            cell(status, _STYLES[run.status]),
+            cell(run.agent_name),
             str(run.turns),
             str(run.usage.total_tokens),
-            _when(run.started_at),
+            when(run.started_at),
         )
-    _print(table)
+    show(table, is_wrapped=False)
     _obstacles((run.workflow_id, run.obstacle) for run in found if run.is_stuck)
 
 
@@ -120,28 +122,46 @@ def _obstacles(found: Iterable[tuple[str | None, str | None]]) -> None:
             say(f"{workflow_id}: {obstacle}")
 
 
-def approvals(found: Sequence[Interruption]) -> None:
-    """A table of what waits for a decision, and how to decide."""
+def approvals(found: Sequence[Interruption], *, is_asked: bool = False) -> None:
+    """A table of what waits for a decision, and how to decide, unless that is asked next."""
     if not found:
         say("Nothing waits for a decision.")
         return
-    table = _table("workflow", "interruption", "agent", "wants")
+    table = table_of("workflow", "interruption", "agent", "wants")
     for one in found:
         doubt = " (may have happened already)" if one.reason == "in_doubt" else ""
-        until = f", rejected at {_when(one.expires_at)}" if one.expires_at is not None else ""
+        until = f", rejected at {when(one.expires_at)}" if one.expires_at is not None else ""
         table.add_row(
-            _cell(one.workflow_id),
-            _cell(one.id),
-            _cell(one.agent_name),
-            _cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
+            cell(one.workflow_id),
+            cell(one.id),
+            cell(one.agent_name),
+            cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
         )
-    _print(table)
+    show(table, is_wrapped=False)
     _obstacles((one.workflow_id, one.obstacle) for one in found)
     first = next((one for one in found if one.is_waited_for and one.obstacle is None), None)
-    if first is not None:
+    if first is not None and not is_asked:
         say(
             f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
         )
+
+
+def question(one: Interruption, number: int, count_of_all: int) -> None:
+    """What a run asks, as the person sees it who is to answer."""
+    place = f"{number} of {count_of_all}  " if count_of_all > 1 else ""
+    show(_line(""))
+    show(_line((place, "dim"), one.agent_name or "an agent", " wants to call ",
+               (one.tool_name or "a tool", "bold")))  # fmt: skip
+    show(_line(f"  in        {one.workflow_id}  (interruption {one.id})", style="dim"))
+    given = one.arguments if isinstance(one.arguments, str) else _json(one.arguments, indent=2)
+    show(_line(f"  with      {given}"))
+    if one.reason == "in_doubt":
+        show(_line("  doubt     this call may have happened already: to approve makes it once more",
+                   style="yellow"))  # fmt: skip
+    if one.expires_at is not None:
+        show(_line(f"  until     {when(one.expires_at)}, then it is rejected", style="yellow"))
+    if one.obstacle is not None:
+        show(_line(f"  executor  {one.obstacle}", style="yellow"))
 
 
 def _unless(one: Interruption) -> str:
@@ -156,10 +176,10 @@ def _unless(one: Interruption) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table of texts."""
-    shown = _table(*columns)
+    shown = table_of(*columns)
     for row in rows:
-        shown.add_row(*map(_cell, row))
-    _print(shown)
+        shown.add_row(*map(cell, row))
+    show(shown)
 
 
 _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
@@ -167,13 +187,13 @@ _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
 
 def finding(check: str, mark: str, text: str) -> None:
     """One line of `doctor`."""
-    _print(_line((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
+    show(_line((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
 
 
 def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None:
     """A run from its input to its end."""
     for line in _story(run, items, calls):
-        _print(line)
+        show(line)
 
 
 def traceback(text: str | None) -> None:
@@ -182,7 +202,7 @@ def traceback(text: str | None) -> None:
         say("No traceback is recorded: the run did not fail, or its error was not one of the run. "
             "The log of its process has it, with TIMESTEP_LOG_LEVEL=debug.")  # fmt: skip
     else:
-        _print(_line(text.rstrip("\n")))
+        show(_line(text.rstrip("\n")))
 
 
 def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Iterator[Text]:
@@ -202,10 +222,10 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
         yield _line(f"  forked     from {run.forked_from_run_id}, before turn {run.forked_at_turn}")
     if run.session_id is not None:
         yield _line(f"  session    {run.session_id}")
-    yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
+    yield _line(f"  started    {when(run.started_at)}{_took(run)}")
     if run.obstacle is not None:
         yield _line(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
-    yield _line(f"  input      {_text(run.input)}")
+    yield _line(f"  input      {words(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0
     for item in items:
@@ -229,7 +249,7 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     elif run.cancel_reason is not None:
         yield _line(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
     elif run.status == "completed":
-        yield _line(("Answer  ", "bold"), _text(run.final_output))
+        yield _line(("Answer  ", "bold"), words(run.final_output))
     if run.id is not None:
         yield _line(_usage(run), style="dim")
 
@@ -241,15 +261,27 @@ def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
     if item.item_type == "tool_call_output_item" and call is not None:
         how = "" if call.status == "executed" and not call.is_error else f" [{_outcome(call)}]"
         took = f" ({call.duration_ms} ms)" if call.duration_ms is not None else ""
-        return f"← {call.tool_name}{how}: {_text(data.get('output'))}{took}"
+        return f"← {call.tool_name}{how}: {words(data.get('output'))}{took}"
     if item.item_type == "handoff_output_item":
-        return f"⇒ {_text(data.get('output'))}"
+        return f"⇒ {words(data.get('output'))}"
     if item.item_type in ("tool_call_item", "handoff_call_item"):
         name = call.tool_name if call is not None else data.get("name") or data.get("type")
         given = call.arguments if call is not None else data.get("arguments", {})
         state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
         return f"→ {who}{name}({given if isinstance(given, str) else _json(given)}){state}"
-    return f"{who}{_text(data.get('content', data.get('summary', data)))}"
+    return f"{who}{words(data.get('content', data.get('summary', data)))}"
+
+
+def entry(who: str, text: str) -> None:
+    """One entry of what was said, and by whom."""
+    show(_line((who, "bold"), text))
+
+
+def said(item: Any) -> str:
+    """What an item says: a call as such, words as they are."""
+    if isinstance(item, dict) and item.get("type") == "function_call":
+        return f"→ {item.get('name')}({item.get('arguments')})"
+    return words(item)
 
 
 def _is_answer(item: RunItem, run: Run) -> bool:
@@ -257,9 +289,9 @@ def _is_answer(item: RunItem, run: Run) -> bool:
     if run.status != "completed" or item.item_type != "message_output_item":
         return False
     data = item.item_data if isinstance(item.item_data, dict) else {}
-    said = _text(data.get("content", ""))
+    said = words(data.get("content", ""))
     if isinstance(run.final_output, str):
-        return said == _text(run.final_output)
+        return said == words(run.final_output)
     try:
         return bool(json.loads(said) == run.final_output)
     except ValueError:
@@ -281,8 +313,8 @@ def _outcome(call: ToolCall) -> str:
 def _usage(run: Run) -> str:
     usage = run.usage
     parts = [
-        _count(run.turns, "turn"),
-        _count(usage.requests, "model call"),
+        count(run.turns, "turn"),
+        count(usage.requests, "model call"),
         f"{usage.input_tokens} tokens in, {usage.output_tokens} out",
     ]
     if run.cost is not None:
@@ -290,7 +322,7 @@ def _usage(run: Run) -> str:
     return " · ".join(parts)
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
@@ -300,23 +332,23 @@ def _took(run: Run) -> str:
     return f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
 
 
-def _text(value: Any) -> str:
+def words(value: Any) -> str:
     """Words of the model or the user, wherever the provider's item keeps them."""
     if isinstance(value, list):
-        return " ".join(_text(part) for part in value)
+        return " ".join(words(part) for part in value)
     if isinstance(value, dict):
         for name in ("text", "refusal", "content", "output"):
             if name in value:
-                return _text(value[name])
+                return words(value[name])
     text = value if isinstance(value, str) else _json(value)
     return text if len(text) <= _LONG else f"{text[:_LONG]} …"
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str, indent=indent)
 
 
-def _when(moment: datetime.datetime | None) -> str:
+def when(moment: datetime.datetime | None) -> str:
     return moment.astimezone().strftime("%b %d %H:%M:%S") if moment is not None else ""
 
 
@@ -325,16 +357,23 @@ def _line(*parts: str | tuple[str, str], style: str = "") -> Text:
 
     Further lines of it are set in, so that no text that it quotes looks like another entry.
     """
+    from rich.text import Text
+
     styled = [(part, "") if isinstance(part, str) else part for part in parts]
     fit = [(printable_lines(text).replace("\n", _FURTHER), own) for text, own in styled]
     return Text.assemble(*fit, style=style)
 
 
-def _cell(text: str | None, style: str = "") -> Text:
+def cell(text: str | None, style: str = "") -> Text:
+    from rich.text import Text
+
     return Text(printable(text or ""), style)
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         # Ids are there to be copied: they are whole, on one line where there is room.
@@ -342,9 +381,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print(what: Text | Table) -> None:
+def show(what: Text | Table, *, is_wrapped: bool = True) -> None:
+    from rich.console import Console
+
     # Words of models are no markup; lines are not cut where nobody watches a terminal.
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = _WIDE
-    console.print(what, soft_wrap=not isinstance(what, Table))
+    console.print(what, soft_wrap=is_wrapped)

@@ -41,6 +41,11 @@ class PatientDatabase:
         self._was_reached = True
 
     @property
+    def was_reached(self) -> bool:
+        """Whether the database could be reached from here, so that its outages are waited for."""
+        return self._was_reached
+
+    @property
     def is_busy(self) -> bool:
         """Whether steps of other runs are being committed: this process has work meanwhile."""
         return sender_of(self.engine).is_busy

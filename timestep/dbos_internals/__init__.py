@@ -27,8 +27,6 @@ _dbos
     _get_dbos_instance            2.0    the launched DBOS
     _get_or_create_dbos_registry  2.0    registers a thread that DBOS starts at launch
     StepReservation               3.4    a drawn step number
-_dbos_config
-    load_config                   2.0    the application's name, out of its file
 _event_loop
     BackgroundEventLoop           2.0    an exit ends its thread, and every workflow with it
 _recovery

@@ -15,7 +15,7 @@ from typing import Any
 from dbos._dbos import _get_dbos_instance
 
 from timestep.database import not_now
-from timestep.dbos_internals import process
+from timestep.dbos_internals import presence, process
 from timestep.runtime import logs, process_state
 from timestep.runtime.attendant import Attendant
 from timestep.runtime.process_state import PerProcess
@@ -88,7 +88,7 @@ class Claims(PerProcess):
     def _next(self) -> list[_Lost]:
         """What is looked for now; nothing where the thread is to end."""
         with self._attendant.changed:
-            if self._attendant.is_closed or not process.is_launched():
+            if self._attendant.is_closed or not presence.is_launched():
                 self._lost.clear()
             if not self._lost:
                 self._attendant.leave()
@@ -102,7 +102,9 @@ class Claims(PerProcess):
             with process.system_engine().connect() as connection:
                 lost.before = run_journal.new_transaction(connection)
         with process.system_engine().connect() as connection:
-            found = run_journal.claimed_by(connection, process.system_schema(), lost.token)
+            found = run_journal.claimed_by(
+                connection, presence.system_schema_or_default(), lost.token
+            )
         if found.workflow_ids or found.oldest >= lost.before:
             with self._attendant.changed:
                 del self._lost[lost.token]

@@ -16,7 +16,7 @@ from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams, generate_uuid
 
 from timestep.dbos_internals import claims, execution_ends
 from timestep.dbos_internals.claims import Claims
-from timestep.dbos_internals.process import is_launched
+from timestep.dbos_internals.presence import is_launched
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.runtime import logs, process_state
 

@@ -8,7 +8,6 @@ among what it recovers when it is launched. They stay as they are.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -17,9 +16,9 @@ from typing import Any
 from dbos._serialization import DBOSDefaultSerializer
 from dbos._sys_db import SystemDatabase
 
+from timestep.dbos_internals.presence import Refusal
 from timestep.errors import PickledRecordError
 from timestep.runtime import process_state
-from timestep.runtime.process_state import PerProcess
 from timestep.store.reads import pickled_workflows
 
 _TAKE_UP_WORK = (
@@ -31,38 +30,6 @@ _schema: ContextVar[str | None] = ContextVar("timestep_schema_of_work", default=
 """Where work is being taken up: the schema of DBOS's tables."""
 
 
-class Refusal(PerProcess):
-    """A process refuses pickles from `begin` to `close`."""
-
-    def __init__(self) -> None:
-        self._undo = contextlib.ExitStack()
-        self.has_begun = False
-
-    def begin(self) -> None:
-        """Refuse pickles; before DBOS is launched. A second time it changes nothing."""
-        self.close()
-        self.has_begun = True
-        for name in ("serialize", "deserialize"):
-            # On the object, which all of DBOS's modules share.
-            self._replace(DBOSDefaultSerializer, name, _refused)
-        for name in _TAKE_UP_WORK:
-            self._replace(SystemDatabase, name, _taking_up(getattr(SystemDatabase, name)))
-        narrowed = staticmethod(_narrowed(SystemDatabase._name_filter))
-        self._replace(SystemDatabase, "_name_filter", narrowed)
-
-    def close(self) -> None:
-        """Let DBOS be as it was."""
-        self._undo.close()
-        self.has_begun = False
-
-    def _replace(self, owner: Any, name: str, by: Any) -> None:
-        if name in vars(owner):
-            self._undo.callback(setattr, owner, name, vars(owner)[name])
-        else:
-            self._undo.callback(delattr, owner, name)
-        setattr(owner, name, by)
-
-
 def refuse_pickles() -> None:
     """Have DBOS read and write no pickles in this process; call it before `DBOS.launch()`.
 
@@ -71,7 +38,16 @@ def refuse_pickles() -> None:
     to be read are left as they are. A host does this itself, unless TIMESTEP_READ_PICKLES is true;
     an application of your own gives DBOS a `JSONSerializer`, too.
     """
-    process_state.of(Refusal).begin()
+    refusal = process_state.of(Refusal)
+    refusal.close()
+    refusal.has_begun = True
+    for name in ("serialize", "deserialize"):
+        # On the object, which all of DBOS's modules share.
+        _replace(refusal, DBOSDefaultSerializer, name, _refused)
+    for name in _TAKE_UP_WORK:
+        _replace(refusal, SystemDatabase, name, _taking_up(getattr(SystemDatabase, name)))
+    narrowed = staticmethod(_narrowed(SystemDatabase._name_filter))
+    _replace(refusal, SystemDatabase, "_name_filter", narrowed)
 
 
 def allow() -> None:
@@ -79,9 +55,12 @@ def allow() -> None:
     process_state.of(Refusal).close()
 
 
-def are_refused() -> bool:
-    """Whether this process refuses pickles."""
-    return process_state.of(Refusal).has_begun
+def _replace(refusal: Refusal, owner: Any, name: str, by: Any) -> None:
+    if name in vars(owner):
+        refusal.undo.callback(setattr, owner, name, vars(owner)[name])
+    else:
+        refusal.undo.callback(delattr, owner, name)
+    setattr(owner, name, by)
 
 
 def _refused(*_: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dbos import DBOS
 
-from timestep.dbos_internals import process
+from timestep.dbos_internals import presence, process
 from timestep.journal import ownership_watch
 from timestep.runtime import draining
 from timestep.runtime.process_state import PerProcess
@@ -59,7 +59,7 @@ class Executor(PerProcess):
             is_urgent: Asked again and again; True ends the wait.
         """
         draining.close()
-        if process.is_launched():
+        if presence.is_launched():
             process.stop_dequeuing()
         waited = 0.0
         while waited < grace and not is_urgent() and not draining.wait(_POLL):
@@ -73,7 +73,7 @@ class Executor(PerProcess):
     def _end(self) -> None:
         with self._lock:
             self._is_over = True
-            if process.is_launched():
+            if presence.is_launched():
                 process.stop_dequeuing()
             # Tasks of the workflows are cancelled, and record nothing.
             DBOS.destroy()

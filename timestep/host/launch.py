@@ -17,7 +17,7 @@ from timestep.database.engines import check_server, database_url, engine_for, sy
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
-from timestep.dbos_internals import executions, pickles, process
+from timestep.dbos_internals import executions, pickles, presence
 from timestep.dbos_internals.serializer import JSONSerializer
 from timestep.errors import ConfigurationError
 from timestep.host import process_ends
@@ -101,7 +101,7 @@ def launch() -> Launched:
         found = entrypoints.find()
         recordable_types.check(found.values())
     garbage_collection.keep_all()
-    name = process.application_name()
+    name = presence.application_name()
     settings = config.read()
     # Not before the application was imported, which may set its logging up.
     logs.begin(settings.log_level)
@@ -116,7 +116,7 @@ def launch() -> Launched:
     unfinished_executions.look_after(recorder())
     _quiet_trace_export()
     logging.getLogger("dbos").addFilter(failures.of_workflows)
-    executor_id, claims = process.executor_id(), process_state.of(Claims)
+    executor_id, claims = presence.executor_id(), process_state.of(Claims)
     executor = process_state.of(Executor)
     if not settings.use_pglite:
         claims.held = ExecutorClaim(url, name, executor_id, executor.suspend, executor.free)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from dbos import DBOS
-
 from timestep import config
 from timestep.database.error_translation import translated
 from timestep.database.servers import pglite
-from timestep.dbos_internals import pickles, process
+from timestep.dbos_internals import presence
 from timestep.journal.fail_fast_read import reading
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.store.fleet import executors as store
 from timestep.store.fleet import hosts
 from timestep.store.fleet.executors import Executor
@@ -37,7 +35,7 @@ def executors_of(workflow_ids: Collection[str]) -> dict[str, Executor]:
     """
     if not workflow_ids:
         return {}
-    with translated(recorder().url), recorder().system() as (connection, schema):
+    with translated(database().url), database().system() as (connection, schema):
         return store.of_workflows(connection, schema, workflow_ids)
 
 
@@ -52,12 +50,12 @@ def liveness(executors: Collection[Executor]) -> dict[Executor, bool | None]:
     found: dict[Executor, bool | None] = dict.fromkeys(here, True)
     if not others:
         return found
-    if recorder().mirror is not None:
+    if database().mirror is not None:
         # One process at a time executes: the holder of PGlite.
-        is_held = pglite.holds(recorder().url)
+        is_held = pglite.holds(database().url)
         return {**found, **dict.fromkeys(others, False if is_held else None)}
-    name = process.application_name()
-    schema = process.system_schema_or_default()
+    name = presence.application_name()
+    schema = presence.system_schema_or_default()
     told = reading(lambda connection: store.liveness(connection, schema, others, name))
     return {**found, **told}
 
@@ -68,10 +66,10 @@ def is_anybody() -> bool:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    if recorder().mirror is not None:
+    if database().mirror is not None:
         # One process at a time executes: the holder of PGlite.
-        return process.is_launched() or not pglite.holds(recorder().url)
-    name = process.application_name()
+        return presence.is_launched() or not pglite.holds(database().url)
+    name = presence.application_name()
     return reading(lambda connection: store.is_anybody(connection, name))
 
 
@@ -90,8 +88,8 @@ def pickled(workflow_ids: Collection[str]) -> set[str]:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    name = process.application_name()
-    with translated(recorder().url), recorder().system() as (connection, schema):
+    name = presence.application_name()
+    with translated(database().url), database().system() as (connection, schema):
         return pickled_workflows.left_alone(connection, schema, name, workflow_ids)
 
 
@@ -103,8 +101,8 @@ def are_pickles_left_alone() -> bool:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    if not process.is_made() and recorder().mirror is None:
-        name = process.application_name()
+    if not presence.is_made() and database().mirror is None:
+        name = presence.application_name()
         are_read = reading(lambda connection: hosts.are_pickles_read(connection, name))
         if are_read is not None:
             return not are_read and not reading(store.is_application_connected)
@@ -120,18 +118,19 @@ def are_pickles_refused() -> bool:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    if process.is_made() or pickles.are_refused():
-        return pickles.are_refused()
+    if presence.is_made() or presence.are_pickles_refused():
+        return presence.are_pickles_refused()
     if config.read().read_pickles:
         return False
-    return recorder().mirror is not None or not reading(store.is_application_connected)
+    return database().mirror is not None or not reading(store.is_application_connected)
 
 
 def _is_here(executor: Executor) -> bool:
-    if not process.is_launched():
+    if not presence.is_launched():
         return False
-    if executor.application not in (None, process.application_name()):
+    if executor.application not in (None, presence.application_name()):
         return False
+    id_, version = presence.own_executor()
     if executor.id is None:
-        return executor.version in (None, DBOS.application_version)
-    return (executor.id, executor.version) == (DBOS.executor_id, DBOS.application_version)
+        return executor.version in (None, version)
+    return (executor.id, executor.version) == (id_, version)

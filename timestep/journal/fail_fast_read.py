@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.store.reads import server
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def reading(work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> 
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    found = recorder()
+    found = database()
 
     def attempt() -> T:
         with translated(found.url), found.connected(about) as connection:

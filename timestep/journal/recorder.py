@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar
+from collections.abc import Collection
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -16,39 +15,29 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config
 from timestep.database.async_pool import Answered
-from timestep.database.engines import existing_database_url
-from timestep.database.patient_database import PatientDatabase
-from timestep.database.servers import pglite
-from timestep.dbos_internals import control_errors, process, step_records
+from timestep.dbos_internals import control_errors, step_records
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
-from timestep.journal import dbos_mirror
-from timestep.journal.dbos_mirror import Mirror
 from timestep.journal.kept_outcomes import KeptOutcomes
+from timestep.journal.reads.database import Database, Databases
 from timestep.runtime import logs, process_state
 from timestep.runtime.cancellation import in_thread, over, to_its_end
-from timestep.runtime.process_state import PerProcess
 from timestep.serialization.agent_definitions import Definitions
 from timestep.serialization.values import column_of
 from timestep.store import dbos_step_outputs, run_continuations, step_commit
 from timestep.store import definitions as definitions_store
 from timestep.store import run_journal as runs_store
 
-T = TypeVar("T")
 Journal = dict[str, dict[str, dict[str, Any]]]
 
 _log = logs.logger()
 
 
-class Recorder(PatientDatabase):
+class Recorder(Database):
     """Writes to one database. Its methods may be awaited from any event loop."""
 
     def __init__(self, url: sa.URL, engine: sa.Engine | None = None) -> None:
         super().__init__(url, engine)
-        self.mirror: Mirror | None = None
-        """What DBOS says of workflows, where its tables are in another database."""
-        if (path := pglite.path_of(url)) is not None:
-            self.mirror = Mirror(pglite.system_database(path))
         self.kept = KeptOutcomes()
         """Outcomes that could not be recorded."""
         self.written: set[Any] = set()
@@ -56,29 +45,6 @@ class Recorder(PatientDatabase):
         self._joint_lock = threading.Lock()
         self._joint: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
         """Whether steps are recorded together with DBOS's own record, for each of its launches."""
-
-    @property
-    def schema(self) -> str:
-        """The schema of DBOS's tables, or of their copy, in this database."""
-        return process.system_schema_or_default() if self.mirror is None else dbos_mirror.SCHEMA
-
-    @contextlib.contextmanager
-    def connected(
-        self, about: Collection[str] = (), *, whole: bool = False
-    ) -> Iterator[sa.Connection]:
-        """A connection whose statements find what DBOS says of some workflows.
-
-        Args:
-            about: The workflows that the statements ask DBOS's tables about.
-            whole: Whether the statements are one transaction.
-        """
-        if self.mirror is None or not about:
-            with self.transactions.begin() if whole else self.engine.connect() as connection:
-                yield connection
-        else:
-            with self.transactions.begin() as connection:
-                self.mirror.copy(connection, about)
-                yield connection
 
     def knows_if_joint(self) -> bool:
         """Whether `is_joint` was answered since DBOS's launch, so that it asks nothing more."""
@@ -111,16 +77,6 @@ class Recorder(PatientDatabase):
                 return dbos_step_outputs.shape(connection, self.schema)
 
         return step_records.obstacle(self.patiently(work))
-
-    @contextlib.contextmanager
-    def system(self) -> Iterator[tuple[sa.Connection, str]]:
-        """A transaction on DBOS's own tables, and their schema."""
-        if self.mirror is None:
-            with self.transactions.begin() as connection:
-                yield connection, self.schema
-        else:
-            with self.mirror.engine.begin() as connection:
-                yield connection, dbos_mirror.SYSTEM_SCHEMA
 
     async def write_definitions(self, definitions: Definitions) -> None:
         """Write definitions that came up while a run was going on."""
@@ -282,59 +238,10 @@ class Recorder(PatientDatabase):
         with self.engine.connect() as connection:
             runs_store.all_cancelled(connection, self.schema)
 
-    async def read(self, work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> T:
-        """What `work` reads over a connection; waits as `commit` does.
-
-        Args:
-            work: Reads, or makes one change.
-            about: The workflows that it asks DBOS's tables about.
-        """
-
-        def reading() -> T:
-            with self.connected(about) as connection:
-                return work(connection)
-
-        return await in_thread(lambda: self.patiently(reading))
-
-    async def change(self, work: Callable[[sa.Connection], None]) -> None:
-        """Do `work` in one transaction; waits as `commit` does."""
-
-        def connected() -> None:
-            with self.transactions.begin() as connection:
-                work(connection)
-
-        await in_thread(lambda: self.patiently(connected))
-
 
 def _constraint(error: DatabaseError) -> str | None:
     cause = error.__cause__
     return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
-
-
-class Recorders(PerProcess):
-    """Keeps one recorder for each database that this process's settings have named."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._recorders: dict[tuple[str | None, ...], Recorder] = {}
-
-    def configured(self) -> Recorder:
-        # Asked for at every run: the settings are read again only when they changed.
-        key = config.as_given("db_url", "home", "use_pglite", "pglite_path")
-        found = self._recorders.get(key)
-        if found is None:
-            made = Recorder(existing_database_url())
-            with self._lock:
-                found = self._recorders.setdefault(key, made)
-        return found
-
-    def close(self) -> None:
-        with self._lock:
-            recorders = list(self._recorders.values())
-            self._recorders.clear()
-        for recorder in recorders:
-            if recorder.mirror is not None:
-                recorder.mirror.engine.dispose()
 
 
 def recorder() -> Recorder:
@@ -343,9 +250,4 @@ def recorder() -> Recorder:
     Raises:
         ConfigurationError: The settings cannot work.
     """
-    return process_state.of(Recorders).configured()
-
-
-def forget_recorders() -> None:
-    """Let go of every database: for a process that goes on with others."""
-    process_state.of(Recorders).close()
+    return process_state.of(Databases).configured(Recorder)

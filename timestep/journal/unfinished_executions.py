@@ -21,7 +21,7 @@ from timestep.dbos_internals import (
     execution_ends,
     executions,
     exits,
-    process,
+    presence,
     workflow_scope,
 )
 from timestep.dbos_internals.workflow_scope import Owner
@@ -136,7 +136,7 @@ class UnfinishedExecutions(PerProcess):
     def _watch(self) -> None:
         while (due := self._next()) is not None:
             recorder = self._recorder
-            is_stopping = not process.is_launched() or draining.is_closed()
+            is_stopping = not presence.is_launched() or draining.is_closed()
             if recorder is None or is_stopping:
                 for one in due:
                     self._leave(one)

@@ -7,7 +7,7 @@ import asyncio
 from timestep.database.error_translation import translated
 from timestep.errors import AlreadyEndedError, UnknownRunError
 from timestep.journal import dbos_client, ownership_watch
-from timestep.journal.dbos_client import workflow_status
+from timestep.journal.reads.workflow_records import workflow_record
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
@@ -35,21 +35,21 @@ async def cancel_run(workflow_id: str) -> None:
 
 
 def _cancel(workflow_id: str, actor: Actor) -> None:
-    status = workflow_status(workflow_id)
-    if status is None:
+    record = workflow_record(workflow_id)
+    if record is None:
         raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
-    is_over = status.status in _ENDS or status.status == "CANCELLED"
+    is_over = record.status in _ENDS or record.status == "CANCELLED"
     entry = None if is_over else audit.begin(actor, "cancel", [workflow_id])
     with translated(recorder().url):
         dbos_client.client().cancel_workflow(workflow_id)
         ownership_watch.look_now()
         recorder().mark_cancelled(workflow_id, None)
     # Asked afterwards: it may have ended meanwhile, and then DBOS leaves it as it is.
-    status = workflow_status(workflow_id)
-    if status is not None and status.status in _ENDS:
+    record = workflow_record(workflow_id)
+    if record is not None and record.status in _ENDS:
         error = AlreadyEndedError(
             f"the workflow {quoted(workflow_id)} cannot be cancelled: it has "
-            f"{_ENDS[status.status]} already"
+            f"{_ENDS[record.status]} already"
         )
         if entry is not None:
             audit.refuse(entry, error)

@@ -12,7 +12,7 @@ from dbos import error as dbos_errors
 from pydantic import ValidationError
 
 from timestep.database.error_translation import translated
-from timestep.dbos_internals import process, step_numbers
+from timestep.dbos_internals import presence, step_numbers
 from timestep.errors import (
     AlreadyStartedError,
     InvalidInputError,
@@ -23,7 +23,7 @@ from timestep.errors import (
 )
 from timestep.journal import dbos_client
 from timestep.journal.checkpoints import CheckpointHistory
-from timestep.journal.dbos_client import workflow_status
+from timestep.journal.reads import workflow_records
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
@@ -146,9 +146,9 @@ def _fork(
     with translated(found.url):
         with found.transactions.begin() as connection:
             source, rows = _continuations(connection, name, turn, edit, changes, new_id)
-            dbos_client.check_readable(source["workflow_id"])
+            workflow_records.check_readable(source["workflow_id"])
             before = store.of_workflow(connection, new_id)
-            if before or workflow_status(new_id) is not None:
+            if before or workflow_records.workflow_record(new_id) is not None:
                 if any(_is_same(row, rows[-1]) for row in before):
                     return
                 raise AlreadyStartedError(
@@ -167,7 +167,9 @@ def _fork(
                 dbos_client.client().fork_workflow(
                     source["workflow_id"],
                     _first_step(source),
-                    application_version=DBOS.application_version if process.is_launched() else None,
+                    application_version=DBOS.application_version
+                    if presence.is_launched()
+                    else None,
                 )
         except BaseException as error:
             with found.transactions.begin() as connection:

@@ -1,4 +1,8 @@
-"""Decides what a workflow asks, or goes on with it in this version of the code."""
+"""Decides what a workflow asks, or goes on with it in this version of the code.
+
+A decision is rows, and a process that only makes one imports neither DBOS nor the SDK. What needs
+them (a takeover, a result in place of a call, those in this process who wait) is imported there.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from timestep.approvals import wait_for_decision
 from timestep.approvals.decide import Choice, choose, contradicts, decision
 from timestep.database.error_translation import translated
-from timestep.dbos_internals.executions import INTERNAL_QUEUE_NAME
+from timestep.dbos_internals import presence
 from timestep.errors import (
     AlreadyResolvedError,
     NobodyWaitsError,
     UnknownInterruptionError,
     UnknownRunError,
 )
-from timestep.journal import dbos_client
-from timestep.journal.recorder import recorder
-from timestep.operations import take_over
+from timestep.journal.reads import workflow_records
+from timestep.journal.reads.database import database
 from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_document, check_known
 from timestep.operations.queries import executions
@@ -92,13 +94,14 @@ async def resume_workflow(
     # One that failed may be taken over.
     over = _OVER[:1] if from_checkpoint else _OVER
     await in_thread(
-        lambda: dbos_client.check_readable(workflow_id, unread=over, here=from_checkpoint)
+        lambda: workflow_records.check_readable(workflow_id, unread=over, here=from_checkpoint)
     )
     if again:
         await in_thread(lambda: _check_there(workflow_id))
+    results = _recorded(supply) if supply else {}
     is_decided = bool(approve or reject or supply)
     is_begun = from_checkpoint or again
-    found, actor = recorder(), acting.take(by)
+    found, actor = database(), acting.take(by)
     queue: str | None = None
     ended: str | None = None
 
@@ -112,10 +115,14 @@ async def resume_workflow(
             # In this order everybody locks who changes both.
             parked_workflows.lock(connection, workflow_id)
             if from_checkpoint:
+                from timestep.operations import take_over
+
                 take_over.take_over(connection, workflow_id, repeat_steps=repeat_steps)
                 details = {"repeat_steps": repeat_steps}
                 audit.add(connection, actor, "from_checkpoint", [workflow_id], details)
             if again and found.mirror is None:
+                from timestep.dbos_internals.executions import INTERNAL_QUEUE_NAME
+
                 whose = {"workflow_id": workflow_id, "internal_queue": INTERNAL_QUEUE_NAME}
                 queue = process_ends.try_again(connection, found.schema, whose)
                 ended = ended if queue is None else None
@@ -123,7 +130,7 @@ async def resume_workflow(
                     audit.add(connection, actor, "again", [workflow_id])
             rows = store.select(connection, workflow_id=workflow_id)
             if is_decided or not is_begun:
-                chosen = choose(workflow_id, rows, approve, reject, supply or {})
+                chosen = choose(workflow_id, rows, approve, reject, results)
                 decisions = _decisions(chosen, message, always=always, by=by)
                 if decisions and ended is not None:
                     raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
@@ -146,11 +153,20 @@ async def resume_workflow(
     resolved, pending = await in_thread(
         attempt if from_checkpoint else lambda: found.patiently(work)
     )
-    await in_thread(lambda: wait_for_decision.tell(workflow_id, queue))
+    if presence.is_made():
+        from timestep.approvals import wait_for_decision
+
+        await in_thread(lambda: wait_for_decision.tell(workflow_id, queue))
     if ended is not None:
         return ResumeResult(workflow_id, resolved, pending, False, f"the workflow {ended}")
     follower = await in_thread(lambda: found.patiently(lambda: _execution(workflow_id)))
     return ResumeResult(workflow_id, resolved, pending, not follower.is_stuck, follower.obstacle)
+
+
+def _recorded(results: dict[str, Any]) -> dict[str, Any]:
+    from timestep.approvals import supplied
+
+    return supplied.documents(results)
 
 
 def _decisions(
@@ -188,7 +204,7 @@ def _execution(workflow_id: str) -> Execution:
 
 
 def _check_there(workflow_id: str) -> None:
-    if dbos_client.workflow_status(workflow_id) is None:
+    if workflow_records.workflow_record(workflow_id) is None:
         raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
 
 

@@ -19,7 +19,7 @@ from dbos import (
 from dbos import error as dbos_errors
 
 from timestep.database.error_translation import translated
-from timestep.dbos_internals import process, serializer, workflow_scope
+from timestep.dbos_internals import presence, process, serializer, workflow_scope
 from timestep.errors import (
     AlreadyStartedError,
     InvalidInputError,
@@ -28,7 +28,7 @@ from timestep.errors import (
     UnrecordableError,
 )
 from timestep.journal import dbos_client, executor_claim
-from timestep.journal.dbos_client import workflow_record, workflow_status
+from timestep.journal.reads.workflow_records import workflow_record
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_id, check_seconds
@@ -80,9 +80,9 @@ async def start_run(
     found = lookup(entrypoint)
     arguments = found.validate(input)
     _check_options(workflow_id, queue, priority, deduplication_id, delay, timeout)
-    is_here = process.is_launched()
+    is_here = presence.is_launched()
     needs_queue = not is_here or (priority, deduplication_id, delay) != (None, None, None)
-    own_queue = process.application_name() if queue is None and needs_queue else None
+    own_queue = presence.application_name() if queue is None and needs_queue else None
     queue = queue or own_queue
     options: EnqueueOptions = {"workflow_name": found.workflow_name, "queue_name": queue or ""}
     if priority is not None:
@@ -121,7 +121,7 @@ def _enter(
 ) -> int | None:
     """Enter a start into the audit; None: the workflow is there already."""
     workflow_id = options["workflow_id"]
-    if not is_new and workflow_status(workflow_id) is not None:
+    if not is_new and workflow_record(workflow_id) is not None:
         return None
     queue = options["queue_name"]
     details = {"entrypoint": found.name, **({"queue": queue} if queue else {})}
@@ -138,7 +138,7 @@ async def _begin(
     """Have DBOS start a workflow; `workflow_id` is what the caller gave."""
     try:
         with translated(recorder().url):
-            if not process.is_launched():
+            if not presence.is_launched():
                 started = await _enqueue(found, arguments, options)
             else:
                 started = await process.on_workflow_loop(
@@ -231,11 +231,11 @@ async def _start(
 
 
 async def _conflict(found: Entrypoint, workflow_id: str | None) -> AlreadyStartedError:
-    status = await asyncio.to_thread(workflow_status, workflow_id or "")
-    if status is None or status.name == found.workflow_name:
+    record = await asyncio.to_thread(workflow_record, workflow_id or "")
+    if record is None or record.name == found.workflow_name:
         what = "with another input"
     else:
-        what = f"as {status.name!r}, not {found.workflow_name!r}"
+        what = f"as {record.name!r}, not {found.workflow_name!r}"
     return AlreadyStartedError(
         f"the workflow {workflow_id!r} was started already, {what}: give another workflow_id"
     )
@@ -243,10 +243,10 @@ async def _conflict(found: Entrypoint, workflow_id: str | None) -> AlreadyStarte
 
 def _is_same(found: Entrypoint, arguments: dict[str, Any], workflow_id: str) -> bool:
     """Whether the workflow with the id, which is there by now, is this start of this entrypoint."""
-    status, record = workflow_status(workflow_id), workflow_record(workflow_id)
-    if status is None or record is None:
+    record = workflow_record(workflow_id)
+    if record is None:
         return True
-    if status.name != found.workflow_name:
+    if record.name != found.workflow_name:
         return False
     try:
         given = serializer.arguments_of(record)

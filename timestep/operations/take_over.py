@@ -6,10 +6,11 @@ from typing import Any
 
 from dbos import DBOS
 
-from timestep.dbos_internals import control_errors, executions, process, step_numbers
+from timestep.dbos_internals import control_errors, executions, presence, process, step_numbers
 from timestep.errors import ReplayError, TakeoverError, UnknownRunError
-from timestep.journal import dbos_client, executor_claim
+from timestep.journal import executor_claim
 from timestep.journal.checkpoints import CheckpointHistory
+from timestep.journal.reads import workflow_records
 from timestep.journal.recorder import recorder
 from timestep.serialization.values import storable
 from timestep.serialization.workflow_documents import is_of_run, shown_error
@@ -40,11 +41,11 @@ def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) 
             "DBOS's tables are not in the database of the runs, with PGlite, so a workflow cannot "
             "be taken over there: fork its run instead (timestep fork)"
         )
-    schema = process.system_schema_or_default()
+    schema = presence.system_schema_or_default()
     workflow = store.lock_workflow(connection, schema, workflow_id)
     if workflow is None:
         raise UnknownRunError(f"there is no workflow {workflow_id!r}: see `timestep runs`")
-    if process.is_launched():
+    if presence.is_launched():
         _check_name(workflow_id, workflow["name"])
     # The lock holds off DBOS's own records of steps until this is done.
     steps = dbos_step_outputs.recorded(connection, schema, workflow_id)
@@ -86,7 +87,7 @@ def take_over(connection: Any, workflow_id: str, *, repeat_steps: bool = False) 
     waiting = [row for place, row in earlier.items() if place not in runs]
     store.add(connection, waiting)
     store.forget_steps(connection, schema, workflow_id, numbers)
-    version = DBOS.application_version if process.is_launched() else None
+    version = DBOS.application_version if presence.is_launched() else None
     for id_ in workflows:
         values = {
             "workflow_id": id_,
@@ -124,7 +125,7 @@ def _is_open(run: store.Row) -> bool:
 
 def _disagreed(workflow_id: str) -> bool:
     """Whether a workflow failed because its code took other steps than its record."""
-    record = dbos_client.workflow_record(workflow_id)
+    record = workflow_records.workflow_record(workflow_id)
     told = None if record is None else shown_error(record.error, record.serialization)
     kinds = (*control_errors.CONTROL_ERRORS, ReplayError)
     return told is not None and told[0] in {kind.__name__ for kind in kinds}
@@ -141,8 +142,8 @@ def _check(connection: Any, workflow_id: str, workflow: store.Row, is_open: bool
     if status != "PENDING":
         return
     executor, version = workflow["executor_id"], workflow["application_version"]
-    application = workflow["application_name"] or process.application_name()
-    is_here = process.is_launched() and (executor, version) == (
+    application = workflow["application_name"] or presence.application_name()
+    is_here = presence.is_launched() and (executor, version) == (
         DBOS.executor_id,
         DBOS.application_version,
     )

@@ -11,7 +11,7 @@ import agents.run
 from agents.run import set_default_agent_runner
 
 from timestep.approvals import notifications
-from timestep.dbos_internals import executions, process
+from timestep.dbos_internals import executions, presence, process
 from timestep.execution.run import Run
 from timestep.journal import dbos_patience, unfinished_executions
 from timestep.runner import setbacks
@@ -100,7 +100,7 @@ def _register() -> None:
             # `DBOS.destroy(destroy_registry=True)` has forgotten it.
             importlib.reload(module)
     executions.look_for_recovered()
-    if process.is_launched():
+    if presence.is_launched():
         executions.take_surely()
     if missing:
         executions.look_for_unnamed(missing)

@@ -6,6 +6,10 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
+_USUAL = gc.get_threshold()
+_MANY = 100_000
+"""New objects until the collector looks through the youngest of them."""
+
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
@@ -17,6 +21,22 @@ def uncollected() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def seldom() -> Iterator[None]:
+    """Collect seldom meanwhile, and nothing at the end of the process: a command soon ends."""
+    gc.set_threshold(_MANY, *_USUAL[1:])
+    try:
+        yield
+    finally:
+        as_usual()
+        keep_all()
+
+
+def as_usual() -> None:
+    """Collect as Python does by itself, from now on: a host stays."""
+    gc.set_threshold(*_USUAL)
 
 
 def keep_all() -> None:

@@ -18,12 +18,12 @@ from typing import Any
 from agents import ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, ShellTool
 from agents.run_internal import tool_execution
 
-from timestep import tool_options
 from timestep.execution.run import Run
 from timestep.steps import interruption
 from timestep.steps.recorded_value import recorded
 from timestep.steps.tool_attempts import ToolAttempts, ToolResult
 from timestep.steps.tool_call import Asked, call_tool
+from timestep.tool_options import keep_options
 
 KINDS = (ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, ShellTool)
 """The classes of the tools whose attributes `get_attribute` gives."""
@@ -78,7 +78,7 @@ async def initialize_computer_tools(run: Run, original: Any, *, tools: Any, **gi
     made = await original(tools=tools, **given)
     for tool, resolved in zip(tools, made, strict=True):
         if resolved is not tool:
-            tool_options.keep_options(tool, resolved)
+            keep_options(tool, resolved)
     return made
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import importlib
 import sys
 import threading
 import typing
@@ -61,6 +62,16 @@ _MOVED = {
     "timestep.reports": "timestep.operations.queries.usage",
 }
 """Modules that earlier versions recorded classes under, and where those are."""
+
+
+_OURS = (
+    "timestep.operations.queries.follow",
+    "timestep.operations.queries.pagination",
+    "timestep.operations.queries.records",
+    "timestep.operations.queries.usage",
+)
+"""Modules of Timestep whose dataclasses are what reads answer with. A workflow may return one; they
+register none themselves, as they are imported where this module, and the SDK with it, is not."""
 
 
 class RegisteredTypes:
@@ -222,7 +233,7 @@ def registered(path: str) -> type | None:
     module, _, name = path.partition(":")
     path = f"{_MOVED.get(module, module)}:{name}"
     types = _current.get()
-    if (found := types.find(path) or _of_api(module, path)) is not None:
+    if (found := types.find(path) or _of_api(module, path) or _of_ours(path)) is not None:
         return found
     cls = imported(path)
     if cls is not None and can_be_made(cls) and any(map(_is_in(types), cls.__mro__)):
@@ -233,7 +244,8 @@ def registered(path: str) -> type | None:
 def is_registered_itself(cls: type) -> bool:
     """Whether a class is registered, and not only one that it is derived from."""
     path = type_path(cls)
-    return _is_in(_current.get())(cls) or _of_api(cls.__module__, path) is cls
+    is_known = _is_in(_current.get())(cls) or _of_api(cls.__module__, path) is cls
+    return is_known or _of_ours(path) is cls
 
 
 def _is_in(types: RegisteredTypes) -> Callable[[type], bool]:
@@ -246,6 +258,15 @@ def _of_api(module: str, path: str) -> type | None:
             cls = imported(path)
             return cls if cls is not None and issubclass(cls, base) else None
     return None
+
+
+def _of_ours(path: str) -> type | None:
+    module = path.partition(":")[0]
+    if module not in _OURS:
+        return None
+    importlib.import_module(module)
+    cls = imported(path)
+    return cls if cls is not None and dataclasses.is_dataclass(cls) else None
 
 
 def imported(path: object) -> type | None:

@@ -14,17 +14,19 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from timestep.errors import StepError
-from timestep.serialization.exceptions import short_type, summary
-from timestep.serialization.values import is_encoded, is_state, unlinked
-from timestep.serialization.values.documents import (
+from timestep.serialization.documents.envelopes import short_type, summary
+from timestep.serialization.documents.forms import (
     AS_DICT,
     ATTRIBUTES,
     EXTRA,
     FIELDS,
     LINK,
     SHOWN,
+    is_encoded,
+    is_state,
+    unlinked,
 )
-from timestep.serialization.values.documents import (
+from timestep.serialization.documents.forms import (
     NAME as NAME_OF_MEMBER,
 )
 

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from timestep.config import Settings
 from timestep.database import migrations
-from timestep.dbos_internals import process
+from timestep.dbos_internals import presence, process
 from timestep.errors import TimestepError
 from timestep.journal import executor_claim, fail_fast_read
 from timestep.journal.recorder import recorder
@@ -114,7 +114,7 @@ def _missing() -> str | None:
     if waiting:
         names = ", ".join(migration.name for migration in waiting)
         return f"the database lacks {names}: run `timestep migrate`"
-    if not process.is_launched():
+    if not presence.is_launched():
         return "DBOS is not launched"
     if process.has_no_loop():
         return "the event loop that executes workflows has ended: restart the host"

@@ -31,6 +31,7 @@ from timestep.errors import (
     UnknownEntrypointError,
     UnknownInterruptionError,
     UnknownRunError,
+    UnknownSessionError,
     UnknownTokenError,
 )
 from timestep.runtime import logs
@@ -47,6 +48,7 @@ _SHOWN = 10
 _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
     UnknownRunError: 404,
+    UnknownSessionError: 404,
     UnknownInterruptionError: 404,
     UnknownTokenError: 404,
     AlreadyEndedError: 409,

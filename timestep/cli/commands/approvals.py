@@ -6,25 +6,30 @@ from typing import Any
 
 import click
 
-from timestep.cli import output
+from timestep.cli import asking, output
 from timestep.cli.group import as_json, run_async
 from timestep.operations.access.acting import user
-from timestep.operations.queries import interruptions
-from timestep.operations.queries.pagination import Page
-from timestep.operations.resume import resume_workflow
 from timestep.runtime.terminal import quoted
-from timestep.serialization import json_input
 
 
 @click.command("approvals")
 @as_json
 def approvals_(as_json: bool) -> None:
-    """List what waits for a decision."""
+    """List what waits for a decision.
+
+    On a terminal, each question is asked then; decide nothing with `q`.
+    """
+    from timestep.operations.queries import interruptions
+    from timestep.operations.queries.pagination import Page
+
     found = run_async(interruptions.list_interruptions)
     if as_json:
         output.document(Page(found, None))
-    else:
-        output.approvals(found)
+        return
+    is_asked = asking.is_somebody_there()
+    output.approvals(found, is_asked=is_asked)
+    if is_asked:
+        asking.decide(found)
 
 
 @click.command()
@@ -56,12 +61,22 @@ def resume(
     again: bool,
     as_json: bool,
 ) -> None:
-    """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
+    """Decide what a workflow asks, and let it go on.
+
+    A run with nothing left to ask goes on. On a terminal, what is not said by an option is asked.
+    """
+    from timestep.operations.resume import resume_workflow
+    from timestep.serialization import json_input
+
     is_decided = bool(approve or reject or supply)
     if not (is_decided or from_checkpoint or again):
-        raise click.UsageError(
-            "nothing is decided: give --approve, --reject, --supply, --from-checkpoint or --again"
-        )
+        if as_json or always or message or not asking.is_somebody_there():
+            raise click.UsageError(
+                "nothing is decided: give --approve, --reject, --supply, --from-checkpoint or "
+                "--again"
+            )
+        _ask(workflow_id)
+        return
     if repeat_steps and not from_checkpoint:
         raise click.UsageError("--repeat-steps goes with --from-checkpoint")
     results: dict[str, Any] = {}
@@ -96,3 +111,13 @@ def resume(
         output.say(f"{workflow_id} goes on")
     if result.reason is not None:
         output.tell(f"{workflow_id}: {result.reason}")
+
+
+def _ask(workflow_id: str) -> None:
+    """Ask the person at the terminal about what a workflow waits for."""
+    from timestep.operations.queries.interruptions import list_interruptions
+
+    found = run_async(lambda: list_interruptions(workflow_id=workflow_id))
+    if not any(one.is_waited_for for one in found):
+        output.approvals(found, is_asked=True)
+    asking.decide(found)

@@ -2,66 +2,97 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
 import click
-from dbos import DBOS
 
 from timestep import config
-from timestep.cli import doctor, output
-from timestep.cli.group import fail
-from timestep.database import migrations
-from timestep.database.engines import (
-    database_url,
-    engine_for,
-    existing_database_url,
-    system_database_url,
-)
-from timestep.database.servers import embedded_postgres
+from timestep.cli import output
+from timestep.cli.group import as_json, fail
 
 
 @click.command()
 def serve() -> None:
-    """Run the workflows of ./workflows and serve the HTTP API until stopped."""
-    from timestep.host import server
+    """Run the workflows of ./workflows and serve the HTTP API.
 
+    Until it is stopped.
+    """
+    from timestep.host import server
+    from timestep.runtime import garbage_collection
+
+    garbage_collection.as_usual()
     server.serve()
 
 
 @click.command("migrate")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be applied.")
-def migrate_(dry_run: bool) -> None:
+@as_json
+def migrate_(dry_run: bool, as_json: bool) -> None:
     """Bring the database to this version's schema."""
+    from timestep.database import migrations
+    from timestep.database.engines import (
+        database_url,
+        engine_for,
+        existing_database_url,
+        system_database_url,
+    )
+
     url = existing_database_url() if dry_run else database_url()
     applied = migrations.apply(engine_for(url), dry_run=dry_run)
-    for migration in applied:
+    for migration in () if as_json else applied:
         output.say(f"{'would apply' if dry_run else 'applied'} {migration.name}")
-    if not applied:
+    if not applied and not as_json:
         output.say("the schema is up to date")
     if not dry_run:
+        from dbos import DBOS
+
         DBOS.migrate(system_database_url())
+    if as_json:
+        names = [migration.name for migration in applied]
+        output.document({"applied": [] if dry_run else names, "pending": names if dry_run else []})
 
 
 @click.command()
-def stop() -> None:
-    """Stop the embedded PostgreSQL; a running host waits until it is there again."""
+@as_json
+def stop(as_json: bool) -> None:
+    """Stop the embedded PostgreSQL.
+
+    A running host waits until it is there again.
+    """
+    from timestep.database.servers import embedded_postgres
+
     settings = config.read()
     if settings.use_pglite:
         fail("PGlite has no server to stop: it ends with the process that holds it")
     if settings.db_url is not None:
         fail("TIMESTEP_DB_URL names a server that is not Timestep's: stop it as it was started")
     home = settings.home.expanduser().absolute()
-    if embedded_postgres.stop(home):
+    is_stopped = embedded_postgres.stop(home)
+    if as_json:
+        output.document({"home": str(home), "stopped": is_stopped})
+    elif is_stopped:
         output.say(f"stopped the PostgreSQL of {home}: the next command that needs it starts it")
     else:
         output.say(f"no PostgreSQL of {home} runs")
 
 
 @click.command("doctor")
-def doctor_() -> None:
+@as_json
+def doctor_(as_json: bool) -> None:
     """Check settings, packages, the database and the entrypoints."""
+    from timestep.cli import doctor
 
-    problems = 0
-    for found in doctor.examine():
-        output.finding(found.check, found.mark, found.text)
-        problems += found.mark == "problem"
+    findings = []
+    if as_json:
+        # Modules of workflows may print when they are imported.
+        with contextlib.redirect_stdout(sys.stderr):
+            findings = list(doctor.examine())
+        output.document({"items": findings})
+    else:
+        for found in doctor.examine():
+            output.finding(found.check, found.mark, found.text)
+            findings.append(found)
+    problems = sum(found.mark == "problem" for found in findings)
     if problems:
         fail(f"{problems} problem{'s' if problems > 1 else ''} found")

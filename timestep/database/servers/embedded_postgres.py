@@ -24,10 +24,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import psycopg
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 
 from timestep.database.servers import postgres_programs
 from timestep.database.servers.socket_directory import PORT, directory_for, socket_in
@@ -177,6 +175,8 @@ def _explained(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # no command needs it where a server is named
+
     lock = FileLock(path, timeout=LOCK_SECONDS)
     try:
         lock.acquire()
@@ -216,6 +216,8 @@ def _found(data: Path) -> _Server | None:
     pid, directory, _, port, sockets, _, _, status = (lines + [""] * 8)[:8]
     if not pid.isdigit():
         raise EmbeddedDatabaseError(f"{file} holds no process id: remove it if no server runs")
+    import psutil  # as above
+
     try:
         process = psutil.Process(int(pid))
         ours = process.name().startswith("postgres") and Path(process.cwd()) == data.resolve()

@@ -17,8 +17,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from timestep.errors import ConfigurationError
 
 OLDEST = 20
@@ -96,6 +94,8 @@ def installed(source: Path, home: Path, node: Node) -> Path:
     done = place / name
     if done.exists():
         return done
+    from filelock import FileLock, Timeout  # only needed where something is installed
+
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / f"{name}.lock", timeout=INSTALL_SECONDS):

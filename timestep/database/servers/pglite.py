@@ -23,7 +23,6 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import sqlalchemy as sa
 
 from timestep.database.servers import nodejs, postgres_programs
@@ -183,7 +182,7 @@ def _enter(path: Path, home: Path, alone: bool) -> _Server:
                 raise _in_use(path, pid)
             time.sleep(_POLL)
         pid, sockets = _holder(file)
-        if pid not in (None, os.getpid()) and sockets is None and psutil.pid_exists(pid):
+        if pid not in (None, os.getpid()) and sockets is None and _is_there(pid):
             # Node.js has no such lock: the JavaScript package writes who it is.
             raise _in_use(path, pid)
         server = _Server(path, directory_for(path, account), lock)
@@ -225,8 +224,14 @@ def _holder(file: Path) -> tuple[int | None, Path | None]:
     if not text:
         return None, None
     pid, sockets = json.loads(text)
-    is_served = sockets is not None and psutil.pid_exists(pid)
+    is_served = sockets is not None and _is_there(pid)
     return pid, Path(sockets) if is_served else None
+
+
+def _is_there(pid: int) -> bool:
+    import psutil  # only needed where PGlite is used
+
+    return psutil.pid_exists(pid)
 
 
 def _listens(sockets: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -11,8 +10,6 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock
 
 from timestep.errors import EmbeddedDatabaseError
 
@@ -103,7 +100,12 @@ def directory_for(account: Account) -> Path:
         return binaries
     if account.reaches(binaries) and account.may(binaries / "postgres", bits=5):
         return binaries
-    copy = SYSTEM_STATE / f"{PACKAGE}-{importlib.metadata.version(PACKAGE)}"
+    # Only needed where the programs are copied.
+    from importlib.metadata import version
+
+    from filelock import FileLock
+
+    copy = SYSTEM_STATE / f"{PACKAGE}-{version(PACKAGE)}"
     SYSTEM_STATE.mkdir(parents=True, exist_ok=True)
     with FileLock(SYSTEM_STATE / "programs.lock"):
         if not copy.exists():

@@ -20,7 +20,7 @@ from timestep.errors import (
     TimestepError,
 )
 from timestep.journal.fail_fast_read import reading
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.operations.access.acting import Actor, Via
 from timestep.operations.arguments import check_filter
 from timestep.operations.queries.pagination import Page, entry_place, page_of, page_size
@@ -113,7 +113,7 @@ def note_refused(connection: Any, entry: int, error: BaseException) -> None:
 
 
 def _written(work: Callable[[Any], T]) -> T:
-    found = recorder()
+    found = database()
 
     def attempt() -> T:
         with translated(found.url), found.transactions.begin() as connection:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from timestep.config import Token
 from timestep.database.error_translation import translated
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
 from timestep.operations.access.tokens import hash_of
@@ -137,6 +137,6 @@ def _enter(connection: Any, address: str | None, details: dict[str, Any]) -> Non
 
 
 def _change(work: Callable[[Any], T]) -> T:
-    found = recorder()
+    found = database()
     with translated(found.url), found.transactions.begin() as connection:
         return work(connection)

@@ -22,7 +22,7 @@ from timestep.errors import (
     UnknownTokenError,
 )
 from timestep.journal.fail_fast_read import reading
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.operations.access import acting, audit
 from timestep.operations.arguments import LONGEST, SHORTEST, check_id
 from timestep.runtime.cancellation import in_thread
@@ -87,7 +87,7 @@ async def create_token(
     actor = acting.take()
 
     def work() -> ApiToken:
-        found = recorder()
+        found = database()
         with translated(found.url), found.transactions.begin() as connection:
             row = store.add(connection, name, role, hash_of(secret), seconds)
             if row is None:
@@ -128,7 +128,7 @@ async def revoke_token(name_or_id: str) -> ApiToken:
     actor = acting.take()
 
     def work() -> ApiToken:
-        found = recorder()
+        found = database()
         with translated(found.url), found.transactions.begin() as connection:
             row = store.named(connection, name_or_id)
             if row is None:

@@ -8,11 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from timestep.dbos_internals import process
+from timestep.dbos_internals import presence
 from timestep.journal import executors
 from timestep.journal.executors import Executor
 from timestep.journal.fail_fast_read import reading
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.operations.queries.records import RunExecutor
 from timestep.runtime import terminal
 from timestep.runtime.terminal import quoted
@@ -69,17 +69,17 @@ def set_back() -> int:
         ConfigurationError: The file that names the application cannot be read.
         DatabaseError: The database refused, or is away.
     """
-    if recorder().mirror is not None:
+    if database().mirror is not None:
         return 0
-    schema, name = process.system_schema_or_default(), process.application_name()
+    schema, name = presence.system_schema_or_default(), presence.application_name()
     return reading(lambda connection: store.count(connection, schema, name))
 
 
 def _setbacks(workflow_ids: Collection[str]) -> tuple[dict[str, Setback], dict[str, Held]]:
     """Which of these workflows lacked something, or are held back."""
-    if not workflow_ids or recorder().mirror is not None:
+    if not workflow_ids or database().mirror is not None:
         return {}, {}
-    schema = process.system_schema_or_default()
+    schema = presence.system_schema_or_default()
 
     def read(connection: Any) -> tuple[dict[str, Setback], dict[str, Held]]:
         held = process_ends.found(connection, schema, workflow_ids)

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.operations.arguments import check_known
 from timestep.runtime.terminal import quoted
-from timestep.serialization.registered_types import register_type
-from timestep.serialization.values import restored, unescaped
+from timestep.serialization.documents.forms import unescaped
+from timestep.serialization.documents.json_text import restored
 from timestep.store import streams
 from timestep.store.reads import runs
 
@@ -25,7 +25,6 @@ _ROWS = 200
 """How many items and batches of events are read at once."""
 
 
-@register_type
 @dataclass(frozen=True)
 class RunEvent:
     """Something that became visible of a run."""
@@ -87,7 +86,7 @@ async def follow(
             lambda start=sequence: reading(  # type: ignore[misc]  # mypy infers no default
                 lambda connection: streams.followed(
                     connection,
-                    recorder().schema,
+                    database().schema,
                     run_id=id_ if is_run else None,
                     workflow_id=None if is_run else asked,
                     sequence=start,

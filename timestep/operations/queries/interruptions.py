@@ -8,7 +8,7 @@ from typing import Any
 
 from timestep.database.error_translation import translated
 from timestep.errors import UnknownRunError
-from timestep.journal.recorder import recorder
+from timestep.journal.reads.database import database
 from timestep.operations.arguments import check_filter
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
@@ -16,7 +16,7 @@ from timestep.operations.queries.pagination import Page, interruption_place, pag
 from timestep.operations.queries.records import Interruption
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
-from timestep.serialization.values import restored
+from timestep.serialization.documents.json_text import restored
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows
 
@@ -44,7 +44,7 @@ async def list_interruptions(
     def read(connection: Any) -> list[dict[str, Any]]:
         return store.select(connection, workflow_id=workflow_id, run_id=run, resolved=resolved)
 
-    return await _interruptions(await recorder().read(read))
+    return await _interruptions(await database().read(read))
 
 
 async def page_of_interruptions(
@@ -69,7 +69,7 @@ async def page_of_interruptions(
             connection, workflow_id=workflow_id, resolved=resolved, after=after, limit=size + 1
         )
 
-    found = await _interruptions(await recorder().read(read))
+    found = await _interruptions(await database().read(read))
     return page_of(found, size, lambda one: one.id)
 
 
@@ -98,7 +98,7 @@ def ended_workflows(workflow_ids: Collection[str | None]) -> dict[str | None, st
     """
     if not workflow_ids:
         return {}
-    with translated(recorder().url), recorder().system() as (connection, schema):
+    with translated(database().url), database().system() as (connection, schema):
         return parked_workflows.ended(connection, schema, workflow_ids)
 
 

@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar
 from timestep.errors import InvalidQueryError
 from timestep.runtime.terminal import quoted
 from timestep.serialization.json_input import loads
-from timestep.serialization.registered_types import register_type
 
 T = TypeVar("T")
 
@@ -21,7 +20,6 @@ LONGEST = 200
 """The items of one page at most."""
 
 
-@register_type
 @dataclass(frozen=True)
 class Page(Generic[T]):
     """A part of a list."""

@@ -6,10 +6,7 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from timestep.serialization.registered_types import register_type
 
-
-@register_type
 @dataclass(frozen=True)
 class Interruption:
     """A question that a run waits for a person to answer."""
@@ -41,7 +38,6 @@ class Interruption:
     """Why nobody would follow a decision now, or maybe nobody, and what helps."""
 
 
-@register_type
 @dataclass(frozen=True)
 class ResumeResult:
     """What a resume-workflow call did."""
@@ -61,7 +57,6 @@ Status = Literal["running", "completed", "failed", "interrupted", "cancelled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
-@register_type
 @dataclass(frozen=True)
 class Usage:
     """Requests and tokens of a run, without those of the runs inside it."""
@@ -75,7 +70,6 @@ class Usage:
     """As the provider counted: not always input plus output."""
 
 
-@register_type
 @dataclass(frozen=True)
 class RunError:
     """What ended a run."""
@@ -87,7 +81,6 @@ class RunError:
     """The turn in which it happened, counted from 1."""
 
 
-@register_type
 @dataclass(frozen=True)
 class Workflow:
     """What DBOS knows of the workflow that a run belongs to."""
@@ -101,7 +94,6 @@ class Workflow:
     """What it raised."""
 
 
-@register_type
 @dataclass(frozen=True)
 class RunExecutor:
     """Which process executes a run that has not ended.
@@ -117,7 +109,6 @@ class RunExecutor:
     is_live: bool | None
 
 
-@register_type
 @dataclass(frozen=True)
 class Run:
     """A run; or a workflow that has not begun one, which has no `id`."""
@@ -164,7 +155,6 @@ class Run:
     """Why nobody does, or maybe nobody, and what helps."""
 
 
-@register_type
 @dataclass(frozen=True)
 class RunItem:
     """One item of a run: a message, a call, a call's output."""
@@ -185,7 +175,6 @@ class RunItem:
     created_at: datetime.datetime
 
 
-@register_type
 @dataclass(frozen=True)
 class ToolCall:
     """One tool call of a run."""

@@ -9,11 +9,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from dbos import WorkflowStatus
-
 from timestep.errors import InvalidQueryError, UnknownRunError
-from timestep.journal.dbos_client import workflow_record, workflow_status
 from timestep.journal.fail_fast_read import T, reading
+from timestep.journal.reads.workflow_records import workflow_record
 from timestep.operations.arguments import check_filter, check_known
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
@@ -30,8 +28,8 @@ from timestep.operations.queries.records import (
     Workflow,
 )
 from timestep.runtime.terminal import quoted
+from timestep.serialization.documents.json_text import restored
 from timestep.serialization.ids import storable_name
-from timestep.serialization.values import restored
 from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
 from timestep.store.reads import runs
 from timestep.store.reads.workflow_records import WorkflowRecord
@@ -66,24 +64,24 @@ def _get_run(name: str) -> Run:
     check_known(name)
     found = reading(lambda connection: runs.find_run(connection, name))
     workflow_id = str(found["workflow_id"]) if found else name
-    workflow, record = workflow_status(workflow_id), workflow_record(workflow_id)
+    workflow = workflow_record(workflow_id)
     if found is not None:
         run = _whole([found])[0]
         total = reading(lambda connection: runs.total_usage(connection, found["id"]))
         return dataclasses.replace(
             run,
             interruptions=_waited_for(run, workflow),
-            workflow=_workflow(workflow, record) if workflow else None,
+            workflow=_workflow(workflow) if workflow else None,
             total_usage=Usage(**total),
         )
     if workflow is None:
         raise UnknownRunError(
             f"there is no run and no workflow {quoted(name)}: see `timestep runs`"
         )
-    return _without_run(workflow, record)
+    return _without_run(workflow_id, workflow)
 
 
-def _waited_for(run: Run, workflow: WorkflowStatus | None) -> list[Interruption]:
+def _waited_for(run: Run, workflow: WorkflowRecord | None) -> list[Interruption]:
     """What a run asked, with whether its workflow still waits for it."""
     if workflow is None or workflow.status in ("PENDING", "ENQUEUED", "DELAYED"):
         return run.interruptions
@@ -216,31 +214,29 @@ async def list_tool_calls(run_id: str) -> list[ToolCall]:
     return [_of_row(ToolCall, row) for row in rows]
 
 
-def _workflow(found: WorkflowStatus, record: WorkflowRecord | None) -> Workflow:
-    output = error = None
-    if record is not None:
-        output = shown(record.output, record.serialization)
-        if (told := shown_error(record.error, record.serialization)) is not None:
-            error = RunError(*told, turn=None)
+def _workflow(found: WorkflowRecord) -> Workflow:
+    output = shown(found.output, found.serialization)
+    told = shown_error(found.error, found.serialization)
+    error = None if told is None else RunError(*told, turn=None)
     if error is None and found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         error = RunError(found.status, "it was recovered too many times", turn=None)
     return Workflow(status=found.status, output=output, error=error)
 
 
-def _without_run(found: WorkflowStatus, record: WorkflowRecord | None) -> Run:
-    workflow = _workflow(found, record)
+def _without_run(workflow_id: str, found: WorkflowRecord) -> Run:
+    workflow = _workflow(found)
     return Run(
         id=None,
-        workflow_id=found.workflow_id,
+        workflow_id=workflow_id,
         workflow_name=found.name,
         status=_STATUS_OF[found.status],
-        input=shown_arguments(record.arguments, record.serialization) if record else {},
+        input=shown_arguments(found.arguments, found.serialization),
         final_output=workflow.output,
         error=workflow.error,
         started_at=_moment(found.created_at),
         completed_at=_moment(found.completed_at),
         workflow=workflow,
-        **_standing(executions.of_workflows([found.workflow_id]).get(found.workflow_id)),
+        **_standing(executions.of_workflows([workflow_id]).get(workflow_id)),
     )
 
 

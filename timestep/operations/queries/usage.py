@@ -10,20 +10,19 @@ from typing import Any, Literal, get_args
 
 from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
-from timestep.journal.recorder import recorder
-from timestep.serialization.registered_types import register_type
+from timestep.journal.reads.database import database
 from timestep.store.reads import usage
 
-UsageBy = Literal["agent", "model", "day"]
+UsageBy = Literal["agent", "model", "day", "entrypoint"]
 
 
-@register_type
 @dataclass(frozen=True)
 class UsageRow:
-    """What the runs of an agent, a model's answers or the runs of a day used."""
+    """What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used."""
 
     name: str | None
-    """The agent's or model's name, or the day (UTC) on which the runs began, `2026-01-31`."""
+    """The agent's, model's or workflow's name, or the day (UTC) on which the runs began,
+    `2026-01-31`."""
     requests: int
     input_tokens: int
     cached_input_tokens: int
@@ -42,7 +41,8 @@ async def usage_report(
     """Tokens and estimated cost of runs, those inside others included.
 
     Args:
-        by: What a row stands for. An agent's has all that its runs used, also after a handoff.
+        by: What a row stands for. An agent's has all that its runs used, also after a handoff;
+            an entrypoint's has what the runs inside its runs used, too.
         since: Runs that began then or later; None: all runs.
 
     Raises:
@@ -68,7 +68,7 @@ async def usage_report(
 
 
 def _usage(by: UsageBy, since: datetime.datetime | None) -> list[dict[str, Any]]:
-    found = recorder()
+    found = database()
 
     def attempt() -> list[dict[str, Any]]:
         with translated(found.url):

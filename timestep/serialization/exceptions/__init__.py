@@ -14,6 +14,7 @@ the nearest class that can: `survives` gives it, for the first execution to go o
 Begin with `sealing` and `opening`.
 """
 
+from timestep.serialization.documents.envelopes import short_type, summary
 from timestep.serialization.exceptions.opening import opened, raise_as_it_is
 from timestep.serialization.exceptions.sealing import lost, seal, stand_in, survives
 from timestep.serialization.exceptions.texts import (
@@ -21,9 +22,7 @@ from timestep.serialization.exceptions.texts import (
     logs_leave_data_out,
     name_of,
     one_line,
-    short_type,
     shown,
-    summary,
     told_by,
 )
 

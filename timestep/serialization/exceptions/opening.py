@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from agents.exceptions import AgentsException
 
 from timestep.errors import RecordedError
+from timestep.serialization.documents.envelopes import part, summary
 from timestep.serialization.exceptions import http, tripwires, validation
 from timestep.serialization.exceptions.classes import (
     bare,
@@ -18,7 +19,6 @@ from timestep.serialization.exceptions.classes import (
     recorded_class,
 )
 from timestep.serialization.exceptions.parts import known, set_attribute
-from timestep.serialization.exceptions.texts import part, summary
 
 _RAISED = (Exception, asyncio.CancelledError)
 """What a record may have raised; a call ends in a CancelledError where a task inside it did."""

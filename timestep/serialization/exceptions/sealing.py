@@ -10,11 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from timestep.errors import RecordedError
 from timestep.runtime.secrets import without_secrets
+from timestep.serialization.documents.envelopes import short_type
 from timestep.serialization.exceptions import http, tripwires, validation
 from timestep.serialization.exceptions.classes import bases_of
 from timestep.serialization.exceptions.opening import OF_LINKS, all_opened, opened
 from timestep.serialization.exceptions.parts import Lost, attributes_of, is_linked, kept
-from timestep.serialization.exceptions.texts import line_of, short_type, shortened, text_of, told_by
+from timestep.serialization.exceptions.texts import line_of, shortened, text_of, told_by
 from timestep.serialization.registered_types import type_path
 from timestep.serialization.values import Json
 

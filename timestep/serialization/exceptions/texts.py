@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from timestep import config
 from timestep.errors import ConfigurationError, RecordedError, ReplayError, TimestepError
-from timestep.serialization.values import plain_text
+from timestep.serialization.documents.envelopes import short_type
+from timestep.serialization.documents.json_text import plain_text
 
 LONGEST = 1_000_000
 """Characters that are kept of what an error says."""
@@ -81,19 +80,3 @@ def logs_leave_data_out() -> bool:
     except ConfigurationError:  # a setting was changed meanwhile
         return True
     return settings.dont_log_model_data or settings.dont_log_tool_data
-
-
-def summary(envelope: Any) -> str:
-    """`RateLimitError: too many requests`."""
-    return f"{short_type(part(envelope, 'type')) or 'Error'}: {part(envelope, 'message')}"
-
-
-def part(envelope: Any, name: str) -> str:
-    """A text of an envelope; of something else, none."""
-    found = envelope.get(name) if isinstance(envelope, dict) else None
-    return found if isinstance(found, str) else ""
-
-
-def short_type(path: str) -> str:
-    """The class's own name, of a path such as `openai:RateLimitError`."""
-    return path.rpartition(":")[2].rpartition(".")[2]

@@ -10,9 +10,7 @@ from typing import Any
 
 from timestep.errors import UnreadableValueError
 from timestep.serialization import leaf_types
-from timestep.serialization.registered_types import is_named_tuple, registered
-from timestep.serialization.values import earlier_forms, object_state
-from timestep.serialization.values.documents import (
+from timestep.serialization.documents.forms import (
     AS_DATA,
     AS_DICT,
     AS_TEXT,
@@ -30,6 +28,8 @@ from timestep.serialization.values.documents import (
     is_state,
     links,
 )
+from timestep.serialization.registered_types import is_named_tuple, registered
+from timestep.serialization.values import earlier_forms, object_state
 from timestep.serialization.values.encoding import BIG_INT, FACTORIES
 
 _Path = tuple[Any, ...]

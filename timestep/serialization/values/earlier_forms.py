@@ -14,13 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from timestep.errors import UnreadableValueError
 from timestep.serialization import leaf_types
+from timestep.serialization.documents.forms import AS_DICT, AS_TEXT, Json, typed
 from timestep.serialization.registered_types import (
     is_named_tuple,
     is_registered_itself,
     registered,
     type_path,
 )
-from timestep.serialization.values.documents import AS_DICT, AS_TEXT, Json, typed
 
 
 def made(kind: Any, named: str, held: Any) -> Any:

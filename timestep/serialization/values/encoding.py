@@ -15,9 +15,7 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from timestep.serialization import leaf_types
-from timestep.serialization.registered_types import is_named_tuple, registered, type_path
-from timestep.serialization.values import object_state
-from timestep.serialization.values.documents import (
+from timestep.serialization.documents.forms import (
     AS_DICT,
     AS_TEXT,
     LINK,
@@ -27,6 +25,8 @@ from timestep.serialization.values.documents import (
     Json,
     typed,
 )
+from timestep.serialization.registered_types import is_named_tuple, registered, type_path
+from timestep.serialization.values import object_state
 
 _DEEPEST = 200
 """Levels of JSON. Decoding takes frames of Python's stack, of which the SDK needs some, too."""

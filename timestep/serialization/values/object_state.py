@@ -15,8 +15,7 @@ from typing import Any
 from pydantic import BaseModel, RootModel
 
 from timestep.errors import UnreadableValueError
-from timestep.serialization.registered_types import type_path
-from timestep.serialization.values.documents import (
+from timestep.serialization.documents.forms import (
     ATTRIBUTES,
     EXTRA,
     FIELDS,
@@ -24,6 +23,7 @@ from timestep.serialization.values.documents import (
     PRIVATE,
     UNSET,
 )
+from timestep.serialization.registered_types import type_path
 
 _OF_TYPING = "__orig_class__"
 """What an alias such as `Box[int]` leaves in what it makes: no part of the value."""

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from timestep.serialization.values.documents import shown_of, unlinked, with_shown
+from timestep.serialization.documents.forms import shown_of, unlinked, with_shown
+from timestep.serialization.documents.json_text import exact_text, restored, storable
 from timestep.serialization.values.encoding import Encoding
-from timestep.serialization.values.json_text import exact_text, restored, storable
 
 
 def columns_of(

@@ -17,9 +17,9 @@ from pydantic import SecretBytes, SecretStr
 from timestep.errors import UnreadableValueError
 from timestep.runtime import logs, process_state
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization.documents.forms import TYPE, VALUE, Json, has_links
 from timestep.serialization.registered_types import can_be_made, registered, type_path
 from timestep.serialization.values.decoding import decode
-from timestep.serialization.values.documents import TYPE, VALUE, Json, has_links
 from timestep.serialization.values.encoding import AS_THEY_ARE, HOSTILE, Encoding, encode, text_of
 
 _log = logs.logger()

@@ -78,6 +78,17 @@ _REPORT = f"""
     GROUP BY 1 HAVING sum(entries) > 0 ORDER BY name"""
 
 
+# The sums know no workflows.
+_OF_WORKFLOWS = f"""
+    SELECT root.workflow_name AS name,
+        {", ".join(f"sum(e.{name})::bigint AS {name}" for name in USAGE_COUNTS)},
+        sum(e.estimated_cost) AS estimated_cost,
+        count(*) FILTER (WHERE e.estimated_cost IS NULL) AS unpriced_requests
+    FROM public.runs r JOIN public.request_usage_entries e ON e.run_id = r.id
+    JOIN public.runs root ON root.id = r.root_run_id
+    WHERE r.started_at >= %(since)s::timestamptz GROUP BY 1 ORDER BY name"""
+
+
 def move_on(connection: sa.Connection) -> None:
     """Add to the sums what no transaction may still change, in the open transaction.
 
@@ -107,10 +118,19 @@ def move_on(connection: sa.Connection) -> None:
 def report(
     connection: sa.Connection, by: str, since: datetime.datetime | None
 ) -> list[dict[str, Any]]:
-    """Tokens and cost of the runs that began at or after `since`, by `agent`, `model` or `day`.
+    """Tokens and cost of the runs that began at or after `since`.
 
     Needs REPEATABLE READ: the sums, and what is not in them, at one time.
+
+    Args:
+        connection: To the database.
+        by: `agent`, `model` or `day`; or `entrypoint`, for which each answer since is read.
+        since: None: all runs.
     """
+    if by == "entrypoint":
+        given = {"since": since or "-infinity"}
+        rows = connection.exec_driver_sql(_OF_WORKFLOWS, given)
+        return [dict(row) for row in rows.mappings()]
     summed = connection.exec_driver_sql(
         "SELECT sequence FROM timestep.usage_watermark"
     ).scalar_one()

@@ -9,14 +9,17 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True)
 class WorkflowRecord:
-    """What a workflow was given and came to, each as text; the serializer that wrote it, and DBOS's
-    status of it."""
+    """What a workflow was given and came to, each as text; the serializer that wrote it; DBOS's
+    status and name of it, and when it was created and ended, in milliseconds since 1970."""
 
     arguments: str | None
     output: str | None
     error: str | None
     serialization: str | None
     status: str
+    name: str
+    created_at: int
+    completed_at: int | None
 
 
 def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRecord | None:
@@ -24,7 +27,8 @@ def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRe
     found = connection.execute(
         sa.text(
             f"""SELECT coalesce(given.inputs, w.inputs), coalesce(made.output, w.output),
-                coalesce(made.error, w.error), w.serialization, w.status
+                coalesce(made.error, w.error), w.serialization, w.status,
+                w.name, w.created_at, w.completed_at
             FROM "{schema}".workflow_status w
             LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
             LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)

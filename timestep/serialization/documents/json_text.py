@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
-
-from timestep.serialization.values.documents import Json
+from timestep.serialization.documents.forms import Json
 
 _TEXT = "$text"
 
@@ -48,14 +46,6 @@ def storable(value: Any) -> Json:
     text = dumps(value)
     stored: Json = json.loads(text) if text.startswith('{"' + _TEXT + '"') else value
     return stored
-
-
-def column_of(rows: list[dict[str, Any]]) -> str:
-    """JSON text of rows whose values are storable, or have a text of their own."""
-    try:
-        return to_json(rows, fallback=str).decode()
-    except PydanticSerializationError:  # such as a lone surrogate: PostgreSQL refuses it
-        return json.dumps(rows, default=str)
 
 
 def restored(value: Any) -> Any:

@@ -1,0 +1,33 @@
+"""Lists agents, and draws who may hand over to whom: agents, graph."""
+
+from __future__ import annotations
+
+import click
+
+from timestep.cli import listings, output
+from timestep.cli.group import as_json, run_async
+from timestep.operations.queries.pagination import Page
+
+
+@click.command()
+@as_json
+def agents(as_json: bool) -> None:
+    """List the agents that runs had, each in its newest version."""
+    from timestep.operations.queries.agents import list_agents
+
+    found = run_async(list_agents)
+    output.document(Page(found, None)) if as_json else listings.agents(found)
+
+
+@click.command()
+@click.argument("entrypoint")
+@as_json
+def graph(entrypoint: str, as_json: bool) -> None:
+    """Draw who may hand over to whom, as a Mermaid flowchart.
+
+    From the agents on that the newest workflow of ENTRYPOINT ran.
+    """
+    from timestep.operations.queries.agents import handoff_graph
+
+    drawn = run_async(lambda: handoff_graph(entrypoint))
+    output.document({"mermaid": drawn}) if as_json else output.say_lines(drawn)

@@ -1,0 +1,1 @@
+"""The entrypoints of this application: `timestep serve` finds every workflow in here."""

@@ -1,0 +1,1 @@
+"""Reads runs and workflows, and imports neither DBOS nor the SDK. Begin with `database`."""

@@ -1,0 +1,61 @@
+"""Reads what DBOS recorded of workflows, as it is written, and sees that it may be read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from timestep.database.error_translation import translated
+from timestep.errors import PickledRecordError
+from timestep.journal.executors import are_pickles_left_alone, are_pickles_refused, pickled
+from timestep.journal.reads.database import database
+from timestep.serialization.workflow_documents import is_pickle
+from timestep.store.reads import workflow_records
+from timestep.store.reads.workflow_records import WorkflowRecord
+
+
+def workflow_record(workflow_id: str) -> WorkflowRecord | None:
+    """What DBOS recorded of a workflow, as text; None: nothing.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    with translated(database().url):
+        return _record(workflow_id)
+
+
+def _record(workflow_id: str) -> WorkflowRecord | None:
+    with database().system() as (connection, schema):
+        return workflow_records.find(connection, schema, workflow_id)
+
+
+def check_readable(workflow_id: str, *, unread: Collection[str] = (), here: bool = True) -> None:
+    """See that a workflow is not left alone, nor would be what begins with its record.
+
+    A database that is away is waited for.
+
+    Args:
+        workflow_id: Which.
+        unread: The statuses of workflows that are refused otherwise, and of which nothing is read.
+        here: Whether this process reads the record; False: only whoever goes on with it does.
+
+    Raises:
+        PickledRecordError: Pickles are refused, and the workflow is recorded as one.
+        DatabaseError: The database refused.
+    """
+
+    def is_refused() -> bool:
+        if not (are_pickles_refused() if here else are_pickles_left_alone()):
+            return False
+        record = _record(workflow_id)
+        if record is None or record.status in unread:
+            return False
+        return is_pickle(record.arguments or "", record.serialization) or workflow_id in pickled(
+            [workflow_id]
+        )
+
+    if database().patiently(is_refused):
+        raise PickledRecordError(
+            f"the workflow {workflow_id!r} is recorded as a pickle, which runs code when it is "
+            "read, and is left alone: where nobody else can write into the database, set "
+            "TIMESTEP_READ_PICKLES=true for the host and for commands"
+        )

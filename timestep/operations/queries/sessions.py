@@ -1,0 +1,85 @@
+"""Lists sessions, and what is in one."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from timestep.errors import UnknownSessionError
+from timestep.journal.fail_fast_read import reading
+from timestep.operations.arguments import check_filter
+from timestep.operations.queries.pagination import page_size
+from timestep.runtime.terminal import quoted
+from timestep.serialization.documents.json_text import restored
+from timestep.serialization.ids import storable_name
+from timestep.store.reads import sessions as store
+
+
+@dataclass(frozen=True)
+class Session:
+    """A `DatabaseSession`."""
+
+    session_id: str
+    items: int
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class SessionItem:
+    """One item of a session: what a user, a model or a tool said."""
+
+    position: int
+    item_type: str | None
+    role: str | None
+    item_data: Any
+    """The provider's item."""
+    run_id: str | None
+    """The run that added it; None: it was added outside of runs, or the run was deleted."""
+    created_at: datetime.datetime
+
+
+async def list_sessions(*, limit: int = 50) -> list[Session]:
+    """The sessions that were changed last, the newest first.
+
+    Args:
+        limit: 1 to 200.
+
+    Raises:
+        InvalidQueryError: The limit cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    size = page_size(limit)
+    rows = await asyncio.to_thread(
+        lambda: reading(lambda connection: store.newest(connection, size))
+    )
+    return [Session(row.pop("session_key"), **row) for row in rows]
+
+
+async def session_items(session_id: str) -> list[SessionItem]:
+    """What is in a session, the oldest first, as whoever uses it next sees it.
+
+    Raises:
+        UnknownSessionError: There is no such session.
+        DatabaseError: The database refused, or is away.
+    """
+    check_filter("session_id", session_id)
+    key = storable_name(session_id)
+    rows = await asyncio.to_thread(lambda: reading(lambda connection: store.items(connection, key)))
+    if rows is None:
+        raise UnknownSessionError(
+            f"there is no session {quoted(session_id)}: see `timestep sessions`"
+        )
+    return [
+        SessionItem(
+            position=row["position"],
+            item_type=row["item_type"],
+            role=row["role"],
+            item_data=restored(row["item_data"]),
+            run_id=None if row["run_id"] is None else str(row["run_id"]),
+            created_at=row["created_at"],
+        )
+        for row in rows
+    ]
