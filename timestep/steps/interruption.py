@@ -105,7 +105,7 @@ def _is_settled(run: Run, call: Call) -> bool:
     if not is_in_doubt(run, call) or decision is None:
         return True
     answers_it = decision["id"] == str(doubt_id(run, call))
-    return answers_it or bool(decision["resolution_action"] != "approve")
+    return answers_it or decision["resolution_action"] not in ("approve", "edit")
 
 
 def doubt_id(run: Run, call: Call) -> uuid.UUID:
@@ -240,4 +240,11 @@ async def settle(run: Run, state: RunState[Any], context: RunContextWrapper[Any]
         await run.recorder.change(lambda connection: store.resolve(connection, decisions))
 
 
-_BY_CODE = {"message": None, "output": None, "has_output": False, "always": False, "by": "code"}
+_BY_CODE = {
+    "message": None,
+    "output": None,
+    "has_output": False,
+    "arguments": None,
+    "always": False,
+    "by": "code",
+}

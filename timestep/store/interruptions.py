@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,16 +14,27 @@ _PLACE = """{0}.created_at, coalesce((
         SELECT min(position) FROM public.run_items WHERE tool_call_id = {0}.tool_call_id
     ), 0), {0}.id"""
 
-_SELECT = f"""
-    SELECT i.id, i.run_id, r.root_run_id, r.workflow_id, i.type, i.reason, i.call_id,
-        i.tool_call_id, i.tool_name, i.arguments, a.name AS agent_name, i.created_at, i.expires_at,
-        i.resolved_at, i.resolution_action, i.resolution_message, i.resolution_output,
-        i.resolution_always, i.resolved_by,
-        CASE WHEN root.completed_at IS NOT NULL THEN root.status END AS ended
+# The hash is one of what a person is shown, as the database writes it. Only who decides needs the
+# schema.
+_COLUMNS = """
+    i.id, i.run_id, r.root_run_id, r.workflow_id, i.type, i.reason, i.call_id, i.tool_call_id,
+    i.tool_name, i.arguments, i.description, a.name AS agent_name, i.created_at, i.expires_at,
+    i.resolved_at, i.resolution_action, i.resolution_message, i.resolution_output,
+    i.resolution_arguments, i.resolution_always, i.resolved_by, c.tool_type,
+    CASE WHEN i.resolved_at IS NULL
+        THEN coalesce(i.arguments_schema, t.params_json_schema) END AS arguments_schema,
+    encode(sha256(convert_to(
+        jsonb_build_array(i.tool_name, i.arguments, i.agent_id)::text, 'UTF8')), 'hex') AS hash,
+    CASE WHEN root.completed_at IS NOT NULL THEN root.status END AS ended
     FROM public.interruptions i
     JOIN public.runs r ON r.id = i.run_id
     JOIN public.runs root ON root.id = r.root_run_id
     LEFT JOIN public.agents a ON a.id = i.agent_id
+    LEFT JOIN public.tool_calls c ON c.id = i.tool_call_id
+    LEFT JOIN public.tools t ON t.id = c.tool_id"""
+
+_SELECT = f"""
+    SELECT {_COLUMNS}
     WHERE (%(workflow_id)s::text IS NULL OR r.workflow_id = %(workflow_id)s)
     AND (%(run_id)s::uuid IS NULL OR i.run_id = %(run_id)s)
     AND (%(resolved)s::boolean IS NULL OR (i.resolved_at IS NOT NULL) = %(resolved)s)
@@ -32,14 +43,21 @@ _SELECT = f"""
         SELECT {_PLACE.format("last")} FROM public.interruptions last WHERE last.id = %(after)s))
     ORDER BY {_PLACE.format("i")} LIMIT %(limit)s::int"""
 
+_OF_RUNS = f"""
+    SELECT {_COLUMNS}
+    WHERE r.id = ANY(%(ids)s) OR r.root_run_id = ANY(%(ids)s)
+    ORDER BY {_PLACE.format("i")}"""
+
 _RESOLVE = """
     UPDATE public.interruptions SET resolved_at = now(), resolution_action = %(action)s,
         resolution_message = %(message)s, resolution_output = %(output)s::text::jsonb,
-        resolution_always = %(always)s, resolved_by = %(by)s
+        resolution_arguments = %(arguments)s::text::jsonb, resolution_always = %(always)s,
+        resolved_by = %(by)s
     WHERE id = %(id)s AND resolved_at IS NULL"""
 
 _CALL = """
-    UPDATE public.tool_calls SET status = %(status)s
+    UPDATE public.tool_calls SET status = %(status)s,
+        edited_arguments = coalesce(i.resolution_arguments, tool_calls.edited_arguments)
     FROM public.interruptions i
     WHERE i.id = %(id)s AND tool_calls.id = i.tool_call_id
     AND tool_calls.status IN ('pending', 'in_doubt', 'skipped', 'unknown')"""
@@ -73,13 +91,21 @@ def select(
     return [dict(row) for row in found.mappings()]
 
 
+def of_runs(connection: sa.Connection, run_ids: Collection[uuid.UUID]) -> list[dict[str, Any]]:
+    """What runs and the runs inside them ask, oldest first; `root_run_id` tells whose."""
+    found = connection.exec_driver_sql(_OF_RUNS, {"ids": list(run_ids)})
+    return [dict(row) for row in found.mappings()]
+
+
 def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> None:
-    """Write decisions: `id`, `action`, `message`, `output` (with `has_output`), `always`, `by`."""
-    statuses = {"approve": "approved", "reject": "rejected", "supply": "approved"}
+    """Write decisions: `id`, `action`, `message`, `always`, `by`, and where there are any `output`
+    (with `has_output`) and `arguments`."""
+    statuses = {"reject": "rejected"}
     for decision in decisions:
         values = dict(decision)
         values["output"] = json.dumps(values["output"]) if values["has_output"] else None
+        is_edited = values["action"] == "edit"
+        values["arguments"] = json.dumps(values["arguments"]) if is_edited else None
         connection.exec_driver_sql(_RESOLVE, values)
-        connection.exec_driver_sql(
-            _CALL, {"id": values["id"], "status": statuses[values["action"]]}
-        )
+        status = statuses.get(values["action"], "approved")
+        connection.exec_driver_sql(_CALL, {"id": values["id"], "status": status})

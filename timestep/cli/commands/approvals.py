@@ -33,6 +33,10 @@ def approvals_(as_json: bool) -> None:
 @click.option("--reject", multiple=True, metavar="ID|all", help="Interruptions to reject.")
 @click.option("--supply", multiple=True, nargs=2, metavar="ID JSON",
               help="The result of a call that is not to be made.")  # fmt: skip
+@click.option("--edit", multiple=True, nargs=2, metavar="ID JSON",
+              help="Approve a call with these arguments.")  # fmt: skip
+@click.option("--expect", multiple=True, nargs=2, metavar="ID HASH",
+              help="Decide only if this is still the question's hash.")  # fmt: skip
 @click.option("--always", is_flag=True, help="Decide later calls of the same tool likewise.")
 @click.option("--message", metavar="TEXT", help="What the model is told of a rejection.")
 @click.option(
@@ -49,6 +53,8 @@ def resume(
     approve: tuple[str, ...],
     reject: tuple[str, ...],
     supply: tuple[tuple[str, str], ...],
+    edit: tuple[tuple[str, str], ...],
+    expect: tuple[tuple[str, str], ...],
     always: bool,
     message: str | None,
     from_checkpoint: bool,
@@ -57,25 +63,23 @@ def resume(
     as_json: bool,
 ) -> None:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
-    is_decided = bool(approve or reject or supply)
+    is_decided = bool(approve or reject or supply or edit)
     if not (is_decided or from_checkpoint or again):
         raise click.UsageError(
-            "nothing is decided: give --approve, --reject, --supply, --from-checkpoint or --again"
+            "nothing is decided: give --approve, --edit, --reject, --supply, --from-checkpoint or "
+            "--again"
         )
     if repeat_steps and not from_checkpoint:
         raise click.UsageError("--repeat-steps goes with --from-checkpoint")
-    results: dict[str, Any] = {}
-    for name, text in supply:
-        try:
-            results[name] = json_input.loads(text)
-        except ValueError as error:
-            raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
+    results, edits = _documents(supply), _documents(edit)
     result = run_async(
         lambda: resume_workflow(
             workflow_id,
             approve=approve,
             reject=reject,
             supply=results,
+            edit=edits,
+            expect=dict(expect),
             always=always,
             message=message,
             by=_user(),
@@ -96,6 +100,19 @@ def resume(
         output.say(f"{workflow_id} goes on")
     if result.reason is not None:
         output.tell(f"{workflow_id}: {result.reason}")
+
+
+def _documents(given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """What is given as JSON, by what it is for."""
+    found: dict[str, Any] = {}
+    for name, text in given:
+        if name in found:
+            raise click.BadParameter(f"{quoted(name)} is given twice")
+        try:
+            found[name] = json_input.loads(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
+    return found
 
 
 def _user() -> str | None:
