@@ -119,3 +119,39 @@ def test_a_call_is_made_and_shown_as_edited_and_both_versions_are_kept(
     assert json.loads(first_answer["output"][0]["arguments"]) == asked
     assert app.replay("w") == told
     assert sorted(made) == [("o1", 50), ("o2", 100)]
+
+
+def office(depth: int) -> Agent[Any]:
+    """An agent that asks the clerk through so many others, and asks itself, too."""
+    inner = clerk()
+    for level in range(depth):
+
+        def ask(items: list[Any], level: int = level) -> list[Any]:
+            if found := outputs(items):
+                return [assistant_message(f"{level}: {' | '.join(found.values())}")]
+            calls = [function_call("ask", {"input": "pay back"}, call_id=f"ask-{level}")]
+            if level == depth - 1:
+                calls.append(
+                    function_call("refund", {"order": "o3", "cents": 7, "note": None}, call_id="c9")
+                )
+            return list(calls)
+
+        tool = inner.as_tool("ask", "asks another")
+        inner = Agent(name=f"Asks{level}", model=AnsweringModel(ask), tools=[tool, refund])
+    return inner
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_call_of_a_run_inside_a_run_is_edited_with_its_session(app: App, depth: int) -> None:
+    session = timestep.DatabaseSession("s")
+    outcome = started(app, office(depth), session=session)
+    app.until(lambda: len(waiting()) == 3)
+    decide(edit={"c1": EDITED, "c9": {"order": "o3", "cents": 6, "note": None}}, approve=["c3"])
+    told = outcome.result(timeout=60)
+    assert told.endswith("c3: refunded 100 for o2 | refunded 6 for o3")
+    assert "c1: refunded 50 for o1" in told
+    assert sorted(made) == [("o1", 50), ("o2", 100), ("o3", 6)]
+    kept = [row["item_data"] for row in app.rows("session_items", "position")]
+    calls = {item["call_id"]: item["arguments"] for item in kept if "arguments" in item}
+    assert json.loads(calls["c9"])["cents"] == 6
+    assert app.replay("w") == told

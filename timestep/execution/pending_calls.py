@@ -47,6 +47,8 @@ class Call:
     """Whether this execution began to make it."""
     edited: str | None = None
     """The arguments that a person gave instead of the model's; None: it is made as asked for."""
+    tool: object = None
+    """What is called, if that can be told by its name."""
 
 
 class PendingCalls:

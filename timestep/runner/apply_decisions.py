@@ -48,7 +48,7 @@ async def decided_state(result: RunResult | RunResultStreaming) -> RunState[Any]
             if row["resolution_action"] == "edit":
                 call.edited = arguments_text(restored(row["resolution_arguments"]))
             if call.edited is not None:
-                edited_calls.edit(state, item, owner, call.edited)
+                edited_calls.edit(state, item, owner, call)
         _apply(state, answers)
         if not (doubted := doubted_again(run)):
             return state

@@ -109,6 +109,7 @@ RunResultStreaming
     _stored_exception                        0.6    what a stream's reader is raised
     _triggered_input_guardrail_result        0.14   what a stream's reader is raised
 RunState
+    _agent_tool_state_scope_id               0.12   the states of the runs inside it
     _context                                 0.8    people's decisions, and the run's context
     _current_agent                           0.8    whose turn it is
     _current_step                            0.8    whether people are asked

@@ -9,51 +9,105 @@ which the SDK knows it. What the model's provider gave stays as it is: others ma
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agents import ModelResponse, RunResult, RunResultStreaming, RunState
 from agents._tool_invocation import tool_invocation_identity
+from agents.agent_tool_state import peek_agent_tool_run_result
 from agents.items import ToolApprovalItem
 from pydantic import BaseModel
 
+from timestep.execution.pending_calls import Call
 from timestep.execution.run import Run
 from timestep.sdk.state.run_history import history_of
-from timestep.serialization.sdk_objects import call_id_of, raw
+from timestep.serialization.sdk_objects import arguments_text, call_id_of, raw
+from timestep.serialization.values import restored
 
 
-def edit(state: RunState[Any], item: ToolApprovalItem, owner: Run, arguments: str) -> None:
+def edit(state: RunState[Any], item: ToolApprovalItem, owner: Run, call: Call) -> None:
     """Let a run go on with a call as a person edited it. A second time it changes nothing.
 
     Args:
         state: The state of the outermost run.
         item: What is asked about the call.
         owner: The run that asked for it: that one, or one inside it, which has stopped.
-        arguments: The arguments, as a model would write them.
+        call: The call, with the arguments that it was edited to.
     """
+    assert call.edited is not None
+    assert owner.questions.result is not None  # It has stopped.
     nested = state._find_nested_approval_state(item)
     own = state if nested is None else nested[0]
-    result = owner.questions.result
-    assert result is not None  # It has stopped.
-    call = _Edited(call_id_of(raw(item.raw_item)), arguments)
-    item.raw_item = call.instead_of(item.raw_item)
+    result, results, states = owner.questions.result, list(_results(owner)), _way(state, own)
+    edited = _Edited(call_id_of(raw(item.raw_item)), call.edited)
+    known = _fingerprint(item, arguments_text(restored(call.row["arguments"])))
+    for asked in (item, *_questions(item, states, results)):
+        asked.raw_item = edited.instead_of(asked.raw_item)
     for call_item in _items(own, owner, result):
-        call_item.raw_item = call.instead_of(call_item.raw_item)
+        call_item.raw_item = edited.instead_of(call_item.raw_item)
     if (answer := own._last_processed_response) is not None:
         for function in answer.functions:
-            function.tool_call = call.instead_of(function.tool_call)
-    _answer(own, owner, result, call)
+            function.tool_call = edited.instead_of(function.tool_call)
+    _answer(own, owner, result, edited)
     if (held := own._pending_session_write) is not None:
-        held["items"] = [call.instead_of(one) for one in held["items"]]
-    identity = tool_invocation_identity(
-        item.raw_item, tool_lookup_key=item.tool_lookup_key, tool_name=item.tool_name
-    )
-    for context in (own._context, result.context_wrapper):
-        known = None if context is None else context._tool_invocations.get(call.id)
-        if known is not None and identity is not None:
-            known.fingerprint = identity[2]
+        held["items"] = [edited.instead_of(one) for one in held["items"]]
+    # Those around the run know of the call, too.
+    for context in (*(one._context for one in states), *(one.context_wrapper for one in results)):
+        invocation = None if context is None else context._tool_invocations.get(edited.id)
+        if invocation is not None and invocation.fingerprint == known:
+            invocation.fingerprint = _fingerprint(item, call.edited) or known
     # Its checkpoints tell what changed: items that were told are others now.
     history_of(owner).told = None
+
+
+def _way(state: RunState[Any], own: RunState[Any]) -> list[RunState[Any]]:
+    """The states of the runs around one that asks, from the outermost on, and its own."""
+    if state is own:
+        return [state]
+    answer = state._last_processed_response
+    for function in () if answer is None else answer.functions:
+        stopped = peek_agent_tool_run_result(
+            function.tool_call, scope_id=state._agent_tool_state_scope_id
+        )
+        if stopped is not None and stopped.interruptions and (way := _way(stopped.to_state(), own)):
+            return [state, *way]
+    return []
+
+
+def _results(owner: Run) -> Iterator[RunResult | RunResultStreaming]:
+    """What a run, and those around it, stopped with."""
+    run: Run | None = owner
+    while run is not None:
+        if run.questions.result is not None:
+            yield run.questions.result
+        run = run.parent
+
+
+def _questions(
+    item: ToolApprovalItem,
+    states: Iterable[RunState[Any]],
+    results: Iterable[RunResult | RunResultStreaming],
+) -> Iterator[ToolApprovalItem]:
+    """What else asks about the same call: the SDK makes such an item anew here and there."""
+    lists: list[list[Any]] = []
+    for state in states:
+        lists += [state.get_interruptions(), state._generated_items, state._session_items]
+    for result in results:
+        lists += [result.interruptions, result.new_items, result._model_input_items]
+    for one in itertools.chain.from_iterable(lists):
+        if isinstance(one, ToolApprovalItem) and one.agent is item.agent:
+            yield one
+
+
+def _fingerprint(item: ToolApprovalItem, arguments: str) -> str | None:
+    """By what the SDK knows a call with these arguments."""
+    found = tool_invocation_identity(
+        {**raw(item.raw_item), "arguments": arguments},
+        tool_lookup_key=item.tool_lookup_key,
+        tool_name=item.tool_name,
+    )
+    return None if found is None else found[2]
 
 
 class _Edited:
