@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
 import pytest
-from agents import Agent, function_tool
+from agents import Agent, Runner, RunState, function_tool
 from agents.testing import assistant_message, function_call
+from dbos import DBOS
 
 import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
+from timestep.errors import (
+    AlreadyResolvedError,
+    ChangedQuestionError,
+    InvalidArgumentsError,
+    InvalidInputError,
+    UnknownInterruptionError,
+)
 
 made: list[tuple[str, Any]] = []
 """The calls that were made."""
@@ -155,3 +164,157 @@ def test_a_call_of_a_run_inside_a_run_is_edited_with_its_session(app: App, depth
     calls = {item["call_id"]: item["arguments"] for item in kept if "arguments" in item}
     assert json.loads(calls["c9"])["cents"] == 6
     assert app.replay("w") == told
+
+
+def test_a_state_that_another_run_left_goes_on_with_the_edited_call(app: App) -> None:
+    async def left() -> Any:
+        result = await Runner.run(clerk(), "pay back")
+        return result.to_state().to_json()
+
+    document = asyncio.run(left())
+    agent = clerk()
+    state = asyncio.run(RunState.from_json(agent, document))
+    outcome = started(app, agent, state)
+    app.until(lambda: len(waiting()) == 2)
+    decide(edit={"c1": EDITED}, approve=["c3"])
+    told = outcome.result(timeout=60)
+    assert told == "c1: refunded 50 for o1 | c2: a is old | c3: refunded 100 for o2"
+    assert json.loads(shown[0]["arguments"]) == EDITED
+    assert sorted(made) == [("o1", 50), ("o2", 100)]
+    assert document == asyncio.run(left())
+
+
+def test_a_fork_from_a_later_turn_sees_the_edited_call(app: App) -> None:
+    def answer(items: list[Any]) -> list[Any]:
+        shown[:] = [item for item in items if item.get("type") == "function_call"]
+        found = outputs(items)
+        if not found:
+            return CALLS[:1]
+        if "c2" not in found:
+            return CALLS[1:2]
+        return [assistant_message(" | ".join(found.values()))]
+
+    agent = Agent(name="Clerk", model=AnsweringModel(answer), tools=[refund, look])
+    made.clear()
+    outcome = started(app, agent)
+    app.until(waiting)
+    decide(edit={"c1": EDITED})
+    told = outcome.result(timeout=60)
+    shown.clear()
+    new = asyncio.run(timestep.fork_run("w", turn=2))
+    assert str(DBOS.retrieve_workflow(new).get_result(polling_interval_sec=0.02)) == told
+    assert made == [("o1", 50)], "not made again"
+    assert json.loads(shown[0]["arguments"]) == EDITED
+    # And the turn itself asks anew, as the model does.
+    asyncio.run(timestep.fork_run("w", turn=1, new_workflow_id="w1"))
+    (again,) = app.until(lambda: asyncio.run(timestep.list_interruptions(workflow_id="w1")))
+    assert again.arguments["cents"] == 5000
+    timestep.resume_workflow_sync("w1", approve="all")
+    assert "refunded 5000" in str(
+        DBOS.retrieve_workflow("w1").get_result(polling_interval_sec=0.02)
+    )
+
+
+def test_nothing_is_written_where_arguments_do_not_fit(app: App) -> None:
+    outcome = started(app, clerk())
+    app.until(lambda: len(waiting()) == 2)
+    before = app.everything()
+    with pytest.raises(InvalidArgumentsError, match="refund: cents: 'many' is not") as refused:
+        decide(edit={"c1": {**EDITED, "cents": "many"}, "c3": {}})
+    pointers = {field["pointer"] for field in refused.value.fields}
+    assert pointers == {"/c1/cents", "/c3/order", "/c3/cents", "/c3/note"}
+    for edit, said in (
+        ([1], "an object"),
+        ({**EDITED, "cents": float("nan")}, "no JSON"),
+        ({**EDITED, "note": "\ud800"}, "half of a surrogate pair"),
+        ({**EDITED, "note": {1, 2}}, "no JSON"),
+    ):
+        with pytest.raises(InvalidInputError, match=said):
+            decide(edit={"c1": edit})
+    with pytest.raises(InvalidInputError, match="in another call"):
+        decide(edit={"c1": EDITED}, always=True)
+    assert app.everything() == before
+    decide(approve="all")
+    assert outcome.result(timeout=60).startswith("c1: refunded 5000")
+
+
+def test_decisions_of_a_call_do_not_contradict_each_other(app: App) -> None:
+    outcome = started(app, clerk())
+    first, second = app.until(waiting)
+    with pytest.raises(UnknownInterruptionError, match="c9"):
+        decide(edit={"c1": EDITED, "c9": EDITED})
+    for other in ({"approve": ["c1"]}, {"reject": "all"}, {"supply": {first.id: "done"}}):
+        with pytest.raises(AlreadyResolvedError, match="two decisions"):
+            decide(edit={"c1": EDITED}, **other)
+    with pytest.raises(AlreadyResolvedError, match="two decisions: edit and edit"):
+        decide(edit={"c1": EDITED, first.id: {**EDITED, "cents": 49}})
+    assert [one.id for one in waiting()] == [first.id, second.id]
+
+    decide(edit={"c1": EDITED, first.id: EDITED}, by="ann")
+    assert decide(edit={first.id: dict(reversed(EDITED.items()))}).resolved == [first.id]
+    contradictions: list[tuple[dict[str, Any], str]] = [
+        ({"edit": {"c1": {**EDITED, "cents": 49}}}, "edit by ann, with other arguments"),
+        ({"edit": {"c1": {**EDITED, "cents": True}}}, "edit by ann, with other arguments"),
+        ({"approve": ["c1"]}, "edit by ann"),
+        ({"reject": ["c1"]}, "edit by ann"),
+        ({"supply": {"c1": "done"}}, "edit by ann"),
+    ]
+    for decision, said in contradictions:
+        with pytest.raises(AlreadyResolvedError, match=said):
+            decide(**decision)
+    decide(approve=["c3"])
+    with pytest.raises(AlreadyResolvedError, match="decided already: approve"):
+        decide(edit={"c3": EDITED})
+    assert outcome.result(timeout=60).startswith("c1: refunded 50 ")
+
+
+def test_what_is_decided_is_what_was_shown(app: App) -> None:
+    outcome = started(app, clerk())
+    first, second = app.until(waiting)
+    (agent,) = app.rows("agents")
+    (text,) = app.execute(
+        "SELECT jsonb_build_array(tool_name, arguments, agent_id)::text FROM interruptions"
+        " WHERE id = %s",
+        (first.id,),
+    ).fetchone() or ("",)
+    assert json.loads(text) == ["refund", first.arguments, str(agent["id"])]
+    assert first.hash == hashlib.sha256(text.encode()).hexdigest() != second.hash
+
+    before = app.everything()
+    with pytest.raises(ChangedQuestionError) as refused:
+        decide(approve=["c1"], expect={"c1": second.hash})
+    (change,) = refused.value.changes
+    assert (change["id"], change["hash"], change["expected"]) == (
+        first.id,
+        first.hash,
+        second.hash,
+    )
+    assert (change["arguments"], change["was"]["arguments"]) == (first.arguments, second.arguments)
+    assert '"o1"' in str(refused.value)
+    assert '"o2"' in str(refused.value)
+    with pytest.raises(ChangedQuestionError, match="which was not shown"):
+        decide(approve="all", expect={"c1": first.hash})
+    with pytest.raises(ChangedQuestionError, match="with another hash"):
+        decide(edit={"c1": EDITED}, expect={first.id: "f" * 64})
+    with pytest.raises(InvalidInputError, match="not decided"):
+        decide(approve=["c1"], expect={"c1": first.hash, "c3": second.hash})
+    with pytest.raises(InvalidInputError, match="no hash"):
+        decide(approve=["c1"], expect={"c1": first.hash[:15]})
+    assert app.everything() == before
+
+    # What changes in the rows meanwhile is seen by the statement that decides.
+    app.execute(
+        "UPDATE interruptions SET arguments = jsonb_set(arguments, '{cents}', '9') WHERE id = %s",
+        (first.id,),
+    )
+    with pytest.raises(ChangedQuestionError, match='"cents": 9'):
+        decide(approve=["c1"], expect={"c1": first.hash})
+    app.execute(
+        "UPDATE interruptions SET arguments = jsonb_set(arguments, '{cents}', '5000')"
+        " WHERE id = %s",
+        (first.id,),
+    )
+    expect = {first.id: first.hash.upper(), "c3": second.hash[:16]}
+    decide(edit={"c1": EDITED}, approve=["c3"], expect=expect)
+    assert decide(edit={"c1": EDITED}, expect={"c1": first.hash}).resolved == [first.id]
+    assert outcome.result(timeout=60).startswith("c1: refunded 50 ")

@@ -99,7 +99,10 @@ def _problems(row: dict[str, Any], arguments: dict[str, Json]) -> Iterator[tuple
     from referencing import Registry
 
     schema = row["arguments_schema"]
-    kind = extend(validator_for(schema, default=Draft202012Validator), {"pattern": _pattern})
+    kind = extend(
+        validator_for(schema, default=Draft202012Validator),
+        {"pattern": _pattern, "required": _required},
+    )
     try:
         kind.check_schema(schema)
         # A schema refers to nothing that would be fetched: servers of others write some.
@@ -111,7 +114,10 @@ def _problems(row: dict[str, Any], arguments: dict[str, Json]) -> Iterator[tuple
         ) from error
     for misfit in found[:_TOLD]:
         best = best_match([misfit])
+        kinds = [one.validator_value for one in best.context or () if one.validator == "type"]
         detail = best.message
+        if kinds and len(kinds) == len(best.context):
+            detail = f"{best.instance!r} is not of type {' or '.join(map(repr, kinds))}"
         if len(detail) > _LONGEST:
             detail = f"{detail[:_LONGEST]} …"
         yield list(best.absolute_path), detail
@@ -135,6 +141,17 @@ def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterat
         return
     if not matches.isinstance_python(instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _required(validator: Any, required: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """Tell of what is missing in its own place, and not in that of what lacks it."""
+    from jsonschema.exceptions import ValidationError
+
+    if not isinstance(instance, dict) or not isinstance(required, list):
+        return
+    for name in required:
+        if name not in instance:
+            yield ValidationError("it is required", path=(name,))
 
 
 def _escaped(part: object) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from agents import ModelResponse, RunResult, RunResultStreaming, RunState
 from agents._tool_invocation import tool_invocation_identity
 from agents.agent_tool_state import peek_agent_tool_run_result
-from agents.items import ToolApprovalItem
+from agents.items import ToolApprovalItem, ToolCallItem
 from pydantic import BaseModel
 
 from timestep.execution.pending_calls import Call
@@ -44,7 +44,7 @@ def edit(state: RunState[Any], item: ToolApprovalItem, owner: Run, call: Call) -
     known = _fingerprint(item, arguments_text(restored(call.row["arguments"])))
     for asked in (item, *_questions(item, states, results)):
         asked.raw_item = edited.instead_of(asked.raw_item)
-    for call_item in _items(own, owner, result):
+    for call_item in _items(own, owner, result, edited):
         call_item.raw_item = edited.instead_of(call_item.raw_item)
     if (answer := own._last_processed_response) is not None:
         for function in answer.functions:
@@ -141,10 +141,15 @@ class _Edited:
         )
 
 
-def _items(own: RunState[Any], owner: Run, result: RunResult | RunResultStreaming) -> Iterator[Any]:
-    """The items that a model may be shown of the turn; those of earlier turns stay as they are."""
+def _items(
+    own: RunState[Any], owner: Run, result: RunResult | RunResultStreaming, call: _Edited
+) -> Iterator[ToolCallItem]:
+    """The items by which a model is shown a call: the newest of its id, wherever the run has them.
+
+    A state that was written down has other items in each list, and one of its own each time.
+    """
     answer = own._last_processed_response
-    lists: Iterable[Any] = (
+    lists: tuple[Sequence[Any], ...] = (
         own._generated_items,
         own._session_items,
         result.new_items,
@@ -152,9 +157,11 @@ def _items(own: RunState[Any], owner: Run, result: RunResult | RunResultStreamin
         history_of(owner).session_items,
         () if answer is None else answer.new_items,
     )
-    turn = [] if answer is None else answer.new_items
     for found in lists:
-        yield from (item for item in found if any(item is one for one in turn))
+        asking = (one for one in reversed(found) if isinstance(one, ToolCallItem))
+        item = next((one for one in asking if one.call_id == call.id), None)
+        if item is not None:
+            yield item
 
 
 def _answer(
