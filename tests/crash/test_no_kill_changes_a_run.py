@@ -375,6 +375,29 @@ def test_each_doubt_is_asked_about_once(
     assert outcome.rows["runs"][0]["status"] == "completed"
 
 
+def test_a_call_that_was_edited_is_in_doubt_as_edited(matrix: Matrix) -> None:
+    number = next(matrix.names)
+    log = matrix.folder / f"{number}.log"
+    edit = {**APPROVE, "c1": {"edit": {"c1": {"cents": 3}}}}
+    zygote = matrix.free.get()
+    try:
+        with database(matrix.server, f"crash_{number}", matrix.template) as url:
+            assert zygote.live("paid", url, log, PAY, edit) is None
+            outcome = observed(url, log, zygote.live("paid", url, log, None, APPROVE))
+    finally:
+        matrix.free.put(zygote)
+    assert outcome.log.count("effect tool pay 3") == 2
+    assert outcome.log.count("effect tool pay 1") == 0
+    assert outcome.result.startswith("paid 3")
+    asked = [row for row in outcome.rows["interruptions"] if row["call_id"] == "c1"]
+    first, doubt = sorted(asked, key=lambda row: row["reason"] == "in_doubt")
+    assert (first["resolution_action"], first["arguments"]) == ("edit", {"cents": 1})
+    assert first["resolution_arguments"] == {"cents": 3}
+    assert (doubt["resolution_action"], doubt["arguments"]) == ("approve", {"cents": 3})
+    (call,) = [row for row in outcome.rows["tool_calls"] if row["call_id"] == "c1"]
+    assert (call["arguments"], call["edited_arguments"]) == ({"cents": 1}, {"cents": 3})
+
+
 @pytest.mark.parametrize("decision", ["approve", "reject"])
 def test_a_call_in_doubt_is_asked_about_though_its_tool_is_always_approved(
     matrix: Matrix, decision: str
