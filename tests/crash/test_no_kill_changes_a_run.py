@@ -378,7 +378,7 @@ def test_each_doubt_is_asked_about_once(
 def test_a_call_that_was_edited_is_in_doubt_as_edited(matrix: Matrix) -> None:
     number = next(matrix.names)
     log = matrix.folder / f"{number}.log"
-    edit = {**APPROVE, "c1": {"edit": {"c1": {"cents": 3}}}}
+    edit: dict[str, dict[str, Any]] = {**APPROVE, "c1": {"edit": {"c1": {"cents": 3}}}}
     zygote = matrix.free.get()
     try:
         with database(matrix.server, f"crash_{number}", matrix.template) as url:

@@ -134,8 +134,8 @@ def approvals(found: Sequence[Interruption]) -> None:
             _cell(one.id),
             _cell(one.agent_name),
             _cell(
-                f"{_sentence(one)}{one.tool_name}({_json(one.arguments)}) #{one.hash[:_HASH]}"
-                f"{doubt}{until}{_unless(one)}"
+                f"{one.tool_name}({_json(one.arguments)}) #{one.hash[:_HASH]}"
+                f"{doubt}{until}{_unless(one)}{_sentence(one)}"
             ),
         )
     _print(table)
@@ -152,8 +152,8 @@ _HASH = 16
 
 
 def _sentence(one: Interruption) -> str:
-    """What a call will do, in a sentence before the call itself, if its tool says so."""
-    return "" if one.description is None else f"{one.description}\n"
+    """What a call will do, as its tool says, if it does."""
+    return "" if one.description is None else f": {one.description}"
 
 
 def _unless(one: Interruption) -> str:
@@ -223,8 +223,8 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
             yield _line(_decided(one))
         elif run.completed_at is None:
             yield _line(
-                f"Waits for a decision: {_sentence(one)}{one.tool_name}({_json(one.arguments)}), "
-                f"interruption {one.id}{_unless(one)}",
+                f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
+                f"interruption {one.id}{_unless(one)}{_sentence(one)}",
                 style="yellow",
             )
     if run.error is not None:
