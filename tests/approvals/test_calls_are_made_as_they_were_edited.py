@@ -6,15 +6,27 @@ import asyncio
 import hashlib
 import json
 from concurrent.futures import Future
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from agents import Agent, Runner, RunState, function_tool
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    Runner,
+    RunState,
+    ShellTool,
+    SQLiteSession,
+    function_tool,
+    output_guardrail,
+)
 from agents.testing import assistant_message, function_call
 from dbos import DBOS
 
 import timestep
+from tests.sdk.test_builtin_tools_are_steps import shell_call
+from tests.sdk.test_mcp_servers_are_asked_once import Fake
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
 from timestep.errors import (
@@ -318,3 +330,118 @@ def test_what_is_decided_is_what_was_shown(app: App) -> None:
     decide(edit={"c1": EDITED}, approve=["c3"], expect=expect)
     assert decide(edit={"c1": EDITED}, expect={"c1": first.hash}).resolved == [first.id]
     assert outcome.result(timeout=60).startswith("c1: refunded 50 ")
+
+
+told_of: list[dict[str, Any]] = []
+"""The arguments of which a sentence was made."""
+
+
+def sentence(arguments: dict[str, Any]) -> str:
+    told_of.append(arguments)
+    if arguments["name"] == "bad":
+        raise ValueError("no sentence for that")
+    return f"Have a look at {arguments['name']}"
+
+
+def test_tools_of_all_kinds_say_what_they_do_and_are_edited_or_not(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def may_look(ctx: Any, arguments: dict[str, Any], call_id: str) -> bool:
+        judged.append(arguments["name"])
+        return True
+
+    judged: list[str] = []
+    told_of.clear()
+    server = Fake(require_approval="always")
+
+    @timestep.tool_options(describe=sentence)
+    @function_tool(needs_approval=may_look)
+    async def inspect(name: str) -> str:
+        return f"{name} is new"
+
+    helper = Agent(
+        name="Helper", model=AnsweringModel(lambda items: [assistant_message(f"to {items}")])
+    )
+    calls: list[Any] = [
+        function_call("inspect", {"name": "good"}, call_id="c1"),
+        function_call("inspect", {"name": "bad"}, call_id="c2"),
+        function_call("add", {"n": 1}, call_id="c3"),
+        function_call("ask", {"input": "anything"}, call_id="c4"),
+        shell_call("ls", "c5"),
+    ]
+    model = AnsweringModel(
+        lambda items: [assistant_message(str(outputs(items)))] if outputs(items) else calls
+    )
+    shell: Any = ShellTool(executor=lambda request: "listed", needs_approval=True)
+    agent = Agent(
+        name="All",
+        model=model,
+        tools=[inspect, helper.as_tool("ask", "asks", needs_approval=True), shell],
+        mcp_servers=[server],
+    )
+    outcome = started(app, agent)
+    app.until(lambda: len(waiting()) == 5)
+    asked = {one.call_id: one for one in waiting()}
+    assert {id_: one.description for id_, one in asked.items()} == {
+        "c1": "Have a look at good",
+        **dict.fromkeys(("c2", "c3", "c4", "c5")),
+    }
+    assert "without a sentence" in caplog.text
+    assert "no sentence for that" in caplog.text
+    assert asked["c3"].arguments_schema["properties"] == {"n": {"type": "integer"}}
+    assert asked["c5"].arguments_schema is None
+
+    with pytest.raises(InvalidArgumentsError, match="add: n: 'one' is not of type 'integer'"):
+        decide(edit={"c3": {"n": "one"}})
+    with pytest.raises(InvalidInputError, match="what a shell call does"):
+        decide(edit={"c5": {"commands": ["rm"]}})
+    decide(
+        edit={"c1": {"name": "mine"}, "c3": {"n": 2}, "c4": {"input": "it all"}},
+        approve=["c2", "c5"],
+    )
+    told = outcome.result(timeout=60)
+    assert "mine is new" in told
+    assert "it all" in told
+    assert ("add", {"n": 2}, None) in server.asked
+    assert judged == ["good", "bad"], "not asked about what a person has seen"
+    assert [one["name"] for one in told_of] == ["good", "bad"]
+    assert app.replay("w") == told
+    assert len(told_of) == 2, "not told anew"
+    (call,) = [row for row in app.rows("tool_calls") if row["call_id"] == "c3"]
+    assert call["tool_id"] is None
+    asked_of = {row["call_id"]: row["arguments_schema"] for row in app.rows("interruptions")}
+    assert [id_ for id_, schema in asked_of.items() if schema is not None] == ["c3"]
+
+
+def test_a_provider_that_keeps_the_conversation_is_given_the_edited_calls_output(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = started(app, clerk(), conversation_id="conversation")
+    app.until(lambda: len(waiting()) == 2)
+    decide(edit={"c1": EDITED}, approve=["c3"])
+    told = outcome.result(timeout=60)
+    assert told == "c1: refunded 50 for o1 | c2: a is old | c3: refunded 100 for o2"
+    assert shown == []
+    assert "has it as its model made it" in caplog.text
+    assert app.replay("w") == told
+
+
+@output_guardrail
+async def short(ctx: Any, agent: Any, output: Any) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
+
+
+@pytest.mark.parametrize("kind", [timestep.DatabaseSession, SQLiteSession])
+def test_a_session_that_is_given_the_turn_at_its_end_has_the_edited_call(
+    app: App, kind: Any, tmp_path: Path
+) -> None:
+    session = kind("s") if kind is timestep.DatabaseSession else kind("s", tmp_path / "s.db")
+    agent = clerk(output_guardrails=[short], tool_use_behavior={"stop_at_tool_names": ["refund"]})
+    outcome = started(app, agent, session=session)
+    app.until(lambda: len(waiting()) == 2)
+    assert len(asyncio.run(session.get_items())) == 1
+    decide(edit={"c1": EDITED}, approve=["c3"])
+    assert outcome.result(timeout=60) == "refunded 50 for o1"
+    kept = [item for item in asyncio.run(session.get_items()) if "arguments" in item]
+    assert json.loads(kept[0]["arguments"]) == EDITED
+    assert app.replay("w") == "refunded 50 for o1"

@@ -18,7 +18,7 @@ from timestep.runner.run_limits import cut_by_owner
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
 from timestep.sdk.state import edited_calls
-from timestep.serialization.sdk_objects import arguments_text
+from timestep.serialization.json_output import arguments_text
 from timestep.serialization.values import restored
 from timestep.steps import interruption
 from timestep.steps.interruption import doubted_again

@@ -289,11 +289,6 @@ def arguments_of(item: Row) -> Json:
     return parsed
 
 
-def arguments_text(arguments: Json) -> str:
-    """A call's arguments as a model would write them."""
-    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
-
-
 def model_name(model: object, agent_model: object) -> str | None:
     """The name of the model that answers, as far as its object tells."""
     for source in (getattr(model, "model", None), agent_model):

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from timestep.serialization.ids import storable_name
-from timestep.serialization.sdk_objects import arguments_text
+from timestep.serialization.json_output import arguments_text
 from timestep.serialization.values import restored, storable
 
 _EDITED = """

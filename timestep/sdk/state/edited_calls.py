@@ -21,9 +21,14 @@ from pydantic import BaseModel
 
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Run
+from timestep.runtime import logs
+from timestep.runtime.terminal import quoted
 from timestep.sdk.state.run_history import history_of
-from timestep.serialization.sdk_objects import arguments_text, call_id_of, raw
+from timestep.serialization.json_output import arguments_text
+from timestep.serialization.sdk_objects import call_id_of, raw
 from timestep.serialization.values import restored
+
+_log = logs.logger()
 
 
 def edit(state: RunState[Any], item: ToolApprovalItem, owner: Run, call: Call) -> None:
@@ -57,6 +62,13 @@ def edit(state: RunState[Any], item: ToolApprovalItem, owner: Run, call: Call) -
         invocation = None if context is None else context._tool_invocations.get(edited.id)
         if invocation is not None and invocation.fingerprint == known:
             invocation.fingerprint = _fingerprint(item, call.edited) or known
+    if own._conversation_id or own._previous_response_id or own._auto_previous_response_id:
+        _log.warning(
+            "call %s of run %s is made as a person edited it; the model's provider, which keeps "
+            "the conversation, has it as its model made it, and is given its output alone",
+            quoted(edited.id),
+            owner.id,
+        )
     # Its checkpoints tell what changed: items that were told are others now.
     history_of(owner).told = None
 
