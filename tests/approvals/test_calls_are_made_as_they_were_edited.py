@@ -14,12 +14,16 @@ import pytest
 from agents import (
     Agent,
     GuardrailFunctionOutput,
+    RunConfig,
     Runner,
     RunState,
     ShellTool,
     SQLiteSession,
+    ToolExecutionConfig,
+    ToolGuardrailFunctionOutput,
     function_tool,
     output_guardrail,
+    tool_input_guardrail,
 )
 from agents.testing import assistant_message, function_call
 from dbos import DBOS
@@ -445,3 +449,35 @@ def test_a_session_that_is_given_the_turn_at_its_end_has_the_edited_call(
     kept = [item for item in asyncio.run(session.get_items()) if "arguments" in item]
     assert json.loads(kept[0]["arguments"]) == EDITED
     assert app.replay("w") == "refunded 50 for o1"
+
+
+def test_what_checks_a_calls_arguments_checks_the_edited_ones(app: App) -> None:
+    checked: list[Any] = []
+
+    @tool_input_guardrail
+    async def cheap(data: Any) -> ToolGuardrailFunctionOutput:
+        cents = json.loads(data.context.tool_arguments)["cents"]
+        checked.append(cents)
+        if cents == 60:
+            return ToolGuardrailFunctionOutput.reject_content("not sixty")
+        return ToolGuardrailFunctionOutput.allow()
+
+    @function_tool(needs_approval=True, tool_input_guardrails=[cheap])
+    async def pay(cents: int) -> str:
+        return f"paid {cents}"
+
+    calls: list[Any] = [
+        function_call("pay", {"cents": cents}, call_id=f"c{cents}") for cents in (5, 6)
+    ]
+    model = AnsweringModel(
+        lambda items: [assistant_message(str(outputs(items)))] if outputs(items) else calls
+    )
+    before = RunConfig(tool_execution=ToolExecutionConfig(pre_approval_tool_input_guardrails=True))
+    outcome = started(app, Agent(name="P", model=model, tools=[pay]), run_config=before)
+    app.until(lambda: len(waiting()) == 2)
+    decide(edit={"c5": {"cents": 50}, "c6": {"cents": 60}})
+    told = "{'c5': 'paid 50', 'c6': 'not sixty'}"
+    assert outcome.result(timeout=60) == told
+    assert sorted(checked) == [5, 6, 50, 60]
+    assert app.replay("w") == told
+    assert len(checked) == 4

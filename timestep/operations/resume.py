@@ -35,8 +35,8 @@ from timestep.operations.queries.records import ResumeResult
 from timestep.runtime import terminal
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
-from timestep.store import call_edits, parked_workflows
 from timestep.store import interruptions as store
+from timestep.store import parked_workflows
 from timestep.store.fleet import process_ends
 
 _OVER = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -120,7 +120,7 @@ async def resume_workflow(
     )
     if again:
         await in_thread(lambda: _check_there(workflow_id))
-    is_decided = bool(approve or reject or supply or edit)
+    is_decided = bool(approve or reject or supply or edit or expect)
     is_begun = from_checkpoint or again
     found = recorder()
     queue: str | None = None
@@ -163,7 +163,7 @@ async def resume_workflow(
                     ],
                 )
                 edited = [one.row["id"] for one in undecided if one.action == "edit"]
-                call_edits.write(connection, found.schema, edited)
+                store.show_edits(connection, found.schema, edited)
             if found.mirror is None:
                 woken = parked_workflows.wake(connection, found.schema, workflow_id)
                 queue = woken or queue
