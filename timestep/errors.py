@@ -17,6 +17,7 @@
     ├── EntrypointError             an entrypoint cannot be used
     │   ├── UnknownEntrypointError
     │   ├── InvalidInputError       the input does not fit the entrypoint
+    │   │   └── InvalidArgumentsError   nor do edited arguments fit their tool
     │   └── AlreadyStartedError     the id is taken by another start
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── UnknownTokenError           there is no such token of the HTTP API
@@ -29,6 +30,7 @@
     ├── TakeoverError               a workflow cannot go on from its checkpoint
     ├── UnknownInterruptionError
     ├── AlreadyResolvedError
+    ├── ChangedQuestionError        what is decided is not what was shown
     ├── NobodyWaitsError            a decision that nothing would follow
     ├── StateError                  a run's state cannot be saved or loaded
     │   ├── UnknownStateError
@@ -50,6 +52,7 @@ The class docstring is the default message. Messages quote the value and name th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -129,6 +132,20 @@ class InvalidInputError(EntrypointError):
     """The input does not fit the entrypoint's signature."""
 
 
+class InvalidArgumentsError(InvalidInputError):
+    """The edited arguments do not fit the tool's JSON schema.
+
+    `fields` says what is wrong where, as `{"pointer": ..., "detail": ...}` for each field: a JSON
+    pointer into what was given as `edit`, which begins with the id of the call.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, fields: Sequence[dict[str, str]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.fields = list(fields)
+
+
 class AlreadyStartedError(EntrypointError):
     """A workflow with this id was started already, differently."""
 
@@ -175,6 +192,21 @@ class UnknownInterruptionError(TimestepError):
 
 class AlreadyResolvedError(TimestepError):
     """The interruption was decided already, and differently."""
+
+
+class ChangedQuestionError(TimestepError):
+    """What is to be decided is not what was shown.
+
+    `changes` says of each question what is asked now (`id`, `hash`, `tool_name`, `arguments`,
+    `agent_name`), the hash that was `expected`, and `was`: the question that had it, if the
+    workflow has asked one.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, changes: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.changes = list(changes)
 
 
 class NobodyWaitsError(TimestepError):

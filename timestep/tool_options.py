@@ -1,10 +1,15 @@
-"""Says how a tool's calls are made durable, at the tool's definition."""
+"""Says how a tool's calls are made durable, and told to people, at the tool's definition."""
 
 from __future__ import annotations
 
+import contextvars
+import copy
 import inspect
+import json
 import math
-from collections.abc import Callable
+import re
+import string
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +31,15 @@ AnyTool = TypeVar(
 
 _ATTRIBUTE = "timestep_options"
 
+Describe = str | Callable[[dict[str, Any]], str]
+"""What makes a sentence of a call's arguments: a template, or a function."""
+
+_LONGEST_SENTENCE = 500
+_LONGEST_VALUE = 100
+"""Characters of a sentence, and of an argument in a template."""
+_SPEC = re.compile(r",?(\.[0-9])?[df%]?")
+"""Format specifications of a template: those that do not make text longer than the number is."""
+
 
 @dataclass(frozen=True)
 class ToolOptions:
@@ -38,6 +52,7 @@ class ToolOptions:
     retry_on: tuple[type[Exception], ...] = (Exception,)
     timeout: float | None = None
     as_workflow: bool = False
+    describe: Describe | None = None
 
 
 _DEFAULT = ToolOptions()
@@ -63,6 +78,7 @@ def tool_options(
     retry_on: tuple[type[Exception], ...] = (Exception,),
     timeout: float | None = None,
     as_workflow: bool = False,
+    describe: Describe | None = None,
 ) -> Callable[[AnyTool], AnyTool]:
     """How a tool's calls are made durable. Decorates what `@function_tool` returns.
 
@@ -90,6 +106,11 @@ def tool_options(
             tool's body may use DBOS steps, sleeps, messages and child workflows. After a
             crash the body runs again from its beginning, and what it did as DBOS steps is
             read from their record.
+        describe: What a call will do, for the person who is asked about it: a sentence with
+            arguments by their names (`"Refund {cents} cents of order {order}"`), or a function
+            that makes one of the arguments, of nothing else, and at once. It is recorded with
+            the question, 500 characters at most. Where it fails, the log tells, and the question
+            has none. A number may have a format: `{price:,.2f}`.
 
     Raises:
         TypeError: What is decorated is not a tool that acts here, or an option is of another
@@ -97,7 +118,14 @@ def tool_options(
         ValueError: An option is out of range, or does nothing for this tool.
     """
     options = ToolOptions(
-        safe_to_repeat, retries, retry_delay, retry_backoff, retry_on, timeout, as_workflow
+        safe_to_repeat,
+        retries,
+        retry_delay,
+        retry_backoff,
+        retry_on,
+        timeout,
+        as_workflow,
+        describe,
     )
     _check(options)
 
@@ -137,6 +165,100 @@ def _check(options: ToolOptions) -> None:
         isinstance(cls, type) and issubclass(cls, Exception) for cls in classes
     ):
         raise TypeError(f"retry_on is a tuple of exception classes, not {classes!r}")
+    _check_describe(options.describe)
+
+
+def _check_describe(describe: object) -> None:
+    if describe is None:
+        return
+    if isinstance(describe, str):
+        _fields(describe)
+        if not describe.strip():
+            raise ValueError(f"describe={describe!r} is no sentence")
+    elif not callable(describe) or inspect.iscoroutinefunction(describe):
+        raise TypeError(f"describe is a template or a function that is not async, not {describe!r}")
+
+
+def _fields(template: str) -> list[tuple[str, str | None, str]]:
+    """The parts of a template: text, and the argument that follows it with its format.
+
+    Raises:
+        ValueError: It has something else.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"describe={template!r} is no template: {error}") from error
+    for _, name, spec, conversion in parts:
+        if name is not None and (not name.isidentifier() or conversion is not None):
+            raise ValueError(
+                f"describe={template!r} has {{{name}}}: give arguments by their names alone, such "
+                "as {order}, or a function"
+            )
+        if not _SPEC.fullmatch(spec or ""):
+            raise ValueError(
+                f"describe={template!r} has the format {spec!r}: a number's may be such as ',' "
+                "and ',.2f'; give a function for others"
+            )
+    return [(text, name, spec or "") for text, name, spec, _ in parts]
+
+
+def sentence_of(tool: object, arguments: Any) -> str | None:
+    """What a call of a tool will do, as the tool says; None: it does not.
+
+    Raises:
+        Exception: Whatever the tool's own function raises; or what it makes is no sentence.
+    """
+    describe = options_of(tool).describe
+    if describe is None:
+        return None
+    # A tool of the user's own may take text instead of an object.
+    given = copy.deepcopy(arguments if isinstance(arguments, dict) else {"input": arguments})
+    if isinstance(describe, str):
+        made: object = "".join(_filled(describe, {**_defaults(tool), **given}))
+    else:
+        # In no workflow, run or step: what it would do there is not recorded.
+        made = contextvars.Context().run(describe, given)
+    if inspect.iscoroutine(made):
+        made.close()
+    if not isinstance(made, str) or not made.strip():
+        raise TypeError(f"describe gave {made!r}, which is no sentence")
+    is_long = len(made) > _LONGEST_SENTENCE
+    return f"{made[: _LONGEST_SENTENCE - 1]}…" if is_long else made
+
+
+def _filled(template: str, arguments: dict[str, Any]) -> Iterator[str]:
+    for text, name, spec in _fields(template):
+        yield text
+        if name is not None:
+            if name not in arguments:
+                raise KeyError(name)
+            yield _shown(arguments[name], spec)
+
+
+def _shown(value: Any, spec: str) -> str:
+    if spec:
+        return format(value, spec)
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[: _LONGEST_VALUE - 1]}…"
+
+
+def _defaults(tool: object) -> dict[str, Any]:
+    """What arguments are that a model leaves out."""
+    return {
+        name: schema["default"]
+        for name, schema in _parameters(tool).items()
+        if isinstance(schema, dict) and "default" in schema
+    }
+
+
+def _parameters(tool: object) -> dict[str, Any]:
+    """The JSON schemas of a function tool's arguments, as far as it tells them."""
+    from agents.tool import FunctionTool
+
+    schema = tool.params_json_schema if isinstance(tool, FunctionTool) else {}
+    found = schema.get("properties")
+    return found if isinstance(found, dict) else {}
 
 
 def _check_fits(options: ToolOptions, tool: object) -> None:
@@ -144,8 +266,9 @@ def _check_fits(options: ToolOptions, tool: object) -> None:
     from agents.tool import ComputerTool, FunctionTool, LocalShellTool
 
     kind = type(tool).__name__
-    if not options.safe_to_repeat and isinstance(tool, LocalShellTool | ComputerTool):
-        # The SDK has no way to stop for a person at a call of these.
+    # The SDK has no way to stop for a person at a call of these.
+    never_asks = isinstance(tool, LocalShellTool | ComputerTool)
+    if not options.safe_to_repeat and never_asks:
         raise ValueError(
             f"safe_to_repeat=False needs a person to decide about a call in doubt, and the SDK "
             f"cannot stop for one at a call of a {kind}: wrap it in a @function_tool"
@@ -155,6 +278,15 @@ def _check_fits(options: ToolOptions, tool: object) -> None:
             f"timeout cannot end a thread, where the SDK runs a tool that is not async: make "
             f"{getattr(tool, 'name', kind)!r} an async function"
         )
+    if options.describe is not None and never_asks:
+        raise ValueError(f"describe is for who is asked about a call, and nobody is of a {kind}")
+    known = _parameters(tool)
+    for _, name, _ in _fields(options.describe) if isinstance(options.describe, str) else ():
+        if known and name is not None and name not in known:
+            raise ValueError(
+                f"describe={options.describe!r} has {{{name}}}, which is no argument of "
+                f"{getattr(tool, 'name', kind)!r}: there are {', '.join(known)}"
+            )
     if options.as_workflow and not isinstance(tool, FunctionTool):
         raise ValueError(f"as_workflow is for function tools, not for a {kind}")
     if options.as_workflow and _is_agent(tool):

@@ -15,6 +15,7 @@ def check_health(service: str) -> str:
     return HEALTH.get(service, "no such service")
 
 
+@timestep.tool_options(describe="Restart {service}; its users wait meanwhile.")
 @function_tool(needs_approval=True)
 def restart_service(service: str) -> str:
     """Restart a service; its users wait meanwhile."""
@@ -22,7 +23,7 @@ def restart_service(service: str) -> str:
 
 
 # A second deletion would take the backups made since: after a crash a person decides.
-@timestep.tool_options(safe_to_repeat=False)
+@timestep.tool_options(safe_to_repeat=False, describe="Delete the backups of {service} for good.")
 @function_tool(needs_approval=True)
 def delete_backups(service: str) -> str:
     """Delete the backups of a service for good."""

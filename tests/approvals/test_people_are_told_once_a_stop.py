@@ -217,6 +217,8 @@ def test_a_webhook_is_told_until_it_has_heard_and_only_once(
         "tool_name": "delete",
         "call_id": "c1",
         "agent_name": "Operator",
+        "description": None,
+        "hash": first.hash,
         "arguments": {"name": "a"},
         "arguments_are_cut": False,
         "created_at": first.created_at.isoformat(),

@@ -161,6 +161,7 @@ def test_show_tells_of_a_workflow_without_a_run(cli: Cli) -> None:
         (("--approve", "all", "--always"), "launched moon"),
         (("--reject", "all", "--message", "not today"), "not today"),
         (("--supply", "{id}", '"it flew already"'), "it flew already"),
+        (("--edit", "{id}", '{"target":"mars"}', "--expect", "{id}", "{hash}"), "launched mars"),
     ],
 )
 def test_an_approval_is_decided(
@@ -177,15 +178,28 @@ def test_an_approval_is_decided(
 
     assert "nothing is decided" in failed(cli("resume", workflow_id), 2)
     assert "'nope' is not one of" in failed(cli("resume", workflow_id, "--approve", "nope"))
-    command = [part.format(id=asked["id"]) for part in decision]
+    command = [part.replace("{id}", asked["id"]) for part in decision]
+    command = [part.replace("{hash}", asked["hash"]) for part in command]
+    changed = failed(
+        cli("resume", workflow_id, "--approve", "all", "--expect", asked["id"], "0" * 16)
+    )
+    assert "is not what was shown" in changed
+    misfit = failed(cli("resume", workflow_id, "--edit", asked["id"], '{"target": 1}'), 2)
+    assert "launch: target: 1 is not of type 'string'" in misfit
+    assert "not JSON" in failed(cli("resume", workflow_id, "--edit", asked["id"], "{"), 2)
+    assert asked["hash"][:16] in text
+    assert "Launch moon" in text
     assert done(cli("resume", workflow_id, *command)) == "decided 1\n"
     assert host.output(workflow_id) == f"[offline model] {output}"
     (row,) = host.rows(f"SELECT * FROM interruptions WHERE id = '{asked['id']}'")
     assert row["resolved_by"] == acting.user()
     assert row["resolution_always"] == ("--always" in decision)
     how = f"{row['resolution_action']}{' always' if row['resolution_always'] else ''}"
-    told = f'Decided: {how} launch({{"target": "moon"}}) by {acting.user()}'
-    assert told in done(cli("show", workflow_id))
+    edited = ' to launch({"target": "mars"})' if "--edit" in decision else ""
+    told = f'Decided: {how} launch({{"target": "moon"}}){edited} by {acting.user()}'
+    shown = done(cli("show", workflow_id))
+    assert told in shown
+    assert ('moon"}), edited to launch({"target": "mars"})' in shown) == ("--edit" in decision)
     other = "--reject" if row["resolution_action"] != "reject" else "--approve"
     refused = failed(cli("resume", workflow_id, other, asked["id"]))
     assert refused.endswith(f"by {acting.user()}")

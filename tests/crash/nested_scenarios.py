@@ -55,6 +55,42 @@ async def deep(given: str) -> str:
     return str((await timestep.run_agent(outermost, given)).final_output)
 
 
+def _tells(name: str, *calls: tuple[str, dict[str, Any]]) -> scenarios.AnsweringModel:
+    """A model that tells the calls as it is shown them, with what came of them."""
+
+    def answer(items: list[Any]) -> list[Any]:
+        found = scenarios.outputs(items)
+        shown = [i["arguments"] for i in items if i.get("type") == "function_call"]
+        if found:
+            told = " / ".join(map(": ".join, zip(shown, found.values(), strict=True)))
+            return [assistant_message(f"{name}: {told}")]
+        return [
+            function_call(tool, arguments, call_id=f"{name}{index}")
+            for index, (tool, arguments) in enumerate(calls)
+        ]
+
+    return scenarios.AnsweringModel(name, answer)
+
+
+clerk = Agent(
+    name="Clerk", model=_tells("clerk", ("delete", {"name": "x"})), tools=[scenarios.delete]
+)
+office = Agent(
+    name="Office",
+    model=_tells("office", ("clerk", {"input": "x"}), ("delete", {"name": "y"})),
+    tools=[clerk.as_tool("clerk", "Deletes."), scenarios.delete],
+)
+
+
+@DBOS.workflow()
+async def edited(given: str) -> str:
+    session = timestep.DatabaseSession("files")
+    first = (await timestep.run_agent(office, given, session)).final_output
+    kept: list[Any] = list(await session.get_items())
+    told = [item["arguments"] for item in kept if item.get("type") == "function_call"]
+    return f"{first} | {told}"
+
+
 judge = Agent(
     name="Judge", model=_calls("judge", ("look_up", {"city": "Oslo"})), tools=[scenarios.look_up]
 )

@@ -32,6 +32,8 @@ DECISIONS: dict[str, dict[str, Any]] = {
     "c1": {"approve": ["c1"]},
     "c3": {"reject": ["c3"], "message": "b stays"},
     "innermost0": {"approve": ["innermost0"]},
+    "clerk0": {"edit": {"clerk0": {"name": "b"}}},
+    "office1": {"edit": {"office1": {"name": "a"}}},
 }
 
 SCENARIOS = {
@@ -41,6 +43,8 @@ SCENARIOS = {
     "tripped": "InputGuardrailTripwireTriggered",
     "nested": "so says the expert / Oslo is sunny",
     "approved": "Oslo is sunny / deleted a / b stays",
+    "edited": 'office: {"input":"x"}: clerk: {"name":"b"}: deleted b / {"name":"a"}: deleted a | '
+    """['{"input":"x"}', '{"name":"a"}']""",
     "mcp": "Oslo is sunny / Rome is sunny",
     "sqlite_session": "from Oslo to Rome, then ['assistant']",
     "apart": "1a, so says the guide {'seats': ['1a']} 4",
@@ -56,7 +60,7 @@ SCENARIOS = {
     "remembered": "['population', 'population is item 5'] of 6",
 }
 
-IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved")
+IN_THE_ORDINARY_WAY = ("trip", "fails", "tripped", "approved", "edited")
 """Scenarios that are killed where DBOS records the steps itself, too."""
 
 KILLS: dict[str, tuple[str, ...]] = {
@@ -70,6 +74,12 @@ KILLS: dict[str, tuple[str, ...]] = {
     "tripped": ("after input guardrail: trips", "committed input guardrail: trips"),
     "nested": ("committed start of run #2", "after tool: look_up (c1)"),
     "approved": ("before parking", "told of a decision #2"),
+    "edited": (
+        "told of a decision",
+        "after tool: delete (clerk0)",
+        "committed tool: delete (office1)",
+        "recorded session: read",
+    ),
     "mcp": (
         "before mcp list_tools: weather #2",
         "after mcp list_tools: weather #2",
@@ -119,6 +129,7 @@ KILLS_IN_THE_ORDINARY_WAY: dict[str, tuple[str, ...]] = {
         "committed end of run",
     ),
     "approved": ("before parking", "parked", "told of a decision #2"),
+    "edited": ("committed tool: delete (clerk0)", "recorded tool: delete (office1)"),
 }
 """Where else, with steps that DBOS records itself: between the two commits, and behind them."""
 
@@ -362,6 +373,29 @@ def test_each_doubt_is_asked_about_once(
         assert len(doubts) == max(call["intents"] - 1, 0)
         assert call["status"] == "executed"
     assert outcome.rows["runs"][0]["status"] == "completed"
+
+
+def test_a_call_that_was_edited_is_in_doubt_as_edited(matrix: Matrix) -> None:
+    number = next(matrix.names)
+    log = matrix.folder / f"{number}.log"
+    edit: dict[str, dict[str, Any]] = {**APPROVE, "c1": {"edit": {"c1": {"cents": 3}}}}
+    zygote = matrix.free.get()
+    try:
+        with database(matrix.server, f"crash_{number}", matrix.template) as url:
+            assert zygote.live("paid", url, log, PAY, edit) is None
+            outcome = observed(url, log, zygote.live("paid", url, log, None, APPROVE))
+    finally:
+        matrix.free.put(zygote)
+    assert outcome.log.count("effect tool pay 3") == 2
+    assert outcome.log.count("effect tool pay 1") == 0
+    assert outcome.result.startswith("paid 3")
+    asked = [row for row in outcome.rows["interruptions"] if row["call_id"] == "c1"]
+    first, doubt = sorted(asked, key=lambda row: row["reason"] == "in_doubt")
+    assert (first["resolution_action"], first["arguments"]) == ("edit", {"cents": 1})
+    assert first["resolution_arguments"] == {"cents": 3}
+    assert (doubt["resolution_action"], doubt["arguments"]) == ("approve", {"cents": 3})
+    (call,) = [row for row in outcome.rows["tool_calls"] if row["call_id"] == "c1"]
+    assert (call["arguments"], call["edited_arguments"]) == ({"cents": 1}, {"cents": 3})
 
 
 @pytest.mark.parametrize("decision", ["approve", "reject"])

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from typing import Any
 
 import pytest
 
+from tests.approvals.test_calls_are_made_as_they_were_edited import (
+    EDITED,
+    clerk,
+    decide,
+    started,
+    waiting,
+)
 from tests.cross_language.javascript import JavaScript
 from tests.cross_language.scenario import agents, interrupted
+from tests.support.dbos_app import App
 from timestep.errors import ForeignStateError, StateTooNewError
 from timestep.run_states import from_javascript
 from timestep.run_states.from_javascript import python_state_from_javascript
@@ -246,3 +255,19 @@ def test_the_docstring_names_every_field() -> None:
         for which in ("lost", "refused"):
             fields |= {name for names in table[which].values() for name in names}
         assert {field for field in fields if field not in words} <= {joined}
+
+
+def test_a_call_that_a_person_edited_stays_edited(app: App, javascript: JavaScript) -> None:
+    outcome = started(app, clerk())
+    app.until(lambda: len(waiting()) == 2)
+    decide(edit={"c1": EDITED}, approve=["c3"])
+    outcome.result(timeout=60)
+    (row,) = [row for row in app.rows("run_states") if row["state_type"] == "final"]
+    document = row["state_data"]
+    there = javascript.run("convert", documents=[document])[0]
+    asked = [there["modelResponses"][0]["output"][0], there["generatedItems"][0]["rawItem"]]
+    assert [json.loads(item["arguments"]) for item in asked] == [EDITED, EDITED]
+    back = python_state_from_javascript({**there, "$schemaVersion": "1.22"})
+    kept = ["generated_items", "model_responses"]
+    assert _plain(back, kept) == _plain(document, kept)
+    assert back["context"]["tool_invocations"] == document["context"]["tool_invocations"]

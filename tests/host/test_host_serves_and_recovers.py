@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -190,6 +191,40 @@ def test_an_approval_is_decided_once(host: Host) -> None:
     assert "decided already" in problem(host.post(path, {"reject": [asked["id"]]}), 409)
     assert host.output(workflow_id) == "[offline model] launched rocket"
     assert host.get("/api/interruptions", workflow_id=workflow_id).json()["items"] == []
+
+
+def test_a_call_is_edited_and_bound_to_what_was_shown(host: Host) -> None:
+    workflow_id = host.begin("ask", target="rocket")
+    (asked,) = host.run_when(workflow_id, "interrupted")["interruptions"]
+    assert asked["description"] == "Launch rocket"
+    assert asked["arguments_schema"]["properties"]["target"]["type"] == "string"
+    path = f"/api/workflows/{workflow_id}/resume"
+
+    wrong = host.post(path, {"edit": {asked["id"]: {"target": 5, "when": "now"}}})
+    assert "target: 5 is not of type 'string'" in problem(wrong, 422)
+    assert wrong.json()["type"] == "urn:timestep:invalid-arguments"
+    assert {one["pointer"] for one in wrong.json()["errors"]} == {
+        f"/{asked['id']}/target",
+        f"/{asked['id']}",
+    }
+    edit = {"edit": {asked["call_id"]: {"target": "probe"}}}
+    stale = host.post(path, {**edit, "expect": {asked["id"]: "0" * 64}})
+    assert "is not what was shown" in problem(stale, 409)
+    assert stale.json()["type"] == "urn:timestep:changed-question"
+    (change,) = stale.json()["changes"]
+    assert (change["hash"], change["arguments"]) == (asked["hash"], asked["arguments"])
+    assert host.run(workflow_id)["interruptions"] == [asked]
+
+    answer = host.post(path, {**edit, "expect": {asked["id"]: asked["hash"]}})
+    assert (answer.status_code, answer.json()["resolved"]) == (200, [asked["id"]])
+    assert host.output(workflow_id) == "[offline model] launched probe"
+    (one,) = host.run(workflow_id)["interruptions"]
+    assert (one["resolution_action"], one["resolution_arguments"]) == ("edit", {"target": "probe"})
+    assert (one["arguments"], one["hash"]) == (asked["arguments"], asked["hash"])
+    items = host.get(f"/api/runs/{workflow_id}/items").json()["items"]
+    (call,) = [item for item in items if item["item_type"] == "tool_call_item"]
+    assert json.loads(call["item_data"]["arguments"]) == {"target": "probe"}
+    assert json.loads(call["original_data"]["arguments"]) == {"target": "rocket"}
 
 
 def test_everything_is_decided_always_and_read_in_pages(host: Host) -> None:

@@ -221,6 +221,15 @@ def test_a_decision_that_cannot_be_made_changes_nothing(host: Host, client: http
         ({"approve": ["x" * 9000]}, 404),
         ({"supply": {"\ud800": 1}}, 404),
         ({"supply": {"\x00": 1}}, 404),
+        ({"edit": {"\ud800": {}}}, 404),
+        ({"edit": {asked["id"]: 5}}, 422),
+        ({"edit": {asked["id"]: {"target": "\ud800"}}}, 422),
+        ({"edit": {asked["id"]: {"target": 5}}}, 422),
+        ({"edit": {asked["id"]: {"target": "x"}}, "always": True}, 422),
+        ({"edit": {asked["id"]: {"target": "x"}}, "approve": [asked["id"]]}, 409),
+        ({"approve": [asked["id"]], "expect": {asked["id"]: "\ud800" * 64}}, 409),
+        ({"approve": [asked["id"]], "expect": {asked["id"]: 5}}, 422),
+        ({"approve": [asked["id"]], "expect": {"x": asked["hash"]}}, 404),
         ({"approve": [1] * 10_000}, 422),
         ({"approve": [asked["id"]], "reject": [asked["id"]]}, 409),
     ):
@@ -228,6 +237,7 @@ def test_a_decision_that_cannot_be_made_changes_nothing(host: Host, client: http
         assert len(detail) < 20_000
     deep = f'{{"supply": {{"{asked["id"]}": {"[" * 99 + "]" * 99}}}}}'
     assert "nested" in problem(sent(client, path, deep), 422)
+    assert "nested" in problem(sent(client, path, deep.replace("supply", "edit")), 422)
     assert host.run(workflow_id)["interruptions"] == [asked]
     text = "done \ud800 \x00"
     decided = sent(client, path, json.dumps({"supply": {asked["id"]: text}, "message": text}))

@@ -25,6 +25,7 @@ from openai.types.responses import (
 
 from tests.support.hostile_documents import JSON, OBJECTS, Registered, executed, from_jsonb, same
 from timestep import FileRunStateStore, register_type
+from timestep.approvals.decide import decision
 from timestep.approvals.supplied import documents
 from timestep.approvals.webhook import Webhook
 from timestep.errors import RecordedError, UnreadableValueError
@@ -159,6 +160,9 @@ def test_what_tools_people_and_callers_say_comes_back(document: Any, object_: An
         # What a person supplies.
         supplied = documents({"1": given_})["1"]
         assert same(decode(restored(from_jsonb(supplied))), given_)
+        # What a person gives instead of a call's arguments.
+        edited = decision({"id": 1}, "edit", None, value={"given": given_})["arguments"]
+        assert same(restored(from_jsonb(edited)), {"given": given_})
         # Sessions' items, inputs of runs and of forks, final outputs.
         assert same(restored(from_jsonb(storable(given_))), given_)
         assert same(restored(from_jsonb(recorded_input([given_]))), [given_])
@@ -171,7 +175,8 @@ def test_what_tools_people_and_callers_say_comes_back(document: Any, object_: An
 
 
 def row_of(arguments: Any) -> dict[str, Any]:
-    names = ("id", "run_id", "type", "reason", "tool_name", "call_id", "agent_name", "expires_at")
+    names = ["id", "run_id", "type", "reason", "tool_name", "call_id", "agent_name", "expires_at"]
+    names += ["description", "hash"]
     now = datetime.datetime.now(datetime.UTC)
     return {**dict.fromkeys(names), "arguments": arguments, "created_at": now}
 

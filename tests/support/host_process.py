@@ -56,6 +56,7 @@ async def hold(folder: str) -> str:
     return "released"
 
 
+@timestep.tool_options(describe="Launch {target}")
 @function_tool(needs_approval=True)
 def launch(target: str) -> str:
     """Ask first."""

@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from timestep.errors import AlreadyResolvedError, UnknownInterruptionError
-from timestep.serialization.documents.json_text import plain_text
+from timestep.approvals import edited_arguments
+from timestep.errors import (
+    AlreadyResolvedError,
+    ChangedQuestionError,
+    InvalidInputError,
+    UnknownInterruptionError,
+)
+from timestep.runtime.terminal import quoted
+from timestep.serialization.documents.forms import Json
+from timestep.serialization.documents.json_text import plain_text, restored, storable
 from timestep.serialization.ids import storable_name
+
+Row = dict[str, Any]
 
 UNSET: Any = object()
 
-Choice = tuple[dict[str, Any], str, Any]
-"""The row of a question, what is decided about it, and the result that is supplied, as its column
-has it."""
+_SHORTEST_HASH = 16
+"""Hexadecimal digits of a hash that stand for the whole of it."""
 
 
-def contradicts(row: dict[str, Any], action: str, output: Any, always: bool) -> bool:
+@dataclass(frozen=True)
+class Choice:
+    """What is decided about a question."""
+
+    row: Row
+    """The question's."""
+    action: str
+    value: Any = UNSET
+    """The result that is supplied, or the arguments of a call that is edited."""
+    name: str = "all"
+    """As what the caller named it."""
+
+
+def contradicts(choice: Choice, *, always: bool) -> bool:
     """Whether what was decided is not what is asked for now."""
-    if row["resolution_action"] != action:
+    row = choice.row
+    if row["resolution_action"] != choice.action:
         return True
-    if action == "supply":
-        return bool(row["resolution_output"] != output)
+    if choice.action == "supply":
+        return bool(row["resolution_output"] != choice.value)
+    if choice.action == "edit":
+        arguments = edited_arguments.as_object(row, choice.value)
+        return not _is_same_json(restored(row["resolution_arguments"]), arguments)
     return always and not row["resolution_always"]
+
+
+def _is_same_json(one: Json, other: Json) -> bool:
+    """Whether two documents say the same; true is no number."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same_json(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same_json, one, other))
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def choose(
     workflow_id: str,
-    rows: list[dict[str, Any]],
+    rows: list[Row],
     approve: Sequence[str] | str,
     reject: Sequence[str] | str,
-    supply: dict[str, Any],
+    supply: Mapping[str, Any],
+    edit: Mapping[str, Any],
 ) -> list[Choice]:
     """The interruptions that a call names, with its answer to each."""
     if not rows:
@@ -41,35 +80,130 @@ def choose(
         )
     chosen: dict[uuid.UUID, Choice] = {}
     for action, names in (("approve", approve), ("reject", reject)):
-        for row in _named(workflow_id, rows, names):
-            _add(chosen, row, action, UNSET)
-    for name, output in supply.items():
-        for row in _named(workflow_id, rows, [name]):
-            _add(chosen, row, "supply", output)
+        for row, name in _named(workflow_id, rows, names):
+            _add(chosen, Choice(row, action, name=name))
+    for action, values in (("supply", supply), ("edit", edit)):
+        for given, value in values.items():
+            for row, name in _named(workflow_id, rows, [given]):
+                _add(chosen, Choice(row, action, value, name))
     return list(chosen.values())
 
 
-def _add(
-    chosen: dict[uuid.UUID, Choice],
-    row: dict[str, Any],
-    action: str,
-    output: Any,
-) -> None:
+def _add(chosen: dict[uuid.UUID, Choice], choice: Choice) -> None:
+    row = choice.row
     earlier = chosen.get(row["id"])
-    if earlier is not None and (action, output) != earlier[1:]:
+    if earlier is None:
+        chosen[row["id"]] = choice
+    elif (choice.action, choice.value) != (earlier.action, earlier.value):
         raise AlreadyResolvedError(
             f"interruption {row['id']} ({row['tool_name']}) is given two decisions: "
-            f"{earlier[1]} and {action}"
+            f"{earlier.action} and {choice.action}"
         )
-    chosen[row["id"]] = (row, action, output)
 
 
-def _named(
-    workflow_id: str, rows: list[dict[str, Any]], names: Sequence[str] | str
-) -> list[dict[str, Any]]:
+def with_checked_edits(chosen: Sequence[Choice]) -> list[Choice]:
+    """The choices, with the arguments of edited calls as JSON.
+
+    Raises:
+        InvalidInputError: A call cannot be edited.
+        InvalidArgumentsError: Arguments do not fit their tool's JSON schema.
+    """
+    edited = {
+        choice.name: (choice.row, choice.value)
+        for choice in chosen
+        if choice.action == "edit" and choice.row["resolved_at"] is None
+    }
+    plain = edited_arguments.checked(edited)
+    return [
+        dataclasses.replace(choice, value=plain[choice.name]) if choice.name in plain else choice
+        for choice in chosen
+    ]
+
+
+def check_expected(
+    workflow_id: str, rows: list[Row], chosen: Sequence[Choice], expect: Mapping[str, str]
+) -> None:
+    """Refuse to decide what is not what was shown.
+
+    Args:
+        workflow_id: The workflow.
+        rows: All that it has asked.
+        chosen: What is decided.
+        expect: The hash of each question as it was shown, by its id or its call's.
+
+    Raises:
+        ChangedQuestionError: A question has another hash, or is named by "all" alone.
+        InvalidInputError: A hash is none, or is that of a question that is not decided.
+    """
+    decided = {choice.row["id"]: choice for choice in chosen}
+    shown: dict[uuid.UUID, str] = {}
+    for name, told in expect.items():
+        if not isinstance(told, str) or len(told) < _SHORTEST_HASH:
+            raise InvalidInputError(
+                f"{quoted(told)} is no hash of a question, or less than {_SHORTEST_HASH} digits "
+                "of it: give what `timestep approvals --json` lists"
+            )
+        for row, _ in _named(workflow_id, rows, [name]):
+            if row["id"] not in decided:
+                raise InvalidInputError(
+                    f"{quoted(name)} is expected to be a certain question, and is not decided: "
+                    "give it to 'approve', 'edit', 'reject' or 'supply', too"
+                )
+            shown[row["id"]] = told.lower()
+    changes = []
+    for id_, choice in decided.items() if expect else ():
+        hash_ = shown.get(id_)
+        # Who names it has seen it.
+        is_seen = choice.name != "all" if hash_ is None else choice.row["hash"].startswith(hash_)
+        if not is_seen:
+            changes.append(_change(rows, choice.row, hash_))
+    if changes:
+        raise ChangedQuestionError(
+            "what is asked is not what was shown, and nothing was decided: "
+            + "; ".join(map(_told_change, changes)),
+            changes=changes,
+        )
+
+
+_SHOWN = ("id", "hash", "tool_name", "arguments", "agent_name")
+
+
+def _change(rows: list[Row], row: Row, told: str | None) -> dict[str, Any]:
+    was = next((one for one in rows if told is not None and one["hash"].startswith(told)), None)
+    return {**_shown(row), "expected": told, "was": None if was is None else _shown(was)}
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    found = {name: row[name] for name in _SHOWN}
+    return {**found, "id": str(row["id"]), "arguments": restored(row["arguments"])}
+
+
+def _told_change(change: dict[str, Any]) -> str:
+    now, was = _call(change), change["was"]
+    about = f"interruption {change['id']} is {now}"
+    if change["expected"] is None:
+        return f"{about}, which was not shown"
+    return about + (f", and was {_call(was)}" if was is not None else ", with another hash")
+
+
+def _call(told: dict[str, Any]) -> str:
+    arguments = json.dumps(told["arguments"], ensure_ascii=False, default=str)
+    if len(arguments) > _LONGEST:
+        arguments = f"{arguments[:_LONGEST]} …"
+    return f"{told['tool_name']}({arguments}) of {told['agent_name']}"
+
+
+_LONGEST = 300
+"""Characters of a call's arguments in a message."""
+
+
+def _named(workflow_id: str, rows: list[Row], names: Sequence[str] | str) -> list[tuple[Row, str]]:
+    """The questions that are named, and by what."""
     if "all" in ([names] if isinstance(names, str) else names):
         # Where nothing waits, the call is made again, or contradicts what was decided.
-        return [row for row in rows if row["resolved_at"] is None] or rows
+        return [(row, "all") for row in rows if row["resolved_at"] is None] or [
+            (row, "all") for row in rows
+        ]
     if isinstance(names, str):
         names = [names]
     found = []
@@ -84,35 +218,37 @@ def _named(
                 f"{name!r} {what} the interruptions of workflow {workflow_id!r}: give an id that "
                 "`timestep approvals` lists"
             )
-        found.append((undecided or same)[-1])
+        found.append(((undecided or same)[-1], name))
     return found
 
 
 def decision(
-    row: dict[str, Any],
+    row: Row,
     action: str,
     message: str | None,
     *,
     always: bool = False,
     by: str | None = None,
-    output: Any = UNSET,
+    value: Any = UNSET,
 ) -> dict[str, Any]:
     """What `store.resolve` writes of a decision about the question of a row.
 
     Args:
         row: The question.
-        action: `approve`, `reject` or `supply`.
+        action: `approve`, `reject`, `supply` or `edit`.
         message: What the model is told.
         always: Whether later calls are decided likewise.
         by: Who decided.
-        output: The supplied result, as `supplied.documents` makes it.
+        value: The supplied result, as `supplied.documents` makes it, or the edited arguments.
     """
+    is_supplied = action == "supply"
     return {
         "id": row["id"],
         "action": action,
         "message": plain_text(message),
-        "always": always and action != "supply",
+        "always": always and not is_supplied,
         "by": plain_text(by),
-        "has_output": output is not UNSET,
-        "output": None if output is UNSET else output,
+        "has_output": is_supplied,
+        "output": value if is_supplied else None,
+        "arguments": storable(value) if action == "edit" else None,
     }

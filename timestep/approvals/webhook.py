@@ -216,6 +216,8 @@ def _interruption(row: Row) -> dict[str, Any]:
         "tool_name": row["tool_name"],
         "call_id": row["call_id"],
         "agent_name": row["agent_name"],
+        "description": row["description"],
+        "hash": row["hash"],
         "arguments": text[:_LONGEST] if is_cut else json.loads(text),
         "arguments_are_cut": is_cut,
         "created_at": row["created_at"].isoformat(),

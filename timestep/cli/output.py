@@ -135,7 +135,10 @@ def approvals(found: Sequence[Interruption], *, is_asked: bool = False) -> None:
             cell(one.workflow_id),
             cell(one.id),
             cell(one.agent_name),
-            cell(f"{one.tool_name}({_json(one.arguments)}){doubt}{until}{_unless(one)}"),
+            cell(
+                f"{one.tool_name}({_json(one.arguments)}) #{one.hash[:_HASH]}"
+                f"{doubt}{until}{_unless(one)}{_sentence(one)}"
+            ),
         )
     show(table, is_wrapped=False)
     _obstacles((one.workflow_id, one.obstacle) for one in found)
@@ -144,6 +147,15 @@ def approvals(found: Sequence[Interruption], *, is_asked: bool = False) -> None:
         say(
             f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
         )
+
+
+_HASH = 16
+"""Digits of a question's hash that `resume --expect` takes for all."""
+
+
+def _sentence(one: Interruption) -> str:
+    """What a call will do, as its tool says, if it does."""
+    return "" if one.description is None else f": {one.description}"
 
 
 def question(one: Interruption, number: int, count_of_all: int) -> None:
@@ -240,7 +252,7 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
         elif run.completed_at is None:
             yield _line(
                 f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
-                f"interruption {one.id}{_unless(one)}",
+                f"interruption {one.id}{_unless(one)}{_sentence(one)}",
                 style="yellow",
             )
     if run.error is not None:
@@ -268,6 +280,8 @@ def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
         name = call.tool_name if call is not None else data.get("name") or data.get("type")
         given = call.arguments if call is not None else data.get("arguments", {})
         state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
+        if call is not None and call.edited_arguments is not None:
+            state = f", edited to {name}({_json(call.edited_arguments)}){state}"
         return f"→ {who}{name}({given if isinstance(given, str) else _json(given)}){state}"
     return f"{who}{words(data.get('content', data.get('summary', data)))}"
 
@@ -303,6 +317,8 @@ def _decided(one: Interruption) -> str:
     who = f" by {one.resolved_by}" if one.resolved_by else ""
     told = f": {one.resolution_message}" if one.resolution_message else ""
     asked = f"{one.tool_name}({_json(one.arguments)})"
+    if one.resolution_arguments is not None:
+        asked += f" to {one.tool_name}({_json(one.resolution_arguments)})"
     return f"Decided: {one.resolution_action}{always} {asked}{who}{told}"
 
 

@@ -45,6 +45,10 @@ class Call:
     """What the SDK's loop is given as the output, and makes that item of."""
     is_begun: bool = False
     """Whether this execution began to make it."""
+    edited: str | None = None
+    """The arguments that a person gave instead of the model's; None: it is made as asked for."""
+    tool: object = None
+    """What is called, if that can be told by its name."""
 
 
 class PendingCalls:

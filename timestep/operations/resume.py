@@ -7,14 +7,22 @@ them (a takeover, a result in place of a call, those in this process who wait) i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from timestep.approvals.decide import Choice, choose, contradicts, decision
+from timestep.approvals.decide import (
+    Choice,
+    check_expected,
+    choose,
+    contradicts,
+    decision,
+    with_checked_edits,
+)
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import presence
 from timestep.errors import (
     AlreadyResolvedError,
+    InvalidInputError,
     NobodyWaitsError,
     UnknownInterruptionError,
     UnknownRunError,
@@ -44,6 +52,8 @@ async def resume_workflow(
     approve: Sequence[str] | str = (),
     reject: Sequence[str] | str = (),
     supply: dict[str, Any] | None = None,
+    edit: Mapping[str, Mapping[str, Any]] | None = None,
+    expect: Mapping[str, str] | None = None,
     always: bool = False,
     message: str | None = None,
     by: str | None = None,
@@ -62,6 +72,12 @@ async def resume_workflow(
         reject: Those to reject, or `"all"`.
         supply: Results by interruption id or tool call id: the call is not made, and this
             is its result. For a call that may have happened already.
+        edit: Arguments by interruption id or tool call id: the call is made with them instead
+            of those that the model gave, and the model is shown it so. Of function tools, agents
+            as tools and tools of local MCP servers; they have to fit the tool's JSON schema.
+        expect: What was shown of questions: their hashes by interruption id or tool call id. What
+            is decided is refused where a hash is another one by now, and with `"all"` where
+            one is missing. The first 16 digits of a hash are enough.
         always: Decide later calls of the same agent's tool in the same run likewise. Calls
             whose outcome is in doubt are asked about nevertheless.
         message: What the model is told of a rejection.
@@ -80,7 +96,11 @@ async def resume_workflow(
             ended, or left no usable checkpoint. Nothing was changed.
         UnknownRunError: There can be no such workflow; or `from_checkpoint`, or `again`, and
             there is none.
-        InvalidInputError: A supplied result is nested too deeply.
+        InvalidInputError: A supplied result or edited arguments are nested too deeply, a call
+            cannot be edited, or `edit` and `always` are given.
+        InvalidArgumentsError: Edited arguments do not fit the tool's JSON schema: `fields` says
+            where.
+        ChangedQuestionError: A question is not as `expect` says: `changes` says what changed.
         UnknownInterruptionError: An id is not one of the workflow's, or it asked for nothing, or
             the run that asked has ended.
         AlreadyResolvedError: One of them was decided differently: the message tells by whom.
@@ -91,6 +111,12 @@ async def resume_workflow(
     """
     check_known(workflow_id, "workflow")
     check_document("what is supplied", supply)
+    check_document("what is edited", edit)
+    if edit and always:
+        raise InvalidInputError(
+            "a call that is edited is decided by itself: later calls come with arguments of their "
+            "own, so decide what is to hold for them (always) in another call"
+        )
     # One that failed may be taken over.
     over = _OVER[:1] if from_checkpoint else _OVER
     await in_thread(
@@ -99,7 +125,7 @@ async def resume_workflow(
     if again:
         await in_thread(lambda: _check_there(workflow_id))
     results = _recorded(supply) if supply else {}
-    is_decided = bool(approve or reject or supply)
+    is_decided = bool(approve or reject or supply or edit or expect)
     is_begun = from_checkpoint or again
     found, actor = database(), acting.take(by)
     queue: str | None = None
@@ -113,7 +139,7 @@ async def resume_workflow(
             ended = ended_workflows([workflow_id]).get(workflow_id)
         with found.transactions.begin() as connection:
             # In this order everybody locks who changes both.
-            parked_workflows.lock(connection, workflow_id)
+            locked = parked_workflows.lock(connection, workflow_id)
             if from_checkpoint:
                 from timestep.operations import take_over
 
@@ -128,18 +154,30 @@ async def resume_workflow(
                 ended = ended if queue is None else None
                 if queue is not None:
                     audit.add(connection, actor, "again", [workflow_id])
-            rows = store.select(connection, workflow_id=workflow_id)
+            # What is asked from now on is nothing that the caller has seen.
+            rows = [
+                row
+                for row in store.select(connection, workflow_id=workflow_id)
+                if row["id"] in locked
+            ]
             if is_decided or not is_begun:
-                chosen = choose(workflow_id, rows, approve, reject, results)
-                decisions = _decisions(chosen, message, always=always, by=by)
-                if decisions and ended is not None:
+                chosen = choose(workflow_id, rows, approve, reject, results, edit or {})
+                undecided = _undecided(chosen, always=always)
+                check_expected(workflow_id, rows, chosen, expect or {})
+                if undecided and ended is not None:
                     raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
+                decisions = [
+                    decision(one.row, one.action, message, always=always, by=by, value=one.value)
+                    for one in with_checked_edits(undecided)
+                ]
                 written = store.resolve(connection, decisions)
+                edited = [one.row["id"] for one in undecided if one.action == "edit"]
+                store.show_edits(connection, found.schema, edited)
                 audit_store.add_decided(connection, actor.entry(), workflow_id, written)
             if found.mirror is None:
                 woken = parked_workflows.wake(connection, found.schema, workflow_id)
                 queue = woken or queue
-        resolved = [str(row["id"]) for row, _, _ in chosen]
+        resolved = [str(choice.row["id"]) for choice in chosen]
         waiting = [
             str(row["id"]) for row in rows if row["resolved_at"] is None and not row["ended"]
         ]
@@ -163,39 +201,41 @@ async def resume_workflow(
     return ResumeResult(workflow_id, resolved, pending, not follower.is_stuck, follower.obstacle)
 
 
-def _recorded(results: dict[str, Any]) -> dict[str, Any]:
+def _recorded(results: Mapping[str, Any]) -> dict[str, Any]:
     from timestep.approvals import supplied
 
-    return supplied.documents(results)
+    return supplied.documents(dict(results))
 
 
-def _decisions(
-    chosen: Sequence[Choice], message: str | None, *, always: bool, by: str | None
-) -> list[dict[str, Any]]:
-    """What is to be written of what a call decides, without what was decided likewise before."""
-    decisions = []
-    for row, action, output in chosen:
+def _undecided(chosen: Sequence[Choice], *, always: bool) -> list[Choice]:
+    """What of a call's decisions is to be written, without what was decided likewise before."""
+    found = []
+    for choice in chosen:
+        row = choice.row
         if row["resolved_at"] is None and row["ended"]:
             raise UnknownInterruptionError(
                 f"interruption {row['id']} ({row['tool_name']}) is not waited for any "
                 f"more: its run is {row['ended']}: see `timestep show {row['run_id']}`"
             )
         if row["resolved_at"] is None:
-            decisions.append(decision(row, action, message, always=always, by=by, output=output))
-        elif contradicts(row, action, output, always):
+            found.append(choice)
+        elif contradicts(choice, always=always):
             raise AlreadyResolvedError(
                 f"interruption {row['id']} ({row['tool_name']}) was decided already: "
                 f"{row['resolution_action']}"
                 + (" always" if row["resolution_always"] else "")
                 + (f" by {row['resolved_by']}" if row["resolved_by"] else "")
-                + ("" if row["resolution_action"] != action else _in_other_words(action))
+                + _in_other_words(choice)
             )
-    return decisions
+    return found
 
 
-def _in_other_words(action: str) -> str:
+def _in_other_words(choice: Choice) -> str:
     """In what a decision differs that is of the same kind."""
-    return ", with another result" if action == "supply" else ", and not for later calls (always)"
+    if choice.row["resolution_action"] != choice.action:
+        return ""
+    differences = {"supply": ", with another result", "edit": ", with other arguments"}
+    return differences.get(choice.action, ", and not for later calls (always)")
 
 
 def _execution(workflow_id: str) -> Execution:

@@ -17,6 +17,9 @@ from timestep.execution.run import Run
 from timestep.runner.run_limits import cut_by_owner
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
+from timestep.sdk.state import edited_calls
+from timestep.serialization.json_output import arguments_text
+from timestep.serialization.values import restored
 from timestep.steps import interruption
 from timestep.steps.interruption import doubted_again
 from timestep.store import interruptions as store
@@ -43,6 +46,10 @@ async def decided_state(result: RunResult | RunResultStreaming) -> RunState[Any]
             row = rows[str(call.question)]
             owner.questions.decide(call.id, {**row, "id": str(row["id"])})
             answers.append((item, row))
+            if row["resolution_action"] == "edit":
+                call.edited = arguments_text(restored(row["resolution_arguments"]))
+            if call.edited is not None:
+                edited_calls.edit(state, item, owner, call)
         _apply(state, answers)
         if not (doubted := doubted_again(run)):
             return state

@@ -8,6 +8,8 @@ looked at), and why. Of another library: its name instead.
 name                                         since  why
 _run_state_agent_identity
     _iter_agent_graph                        0.22   agents that a state must tell apart
+_tool_invocation
+    tool_invocation_identity                 0.20   by what the SDK knows a call that was edited
 exceptions
     _mark_error_to_drain_stream_events       0.15   a stream that fails tells its events first
 models.openai_chatcompletions.OpenAIChatCompletionsModel
@@ -107,14 +109,17 @@ RunResultStreaming
     _stored_exception                        0.6    what a stream's reader is raised
     _triggered_input_guardrail_result        0.14   what a stream's reader is raised
 RunState
+    _agent_tool_state_scope_id               0.12   the states of the runs inside it
     _context                                 0.8    people's decisions, and the run's context
     _current_agent                           0.8    whose turn it is
     _current_step                            0.8    whether people are asked
     _current_turn                            0.8    where the run is
+    _find_nested_approval_state              0.20   the run that asks about a call
     _generated_items                         0.8    what a fork or an edit begins with
     _input_guardrail_results                 0.8    what a run that goes on was told before
     _max_turns                               0.8    what the code says now holds
     _model_responses                         0.8    whose state it is, and what was said before
+    _pending_session_write                   0.24   what a session is still to be given of a call
     _session_items                           0.8    what a run that goes on was told before
     _starting_agent                          0.8    where names of agents are told apart from
     _tool_input_guardrail_results            0.8    what a run that goes on was told before

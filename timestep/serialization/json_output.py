@@ -32,3 +32,8 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def arguments_text(arguments: Any) -> str:
+    """A call's arguments as a model would write them."""
+    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))

@@ -6,18 +6,23 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from agents import RunContextWrapper, RunResult, RunResultStreaming, RunState
+from agents import FunctionTool, RunContextWrapper, RunResult, RunResultStreaming, RunState
 from agents.items import ToolApprovalItem
 
 from timestep.execution.pending_calls import Call
 from timestep.execution.run import Rows, Run
-from timestep.runtime import unended_calls
+from timestep.runtime import logs, unended_calls
 from timestep.runtime.cancellation import Signal
+from timestep.runtime.terminal import quoted
+from timestep.serialization import exceptions
 from timestep.serialization.ids import derived, storable_name
-from timestep.serialization.sdk_objects import arguments_of, call_id_of, raw
-from timestep.serialization.values import storable
+from timestep.serialization.sdk_objects import arguments_of, call_id_of, jsonable, raw
+from timestep.serialization.values import plain_text, storable
 from timestep.store import interruptions as store
 from timestep.store.access import audit
+from timestep.tool_options import sentence_of
+
+_log = logs.logger()
 
 
 class InDoubtError(Signal):
@@ -106,7 +111,7 @@ def _is_settled(run: Run, call: Call) -> bool:
     if not is_in_doubt(run, call) or decision is None:
         return True
     answers_it = decision["id"] == str(doubt_id(run, call))
-    return answers_it or bool(decision["resolution_action"] != "approve")
+    return answers_it or decision["resolution_action"] not in ("approve", "edit")
 
 
 def doubt_id(run: Run, call: Call) -> uuid.UUID:
@@ -182,8 +187,10 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
     question = next_question(run, call)
     call.asked += 1
     if question is not None:
-        id_, reason = str(question["id"]), question["reason"]
-    elif is_in_doubt(run, call):
+        # As it was asked: no tool says anew what the call will do.
+        call.question = str(question["id"])
+        return call.question
+    if is_in_doubt(run, call):
         id_, reason = str(doubt_id(run, call)), "in_doubt"
         recorded = run.record.find("tool_calls", call.id) or {}
         rows["tool_calls"].append(
@@ -194,6 +201,7 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
     call.question = id_
     document = raw(item.raw_item)
     is_mcp = document.get("type") == "mcp_approval_request"
+    arguments = arguments_of(document)
     rows["interruptions"].append(
         {
             "id": id_,
@@ -204,11 +212,39 @@ def _ask(run: Run, call: Call, item: ToolApprovalItem, rows: Rows) -> str:
             "reason": reason,
             "call_id": storable_name(call_id(item), None),
             "tool_name": storable_name(item.tool_name or "") or call.row["tool_name"],
-            "arguments": storable(arguments_of(document)),
+            "arguments": storable(arguments),
             "expires_at": run.questions.timeout,
+            "description": _description(run, call, arguments),
+            "arguments_schema": _schema(call),
         }
     )
     return id_
+
+
+def _description(run: Run, call: Call, arguments: Any) -> str | None:
+    """What a call will do, as its tool says when it is asked about, and never again."""
+    try:
+        return plain_text(sentence_of(call.tool, arguments))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a tool's own code raises
+        _log.warning(
+            "run %s asks about call %s of tool %s without a sentence of what it will do, because "
+            "its `describe` failed: %s",
+            run.id,
+            quoted(call.call_id),
+            quoted(call.row["tool_name"]),
+            exceptions.in_log(error),
+        )
+        return None
+
+
+def _schema(call: Call) -> Any:
+    """The JSON schema of a call's arguments, where the tool has no row that tells it.
+
+    So it is with those that a server lists, or that an agent has from time to time.
+    """
+    if call.row["tool_id"] is not None or not isinstance(call.tool, FunctionTool):
+        return None
+    return storable(jsonable(call.tool.params_json_schema))
 
 
 async def settle(run: Run, state: RunState[Any], context: RunContextWrapper[Any] | None) -> None:
@@ -247,4 +283,11 @@ def _resolve(connection: Any, run: Run, decisions: list[dict[str, Any]]) -> None
     audit.add_decided(connection, actor, run.owner.workflow_id, written)
 
 
-_BY_CODE = {"message": None, "output": None, "has_output": False, "always": False, "by": "code"}
+_BY_CODE = {
+    "message": None,
+    "output": None,
+    "has_output": False,
+    "arguments": None,
+    "always": False,
+    "by": "code",
+}

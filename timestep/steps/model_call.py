@@ -275,8 +275,13 @@ def _expect_calls(run: Run, step: _ModelStep, response: ModelResponse) -> None:
     step.lay_out(response)
     run.calls.begin_turn([call for call in step.calls if call.row["status"] == "pending"])
     for call in run.calls.of_turn:
-        _draw_numbers(run, call, step.tools.get(call.row["tool_name"]))
+        name = call.row["tool_name"]
+        _draw_numbers(run, call, step.tools.get(name))
         run.calls.expect(call)
+        # Tools of two namespaces may have one name.
+        are_apart = len(step.tools) == len(step.given)
+        if are_apart or sum(storable_name(tool.name) == name for tool in step.given) == 1:
+            call.tool = step.tools.get(name)
 
 
 async def expect_left(run: Run, agent: Agent[Any], left: Iterable[tuple[Any, Tool]]) -> None:
@@ -284,6 +289,7 @@ async def expect_left(run: Run, agent: Agent[Any], left: Iterable[tuple[Any, Too
     agent_id = await run.agent_id(agent)
     for item, tool in left:
         call = left_call(run, agent_id, tool, item, item.call_id)
+        call.tool = tool
         _draw_numbers(run, call, tool)
         run.calls.expect(call)
         if run.record.find("tool_calls", call.id) is None:

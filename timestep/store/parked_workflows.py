@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Collection
 from typing import Any
 
@@ -95,13 +96,18 @@ _LONGEST_NOTICE = 4000
 """Characters; PostgreSQL takes 8000 bytes. Without a notice, processes look from time to time."""
 
 
-def lock(connection: sa.Connection, workflow_id: str) -> None:
-    """Let nobody else decide what a workflow asks, nor park it, until the transaction ends."""
-    connection.exec_driver_sql(
+def lock(connection: sa.Connection, workflow_id: str) -> set[uuid.UUID]:
+    """Let nobody else decide what a workflow asks, nor park it, until the transaction ends.
+
+    Returns:
+        The ids of its questions.
+    """
+    found = connection.exec_driver_sql(
         """SELECT i.id FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
             WHERE r.workflow_id = %s ORDER BY i.id FOR UPDATE OF i""",
         (workflow_id,),
     )
+    return set(found.scalars())
 
 
 def count(connection: sa.Connection, schema: str | None) -> int:

@@ -19,7 +19,7 @@ from sqlalchemy import Column, DateTime, DefaultClause, Table
 from sqlalchemy.dialects import postgresql
 
 from timestep.store import dbos_step_outputs
-from timestep.store.tables import journal, runs, usage
+from timestep.store.tables import interruptions, journal, runs, usage
 
 Rows = Mapping[str, list[dict[str, Any]]]
 
@@ -52,7 +52,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
     ),
     "guardrail_results": (runs.guardrail_results, _KEEP),
     "tool_guardrail_results": (runs.tool_guardrail_results, _KEEP),
-    "interruptions": (runs.interruptions, _KEEP),
+    "interruptions": (interruptions.interruptions, _KEEP),
     "step_values": (journal.step_values, _KEEP),
 }
 
@@ -159,9 +159,12 @@ def _names(table: Table) -> str:
 
 
 def _written(table: Table) -> list[str]:
-    """The columns a step gives; the others are the transaction's time and a number drawn in it."""
-    drawn = ("created_at", "sequence")
-    return [column.name for column in table.columns if column.name not in drawn]
+    """The columns a step gives."""
+    return [column.name for column in table.columns if column.name not in _GIVEN_ELSEWHERE]
+
+
+_GIVEN_ELSEWHERE = ("created_at", "sequence", "edited_arguments", "original_data")
+"""The transaction's time, a number drawn in it, and what the person who edits a call writes."""
 
 
 def _values(table: Table, is_outcome: bool = False) -> str:

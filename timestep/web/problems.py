@@ -17,9 +17,11 @@ from timestep.errors import (
     AlreadyEndedError,
     AlreadyResolvedError,
     AlreadyStartedError,
+    ChangedQuestionError,
     DatabaseError,
     DatabaseUnreachableError,
     ExecutorLostError,
+    InvalidArgumentsError,
     InvalidInputError,
     InvalidQueryError,
     NobodyWaitsError,
@@ -54,6 +56,7 @@ _STATUSES: dict[type[TimestepError], int] = {
     AlreadyEndedError: 409,
     AlreadyResolvedError: 409,
     AlreadyStartedError: 409,
+    ChangedQuestionError: 409,
     NobodyWaitsError: 409,
     TakeoverError: 409,
     TokenNameTakenError: 409,
@@ -74,14 +77,20 @@ class Answer(JSONResponse):
 
 
 def problem(
-    status: int, detail: str, *, kind: str | None = None, headers: dict[str, str] | None = None
+    status: int,
+    detail: str,
+    *,
+    kind: str | None = None,
+    headers: dict[str, str] | None = None,
+    members: dict[str, Any] | None = None,
 ) -> Answer:
-    """An error as a problem document; `kind` makes its `type`."""
+    """An error as a problem document; `kind` makes its `type`, and `members` are of that type."""
     body = {
         "type": f"urn:timestep:{kind}" if kind else "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
+        **(members or {}),
     }
     return Answer(body, status_code=status, headers=headers, media_type=_MEDIA_TYPE)
 
@@ -177,7 +186,14 @@ def answer_to(request: Request, error: TimestepError) -> Answer:
         status = 503
     name = type(error).__name__.removesuffix("Error")
     kind = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-    return problem(status, told(request, error), kind=kind)
+    return problem(status, told(request, error), kind=kind, members=_members(error))
+
+
+def _members(error: TimestepError) -> dict[str, Any]:
+    """What a problem tells of each part of what was asked for."""
+    if isinstance(error, InvalidArgumentsError):
+        return {"errors": error.fields}
+    return {"changes": error.changes} if isinstance(error, ChangedQuestionError) else {}
 
 
 async def _unexpected(request: Request, error: Exception) -> Answer:

@@ -16,6 +16,30 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 """Of bodies of requests: true is no number, and "5" is none either."""
 
 
+class FieldProblem(BaseModel):
+    """What is wrong with a field of the arguments that were given as `edit`."""
+
+    pointer: str = Field(description="A JSON pointer (RFC 6901) that begins with the call's id.")
+    detail: str
+
+
+class Question(BaseModel):
+    """What a run asks about a call."""
+
+    id: str
+    hash: str
+    tool_name: str | None
+    arguments: Any
+    agent_name: str | None
+
+
+class QuestionChange(Question):
+    """What is asked now, where it is not what was shown."""
+
+    expected: str | None = Field(description="The hash that was given; null: none was.")
+    was: Question | None = Field(description="The workflow's question that has it.")
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 
@@ -23,6 +47,12 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    errors: list[FieldProblem] | None = Field(
+        None, description="Of `urn:timestep:invalid-arguments`: each field that does not fit."
+    )
+    changes: list[QuestionChange] | None = Field(
+        None, description="Of `urn:timestep:changed-question`: what is asked now."
+    )
 
 
 class WorkflowOut(BaseModel):
@@ -60,6 +90,12 @@ class Decision(BaseModel):
     approve: Names = []
     reject: Names = []
     supply: dict[str, Any] = Field({}, description="Results, by the calls not to be made.")
+    edit: dict[str, dict[str, Any]] = Field(
+        {}, description="Arguments, by the calls that are made with them instead of the model's."
+    )
+    expect: dict[str, str] = Field(
+        {}, description="The hashes of the questions as they were shown: others are not decided."
+    )
     message: str | None = Field(None, description="What the model is told of a rejection.")
     always: bool = Field(False, description="Decide later calls of the same tool likewise.")
 

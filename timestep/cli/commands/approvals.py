@@ -38,6 +38,10 @@ def approvals_(as_json: bool) -> None:
 @click.option("--reject", multiple=True, metavar="ID|all", help="Interruptions to reject.")
 @click.option("--supply", multiple=True, nargs=2, metavar="ID JSON",
               help="The result of a call that is not to be made.")  # fmt: skip
+@click.option("--edit", multiple=True, nargs=2, metavar="ID JSON",
+              help="Approve a call with these arguments.")  # fmt: skip
+@click.option("--expect", multiple=True, nargs=2, metavar="ID HASH",
+              help="Decide only if this is still the question's hash.")  # fmt: skip
 @click.option("--always", is_flag=True, help="Decide later calls of the same tool likewise.")
 @click.option("--message", metavar="TEXT", help="What the model is told of a rejection.")
 @click.option(
@@ -54,6 +58,8 @@ def resume(
     approve: tuple[str, ...],
     reject: tuple[str, ...],
     supply: tuple[tuple[str, str], ...],
+    edit: tuple[tuple[str, str], ...],
+    expect: tuple[tuple[str, str], ...],
     always: bool,
     message: str | None,
     from_checkpoint: bool,
@@ -66,31 +72,27 @@ def resume(
     A run with nothing left to ask goes on. On a terminal, what is not said by an option is asked.
     """
     from timestep.operations.resume import resume_workflow
-    from timestep.serialization import json_input
 
-    is_decided = bool(approve or reject or supply)
+    is_decided = bool(approve or reject or supply or edit)
     if not (is_decided or from_checkpoint or again):
-        if as_json or always or message or not asking.is_somebody_there():
+        if as_json or always or message or expect or not asking.is_somebody_there():
             raise click.UsageError(
-                "nothing is decided: give --approve, --reject, --supply, --from-checkpoint or "
-                "--again"
+                "nothing is decided: give --approve, --edit, --reject, --supply, "
+                "--from-checkpoint or --again"
             )
         _ask(workflow_id)
         return
     if repeat_steps and not from_checkpoint:
         raise click.UsageError("--repeat-steps goes with --from-checkpoint")
-    results: dict[str, Any] = {}
-    for name, text in supply:
-        try:
-            results[name] = json_input.loads(text)
-        except ValueError as error:
-            raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
+    results, edits = _documents(supply), _documents(edit)
     result = run_async(
         lambda: resume_workflow(
             workflow_id,
             approve=approve,
             reject=reject,
             supply=results,
+            edit=edits,
+            expect=dict(expect),
             always=always,
             message=message,
             by=user(),
@@ -121,3 +123,18 @@ def _ask(workflow_id: str) -> None:
     if not any(one.is_waited_for for one in found):
         output.approvals(found, is_asked=True)
     asking.decide(found)
+
+
+def _documents(given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """What is given as JSON, by what it is for."""
+    from timestep.serialization import json_input
+
+    found: dict[str, Any] = {}
+    for name, text in given:
+        if name in found:
+            raise click.BadParameter(f"{quoted(name)} is given twice")
+        try:
+            found[name] = json_input.loads(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
+    return found

@@ -105,14 +105,15 @@ def ended_workflows(workflow_ids: Collection[str | None]) -> dict[str | None, st
 def _interruption(
     row: dict[str, Any], ended: Collection[str | None], found: Execution | None
 ) -> Interruption:
-    apart = ("id", "run_id", "arguments", "is_waited_for", "obstacle")
+    documents = ("arguments", "arguments_schema", "resolution_arguments")
+    apart = ("id", "run_id", *documents, "is_waited_for", "obstacle")
     names = [name for name in Interruption.__dataclass_fields__ if name not in apart]
     is_open = row["resolved_at"] is None
     return Interruption(
         **{name: row[name] for name in names},
         id=str(row["id"]),
         run_id=str(row["run_id"]),
-        arguments=restored(row["arguments"]),
+        **{name: restored(row[name]) for name in documents},
         is_waited_for=not is_open or row["workflow_id"] not in ended,
         obstacle=found.obstacle if is_open and found is not None else None,
     )

@@ -26,7 +26,7 @@ class Interruption:
     expires_at: datetime.datetime | None
     resolved_at: datetime.datetime | None
     resolution_action: str | None
-    """`approve`, `reject` or `supply`."""
+    """`approve`, `edit`, `reject` or `supply`."""
     resolution_message: str | None
     resolution_always: bool
     """Whether later calls of the same tool in the same run are decided likewise."""
@@ -36,6 +36,15 @@ class Interruption:
     """False: its workflow has ended; whoever goes on with its run's state decides."""
     obstacle: str | None = None
     """Why nobody would follow a decision now, or maybe nobody, and what helps."""
+    hash: str = ""
+    """SHA-256 of what is asked, to be given back as `expect`: of the JSON array of the tool's
+    name, the arguments and the id of the agent's version, as PostgreSQL writes a jsonb."""
+    description: str | None = None
+    """What the call will do, as its tool's `describe` said when it was asked about."""
+    arguments_schema: Any = None
+    """The JSON schema that edited arguments have to fit; None: it is decided, or has none."""
+    resolution_arguments: Any = None
+    """The arguments that a person gave instead; None: it was not edited."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +180,10 @@ class RunItem:
     tool_call_id: str | None
     """The row of `tool_calls` that it belongs to."""
     item_data: Any
-    """The provider's item."""
+    """The provider's item; of a call that a person edited, as the model is shown it."""
     created_at: datetime.datetime
+    original_data: Any = None
+    """Of such a call: the item as the model gave it."""
 
 
 @dataclass(frozen=True)
@@ -196,3 +207,5 @@ class ToolCall:
     duration_ms: int | None
     started_at: datetime.datetime | None
     completed_at: datetime.datetime | None
+    edited_arguments: Any = None
+    """What a person gave instead of `arguments`; None: it was not edited."""

@@ -31,6 +31,7 @@ from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.json_text import restored
 from timestep.serialization.ids import storable_name
 from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
+from timestep.store import interruptions
 from timestep.store.reads import runs
 from timestep.store.reads.workflow_records import WorkflowRecord
 
@@ -273,7 +274,7 @@ def _standing(found: Execution | None) -> dict[str, Any]:
 
 def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:
     ids = [row["id"] for row in rows]
-    asked = reading(lambda connection: runs.interruptions(connection, ids))
+    asked = reading(lambda connection: interruptions.of_runs(connection, ids))
     return [
         _run(row, [one for one in asked if row["id"] in (one["run_id"], one["root_run_id"])])
         for row in rows

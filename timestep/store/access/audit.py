@@ -73,12 +73,20 @@ def add_decided(
             "tool": one["tool_name"],
             "action": one["action"],
             **({"always": True} if one["always"] else {}),
+            **_versions(one),
         }
         for question, one in zip(questions, written, strict=True)
     ]
     subjects = [*([] if workflow_id is None else [workflow_id]), *questions]
     entry = {**actor, "act": "decide", "subjects": subjects, "details": {"decisions": told}}
     add(connection, entry)
+
+
+def _versions(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Both versions of what a call that was edited is given."""
+    if written["action"] != "edit":
+        return {}
+    return {"arguments": written["asked"], "edited_arguments": written["arguments"]}
 
 
 _UNKNOWN = {"role": None, "token_id": None, "address": None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +15,6 @@ Row = dict[str, Any]
 _RUN = runs.runs
 _ITEM = runs.run_items
 _CALL = runs.tool_calls
-_ASKED = runs.interruptions
 _USAGE = usage.usage_metrics
 _AGENT = definitions.agents.alias("agent")
 _CURRENT = definitions.agents.alias("current_agent")
@@ -133,6 +131,7 @@ def list_items(
             _AGENT.c.name.label("agent_name"),
             _ITEM.c.tool_call_id,
             _ITEM.c.item_data,
+            _ITEM.c.original_data,
             _ITEM.c.created_at,
         )
         .select_from(_ITEM)
@@ -154,6 +153,7 @@ def list_tool_calls(connection: sa.Connection, run_id: uuid.UUID) -> list[Row]:
             _CALL.c.tool_name,
             _CALL.c.tool_type,
             _CALL.c.arguments,
+            _CALL.c.edited_arguments,
             _CALL.c.status,
             _CALL.c.output,
             _CALL.c.error,
@@ -165,25 +165,6 @@ def list_tool_calls(connection: sa.Connection, run_id: uuid.UUID) -> list[Row]:
         )
         .where(_CALL.c.run_id == run_id)
         .order_by(_CALL.c.turn, _CALL.c.created_at, _CALL.c.id)
-    )
-    return _rows(connection, query)
-
-
-def interruptions(connection: sa.Connection, run_ids: Collection[uuid.UUID]) -> list[Row]:
-    """What runs and the runs inside them ask, oldest first; `root_run_id` tells whose."""
-    asking = _RUN.alias("asking")
-    query = (
-        sa.select(
-            *(column for column in _ASKED.c if column.name != "agent_id"),
-            asking.c.workflow_id,
-            asking.c.root_run_id,
-            _AGENT.c.name.label("agent_name"),
-        )
-        .select_from(_ASKED)
-        .join(asking, asking.c.id == _ASKED.c.run_id)
-        .outerjoin(_AGENT, _AGENT.c.id == _ASKED.c.agent_id)
-        .where(sa.or_(asking.c.id.in_(run_ids), asking.c.root_run_id.in_(run_ids)))
-        .order_by(_ASKED.c.created_at, _ASKED.c.id)
     )
     return _rows(connection, query)
 

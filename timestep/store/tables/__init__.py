@@ -3,7 +3,7 @@
 `migrations/` makes them; a test holds the two equal.
 """
 
-from timestep.store.tables import definitions, journal, sessions
+from timestep.store.tables import definitions, interruptions, journal, sessions
 from timestep.store.tables.base import metadata
 
-__all__ = ["definitions", "journal", "metadata", "runs", "sessions", "usage"]
+__all__ = ["definitions", "interruptions", "journal", "metadata", "runs", "sessions", "usage"]

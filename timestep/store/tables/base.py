@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, Text, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    MetaData,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
@@ -57,6 +67,10 @@ def json_value(name: str, *, nullable: bool = True) -> Column[object]:
 
 def words(name: str, *, nullable: bool = True) -> Column[object]:
     return Column(name, Text, nullable=nullable)
+
+
+def flag(name: str, default: str = "false") -> Column[object]:
+    return Column(name, Boolean, nullable=False, server_default=text(default))
 
 
 def count(name: str) -> Column[object]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from timestep.store.tables.base import (
     acting_agent,
     created,
+    flag,
     identifier,
     json_object,
     json_value,
@@ -36,10 +37,6 @@ from timestep.store.tables.base import (
 
 def _turn() -> Column[object]:
     return Column("turn", Integer, nullable=False)
-
-
-def _flag(name: str, default: str = "false") -> Column[object]:
-    return Column(name, Boolean, nullable=False, server_default=text(default))
 
 
 runs = Table(
@@ -180,8 +177,8 @@ tool_calls = Table(
     words("output_text"),
     json_value("error"),
     # Whether the output is the error text that the SDK gave the model.
-    _flag("is_error"),
-    _flag("safe_to_repeat", "true"),
+    flag("is_error"),
+    flag("safe_to_repeat", "true"),
     # Intents committed for a call that must not be repeated.
     Column("intents", Integer, nullable=False, server_default=text("0")),
     Column("duration_ms", Integer),
@@ -195,6 +192,8 @@ tool_calls = Table(
     Column("context_position", Integer),
     # Where its end stands among those of the run's calls, and of the checks of calls.
     Column("end_position", Integer),
+    # What a person gave instead of `arguments`, and what it is made with then.
+    json_value("edited_arguments"),
     # started: an intent to make a call that must not be repeated; in_doubt: the process died
     # between that intent and its outcome, and a person decides. Of a run that has ended: skipped:
     # it was never begun; unknown: it was under way, or may have been, and what became of it is not
@@ -231,6 +230,8 @@ run_items = Table(
     created(),
     # The order in which items became visible: a reader goes on after the last it has seen.
     sequence(),
+    # The item as the model gave it, where `item_data` is the one that a person edited.
+    json_value("original_data"),
     UniqueConstraint("run_id", "position"),
     CheckConstraint("position >= 0 AND turn >= 0", name="position"),
     Index("run_items_agent_id_idx", "agent_id"),
@@ -304,51 +305,6 @@ tool_guardrail_results = Table(
     Index("tool_guardrail_results_tool_guardrail_id_idx", "tool_guardrail_id"),
 )
 
-interruptions = Table(
-    "interruptions",
-    metadata,
-    identifier(),
-    of_run(),
-    acting_agent(),
-    reference("tool_call_id", "tool_calls", on_delete="CASCADE"),
-    words("type", nullable=False),
-    # in_doubt: the outcome of a call that must not be repeated is unknown after a crash.
-    words("reason", nullable=False),
-    words("call_id"),
-    words("tool_name"),
-    json_value("arguments"),
-    moment("expires_at"),
-    words("resolution_action"),
-    words("resolution_message"),
-    json_value("resolution_output"),
-    _flag("resolution_always"),
-    words("resolved_by"),
-    moment("resolved_at"),
-    created(),
-    CheckConstraint("type IN ('tool_approval', 'mcp_approval', 'guardrail')", name="type"),
-    CheckConstraint("reason IN ('needs_approval', 'in_doubt')", name="reason"),
-    CheckConstraint(
-        "resolution_action IN ('approve', 'reject', 'supply')", name="resolution_action"
-    ),
-    CheckConstraint("(resolved_at IS NULL) = (resolution_action IS NULL)", name="resolved_at"),
-    CheckConstraint(
-        "(resolution_output IS NOT NULL) = (resolution_action IS NOT DISTINCT FROM 'supply')",
-        name="resolution_output",
-    ),
-    Index("interruptions_run_id_idx", "run_id"),
-    Index("interruptions_agent_id_idx", "agent_id"),
-    Index("interruptions_tool_call_id_idx", "tool_call_id"),
-    # Read by: what was decided, oldest first.
-    Index("interruptions_created_at_idx", "created_at"),
-    # Read by: what waits for a person, oldest first.
-    Index(
-        "interruptions_unresolved_idx",
-        "created_at",
-        postgresql_where=text("resolved_at IS NULL"),
-    ),
-)
-
-
 run_states = Table(
     "run_states",
     metadata,
@@ -364,7 +320,7 @@ run_states = Table(
     words("encoding", nullable=False),
     reference("previous_id", "run_states", on_delete="CASCADE"),
     json_value("state_data", nullable=False),
-    _flag("is_active", "true"),
+    flag("is_active", "true"),
     created(),
     moment("resumed_at"),
     # How far the run's numbers had come, of a checkpoint that steps after it are counted from.

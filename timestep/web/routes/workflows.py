@@ -49,10 +49,11 @@ async def resume_workflow(
     workflow_id: WorkflowId, caller: Operator, body: Annotated[Resume, Body()]
 ) -> Answer:
     """Decide what a workflow's runs ask; a run with nothing left to ask goes on."""
-    is_decided = body.approve or body.reject or body.supply
+    is_decided = body.approve or body.reject or body.supply or body.edit
     if not (is_decided or body.from_checkpoint or body.again):
         raise InvalidInputError(
-            "nothing is decided: give 'approve', 'reject', 'supply', 'from_checkpoint' or 'again'"
+            "nothing is decided: give 'approve', 'edit', 'reject', 'supply', 'from_checkpoint' or "
+            "'again'"
         )
     result = await resume.resume_workflow(
         workflow_id, **dict(body), by=caller.name if caller is not None else NOBODY
