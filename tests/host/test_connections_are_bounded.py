@@ -136,7 +136,7 @@ def serving(work: Callable[[Served], Awaitable[None]]) -> None:
 @contextlib.asynccontextmanager
 async def served() -> AsyncIterator[Served]:
     it, settings = Served(), config.read()
-    it.server = server_of(Gate(it.app, settings), settings)
+    it.server = server_of(Gate(it.app, settings), settings, end_streams=lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         it.port = listener.getsockname()[1]
         # Not `serve`, which would take this process's signals; and it has no connection to end.

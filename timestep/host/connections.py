@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import Callable
 
 import h11
 import uvicorn
@@ -23,6 +25,8 @@ _RESERVE = 16
 _AT_ONCE = 1 << 14
 """Bytes that are read of one connection before another one has its turn: many short headers, or
 chunks, are read at once and taken apart for long."""
+_TAKES_END = 1.0
+"""Seconds that those who follow runs have to take what is left, when the host stops."""
 _LOOKED_THROUGH = 1 << 16
 """Bytes of chunks, after an answer, that are looked through for the next request."""
 
@@ -51,12 +55,22 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.conn.their_state is h11.IDLE or self._is_answered() or self.transport.is_closing()
         )
 
+    def is_reader(self) -> bool:
+        """Whether its client follows runs: those have a limit of their own."""
+        if self.cycle is None or self._is_answered():
+            return False
+        return bool(self.cycle.scope.get("state", {}).get("is_reader"))
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._buffer = bytearray(_AT_ONCE)
         super().connection_made(transport)
         self._since = self.loop.time()
         self._watch()
-        held = [one for one in self.connections if isinstance(one, Connection) and not one._is_over]
+        held = [
+            one
+            for one in self.connections
+            if isinstance(one, Connection) and not one._is_over and not one.is_reader()
+        ]
         if len(held) > self.settings.connection_limit + _RESERVE:
             # The one that has waited longest; a new client sends its request at once.
             spare = [one for one in held if one.is_spare()]
@@ -158,15 +172,31 @@ def _is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(name == b"transfer-encoding" for name, _ in headers)
 
 
-def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    """Stops without waiting for those who follow runs."""
+
+    end_streams: Callable[[], None]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.end_streams()
+        stopping = asyncio.create_task(super().shutdown(sockets))
+        await asyncio.wait([stopping], timeout=_TAKES_END)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.is_reader():
+                connection._end()
+        await stopping
+
+
+def server_of(app: ASGIApp, settings: Settings, end_streams: Callable[[], None]) -> uvicorn.Server:
     """The HTTP server of an application, which runs until it is told to stop.
 
     Args:
         app: What answers.
         settings: Its limits.
+        end_streams: Ends the answers that would go on; called when it stops.
     """
     protocol = type("Connection", (Connection,), {"settings": settings})
-    return uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             http=protocol,
@@ -184,3 +214,5 @@ def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
             timeout_graceful_shutdown=max(1, round(settings.grace)),
         )
     )
+    server.end_streams = end_streams
+    return server

@@ -47,7 +47,8 @@ def serve() -> NoReturn:
     settings.check_listen()
     listener = _listen(settings)
     launched = launch()
-    server = server_of(create_app(settings, launched.entrypoints), settings)
+    app = create_app(settings, launched.entrypoints)
+    server = server_of(app, settings, app.state.event_streams.close)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops the server at a signal, and then gives the signal on to this.

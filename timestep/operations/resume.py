@@ -121,7 +121,7 @@ async def resume_workflow(
                 decisions = _decisions(chosen, message, always=always, by=by)
                 if decisions and ended is not None:
                     raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
-                store.resolve(connection, decisions)
+                store.resolve(connection, found.schema, decisions)
             if found.mirror is None:
                 woken = parked_workflows.wake(connection, found.schema, workflow_id)
                 queue = woken or queue

@@ -237,7 +237,8 @@ async def settle(run: Run, state: RunState[Any], context: RunContextWrapper[Any]
         owner.questions.decide(call.id, {"id": call.question, "resolution_action": action})
         decisions.append({**_BY_CODE, "id": call.question, "action": action})
     if decisions:
-        await run.recorder.change(lambda connection: store.resolve(connection, decisions))
+        schema = run.recorder.schema
+        await run.recorder.change(lambda connection: store.resolve(connection, schema, decisions))
 
 
 _BY_CODE = {"message": None, "output": None, "has_output": False, "always": False, "by": "code"}

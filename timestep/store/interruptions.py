@@ -32,6 +32,15 @@ _SELECT = f"""
         SELECT {_PLACE.format("last")} FROM public.interruptions last WHERE last.id = %(after)s))
     ORDER BY {_PLACE.format("i")} LIMIT %(limit)s::int"""
 
+# In this order everybody locks both; what is told of a workflow's runs is numbered under its lock.
+_LOCK_QUESTIONS = """
+    SELECT id FROM public.interruptions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE"""
+_LOCK_WORKFLOWS = """
+    SELECT workflow_uuid FROM "{schema}".workflow_status WHERE workflow_uuid IN (
+        SELECT r.workflow_id FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
+        WHERE i.id = ANY(%(ids)s::uuid[]))
+    ORDER BY workflow_uuid FOR NO KEY UPDATE"""
+
 _RESOLVE = """
     UPDATE public.interruptions SET resolved_at = now(), resolution_action = %(action)s,
         resolution_message = %(message)s, resolution_output = %(output)s::text::jsonb,
@@ -73,8 +82,17 @@ def select(
     return [dict(row) for row in found.mappings()]
 
 
-def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> None:
-    """Write decisions: `id`, `action`, `message`, `output` (with `has_output`), `always`, `by`."""
+def resolve(connection: sa.Connection, schema: str, decisions: Sequence[dict[str, Any]]) -> None:
+    """Write decisions, in the open transaction.
+
+    Args:
+        connection: Where the transaction goes on.
+        schema: DBOS's, or its copy's.
+        decisions: `id`, `action`, `message`, `output` (with `has_output`), `always`, `by` of each.
+    """
+    ids = {"ids": [str(decision["id"]) for decision in decisions]}
+    for lock in (_LOCK_QUESTIONS, _LOCK_WORKFLOWS) if decisions else ():
+        connection.exec_driver_sql(lock.replace("{schema}", schema), ids)
     statuses = {"approve": "approved", "reject": "rejected", "supply": "approved"}
     for decision in decisions:
         values = dict(decision)

@@ -16,9 +16,10 @@ from timestep.operations.entrypoints import Entrypoint
 from timestep.operations.queries import executions
 from timestep.runtime import readiness
 from timestep.web import schemas
+from timestep.web.event_streams import EventStreams
 from timestep.web.gate import Gate
 from timestep.web.problems import Answer, handle_problems, problem, told
-from timestep.web.routes import interruptions, runs, workflows
+from timestep.web.routes import events, interruptions, runs, workflows
 from timestep.web.slashes import Slashes
 
 
@@ -41,10 +42,11 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     )
     app.state.settings = settings
     app.state.entrypoints = entrypoints
+    app.state.event_streams = EventStreams(settings.reader_limit)
     app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings)
     handle_problems(app)
-    for routes in (workflows, runs, interruptions):
+    for routes in (workflows, runs, interruptions, events):
         app.include_router(routes.router)
 
     @app.get("/healthz")

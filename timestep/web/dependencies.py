@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from timestep.config import Token
 from timestep.journal import fail_fast_read
@@ -21,6 +21,15 @@ async def database_answers() -> None:
 
 Limit = Annotated[int, Query(ge=1, le=LONGEST)]
 Operator = Annotated[Token | None, Depends(require("operator"))]
+
+
+async def may_still_read(request: Request) -> bool:
+    """Whether who was let in to view still may; asked again and again while a stream goes on.
+
+    What `TIMESTEP_API_TOKENS` lists holds for as long as the host runs.
+    """
+    return True
+
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
