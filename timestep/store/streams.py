@@ -178,6 +178,13 @@ def _found(rows: list[dict[str, Any]], limit: int) -> Found:
     return Found(first["is_over"], is_more, first["status"], rows)
 
 
+def drawn(connection: sa.Connection, *, of_all: bool) -> int:
+    """The last number that was drawn for what a run does; or for the changes of all runs."""
+    name = "change_sequence" if of_all else "event_sequence"
+    query = f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM timestep.{name}"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
 def workflow_of(connection: sa.Connection, id_: uuid.UUID) -> str | None:
     """The workflow of the run with this id, empty where it has none. None: there is no such run."""
     return connection.exec_driver_sql(_WORKFLOW, {"run_id": id_}).scalar_one_or_none()

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from timestep.errors import InvalidQueryError
-from timestep.operations.queries.follow import Place, RunEvent, Target, place_of
-from timestep.operations.queries.live import ALL, Page, Reader, Readers
+from timestep.operations.queries.follow import ALL, Place, RunEvent, Target, check_drawn, place_of
+from timestep.operations.queries.live import Page, Reader, Readers
 from timestep.serialization.json_output import dumps
 from timestep.web.dependencies import may_still_read
 from timestep.web.problems import problem
@@ -73,8 +73,13 @@ def cursor_of(request: Request, after: str | None) -> str | None:
     return given
 
 
-def stream_of(request: Request, target: Target, cursor: str | None) -> EventStream:
-    """The answer to a request to read, by who may."""
+async def stream_of(request: Request, target: Target, cursor: str | None) -> EventStream:
+    """The answer to a request to read, by who may.
+
+    Raises:
+        InvalidQueryError: The cursor is one of another database.
+    """
+    await asyncio.to_thread(check_drawn, target, cursor)
     may_read = functools.partial(may_still_read, request)
     return EventStream(request.app.state.event_streams, target, cursor, may_read)
 

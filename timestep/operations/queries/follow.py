@@ -26,7 +26,7 @@ POLL_EVERY = 0.2
 
 _ROWS = 200
 """How many items, batches of events and changes are read of a run at once."""
-_BYTES = 1 << 18
+_BYTES = 1 << 17
 """How many bytes of them, about, in the database's own form."""
 
 Place = tuple[int, int]
@@ -35,6 +35,8 @@ Place = tuple[int, int]
 
 Target = tuple[uuid.UUID | None, str | None]
 """A run and its workflow, if it has one; or a workflow, with all its runs."""
+ALL: Target = (None, None)
+"""The changes of all runs."""
 
 
 @register_type
@@ -94,6 +96,7 @@ async def follow(
     """
     place = place_of(after)
     target = await asyncio.to_thread(target_of, run_id_or_workflow_id)
+    await asyncio.to_thread(check_drawn, target, after)
     while True:
         asked = Followed(*target, place[0])
         (found,) = await asyncio.to_thread(read, [asked])
@@ -129,6 +132,24 @@ def target_of(run_id_or_workflow_id: str) -> Target:
     if found.is_over is None:
         raise _unknown(asked)
     return None, asked
+
+
+def check_drawn(target: Target, cursor: str | None) -> None:
+    """Refuse the cursor of another database, or of one that was put back: what comes now would be
+    taken for what was seen.
+
+    Raises:
+        InvalidQueryError: No event that there was has the cursor.
+        DatabaseError: The database refused, or is away.
+    """
+    if cursor is None:
+        return
+    last = reading(lambda connection: streams.drawn(connection, of_all=target == ALL))
+    if place_of(cursor)[0] > last:
+        raise InvalidQueryError(
+            f"{quoted(cursor)} is the cursor of an event that this database does not have: begin "
+            "without one"
+        )
 
 
 def is_over(target: Target, cursor: str | None) -> bool:

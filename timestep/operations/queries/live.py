@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.queries import follow
-from timestep.operations.queries.follow import Place, RunEvent, Target
+from timestep.operations.queries.follow import ALL, Place, RunEvent, Target
 from timestep.operations.queries.records import Status
 from timestep.operations.queries.runs import status_of
 from timestep.runtime import logs
@@ -30,11 +30,10 @@ _log = logs.logger()
 
 _ROWS = 200
 """Changes of all runs that are read at once."""
+_TOGETHER = 100
+"""Pages that one query reads: all of them are in memory then."""
 _PAUSE_AFTER_FAILURE = 1.0
 """Seconds until the database is asked again that refused."""
-
-ALL: Target = (None, None)
-"""The changes of all runs."""
 
 End = Literal["over", "deleted", "unreadable", "stopping"]
 """Why nothing more comes: the run is over, was deleted, has a row that cannot be read, or the
@@ -173,34 +172,39 @@ class Readers:
                 is_time = loop.time() >= next_look
                 if is_time:
                     next_look = loop.time() + follow.POLL_EVERY
-                if groups := self._groups(everybody=is_time):
-                    try:
-                        pages = await loop.run_in_executor(thread, self._pages, list(groups))
-                    except Exception as error:  # noqa: BLE001  # they go on once it answers
-                        if not is_failing:
-                            is_failing = True
-                            _log.warning("those who follow runs wait: %s", error)
-                        await asyncio.sleep(_PAUSE_AFTER_FAILURE)
-                        continue
-                    is_failing = False
-                    for group, page in zip(groups.values(), pages, strict=True):
-                        for reader in group:
-                            if page is not None and reader.has_room:
-                                reader.hand(page)
+                try:
+                    for some in self._groups(everybody=is_time):
+                        pages = await loop.run_in_executor(thread, self._pages, list(some))
+                        self._hand(some, pages)
+                except Exception as error:  # noqa: BLE001  # they go on once it answers
+                    if not is_failing:
+                        _log.warning("those who follow runs wait: %s", error)
+                    is_failing = True
+                    await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+                    continue
+                is_failing = False
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(next_look):
                         await self._wanted.wait()
         finally:
             thread.shutdown(wait=False)
 
-    def _groups(self, *, everybody: bool) -> dict[_Group, list[Reader]]:
-        """Those who can be handed something, by what they are handed."""
+    def _groups(self, *, everybody: bool) -> list[dict[_Group, list[Reader]]]:
+        """Those who can be handed something, by what they are handed; a few of that at a time."""
         found: dict[_Group, list[Reader]] = {}
         for reader in self._readers:
             if reader.has_room and (everybody or reader.is_behind):
                 first = None if reader.place is None else reader.place[0]
                 found.setdefault((reader.target, first), []).append(reader)
-        return found
+        groups = list(found.items())
+        return [dict(groups[at : at + _TOGETHER]) for at in range(0, len(groups), _TOGETHER)]
+
+    def _hand(self, groups: dict[_Group, list[Reader]], pages: Sequence[Page | None]) -> None:
+        for readers, page in zip(groups.values(), pages, strict=True):
+            for reader in readers:
+                # It may have left meanwhile, or been handed the end.
+                if page is not None and reader.has_room:
+                    reader.hand(page)
 
     def _pages(self, groups: Sequence[_Group]) -> list[Page | None]:
         """A page for each of the groups; None: it is not known yet what comes."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from timestep.store.streams import CHANGE
+from timestep.store.streams import CHANGE, drawn
 
 _LOOKED_AT = 1000
 """How many numbers are looked at in one query."""
@@ -20,8 +20,6 @@ _LOOKED_AT = 1000
 _NUMBERS = f"""
     SELECT number FROM timestep.run_changes WHERE number > %(after)s::bigint
     ORDER BY number LIMIT {_LOOKED_AT}"""
-
-_DRAWN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM timestep.change_sequence"
 
 # Whoever draws a number has this lock of the table before, and until its transaction has ended.
 _WRITERS = """
@@ -58,7 +56,7 @@ class Settled:
                 locked, and nobody waits.
         """
         if self._seen < 0:
-            self._note(connection, connection.exec_driver_sql(_DRAWN).scalar_one())
+            self._note(connection, drawn(connection, of_all=True))
         while True:
             if self._is_awaited() and not self._writers & _writers(connection):
                 self._until = self._seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
-from timestep.operations.queries.live import ALL
+from timestep.operations.queries.follow import ALL
 from timestep.web.dependencies import api_router
 from timestep.web.event_streams import STREAMED, After, cursor_of, stream_of
 
@@ -14,4 +14,4 @@ router = api_router()
 @router.get("/events", response_class=Response, responses=STREAMED)
 async def follow_all(request: Request, after: After = None) -> Response:
     """How all runs stand and what they ask, from now on, or after a cursor."""
-    return stream_of(request, ALL, cursor_of(request, after))
+    return await stream_of(request, ALL, cursor_of(request, after))

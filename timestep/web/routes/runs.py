@@ -61,7 +61,7 @@ async def follow_run(request: Request, run_id: RunName, after: After = None) -> 
     target = await asyncio.to_thread(follow.target_of, run_id)
     if has_seen_end(cursor) and await asyncio.to_thread(follow.is_over, target, cursor):
         return Response(status_code=204)
-    return stream_of(request, target, cursor)
+    return await stream_of(request, target, cursor)
 
 
 @router.post("/runs/{run_id}/fork", status_code=202, response_model=WorkflowRef, responses=CONFLICT)
