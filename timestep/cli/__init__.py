@@ -1,6 +1,6 @@
 """The command `timestep`. Begin with `group`; `commands/` has a module an area."""
 
-from timestep.cli.commands import approvals, runs, server
+from timestep.cli.commands import approvals, runs, server, watch
 from timestep.cli.group import main
 
 for _command in (
@@ -11,6 +11,7 @@ for _command in (
     runs.start,
     runs.runs,
     runs.show,
+    watch.watch,
     runs.cancel,
     runs.fork,
     approvals.approvals_,

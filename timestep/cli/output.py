@@ -197,7 +197,7 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     yield _line(f"  started    {_when(run.started_at)}{_took(run)}")
     if run.obstacle is not None:
         yield _line(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
-    yield _line(f"  input      {_text(run.input)}")
+    yield _line(f"  input      {words(run.input)}")
     made = {call.id: call for call in calls}
     turn = 0
     for item in items:
@@ -221,7 +221,7 @@ def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Ite
     elif run.cancel_reason is not None:
         yield _line(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
     elif run.status == "completed":
-        yield _line(("Answer  ", "bold"), _text(run.final_output))
+        yield _line(("Answer  ", "bold"), words(run.final_output))
     if run.id is not None:
         yield _line(_usage(run), style="dim")
 
@@ -233,15 +233,15 @@ def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
     if item.item_type == "tool_call_output_item" and call is not None:
         how = "" if call.status == "executed" and not call.is_error else f" [{_outcome(call)}]"
         took = f" ({call.duration_ms} ms)" if call.duration_ms is not None else ""
-        return f"← {call.tool_name}{how}: {_text(data.get('output'))}{took}"
+        return f"← {call.tool_name}{how}: {words(data.get('output'))}{took}"
     if item.item_type == "handoff_output_item":
-        return f"⇒ {_text(data.get('output'))}"
+        return f"⇒ {words(data.get('output'))}"
     if item.item_type in ("tool_call_item", "handoff_call_item"):
         name = call.tool_name if call is not None else data.get("name") or data.get("type")
         given = call.arguments if call is not None else data.get("arguments", {})
         state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
         return f"→ {who}{name}({given if isinstance(given, str) else _json(given)}){state}"
-    return f"{who}{_text(data.get('content', data.get('summary', data)))}"
+    return f"{who}{words(data.get('content', data.get('summary', data)))}"
 
 
 def _is_answer(item: RunItem, run: Run) -> bool:
@@ -249,9 +249,9 @@ def _is_answer(item: RunItem, run: Run) -> bool:
     if run.status != "completed" or item.item_type != "message_output_item":
         return False
     data = item.item_data if isinstance(item.item_data, dict) else {}
-    said = _text(data.get("content", ""))
+    said = words(data.get("content", ""))
     if isinstance(run.final_output, str):
-        return said == _text(run.final_output)
+        return said == words(run.final_output)
     try:
         return bool(json.loads(said) == run.final_output)
     except ValueError:
@@ -292,14 +292,14 @@ def _took(run: Run) -> str:
     return f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
 
 
-def _text(value: Any) -> str:
+def words(value: Any) -> str:
     """Words of the model or the user, wherever the provider's item keeps them."""
     if isinstance(value, list):
-        return " ".join(_text(part) for part in value)
+        return " ".join(words(part) for part in value)
     if isinstance(value, dict):
         for name in ("text", "refusal", "content", "output"):
             if name in value:
-                return _text(value[name])
+                return words(value[name])
     text = value if isinstance(value, str) else _json(value)
     return text if len(text) <= _LONG else f"{text[:_LONG]} …"
 

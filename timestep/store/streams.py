@@ -86,19 +86,22 @@ _FOLLOWED = f"""
                 (SELECT i.sequence, 'item' AS kind, i.run_id, i.turn, i.position,
                     i.item_type AS type, i.item_data AS data, i.created_at,
                     NULL::uuid AS model_response_id, NULL::int AS attempt,
+                    CASE i.item_type WHEN 'tool_call_output_item' THEN (
+                        SELECT t.duration_ms FROM public.tool_calls t
+                        WHERE t.id = i.tool_call_id) END AS duration_ms,
                     pg_column_size(i.item_data) AS size
                 FROM public.run_items i
                 WHERE i.run_id = ANY (a.run_ids) AND i.sequence >= a.sequence
                 ORDER BY i.sequence LIMIT %(limit)s)
                 UNION ALL
                 (SELECT b.sequence, 'model', b.run_id, b.turn, b.position, NULL, b.events,
-                    b.created_at, b.model_response_id, b.attempt, pg_column_size(b.events)
+                    b.created_at, b.model_response_id, b.attempt, NULL, pg_column_size(b.events)
                 FROM timestep.stream_batches b
                 WHERE b.run_id = ANY (a.run_ids) AND b.sequence >= a.sequence
                 ORDER BY b.sequence LIMIT %(limit)s)
                 UNION ALL
                 (SELECT c.sequence, split_part(c.change, '.', 1), c.run_id, c.turn, 0, c.change,
-                    {CHANGE}, c.created_at, NULL, NULL, 0
+                    {CHANGE}, c.created_at, NULL, NULL, NULL, 0
                 FROM timestep.run_changes c JOIN public.runs r ON r.id = c.run_id
                 WHERE c.run_id = ANY (a.run_ids) AND c.sequence >= a.sequence
                 ORDER BY c.sequence LIMIT %(limit)s)

@@ -70,6 +70,8 @@ class RunEvent:
     about some, `error` of a run that failed, and `cancel_reason` of a cancelled one."""
     created_at: datetime.datetime | None = None
     """When it was recorded; of an item that changed, first."""
+    duration_ms: int | None = None
+    """Of a tool call's output: how long the call took."""
 
 
 async def follow(
@@ -203,6 +205,7 @@ def events_of(row: dict[str, Any]) -> list[RunEvent]:
             response_id=str(row["model_response_id"]) if kind == "model" else None,
             data=one,
             created_at=row["created_at"].astimezone(datetime.UTC),
+            duration_ms=row["duration_ms"],
         )
         for index, one in enumerate(found)
     ]

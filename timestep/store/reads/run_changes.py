@@ -30,7 +30,8 @@ _WRITERS = """
 
 _CHANGES = f"""
     SELECT c.number AS sequence, split_part(c.change, '.', 1) AS kind, c.run_id, c.turn,
-        0 AS position, c.change AS type, c.created_at, {CHANGE} AS data, NULL AS attempt
+        0 AS position, c.change AS type, c.created_at, {CHANGE} AS data, NULL AS attempt,
+        NULL AS duration_ms
     FROM timestep.run_changes c JOIN public.runs r ON r.id = c.run_id
     WHERE c.number BETWEEN %(first)s::bigint AND %(last)s::bigint AND r.deleted_at IS NULL
     ORDER BY c.number LIMIT %(limit)s"""
