@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "timestep"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-DOCUMENTS = [ARCHITECTURE, ROOT / "docs" / "trust.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [
+    ARCHITECTURE,
+    ROOT / "docs" / "streaming.md",
+    ROOT / "docs" / "trust.md",
+    ROOT / "CONTRIBUTING.md",
+]
 
 # A path in capitals stands for one that its reader makes.
 _PATH = re.compile(

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.readers --readers 500
 
 Starts a host on an embedded PostgreSQL in a folder of its own, and runs whose models speak, which
-it executes; then as many readers, in a process of their own: all of one run, then of twenty
-runs, then each of its own run that waits for a decision, beside one that speaks. The lag of an
+it executes; then as many readers, in a process of their own: all of one run, then each of
+its own run that waits for a decision, beside one that speaks, then of five runs. The lag of an
 event is from the beginning of the transaction that recorded it until a reader has it.
 """
 
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,7 +40,7 @@ from dbos import DBOS
 import timestep
 from timestep import offline
 
-WORD = 0.02
+WORD = 0.05
 
 
 class Speaker(offline.OfflineModel):
@@ -75,6 +76,7 @@ async def ask() -> str:
     return str((await timestep.run_agent(asker, "please")).final_output)
 '''
 
+_SEVERAL = 5
 _CREATED = b'"created_at": "'
 
 
@@ -183,7 +185,7 @@ def measured(host: Host, names: list[str], seconds: float) -> dict[str, Any]:
     }
 
 
-def measure(count: int, seconds: float) -> list[dict[str, Any]]:
+def measure(count: int, seconds: float) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "workflows").mkdir()
@@ -192,20 +194,20 @@ def measure(count: int, seconds: float) -> list[dict[str, Any]]:
         host = Host(folder)
         host.start()
         try:
-            found = []
 
             def speaking() -> str:
-                return started(host, "speak", words=round(50 * (60 + 3 * seconds)))
+                return started(host, "speak", words=round(20 * (60 + 3 * seconds)))
 
-            found.append(measured(host, [speaking()] * count, seconds))
+            yield measured(host, [speaking()] * count, seconds)
             waiting = [started(host, "ask") for _ in range(count - 1)]
             until(lambda: host.waiting() == count - 1, "all wait")
-            found.append(measured(host, [speaking(), *waiting], seconds))
-            several = [speaking() for _ in range(20)]
-            found.append(measured(host, [several[i % 20] for i in range(count)], seconds))
-            return found
+            yield measured(host, [speaking(), *waiting], seconds)
+            several = [speaking() for _ in range(_SEVERAL)]
+            yield measured(host, [several[i % _SEVERAL] for i in range(count)], seconds)
         finally:
             host.stop(signal.SIGTERM)
+            command = [sys.executable, "-m", "timestep", "stop"]
+            subprocess.run(command, cwd=folder, env=host.environment, check=True)
 
 
 def main() -> None:
@@ -213,7 +215,8 @@ def main() -> None:
     parser.add_argument("--readers", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    print(json.dumps(measure(options.readers, options.seconds), indent=2))  # noqa: T201  # what it is for
+    for found in measure(options.readers, options.seconds):
+        print(json.dumps(found, indent=2), flush=True)  # noqa: T201  # what it is for
 
 
 if __name__ == "__main__":
