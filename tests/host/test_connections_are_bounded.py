@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from tests.support.passing_time import time_passed
 from timestep import config
-from timestep.host.connections import Connection, server_of
+from timestep.host.connections import Connection, allow_files, server_of
 from timestep.web.gate import Gate
 
 PATIENCE = 600
@@ -404,3 +405,20 @@ def test_what_x_forwarded_says_is_not_believed() -> None:
         ]
 
     serving(work)
+
+
+def test_the_process_may_have_as_many_connections_open_as_it_serves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setenv("TIMESTEP_CONNECTION_LIMIT", "500")
+    settings = config.read()
+    for given, wanted in (((1024, 4096), 1716), ((1024, -1), 1716), ((1024, 1500), 1500)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, given=given: given)
+        monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: limits.append(limit))
+        allow_files(settings)
+        assert limits.pop() == (wanted, given[1])
+    assert "open 1500 files, and it may need 1716" in caplog.messages[-1]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (-1, -1))
+    allow_files(settings)
+    assert (limits, len(caplog.messages)) == ([], 1)

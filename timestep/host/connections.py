@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 from collections.abc import Callable
 
@@ -17,6 +18,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from timestep.config import Settings
+from timestep.runtime import logs
+
+_log = logs.logger()
 
 _RESERVE = 16
 """Connections beyond the limit, for health checks while all others have a request under way."""
@@ -25,6 +29,8 @@ _RESERVE = 16
 _AT_ONCE = 1 << 14
 """Bytes that are read of one connection before another one has its turn: many short headers, or
 chunks, are read at once and taken apart for long."""
+_OTHER_FILES = 200
+"""Files that are open besides: the log, the database's connections, what tools open."""
 _TAKES_END = 1.0
 """Seconds that those who follow runs have to take what is left, when the host stops."""
 _LOOKED_THROUGH = 1 << 16
@@ -170,6 +176,22 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
 def _is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(name == b"transfer-encoding" for name, _ in headers)
+
+
+def allow_files(settings: Settings) -> None:
+    """Let the process have as many connections open as its settings say, if the system does."""
+    needed = settings.connection_limit + settings.reader_limit + _RESERVE + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        _log.warning(
+            "the system lets this process open %d files, and it may need %d: raise its limit "
+            "(ulimit -n), or lower TIMESTEP_CONNECTION_LIMIT or TIMESTEP_READER_LIMIT",
+            allowed,
+            needed,
+        )
 
 
 class _Server(uvicorn.Server):

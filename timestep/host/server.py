@@ -20,7 +20,7 @@ from timestep import config, versions
 from timestep.config import Settings
 from timestep.errors import ConfigurationError
 from timestep.host.banner import greet
-from timestep.host.connections import server_of
+from timestep.host.connections import allow_files, server_of
 from timestep.host.executor import Executor
 from timestep.host.launch import launch, stop
 from timestep.runtime import process_state
@@ -45,6 +45,7 @@ def serve() -> NoReturn:
         click.echo(f"Warning: {printable(line)}", err=True)
     settings = config.read()
     settings.check_listen()
+    allow_files(settings)
     listener = _listen(settings)
     launched = launch()
     app = create_app(settings, launched.entrypoints)
