@@ -209,6 +209,12 @@ class Settings:
         "answered beyond it.",
         ge=1,
     )
+    reader_limit: int = _setting(
+        1000,
+        "How many may follow runs over HTTP at the same time; they are not counted among the "
+        "connections and requests.",
+        ge=0,
+    )
     client_timeout: Seconds = _setting(
         20.0,
         "How long a client may take to send the head of a request, then to send its body, and to "

@@ -153,8 +153,8 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("host: sweep of cancelled workflows", lambda: recorder().end_cancelled())
     yield Question("doctor: rights", reading(lambda c: server.missing_rights(c, "dbos")))
     yield Question("recovery: everything of a run of 200 turns", reading(lambda c: run_journal.journal(c, long)))  # noqa: E501  # fmt: skip
-    yield Question("live reader: what is new", reading(lambda c: streams.followed(c, "dbos", run_id=long, workflow_id=None, sequence=10**12, limit=100)))  # noqa: E501  # fmt: skip
-    yield Question("live reader: from the beginning", reading(lambda c: streams.followed(c, "dbos", run_id=long, workflow_id=None, sequence=0, limit=100)))  # noqa: E501  # fmt: skip
+    yield Question("live reader: what is new", reading(lambda c: streams.followed(c, "dbos", [streams.Followed(long, None, 10**12)], limit=100, size=1 << 18)))  # noqa: E501  # fmt: skip
+    yield Question("live reader: from the beginning", reading(lambda c: streams.followed(c, "dbos", [streams.Followed(long, None, 0)], limit=100, size=1 << 18)))  # noqa: E501  # fmt: skip
     yield Question(
         "state store: the active state", reading(lambda c: run_states.active(c, run, session))
     )

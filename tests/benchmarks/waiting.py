@@ -113,6 +113,11 @@ class Host:
             "sockets": sum(target.startswith("socket:") for target in targets),
         }
 
+    def cpu(self) -> float:
+        """Seconds that it has computed."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def waiting(self) -> int:
         """How many workflows wait: as many as the host would say when it starts."""
         return self._database("SELECT count(*) FROM dbos.workflow_status WHERE status = 'DELAYED'")

@@ -30,6 +30,7 @@ import timestep
 from tests.journal.test_only_the_owner_writes import Actor, in_the_middle
 from tests.support.conditions import until
 from tests.support.dbos_app import App
+from tests.support.event_reader import EventReader, type_of
 from tests.support.forked_processes import Forked
 from tests.support.host_process import Host, lines, project
 from tests.support.interrupting_agents import deleter, stopped
@@ -164,6 +165,8 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     assert f"PGlite in {path}" in host.log.read_text()
     folder = host.folder
     works = host.begin("work", folder=str(folder))
+    path_of_events = f"/api/runs/{works}/events"
+    first = EventReader(host.url + path_of_events).until("run.started", "tool_call_output_item")
     asks = host.begin("ask", target="moon")
     decided = host.begin("ask", target="mars")
     until(lambda: lines(folder, "held") != [])
@@ -182,11 +185,15 @@ def test_a_host_killed_in_the_middle_of_a_tool_goes_on_after_its_restart(
     host.start()
     assert "recovering   3 workflows" in host.log.read_text()
     until(lambda: len(lines(folder, "held")) == 2)
+    second = EventReader(host.url + path_of_events, first.last)
     (folder / "go").touch()
     answer = host.post(f"/api/workflows/{asks}/resume", {"approve": "all"})
     assert answer.status_code == 200, answer.text
 
     assert host.output(works) == "[offline model] all done"
+    events = EventReader(host.url + path_of_events).ended()
+    assert first.ended() + second.ended() == events
+    assert [type_of(one) for one in events][-2:] == ["run.completed", "end"]
     assert host.output(asks) == "[offline model] launched moon"
     assert host.output(decided) == "[offline model] launched mars"
     assert lines(folder, "notes") == ["noted"]

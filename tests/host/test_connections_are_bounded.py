@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from tests.support.no_tokens import no_tokens_made
 from tests.support.passing_time import time_passed
 from timestep import config
-from timestep.host.connections import Connection, server_of
+from timestep.host.connections import Connection, allow_files, server_of
 from timestep.web.callers import Callers
 from timestep.web.gate import Gate, address_of
 from timestep.web.headers import HEADERS
@@ -142,7 +143,8 @@ def serving(work: Callable[[Served], Awaitable[None]]) -> None:
 @contextlib.asynccontextmanager
 async def served() -> AsyncIterator[Served]:
     it, settings = Served(), config.read()
-    it.server = server_of(Gate(it.app, settings, Callers(settings)), settings)
+    gate = Gate(it.app, settings, Callers(settings))
+    it.server = server_of(gate, settings, end_streams=lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         it.port = listener.getsockname()[1]
         # Not `serve`, which would take this process's signals; and it has no connection to end.
@@ -452,3 +454,20 @@ def test_what_is_no_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [address_of(scope) for scope in it.scopes] == [None]
 
     serving(work)
+
+
+def test_the_process_may_have_as_many_connections_open_as_it_serves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setenv("TIMESTEP_CONNECTION_LIMIT", "500")
+    settings = config.read()
+    for given, wanted in (((1024, 4096), 1716), ((1024, -1), 1716), ((1024, 1500), 1500)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, given=given: given)
+        monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: limits.append(limit))
+        allow_files(settings)
+        assert limits.pop() == (wanted, given[1])
+    assert "open 1500 files, and it may need 1716" in caplog.messages[-1]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (-1, -1))
+    allow_files(settings)
+    assert (limits, len(caplog.messages)) == ([], 1)

@@ -14,11 +14,11 @@ from tests.support.problems import problem
 
 __all__ = ["host", "own_host"]
 
-_OLD = """    result = await timestep.run_agent(worker, folder)
+_OLD = """    result = await timestep.run_agent(worker, folder, stream=stream)
     return str(result.final_output)
 """
 _NEW = """    await tell(folder)
-    result = await timestep.run_agent(worker, folder)
+    result = await timestep.run_agent(worker, folder, stream=stream)
     return f"in other code: {result.final_output}"
 
 

@@ -101,9 +101,9 @@ async def greet(name: str, times: int = 1) -> str:
 
 
 @DBOS.workflow()
-async def work(folder: str) -> str:
+async def work(folder: str, stream: bool = False) -> str:
     """Note, hold, answer."""
-    result = await timestep.run_agent(worker, folder)
+    result = await timestep.run_agent(worker, folder, stream=stream)
     return str(result.final_output)
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import socket
+from collections.abc import Callable
 
 import h11
 import uvicorn
@@ -15,7 +18,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from timestep.config import Settings
+from timestep.runtime import logs
 from timestep.web.headers import HEADERS
+
+_log = logs.logger()
 
 _RESERVE = 16
 """Connections beyond the limit, for health checks while all others have a request under way."""
@@ -24,6 +30,10 @@ _RESERVE = 16
 _AT_ONCE = 1 << 14
 """Bytes that are read of one connection before another one has its turn: many short headers, or
 chunks, are read at once and taken apart for long."""
+_OTHER_FILES = 200
+"""Files that are open besides: the log, the database's connections, what tools open."""
+_TAKES_END = 1.0
+"""Seconds that those who follow runs have to take what is left, when the host stops."""
 _LOOKED_THROUGH = 1 << 16
 """Bytes of chunks, after an answer, that are looked through for the next request."""
 
@@ -52,12 +62,22 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.conn.their_state is h11.IDLE or self._is_answered() or self.transport.is_closing()
         )
 
+    def is_reader(self) -> bool:
+        """Whether its client follows runs: those have a limit of their own."""
+        if self.cycle is None or self._is_answered():
+            return False
+        return bool(self.cycle.scope.get("state", {}).get("is_reader"))
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._buffer = bytearray(_AT_ONCE)
         super().connection_made(transport)
         self._since = self.loop.time()
         self._watch()
-        held = [one for one in self.connections if isinstance(one, Connection) and not one._is_over]
+        held = [
+            one
+            for one in self.connections
+            if isinstance(one, Connection) and not one._is_over and not one.is_reader()
+        ]
         if len(held) > self.settings.connection_limit + _RESERVE:
             # The one that has waited longest; a new client sends its request at once.
             spare = [one for one in held if one.is_spare()]
@@ -160,15 +180,47 @@ def _is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(name == b"transfer-encoding" for name, _ in headers)
 
 
-def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
+def allow_files(settings: Settings) -> None:
+    """Let the process have as many connections open as its settings say, if the system does."""
+    needed = settings.connection_limit + settings.reader_limit + _RESERVE + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        _log.warning(
+            "the system lets this process open %d files, and it may need %d: raise its limit "
+            "(ulimit -n), or lower TIMESTEP_CONNECTION_LIMIT or TIMESTEP_READER_LIMIT",
+            allowed,
+            needed,
+        )
+
+
+class _Server(uvicorn.Server):
+    """Stops without waiting for those who follow runs."""
+
+    end_streams: Callable[[], None]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.end_streams()
+        stopping = asyncio.create_task(super().shutdown(sockets))
+        await asyncio.wait([stopping], timeout=_TAKES_END)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.is_reader():
+                connection._end()
+        await stopping
+
+
+def server_of(app: ASGIApp, settings: Settings, end_streams: Callable[[], None]) -> uvicorn.Server:
     """The HTTP server of an application, which runs until it is told to stop.
 
     Args:
         app: What answers.
         settings: Its limits.
+        end_streams: Ends the answers that would go on; called when it stops.
     """
     protocol = type("Connection", (Connection,), {"settings": settings})
-    return uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             http=protocol,
@@ -187,3 +239,5 @@ def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
             timeout_graceful_shutdown=max(1, round(settings.grace)),
         )
     )
+    server.end_streams = end_streams
+    return server

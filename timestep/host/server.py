@@ -20,7 +20,7 @@ from timestep import config, versions
 from timestep.config import Settings
 from timestep.errors import ConfigurationError
 from timestep.host.banner import greet
-from timestep.host.connections import server_of
+from timestep.host.connections import allow_files, server_of
 from timestep.host.executor import Executor
 from timestep.host.launch import launch, stop
 from timestep.operations.access import tokens
@@ -46,9 +46,11 @@ def serve() -> NoReturn:
         click.echo(f"Warning: {printable(line)}", err=True)
     settings = config.read()
     settings.check_listen(tokens.are_there)
+    allow_files(settings)
     listener = _listen(settings)
     launched = launch()
-    server = server_of(create_app(settings, launched.entrypoints), settings)
+    app = create_app(settings, launched.entrypoints)
+    server = server_of(app, settings, app.state.event_streams.close)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops the server at a signal, and then gives the signal on to this.

@@ -222,14 +222,20 @@ class Recorder(Database):
 
         return self.patiently(attempt)
 
-    def require(self, owner: Owner) -> None:
-        """See that an execution owns its workflow still.
+    def go_on(self, owner: Owner, run_ids: Collection[uuid.UUID]) -> None:
+        """Note that runs go on whose questions are decided.
 
         Raises:
-            DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: It does not.
+            DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: The execution does not own its
+                workflow any more; nothing was written.
         """
-        found = self.patiently(lambda: self.holders([owner.workflow_id]))
-        status, token = found.get(owner.workflow_id, (None, None))
+        given = {"ids": list(run_ids), "workflow_id": owner.workflow_id, "token": owner.token}
+
+        def attempt() -> tuple[str | None, str | None]:
+            with self.connected([owner.workflow_id]) as connection:
+                return runs_store.go_on(connection, self.schema, given)
+
+        status, token = self.patiently(attempt)
         if (status, token) != ("PENDING", owner.token):
             raise control_errors.lost(owner, status)
 

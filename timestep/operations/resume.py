@@ -170,7 +170,7 @@ async def resume_workflow(
                     decision(one.row, one.action, message, always=always, by=by, value=one.value)
                     for one in with_checked_edits(undecided)
                 ]
-                written = store.resolve(connection, decisions)
+                written = store.resolve(connection, found.schema, decisions)
                 edited = [one.row["id"] for one in undecided if one.action == "edit"]
                 store.show_edits(connection, found.schema, edited)
                 audit_store.add_decided(connection, actor.entry(), workflow_id, written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from agents import RunResult, RunResultStreaming, RunState
@@ -39,6 +40,9 @@ async def decided_state(result: RunResult | RunResultStreaming) -> RunState[Any]
         state = result.to_state()
         asked = [(item, *_asked(run, item)) for item in state.get_interruptions()]
         rows = await _decisions(run, [str(call.question) for _, _, call in asked])
+        # Another execution may have heard of the decision, too, and gone on with it.
+        ids = {one.id for _, owner, _ in asked for one in _stopped(run, owner)}
+        await in_thread(lambda ids=ids: run.recorder.go_on(run.owner, ids))  # type: ignore[misc]  # mypy infers no default
         answers = []
         for item, owner, call in asked:
             # The answer to the question that this execution has come to: a call may be asked
@@ -67,6 +71,15 @@ def _asked(run: Run, item: Any) -> tuple[Run, Call]:
             "asked about it"
         )
     return found
+
+
+def _stopped(run: Run, asking: Run) -> Iterator[Run]:
+    """The run that asks, and those around it up to the one that stopped for it."""
+    found: Run | None = asking
+    while found is not None and found is not run:
+        yield found
+        found = found.parent
+    yield run
 
 
 def _apply(state: RunState[Any], answers: list[tuple[Any, dict[str, Any]]]) -> None:
@@ -102,8 +115,6 @@ async def _decisions(run: Run, questions: list[str]) -> dict[str, dict[str, Any]
     while True:
         rows = await in_thread(lambda: run.recorder.patiently(lambda: _look(run, questions)))
         if all(row["resolved_at"] for row in rows):
-            # Another execution may have heard of the decision, too, and gone on with it.
-            await in_thread(lambda: run.recorder.require(run.owner))
             return {str(row["id"]): row for row in rows}
         await notifications.announce(run)
         if run.counters.are_of_dbos:
@@ -123,9 +134,8 @@ def _look(run: Run, questions: list[str]) -> list[dict[str, Any]]:
         return rows
     with run.recorder.transactions.begin() as connection:
         message = "Nobody decided in time."
-        written = store.resolve(
-            connection, [decision(row, "reject", message, by="timeout") for row in late]
-        )
+        rejected = [decision(row, "reject", message, by="timeout") for row in late]
+        written = store.resolve(connection, run.recorder.schema, rejected)
         actor = {"who": "timeout", "via": "python"}
         audit.add_decided(connection, actor, run.owner.workflow_id, written)
         return parked_workflows.decisions(connection, questions)

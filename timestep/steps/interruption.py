@@ -278,7 +278,7 @@ async def settle(run: Run, state: RunState[Any], context: RunContextWrapper[Any]
 
 
 def _resolve(connection: Any, run: Run, decisions: list[dict[str, Any]]) -> None:
-    written = store.resolve(connection, decisions)
+    written = store.resolve(connection, run.recorder.schema, decisions)
     actor = {"who": "code", "via": "python"}
     audit.add_decided(connection, actor, run.owner.workflow_id, written)
 

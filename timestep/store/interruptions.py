@@ -51,6 +51,14 @@ _OF_RUNS = f"""
     SELECT {_COLUMNS}
     WHERE r.id = ANY(%(ids)s) OR r.root_run_id = ANY(%(ids)s)
     ORDER BY {_PLACE.format("i")}"""
+# In this order everybody locks both; what is told of a workflow's runs is numbered under its lock.
+_LOCK_QUESTIONS = """
+    SELECT id FROM public.interruptions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE"""
+_LOCK_WORKFLOWS = """
+    SELECT workflow_uuid FROM "{schema}".workflow_status WHERE workflow_uuid IN (
+        SELECT r.workflow_id FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
+        WHERE i.id = ANY(%(ids)s::uuid[]))
+    ORDER BY workflow_uuid FOR NO KEY UPDATE"""
 
 _RESOLVE = """
     UPDATE public.interruptions SET resolved_at = now(), resolution_action = %(action)s,
@@ -128,14 +136,24 @@ def of_runs(connection: sa.Connection, run_ids: Collection[uuid.UUID]) -> list[d
     return [dict(row) for row in found.mappings()]
 
 
-def resolve(connection: sa.Connection, decisions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Write decisions: `id`, `action`, `message`, `always`, `by`, and where there are any `output`
-    (with `has_output`) and `arguments`.
+def resolve(
+    connection: sa.Connection, schema: str, decisions: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Write decisions, in the open transaction.
+
+    Args:
+        connection: Where the transaction goes on.
+        schema: DBOS's, or its copy's.
+        decisions: `id`, `action`, `message`, `always`, `by` of each, and where there are any
+            `output` (with `has_output`) and `arguments`.
 
     Returns:
         Those that were not made before, for the audit: each with its `tool_name`, and in `asked`
         the arguments that the model gave.
     """
+    ids = {"ids": [str(decision["id"]) for decision in decisions]}
+    for lock in (_LOCK_QUESTIONS, _LOCK_WORKFLOWS) if decisions else ():
+        connection.exec_driver_sql(lock.replace("{schema}", schema), ids)
     statuses = {"reject": "rejected"}
     written = []
     for decision in decisions:

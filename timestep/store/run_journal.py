@@ -85,16 +85,41 @@ _REVIVED = """
         ends = ends - (-1)
     WHERE id = %(id)s AND EXISTS (
         SELECT FROM "{schema}".workflow_status
-        WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING')"""
+        WHERE workflow_uuid = %(workflow_id)s AND owner_xid = %(token)s AND status = 'PENDING'
+        FOR NO KEY UPDATE)"""
 
+_GO_ON = """
+    WITH holder AS MATERIALIZED (
+        SELECT status, owner_xid FROM "{schema}".workflow_status
+        WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE
+    ), going_on AS (UPDATE public.runs SET status = 'running', updated_at = now()
+        FROM holder WHERE runs.id = ANY(%(ids)s) AND runs.status = 'interrupted'
+        AND holder.owner_xid = %(token)s AND holder.status = 'PENDING')
+    SELECT status, owner_xid FROM holder"""
+
+# The workflow is locked before what readers are told of its runs is numbered.
 _END_CANCELLED = """
-    WITH ended AS (UPDATE public.runs SET status = 'cancelled', completed_at = now(),
+    WITH holder AS MATERIALIZED (
+        SELECT workflow_uuid, status, workflow_deadline_epoch_ms, completed_at
+        FROM "{{schema}}".workflow_status w WHERE {which}
+    ), ended AS (UPDATE public.runs SET status = 'cancelled', completed_at = now(),
         updated_at = now(), cancel_reason = CASE
             WHEN holder.status <> 'CANCELLED' THEN 'abandoned'
             WHEN holder.workflow_deadline_epoch_ms <= holder.completed_at THEN 'timeout'
             ELSE 'cancelled' END
-    FROM "{schema}".workflow_status holder
-    WHERE runs.completed_at IS NULL AND runs.status IN ('running', 'interrupted')"""
+    FROM holder
+    WHERE runs.workflow_id = holder.workflow_uuid
+    AND runs.completed_at IS NULL AND runs.status IN ('running', 'interrupted')"""
+
+_ONE = "workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE"
+
+# What another transaction has locked is come to the next time.
+_THOSE_LEFT = """EXISTS (
+            SELECT FROM public.runs WHERE runs.workflow_id = w.workflow_uuid
+            AND runs.completed_at IS NULL AND runs.status IN ('running', 'interrupted') AND (
+                w.status = 'CANCELLED'
+                OR w.status IN ('SUCCESS', 'ERROR') AND runs.status = 'running'))
+        FOR NO KEY UPDATE OF w SKIP LOCKED"""
 
 # Whether a call that may be repeated was begun is not recorded; one that a person was still to
 # decide on was not, nor one that must not be repeated and has no intent.
@@ -108,9 +133,9 @@ _END_CALLS = """
     WHERE tool_calls.run_id = runs.id AND tool_calls.status IN ('pending', 'approved', 'started')"""
 
 _CANCELLED = (
-    _END_CANCELLED
+    _END_CANCELLED.format(which=_ONE)
     + """
-    AND holder.workflow_uuid = %(workflow_id)s AND runs.workflow_id = %(workflow_id)s AND (
+    AND (
         holder.status = 'CANCELLED'
         OR holder.status IN ('SUCCESS', 'ERROR') AND runs.root_run_id = %(root_run_id)s)
     RETURNING runs.id)"""
@@ -121,11 +146,9 @@ _CANCELLED = (
 )
 
 _ALL_CANCELLED = (
-    _END_CANCELLED
+    _END_CANCELLED.format(which=_THOSE_LEFT)
     + """
-    AND holder.workflow_uuid = runs.workflow_id AND (
-        holder.status = 'CANCELLED'
-        OR holder.status IN ('SUCCESS', 'ERROR') AND runs.status = 'running')
+    AND (holder.status = 'CANCELLED' OR runs.status = 'running')
     RETURNING runs.id)"""
     + _END_CALLS
     + " AND runs.id IN (SELECT id FROM ended)"
@@ -252,6 +275,23 @@ def revive(connection: sa.Connection, schema: str, values: dict[str, Any]) -> No
         values: `id`, `workflow_id`, and `token` of the execution that owns the workflow.
     """
     connection.exec_driver_sql(_REVIVED.replace("{schema}", schema), values)
+
+
+def go_on(
+    connection: sa.Connection, schema: str, values: dict[str, Any]
+) -> tuple[str | None, str | None]:
+    """Let runs go on whose questions are decided, if the caller owns their workflow.
+
+    Args:
+        connection: To the database of the schema.
+        schema: Where DBOS's tables are.
+        values: `ids` of the runs, `workflow_id`, and `token` of the caller.
+
+    Returns:
+        The workflow's status, and the token of the execution that owns it.
+    """
+    found = connection.exec_driver_sql(_GO_ON.replace("{schema}", schema), values).one_or_none()
+    return (None, None) if found is None else (found[0], found[1])
 
 
 def cancelled(

@@ -143,7 +143,7 @@ def _statement(tables: frozenset[str], schema: str, is_joint: bool, is_outcome: 
     if "request_usage_entries" in tables:
         parts.extend(_usage())
     if "runs" in tables:
-        parts.extend(_run_update())
+        parts.extend(_run_update(asks="interruptions" in tables))
     if "ended_calls" in tables:
         parts.extend(_ENDED_CALLS)
     if "run_states" in tables:
@@ -231,7 +231,7 @@ def _usage() -> list[str]:
     ]
 
 
-def _run_update() -> list[str]:
+def _run_update(*, asks: bool) -> list[str]:
     columns = ("id", *_RUN_COLUMNS)
     given = {
         "completed_at": "CASE WHEN r.completed_at THEN now() END",
@@ -239,10 +239,12 @@ def _run_update() -> list[str]:
         "ends": "coalesce(r.ends, runs.ends)",
     }
     changes = ", ".join(f"{name} = {given.get(name, f'r.{name}')}" for name in _RUN_COLUMNS)
+    # Readers are told of its questions before they are told that it waits.
+    waited = "(SELECT count(*) FROM interruptions_written) AS waited, " if asks else ""
     return [
         f"given_runs AS MATERIALIZED (SELECT r.* FROM {_records('runs', runs.runs, columns)})",
         f"""run AS (UPDATE public.runs SET {changes}, updated_at = now()
-            FROM mine, given_runs r
+            FROM mine, {waited}given_runs r
             WHERE runs.id = r.id AND {_is_one_of("runs.id", "given_runs", "id")}
             AND runs.completed_at IS NULL)""",
     ]

@@ -18,10 +18,11 @@ from timestep.operations.queries import executions
 from timestep.runtime import readiness
 from timestep.web import auth, schemas
 from timestep.web.callers import Callers
+from timestep.web.event_streams import EventStreams
 from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
 from timestep.web.problems import Answer, handle_problems, problem, told
-from timestep.web.routes import audit, interruptions, login, runs, tokens, workflows
+from timestep.web.routes import audit, events, interruptions, login, runs, tokens, workflows
 from timestep.web.slashes import Slashes
 
 
@@ -46,10 +47,11 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     app.state.settings = settings
     app.state.callers = callers
     app.state.entrypoints = entrypoints
+    app.state.event_streams = EventStreams(settings.reader_limit)
     app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings, callers=callers)
     handle_problems(app)
-    for routes in (workflows, runs, interruptions, audit, tokens, login):
+    for routes in (workflows, runs, interruptions, events, audit, tokens, login):
         app.include_router(routes.router)
 
     @app.get("/healthz")

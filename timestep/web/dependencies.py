@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from timestep.journal import fail_fast_read
 from timestep.operations.queries.pagination import LONGEST
+from timestep.web import auth
 from timestep.web.auth import require
 from timestep.web.callers import Caller
 from timestep.web.json_bodies import StrictRoute
@@ -22,6 +23,12 @@ async def database_answers() -> None:
 Limit = Annotated[int, Query(ge=1, le=LONGEST)]
 Operator = Annotated[Caller | None, Depends(require("operator"))]
 Admin = Annotated[Caller | None, Depends(require("admin"))]
+
+
+async def may_still_read(request: Request) -> bool:
+    """Whether who was let in to view still may; asked again and again while a stream goes on."""
+    return await auth.is_still_valid(request)
+
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}

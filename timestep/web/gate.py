@@ -48,6 +48,15 @@ class Gate:
             await self.app(scope, receive, send)
             return
         self._under_way += 1
+        is_counted = True
+
+        def leave() -> None:
+            nonlocal is_counted
+            self._under_way -= is_counted
+            is_counted = False
+
+        # For those who stay, and have a limit of their own.
+        scope.setdefault("state", {})["leave_gate"] = leave
         try:
             refusal = await self._refusal(scope)
             if refusal is not None:
@@ -62,7 +71,7 @@ class Gate:
                 with acting(actor_of(scope["state"]["caller"], address_of(scope))):
                     await self.app(scope, _replayed(body, receive), send)
         finally:
-            self._under_way -= 1
+            leave()
 
     async def _refusal(self, scope: Scope) -> Answer | None:
         """The answer to a request that is not let in."""

@@ -1,28 +1,41 @@
-"""Follows a run from outside its workflow: its items, and what its models say meanwhile."""
+"""Follows a run from outside its workflow: its items, what its models say, and how it stands."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import re
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
-from timestep.journal.reads.database import database
 from timestep.operations.arguments import check_known
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.forms import unescaped
 from timestep.serialization.documents.json_text import restored
 from timestep.store import streams
 from timestep.store.reads import runs
+from timestep.store.streams import Followed, Found
 
 POLL_EVERY = 0.2
 """Seconds between two looks at a run that has nothing new."""
 
 _ROWS = 200
-"""How many items and batches of events are read at once."""
+"""How many items, batches of events and changes are read of a run at once."""
+_BYTES = 1 << 17
+"""How many bytes of them, about, in the database's own form."""
+
+Place = tuple[int, int]
+"""A number in the order of what became visible, and the index there: the last that was seen."""
+
+
+Target = tuple[uuid.UUID | None, str | None]
+"""A run and its workflow, if it has one; or a workflow, with all its runs."""
+ALL: Target = (None, None)
+"""The changes of all runs."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +44,32 @@ class RunEvent:
 
     cursor: str
     """Where it stands: `follow(..., after=cursor)` goes on with what comes after it."""
-    kind: Literal["item", "model"]
-    """An item of the run as it is recorded, or an event of a model's stream."""
+    kind: Literal["item", "model", "run", "question"]
+    """An item of the run as it is recorded, an event of a model's stream, a change of the run's
+    status, or a question to people."""
     type: str
-    """The item's type (`message_output_item`, …), or the event's (`response.created`, …)."""
+    """The item's type (`message_output_item`, …), the model's event's (`response.created`, …), or
+    what changed: `run.started`, `run.waiting` for decisions, `run.resumed`, `run.completed`,
+    `run.failed`, `run.cancelled`, `question.asked`, `question.decided`."""
     run_id: str
     turn: int
     """Counted from 1; 0 before the first turn."""
     position: int
     """Of an item: its place in the run; an item that changed comes again with the same one. Of
-    a model's event: its place in the attempt, counted from 0."""
+    a model's event: its place in the attempt, counted from 0. Else 0."""
     attempt: int | None
     """Of a model's event: which attempt at this answer it belongs to, counted from 1, over all
     executions. A higher one replaces what the lower ones said."""
     response_id: str | None
     """Of a model's event: the row of `model_responses` that holds the answer, once there is one."""
     data: Any
-    """The item, or the event as the provider's API writes it."""
+    """The item, or the event as the provider's API writes it. Of a change: whose run it is
+    (`workflow_id`, `workflow_name`, `parent_run_id`, `agent_name`), the `questions` where it is
+    about some, `error` of a run that failed, and `cancel_reason` of a cancelled one."""
+    created_at: datetime.datetime | None = None
+    """When it was recorded; of an item that changed, first."""
+    duration_ms: int | None = None
+    """Of a tool call's output: how long the call took."""
 
 
 async def follow(
@@ -55,8 +77,9 @@ async def follow(
 ) -> AsyncIterator[RunEvent]:
     """What a run does, as it becomes visible, from any process that reaches the database.
 
-    Items come as they are recorded. Events of a streamed model's call come while it speaks, a
-    moment late: they are recorded in batches. All have one order, in which each is given once.
+    Items come as they are recorded, and so do changes of the run's status and its questions.
+    Events of a streamed model's call come while it speaks, a moment late: they are recorded in
+    batches. All have one order, in which each is given once.
 
     Args:
         run_id_or_workflow_id: A run, without those inside it; or a workflow, with all its runs.
@@ -71,62 +94,130 @@ async def follow(
         UnknownRunError: There is no such run or workflow.
         DatabaseError: The database refused, or is away; go on later with the last cursor.
     """
-    sequence, seen = _place(after)
-    asked = str(run_id_or_workflow_id)
-    check_known(asked, "run or workflow")
-    id_ = runs.as_uuid(asked)
-    workflow_id = None
-    if id_ is not None:
-        workflow_id = await asyncio.to_thread(
-            lambda: reading(lambda connection: streams.workflow_of(connection, id_))
-        )
-    is_run = workflow_id is not None
+    place = place_of(after)
+    target = await asyncio.to_thread(target_of, run_id_or_workflow_id)
+    await asyncio.to_thread(check_drawn, target, after)
     while True:
-        is_over, rows = await asyncio.to_thread(
-            lambda start=sequence: reading(  # type: ignore[misc]  # mypy infers no default
-                lambda connection: streams.followed(
-                    connection,
-                    database().schema,
-                    run_id=id_ if is_run else None,
-                    workflow_id=None if is_run else asked,
-                    sequence=start,
-                    limit=_ROWS,
-                ),
-                about=[workflow_id or asked],
-            )
-        )
-        if is_over is None:
-            raise UnknownRunError(f"there is no run or workflow {quoted(asked)}")
-        for row in rows:
-            for event in _events(row):
-                if _place(event.cursor) > (sequence, seen):
+        asked = Followed(*target, place[0])
+        (found,) = await asyncio.to_thread(read, [asked])
+        if found.is_over is None:
+            raise _unknown(run_id_or_workflow_id)
+        for row in found.rows:
+            for event in events_of(row):
+                if place_of(event.cursor) > place:
                     yield event
-            sequence, seen = row["sequence"] + 1, -1
-        if len(rows) == _ROWS:
+            place = after_row(row)
+        if found.is_more:
             continue
-        if is_over:
+        if found.is_over:
             return
         await asyncio.sleep(POLL_EVERY)
 
 
-def _events(row: dict[str, Any]) -> list[RunEvent]:
-    is_item = row["kind"] == "item"
-    data = restored(row["data"])
-    found = [data] if is_item else map(unescaped, data)
+def target_of(run_id_or_workflow_id: str) -> Target:
+    """The run that an id means, and its workflow; without a run, all runs of the workflow.
+
+    Raises:
+        UnknownRunError: There is no such run or workflow.
+        DatabaseError: The database refused, or is away.
+    """
+    asked = str(run_id_or_workflow_id)
+    check_known(asked, "run or workflow")
+    id_ = runs.as_uuid(asked)
+    if id_ is not None:
+        workflow_id = reading(lambda connection: streams.workflow_of(connection, id_))
+        if workflow_id is not None:
+            return id_, workflow_id or None
+    (found,) = read([Followed(None, asked, _NEVER)])
+    if found.is_over is None:
+        raise _unknown(asked)
+    return None, asked
+
+
+def check_drawn(target: Target, cursor: str | None) -> None:
+    """Refuse the cursor of another database, or of one that was put back: what comes now would be
+    taken for what was seen.
+
+    Raises:
+        InvalidQueryError: No event that there was has the cursor.
+        DatabaseError: The database refused, or is away.
+    """
+    if cursor is None:
+        return
+    last = reading(lambda connection: streams.drawn(connection, of_all=target == ALL))
+    if place_of(cursor)[0] > last:
+        raise InvalidQueryError(
+            f"{quoted(cursor)} is the cursor of an event that this database does not have: begin "
+            "without one"
+        )
+
+
+def is_over(target: Target, cursor: str | None) -> bool:
+    """Whether a run or a workflow is over, and nothing comes after a cursor."""
+    place = place_of(cursor)
+    (found,) = read([Followed(*target, place[0])])
+    news = (event for row in found.rows for event in events_of(row))
+    return bool(found.is_over) and not any(place_of(event.cursor) > place for event in news)
+
+
+_NEVER = (1 << 63) - 1
+"""The number of nothing that there is."""
+
+
+def _unknown(asked: str) -> UnknownRunError:
+    return UnknownRunError(f"there is no run or workflow {quoted(asked)}")
+
+
+def read(asked: Sequence[Followed]) -> list[Found]:
+    """What became visible of runs and workflows, in one query.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    return reading(
+        lambda connection: streams.followed(
+            connection, database().schema, asked, limit=_ROWS, size=_BYTES
+        ),
+        about=[one.workflow_id for one in asked if one.workflow_id is not None],
+    )
+
+
+def events_of(row: dict[str, Any]) -> list[RunEvent]:
+    """The events that a row of what became visible stands for, in their order."""
+    kind, data = row["kind"], row["data"]
+    if kind == "model":
+        found = [unescaped(one) for one in restored(data)]
+    elif kind == "item":
+        found = [restored(data)]
+    else:
+        found = [change_of(data)]
     return [
         RunEvent(
             cursor=f"{row['sequence']}.{index}",
-            kind=row["kind"],
-            type=row["item_type"] if is_item else _type(one),
+            kind=kind,
+            type=row["type"] or _type(one),
             run_id=str(row["run_id"]),
             turn=row["turn"],
             position=row["position"] + index,
             attempt=row["attempt"],
-            response_id=None if is_item else str(row["model_response_id"]),
+            response_id=str(row["model_response_id"]) if kind == "model" else None,
             data=one,
+            created_at=row["created_at"].astimezone(datetime.UTC),
+            duration_ms=row["duration_ms"],
         )
         for index, one in enumerate(found)
     ]
+
+
+def change_of(data: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a change, as it was recorded and with times in UTC."""
+    for question in data.get("questions", ()):
+        question["arguments"] = restored(question["arguments"])
+        for name in ("created_at", "expires_at"):
+            if question[name] is not None:
+                moment = datetime.datetime.fromisoformat(question[name])
+                question[name] = moment.astimezone(datetime.UTC).isoformat()
+    return data
 
 
 def _type(event: Any) -> str:
@@ -136,11 +227,23 @@ def _type(event: Any) -> str:
     return str(event.get("type") or event.get("$type"))
 
 
-def _place(cursor: str | None) -> tuple[int, int]:
-    """The number that a cursor names, and the index there; the first ones where there is none."""
+def after_row(row: dict[str, Any]) -> Place:
+    """The place after all events of a row."""
+    return row["sequence"] + 1, -1
+
+
+def place_of(cursor: str | None) -> Place:
+    """The place that a cursor names; the first one where there is none.
+
+    Raises:
+        InvalidQueryError: It is not a cursor.
+    """
     if cursor is None:
         return 0, -1
-    found = re.fullmatch(r"(\d{1,18})\.(\d{1,9})", cursor)
+    found = _CURSOR.fullmatch(cursor)
     if found is None:
-        raise InvalidQueryError(f"after={quoted(cursor)} is not the cursor of an event")
+        raise InvalidQueryError(f"{quoted(cursor)} is not the cursor of an event")
     return int(found[1]), int(found[2])
+
+
+_CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})(?:\.end)?")

@@ -46,6 +46,11 @@ _STATUS_OF: dict[str, Status] = {
 }
 
 
+def status_of(status: str | None) -> Status | None:
+    """How a run stands, of its own status or of DBOS's of a workflow; None: it is not known."""
+    return _STATUS_OF.get(status or "", status if status in STATUSES else None)
+
+
 async def get_run(run_or_workflow_id: str) -> Run:
     """One run, or the newest top-level run of a workflow.
 

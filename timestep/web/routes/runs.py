@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
-from fastapi import Body
+from fastapi import Body, Request, Response
 
 from timestep.operations import fork
-from timestep.operations.queries import runs
+from timestep.operations.queries import follow, runs
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import Run, RunItem, Status
 from timestep.web.dependencies import CONFLICT, Limit, Operator, api_router
+from timestep.web.event_streams import STREAMED, After, cursor_of, has_seen_end, stream_of
 from timestep.web.problems import Answer
 from timestep.web.schemas import Fork, WorkflowRef
 from timestep.web.slashes import RunName
@@ -50,6 +52,16 @@ async def get_run(run_id: RunName) -> Answer:
 async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = None) -> Answer:
     """A run's items in their order."""
     return Answer(await runs.list_items(run_id, limit=limit, cursor=cursor))
+
+
+@router.get("/runs/{run_id}/events", response_class=Response, responses=STREAMED)
+async def follow_run(request: Request, run_id: RunName, after: After = None) -> Response:
+    """What a run does, or all runs of a workflow, as it becomes visible, until it is over."""
+    cursor = cursor_of(request, after)
+    target = await asyncio.to_thread(follow.target_of, run_id)
+    if has_seen_end(cursor) and await asyncio.to_thread(follow.is_over, target, cursor):
+        return Response(status_code=204)
+    return await stream_of(request, target, cursor)
 
 
 @router.post("/runs/{run_id}/fork", status_code=202, response_model=WorkflowRef, responses=CONFLICT)

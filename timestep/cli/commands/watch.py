@@ -1,0 +1,135 @@
+"""Shows what a run does as it happens: watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncIterator
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from timestep.cli import output
+from timestep.cli.group import as_json, fail, run_async
+from timestep.cli.timeline import Timeline
+from timestep.database import not_now
+from timestep.errors import DatabaseError, DatabaseUnreachableError
+from timestep.operations.queries.follow import RunEvent, follow
+from timestep.operations.queries.records import Run
+from timestep.operations.queries.runs import get_run, status_of
+
+_SILENCE = 5.0
+"""Seconds without news after which somebody who watches is told why, if it is known."""
+_REFRESH = 0.25
+"""Seconds between two looks at what goes on, on a terminal."""
+_PAUSE = 1.0
+"""Seconds until a database is asked again that is away."""
+_AHEAD = 1000
+"""Events that are read before they are shown."""
+
+
+@click.command()
+@click.argument("run")
+@as_json
+def watch(run: str, as_json: bool) -> None:
+    """Show what a run, or a workflow with all its runs, does as it happens, until it is over.
+
+    Goes on while hosts come and go. Exit status 0: it completed.
+    """
+    found = run_async(lambda: _watch(run, as_json=as_json))
+    status = _status(found, run)
+    if as_json:
+        output.document({"kind": "end", "status": status})
+    if status != "completed":
+        error = found.error or (found.workflow.error if found.workflow is not None else None)
+        why = f": {error.type}: {error.message}" if error is not None else ""
+        fail(f"{run} is {status}{why}")
+
+
+def _status(found: Run, asked: str) -> str:
+    """How what was watched ended: a run, or the whole workflow."""
+    if found.id == asked or found.workflow is None:
+        return found.status
+    return status_of(found.workflow.status) or found.workflow.status
+
+
+async def _watch(asked: str, *, as_json: bool) -> Run:
+    """Show all events, and answer the run once it is over."""
+    timeline, console = Timeline(), Console(highlight=False, markup=False)
+    told: set[str] = set()
+    with contextlib.ExitStack() as stack:
+        live: Live | None = None
+        if console.is_terminal and not as_json:
+            live = stack.enter_context(Live(console=console, transient=True, auto_refresh=False))
+        silence = 0.0
+        async for event in _each(asked):
+            if isinstance(event, Run):
+                return event
+            if event is not None:
+                silence = 0.0
+                if as_json:
+                    output.document(event)
+                for entry in () if as_json else timeline.entries(event):
+                    console.print(entry, soft_wrap=True)
+            elif (silence := silence + _REFRESH) >= _SILENCE:
+                silence = 0.0
+                await _tell_obstacle(asked, told)
+            if live is not None:
+                live.update(timeline.now(datetime.datetime.now(datetime.UTC)), refresh=True)
+    raise AssertionError("the run is the last that is read")
+
+
+async def _each(asked: str) -> AsyncIterator[RunEvent | Run | None]:
+    """Events as they come, None now and then while none does; and the run, once it is over."""
+    read: asyncio.Queue[RunEvent | Run] = asyncio.Queue(_AHEAD)
+    reading = asyncio.create_task(_read(asked, read))
+    coming = asyncio.create_task(read.get())
+    try:
+        while True:
+            await asyncio.wait(
+                {coming, reading}, timeout=_REFRESH, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not coming.done():
+                if reading.done():
+                    reading.result()
+                yield None
+                continue
+            event = coming.result()
+            yield event
+            if isinstance(event, Run):
+                return
+            coming = asyncio.create_task(read.get())
+    finally:
+        reading.cancel()
+        coming.cancel()
+
+
+async def _tell_obstacle(asked: str, told: set[str]) -> None:
+    with contextlib.suppress(DatabaseError):
+        found = await get_run(asked)
+        if found.is_stuck and found.obstacle is not None and found.obstacle not in told:
+            told.add(found.obstacle)
+            output.tell(f"{asked}: {found.obstacle}")
+
+
+async def _read(asked: str, read: asyncio.Queue[RunEvent | Run]) -> None:
+    """Read all events, then the run; a database that is away meanwhile is waited for."""
+    cursor: str | None = None
+    is_away = False
+    while True:
+        try:
+            async for event in follow(asked, after=cursor):
+                is_away = False
+                await read.put(event)
+                cursor = event.cursor
+            await read.put(await get_run(asked))
+            return
+        except DatabaseError as error:
+            if not_now.answer(error) is None and not isinstance(error, DatabaseUnreachableError):
+                raise
+            if not is_away:
+                output.tell(f"waits: {error}")
+            is_away = True
+            await asyncio.sleep(_PAUSE)
