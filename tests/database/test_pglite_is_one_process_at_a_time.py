@@ -226,8 +226,10 @@ def test_other_processes_use_it_through_its_host(host: Host, tmp_path: Path) -> 
     asks = host.begin("ask", target="mars")
     host.run_when(asks, "interrupted")
     (asked,) = json.loads(command("approvals", "--json"))["items"]
-    assert command("resume", asks, "--approve", asked["id"]) == "decided 1\n"
-    assert host.output(asks) == "[offline model] launched mars"
+    edit = ("--edit", asked["id"], '{"target": "venus"}')
+    expect = ("--expect", asked["call_id"], asked["hash"])
+    assert command("resume", asks, *edit, *expect) == "decided 1\n"
+    assert host.output(asks) == "[offline model] launched venus"
     (listed,) = json.loads(command("runs", "--json"))["items"]
     assert (listed["workflow_id"], listed["status"]) == (asks, "completed")
 

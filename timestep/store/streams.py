@@ -25,7 +25,9 @@ _QUESTION = """
         'created_at', q.created_at, 'expires_at', q.expires_at)
     || CASE c.change WHEN 'question.decided' THEN jsonb_build_object(
         'action', q.resolution_action, 'message', q.resolution_message,
-        'always', q.resolution_always, 'by', q.resolved_by) ELSE '{}' END"""
+        'always', q.resolution_always, 'by', q.resolved_by) ELSE '{}' END
+    || CASE WHEN c.change = 'question.decided' AND q.resolution_action = 'edit'
+        THEN jsonb_build_object('edited_arguments', q.resolution_arguments) ELSE '{}' END"""
 
 CHANGE = f"""
     jsonb_build_object('workflow_id', r.workflow_id, 'workflow_name', r.workflow_name,

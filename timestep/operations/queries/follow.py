@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
+from timestep.journal.reads.database import database
 from timestep.operations.arguments import check_known
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.forms import unescaped
