@@ -134,7 +134,7 @@ class Run:
         self.streaming = Streaming()
         self.starts = StartOrder()
         self.guardrails = GuardrailOrder(self.record)
-        self.ends = RunEnds(order, self.id)
+        self.ends = RunEnds(order, self.id, owner.workflow_id)
         self.call_ends = CallOrder(self.record)
         self.order_inside = RunOrder(is_repeated=False)
         """The order in which the runs end that are inside its steps."""

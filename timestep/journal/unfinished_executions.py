@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from timestep.database import not_now
-from timestep.dbos_internals import control_errors, execution_ends, executions, exits, process
+from timestep.dbos_internals import control_errors, execution_ends, executions, process
+from timestep.dbos_internals.ends import exits
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder

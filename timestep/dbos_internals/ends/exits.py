@@ -24,6 +24,7 @@ from dbos import _core
 from dbos._event_loop import BackgroundEventLoop
 
 from timestep.dbos_internals import control_errors, workflow_scope
+from timestep.dbos_internals.ends import told_in_order
 from timestep.errors import CancelledItselfError, NotAnExceptionError, ProcessExitError
 from timestep.runtime import logs, process_state
 from timestep.runtime.cancellation import EXITS, came_by_itself, cancels
@@ -93,8 +94,10 @@ def _contained_body(dbos: Any, body: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _contained_step(dbos: Any, context: Any, function: Any, *args: Any, **options: Any) -> Any:
-    name = f"step {options.get('step_name')!r} of "
-    return _step(dbos, context, _contained(name, function), *args, **options)
+    step_name = options["step_name"]
+    contained = _contained(f"step {step_name!r} of ", function)
+    outcome = _step(dbos, context, contained, *args, **options)
+    return told_in_order.step_told(context.function_id, step_name, outcome)
 
 
 def _told_apart(body: Callable[[], Any]) -> Callable[[], Any]:
