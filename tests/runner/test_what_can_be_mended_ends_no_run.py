@@ -139,7 +139,7 @@ def failed_at(app: App) -> list[Any]:
     return app.execute("SELECT failed_at FROM timestep.setbacks").fetchall()
 
 
-def test_it_lacks_it_still(app: App) -> None:
+def test_it_lacks_it_still(app: App, caplog: pytest.LogCaptureFixture) -> None:
     # From the second turn on, and then, in a recovery of the first, from the first on.
     provider = Provider(UserError("Unknown prefix: any"), works=1)
     begun("w", body_of(provider))
@@ -148,6 +148,13 @@ def test_it_lacks_it_still(app: App) -> None:
     assert host_starts() == 1
     app.until(lambda: failed_at(app) != [first] and status("w") == "DELAYED")
     assert len(app.rows("runs")) == 1
+    assert len(lines := [one for one in caplog.messages if "Unknown prefix" in one]) == 2
+    (second,) = failed_at(app)
+    provider.error = UserError("Another prefix")
+    assert host_starts() == 1
+    app.until(lambda: failed_at(app) != [second] and status("w") == "DELAYED")
+    assert [one for one in caplog.messages if "Unknown prefix" in one] == lines
+    assert len([one for one in caplog.messages if "Another prefix" in one]) == 2
     asyncio.run(timestep.cancel_run("w"))
     assert (status("w"), host_starts()) == ("CANCELLED", 0)
 

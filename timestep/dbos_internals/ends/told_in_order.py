@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Protocol, TypeVar
 
-from dbos import DBOS, _core, _dbos
+from dbos import DBOS, _core, _dbos, _queue, _sys_db
 from dbos import error as dbos_errors
 from dbos._context import DBOSContext, current_owner_xid, get_local_dbos_context
 from dbos._core import WorkflowHandleAsyncPolling, WorkflowHandleAsyncTask
@@ -186,6 +187,9 @@ class ToldInOrder(PerProcess):
         WorkflowHandleAsyncTask.get_result = _result_of(_task_result)  # type: ignore[method-assign]  # as above
         WorkflowHandleAsyncPolling.get_result = _result_of(_polled_result)  # type: ignore[method-assign]  # as above
         Pending.then = _then  # type: ignore[method-assign,assignment]  # as above
+        SystemDatabase.init_child_workflow = _init_child_at_its_place  # type: ignore[method-assign,assignment]  # as above
+        _sys_db.time = _Clock()  # type: ignore[assignment]  # as above
+        _dbos.start_workflow_async = _queue.start_workflow_async = _start  # type: ignore[attr-defined]  # as above
         _dbos.run_step_async = _run_step  # type: ignore[attr-defined]  # as above
         for name in _NAMES:
             setattr(DBOS, name, classmethod(_next_told(name)))
@@ -197,6 +201,9 @@ class ToldInOrder(PerProcess):
         WorkflowHandleAsyncTask.get_result = _task_result  # type: ignore[method-assign]  # as above
         WorkflowHandleAsyncPolling.get_result = _polled_result  # type: ignore[method-assign]  # as above
         Pending.then = _pending_then  # type: ignore[method-assign]  # as above
+        SystemDatabase.init_child_workflow = _init_child  # type: ignore[method-assign]  # as above
+        _sys_db.time = time
+        _dbos.start_workflow_async = _queue.start_workflow_async = _start_async  # type: ignore[attr-defined]  # as above
         _dbos.run_step_async = _step_async  # type: ignore[attr-defined]  # as above
         for name, own in _OWN.items():
             setattr(DBOS, name, own)
@@ -208,6 +215,8 @@ _call_coroutine = SystemDatabase.call_coroutine_as_step
 _task_result = WorkflowHandleAsyncTask.get_result
 _polled_result = WorkflowHandleAsyncPolling.get_result
 _pending_then = Pending.then
+_init_child = SystemDatabase.init_child_workflow
+_start_async = _core.start_workflow_async
 _step_async = _core.run_step_async
 
 _NAMES = {
@@ -258,6 +267,13 @@ async def _run_step(
     return await _told(_begun(context.function_id, name), work)
 
 
+async def _start(dbos: Any, context: DBOSContext, function: Any, *args: Any, **options: Any) -> Any:
+    work = _start_async(dbos, context, function, *args, **options)
+    if not context.has_parent():
+        return await work
+    return await _told(_begun(context.parent_workflow_fid, "start of a workflow"), work)
+
+
 async def _call_as_step(
     system: SystemDatabase,
     function: Callable[[], Awaitable[T]],
@@ -291,6 +307,37 @@ def _then(outcome: Pending[Any], stage: Any, *, dbos: DBOS | None = None) -> Pen
     own = inspect.getclosurevars(stage).nonlocals["resctx"]
     one = None if own is None else _begun(own.function_id, GET_RESULT, context=own)
     return made if one is None else Pending(lambda: _told(one, made()))
+
+
+_starting: ContextVar[_Operation | None] = ContextVar("timestep_starting", default=None)
+
+
+def _init_child_at_its_place(system: SystemDatabase, *args: Any, **options: Any) -> Any:
+    one = _current.get()
+    parent = (options["parent_workflow_id"], options["parent_function_id"])
+    if one is None or (one.workflow_id, one.number) != parent:
+        return _init_child(system, *args, **options)
+    token = _starting.set(one)
+    try:
+        return _init_child(system, *args, **options)
+    finally:
+        _starting.reset(token)
+
+
+class _Clock:
+    """DBOS's module `time`, where it records that a workflow started another one.
+
+    It takes the time from there, and nothing else tells it one.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def time(self) -> float:
+        """Seconds since 1970: those of the place, of what starts another workflow."""
+        one = _starting.get()
+        # The middle of the millisecond: DBOS cuts it off.
+        return time.time() if one is None else (one.end.stamp(None) + 0.5) / 1000
 
 
 def _record_at_its_place(

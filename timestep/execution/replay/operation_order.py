@@ -79,15 +79,13 @@ class Operations:
             self._is_read = True
 
     def _read(self, found: list[Recorded]) -> None:
-        # A child's record is its beginning; its end is the record of its result.
-        ends = [one for one in found if one.child is None or one.name == GET_RESULT]
-        for one in ends:
+        for one in found:
             self._places[one.number] = one.completed_at
             if one.name == GET_RESULT and one.child is not None:
                 self._of_child.setdefault(one.child, deque()).append(one.completed_at)
             if one.name != SLEEP:
                 self.newest = max(self.newest, one.completed_at)
-        self._left.extend(sorted((one.completed_at, one.number) for one in ends))
+        self._left.extend(sorted((one.completed_at, one.number) for one in found))
 
     def place_of(self, number: int, child: str | None) -> int | None:
         """Where the end of an operation stands, as is recorded.
