@@ -93,3 +93,119 @@ def test_what_is_used_as_it_completes_is_used_alike(
 ) -> None:
     said = replays(app, beside(way, as_completed))
     assert said == "after ['three!', 'run!', 'one!', 'two!']!"
+
+
+@pytest.mark.parametrize("consume", [queued, called_back])
+def test_queues_and_callbacks_are_told_alike(app: App, consume: Consume) -> None:
+    said = replays(app, beside(by_step, consume), times=2)
+    assert said == "after ['three!', 'run!', 'one!', 'two!']!"
+
+
+async def chains() -> str:
+    """Two chains of steps, whose later steps have the numbers that come next."""
+    team = Team("b1", "b2", "a1", "a2")
+    TURNS[:] = [team.turns]
+
+    async def chain(name: str) -> str:
+        said = []
+        for number in (1, 2):
+            said.append(await stepped(f"{name}{number}"))
+            await team.turns.over(f"{name}{number}")
+        return " ".join(said)
+
+    tasks = [asyncio.ensure_future(chain(name)) for name in "ab"]
+    return await team.then(await as_completed(tasks))
+
+
+def test_steps_after_steps_side_by_side_have_the_same_numbers(app: App) -> None:
+    assert replays(app, chains) == "after ['b1! b2!', 'a1! a2!']!"
+
+
+async def results_beside_a_run() -> str:
+    """DBOS draws the number of a child's result when the child has ended; here it is drawn before.
+
+    So the numbers of the run that goes on meanwhile do not depend on when that is.
+    """
+    team = Team("early", "run", "late")
+    TURNS[:] = [team.turns]
+    tasks = {}
+    for name in ("late", "early"):
+        handle = await DBOS.start_workflow_async(child, name)
+        tasks[name] = asyncio.ensure_future(handle.get_result(polling_interval_sec=0.01))
+
+    async def over() -> None:
+        await tasks["early"]
+        await team.turns.over("early")
+
+    is_over = asyncio.ensure_future(over())
+    said = await team.one("run")
+    await is_over
+    return await team.then([said, await tasks["late"], await tasks["early"]])
+
+
+def test_results_of_children_beside_a_run_move_no_number(app: App) -> None:
+    assert replays(app, results_beside_a_run) == "after ['run!', 'late!', 'early!']!"
+
+
+def first_of(
+    other: Callable[[], Coroutine[Any, Any, Any]], *, is_run_first: bool
+) -> Callable[[], Coroutine[Any, Any, str]]:
+    async def body() -> str:
+        team = Team("never", "run") if not is_run_first else Team("run")
+        run = asyncio.ensure_future(team.one("run"))
+        wait = asyncio.ensure_future(other())
+        done, pending = await asyncio.wait({run, wait}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        return await Team().then([task.result() or "nothing" for task in done])
+
+    return body
+
+
+async def slept_long() -> str:
+    await DBOS.sleep_async(3600)
+    return "slept"
+
+
+async def slept_shortly() -> str:
+    await DBOS.sleep_async(0.01)
+    return "slept"
+
+
+async def no_message() -> Any:
+    return await DBOS.recv_async("none", timeout_seconds=0.01)
+
+
+async def no_event() -> Any:
+    return await DBOS.get_event_async("nobody", "none", timeout_seconds=0.01)
+
+
+def test_a_run_that_ended_before_its_time_limit_does_so_again(app: App) -> None:
+    """The sleep is long over when the workflow is replayed."""
+    said = replays(app, first_of(slept_long, is_run_first=True), times=1)
+    app.execute(
+        "UPDATE dbos.operation_outputs SET output = "
+        "(extract(epoch FROM now()) + 0.05)::text, completed_at_epoch_ms = "
+        "((extract(epoch FROM now()) + 0.05) * 1000)::bigint WHERE function_name = 'DBOS.sleep'"
+    )
+    app.until(
+        lambda: (
+            app.execute(
+                "SELECT completed_at_epoch_ms < extract(epoch FROM now()) * 1000 "
+                "FROM dbos.operation_outputs WHERE function_name = 'DBOS.sleep'"
+            ).fetchall()
+            == [(True,)]
+        )
+    )
+    assert testing.assert_replays_sync("w", times=3, delay=0.02) == said == "after ['run!']!"
+
+
+@pytest.mark.parametrize(
+    ("other", "gives"), [(slept_shortly, "slept"), (no_message, "nothing"), (no_event, "nothing")]
+)
+def test_what_ends_before_a_run_does_so_again(
+    app: App, other: Callable[[], Coroutine[Any, Any, Any]], gives: str
+) -> None:
+    said = replays(app, first_of(other, is_run_first=False), times=3)
+    assert said == f"after ['{gives}']!"

@@ -66,8 +66,6 @@ def _calling(original: Any, named: _Named) -> Any:
     """The SDK's function, which is given what is called."""
 
     async def call(method: Any, *args: Any, **options: Any) -> Any:
-        return await original(
-            named.called if method is named else method, *args, **options
-        )
+        return await original(named.called if method is named else method, *args, **options)
 
     return call

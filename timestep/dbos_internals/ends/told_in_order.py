@@ -181,32 +181,12 @@ class ToldInOrder(PerProcess):
 
     def __init__(self) -> None:
         self.keeper: Keeper | None = None
-        SystemDatabase._record_operation_result_txn = _record_at_its_place  # type: ignore[method-assign,assignment]  # DBOS's calls fit
-        SystemDatabase.record_get_result = _record_result  # type: ignore[method-assign,assignment]  # as above
-        SystemDatabase.call_coroutine_as_step = _call_as_step  # type: ignore[method-assign]  # as above
-        WorkflowHandleAsyncTask.get_result = _result_of(_task_result)  # type: ignore[method-assign]  # as above
-        WorkflowHandleAsyncPolling.get_result = _result_of(_polled_result)  # type: ignore[method-assign]  # as above
-        Pending.then = _then  # type: ignore[method-assign,assignment]  # as above
-        SystemDatabase.init_child_workflow = _init_child_at_its_place  # type: ignore[method-assign,assignment]  # as above
-        _sys_db.time = _Clock()  # type: ignore[assignment]  # as above
-        _dbos.start_workflow_async = _queue.start_workflow_async = _start  # type: ignore[attr-defined]  # as above
-        _dbos.run_step_async = _run_step  # type: ignore[attr-defined]  # as above
-        for name in _NAMES:
-            setattr(DBOS, name, classmethod(_next_told(name)))
+        for (owner, name), ours in _OURS.items():
+            setattr(owner, name, ours)
 
     def close(self) -> None:
-        SystemDatabase._record_operation_result_txn = _record_txn  # type: ignore[method-assign]  # DBOS's own
-        SystemDatabase.record_get_result = _record_get_result  # type: ignore[method-assign]  # as above
-        SystemDatabase.call_coroutine_as_step = _call_coroutine  # type: ignore[method-assign]  # as above
-        WorkflowHandleAsyncTask.get_result = _task_result  # type: ignore[method-assign]  # as above
-        WorkflowHandleAsyncPolling.get_result = _polled_result  # type: ignore[method-assign]  # as above
-        Pending.then = _pending_then  # type: ignore[method-assign]  # as above
-        SystemDatabase.init_child_workflow = _init_child  # type: ignore[method-assign]  # as above
-        _sys_db.time = time
-        _dbos.start_workflow_async = _queue.start_workflow_async = _start_async  # type: ignore[attr-defined]  # as above
-        _dbos.run_step_async = _step_async  # type: ignore[attr-defined]  # as above
-        for name, own in _OWN.items():
-            setattr(DBOS, name, own)
+        for (owner, name), own in _OWN.items():
+            setattr(owner, name, own)
 
 
 _record_txn = SystemDatabase._record_operation_result_txn
@@ -225,7 +205,6 @@ _NAMES = {
     "get_event_async": "DBOS.getEvent",
 }
 """Operations that draw their number as soon as they are awaited, and what they are recorded as."""
-_OWN = {name: vars(DBOS)[name] for name in _NAMES}
 
 
 def _code_within(code: CodeType, *names: str) -> CodeType:
@@ -236,14 +215,12 @@ def _code_within(code: CodeType, *names: str) -> CodeType:
     return code
 
 
-_RESULT_OF_CHILD = _code_within(
-    _core.workflow_wrapper.__code__, "wrapper", "record_get_result"
-)
+_RESULT_OF_CHILD = _code_within(_core.workflow_wrapper.__code__, "wrapper", "record_get_result")
 """What records the result of a child that is awaited without a handle."""
 
 
 def _next_told(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-    original = _OWN[name].__func__
+    original = vars(DBOS)[name].__func__
 
     @functools.wraps(original)
     async def told(cls: Any, *args: Any, **options: Any) -> Any:
@@ -341,7 +318,7 @@ class _Clock:
 
 
 def _record_at_its_place(
-    system: SystemDatabase, result: Any, completed_at_epoch_ms: int, connection: Any, **options: Any
+    system: SystemDatabase, result: Any, completed_at_epoch_ms: int, *args: Any, **options: Any
 ) -> None:
     one = _current.get()
     if one is not None and (one.workflow_id, one.number) == (
@@ -349,7 +326,7 @@ def _record_at_its_place(
         result["function_id"],
     ):
         completed_at_epoch_ms = one.end.stamp(completed_at_epoch_ms if one.is_sleep else None)
-    _record_txn(system, result, completed_at_epoch_ms, connection, **options)
+    _record_txn(system, result, completed_at_epoch_ms, *args, **options)
 
 
 def _record_result(
@@ -393,3 +370,21 @@ def _record_result(
     except dbos_errors.DBOSStepNondeterminismError:
         # An earlier execution recorded it.
         one.end.take_back()
+
+
+_OURS: dict[tuple[Any, str], Any] = {
+    (SystemDatabase, "_record_operation_result_txn"): _record_at_its_place,
+    (SystemDatabase, "record_get_result"): _record_result,
+    (SystemDatabase, "call_coroutine_as_step"): _call_as_step,
+    (SystemDatabase, "init_child_workflow"): _init_child_at_its_place,
+    (_sys_db, "time"): _Clock(),
+    (WorkflowHandleAsyncTask, "get_result"): _result_of(_task_result),
+    (WorkflowHandleAsyncPolling, "get_result"): _result_of(_polled_result),
+    (Pending, "then"): _then,
+    (_dbos, "start_workflow_async"): _start,
+    (_queue, "start_workflow_async"): _start,
+    (_dbos, "run_step_async"): _run_step,
+    **{(DBOS, name): classmethod(_next_told(name)) for name in _NAMES},
+}
+"""What is in the place of DBOS's own."""
+_OWN = {(owner, name): vars(owner)[name] for owner, name in _OURS}

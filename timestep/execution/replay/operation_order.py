@@ -62,7 +62,7 @@ class Operations:
         self._told.add(told)
 
     def nothing_is_recorded(self) -> None:
-        """Note that earlier executions recorded nothing of the workflow, or that there were none."""
+        """Note that nothing is recorded of the workflow."""
         self._is_read = True
 
     @property
