@@ -209,3 +209,20 @@ def test_what_ends_before_a_run_does_so_again(
 ) -> None:
     said = replays(app, first_of(other, is_run_first=False), times=3)
     assert said == f"after ['{gives}']!"
+
+
+LONG = {
+    **{way.__name__: beside(way, as_completed) for way in WAYS},
+    "chains": chains,
+    "results beside a run": results_beside_a_run,
+    "time limit": first_of(slept_long, is_run_first=True),
+    "no message": first_of(no_message, is_run_first=False),
+    "no event": first_of(no_event, is_run_first=False),
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", LONG)
+def test_none_of_a_thousand_replays_differs(app: App, way: str) -> None:
+    replays(app, LONG[way], times=1000 // len(LONG))

@@ -294,7 +294,7 @@ def test_text_of_an_unknown_class_is_what_a_recovery_shows_the_model(app: App) -
     app.execute("UPDATE dbos.workflow_status SET owner_xid = 'dead' WHERE workflow_uuid = 'w'")
     is_dead = True
     executions.execute_again("w", "dead")
-    said = DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02)
+    said = str(DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02))
     first, second = asked
     assert first == second == json.loads(said)
     assert app.replay("w") == said

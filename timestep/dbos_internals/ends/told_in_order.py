@@ -25,16 +25,13 @@ from dbos import error as dbos_errors
 from dbos._context import DBOSContext, current_owner_xid, get_local_dbos_context
 from dbos._core import WorkflowHandleAsyncPolling, WorkflowHandleAsyncTask
 from dbos._outcome import Pending
-from dbos._sys_db import StepInfo, SystemDatabase
+from dbos._sys_db import SystemDatabase
 
-from timestep.errors import StepError
+from timestep.dbos_internals.ends.records import GET_RESULT, SLEEP
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 
 T = TypeVar("T")
-
-GET_RESULT = "DBOS.getResult"
-SLEEP = "DBOS.sleep"
 
 
 class End(Protocol):
@@ -59,40 +56,6 @@ class End(Protocol):
 
 Keeper = Callable[[int, str, str | None], End]
 """Is told of an operation that begins: its number, its name, and the child that it is about."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What DBOS recorded of one operation."""
-
-    number: int
-    name: str
-    child: str | None
-    completed_at: int
-    """Milliseconds since 1970; when it will end, of a sleep."""
-
-
-def recorded(workflow_id: str) -> list[Recorded]:
-    """What DBOS has recorded of a workflow's operations, but for the steps of runs; blocks."""
-    found = _dbos._get_dbos_instance()._sys_db.list_workflow_steps(workflow_id)
-    return [
-        Recorded(
-            step["function_id"],
-            step["function_name"],
-            step["child_workflow_id"],
-            step["completed_at_epoch_ms"],
-        )
-        for step in found
-        if step["completed_at_epoch_ms"] is not None and not _is_of_run(step)
-    ]
-
-
-def _is_of_run(step: StepInfo) -> bool:
-    """Whether what DBOS holds of a step is where a run's rows are."""
-    output, error = step["output"], step["error"]
-    if error is not None:
-        return isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
-    return isinstance(output, dict) and output.keys() == {"run_id", "table", "id"}
 
 
 def keep(keeper: Keeper) -> None:
@@ -153,17 +116,28 @@ async def _told(one: _Operation | None, work: Awaitable[T]) -> T:
     """What an operation gives, when it is the turn of its end."""
     if one is None:
         return await work
+    token = _current.set(one)
     try:
-        token = _current.set(one)
-        try:
-            value = await work
-        except Exception:
-            await one.end.hand_over()
-            raise
-        finally:
-            _current.reset(token)
+        value = await work
+    except GeneratorExit:
+        # It is freed unfinished, with its loop: nobody goes on here.
+        raise
+    except Exception:
+        _current.reset(token)
+        await _handed_over(one)
+        raise
+    except BaseException:
+        _current.reset(token)
+        one.end.leave()
+        raise
+    _current.reset(token)
+    await _handed_over(one)
+    return value
+
+
+async def _handed_over(one: _Operation) -> None:
+    try:
         await one.end.hand_over()
-        return value
     finally:
         one.end.leave()
 

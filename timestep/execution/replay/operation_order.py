@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from timestep.dbos_internals.ends import told_in_order
-from timestep.dbos_internals.ends.told_in_order import GET_RESULT, SLEEP, Recorded
+from timestep.dbos_internals.ends import records
+from timestep.dbos_internals.ends.records import GET_RESULT, SLEEP, Recorded
 from timestep.dbos_internals.step_numbers import BLOCK
 
 
@@ -52,6 +52,9 @@ class Operations:
         self._of_child: dict[str, deque[int]] = {}
         self._left: deque[tuple[int, int]] = deque()
         """Places and numbers, in their order, of what may come yet."""
+        self._copied_until = 0
+        """Where what a fork has copied ends. What it does itself comes after that, though its runs
+        may end anew that first ended before."""
         self._told: set[int] = set()
         """Numbers and places of what was handed over."""
         self.newest_number: Callable[[], int] = lambda: 0
@@ -75,7 +78,9 @@ class Operations:
         with self._lock:
             if self._is_read:
                 return
-            self._read(told_in_order.recorded(workflow_id))
+            self._read(records.recorded(workflow_id))
+            if self._left:
+                self._copied_until = records.copied_until(workflow_id)
             self._is_read = True
 
     def _read(self, found: list[Recorded]) -> None:
@@ -105,13 +110,20 @@ class Operations:
             place: The place.
             is_repeated: Whether what has not begun will.
         """
-        while self._left and self._left[0][0] < place:
-            at, number = self._left[0]
-            is_told = at in self._told or number in self._told
-            if not is_told and self._comes(number, is_repeated=is_repeated):
-                return number
+        while self._left and self._is_past(*self._left[0], is_repeated=is_repeated):
             self._left.popleft()
-        return None
+        if self._left and self._left[0][0] <= self._copied_until < place:
+            left = (one for one in self._left if one[0] > self._copied_until)
+            left = (one for one in left if not self._is_past(*one, is_repeated=is_repeated))
+            first = next(left, None)
+        else:
+            first = self._left[0] if self._left else None
+        return first[1] if first is not None and first[0] < place else None
+
+    def _is_past(self, place: int, number: int, *, is_repeated: bool) -> bool:
+        if place in self._told or number in self._told:
+            return True
+        return not self._comes(number, is_repeated=is_repeated)
 
     def give_up(self) -> None:
         """Wait no more for the first that may come."""
