@@ -43,10 +43,10 @@ _LACKING = """
         WHERE o.workflow_uuid = r.workflow_id
         AND o.started_at_epoch_ms > extract(epoch FROM r.completed_at) * 1000)"""
 
-_WAITING = f"""
-    FROM timestep.setbacks s JOIN "{{schema}}".workflow_status w ON w.workflow_uuid = s.workflow_id
-    AND w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until
-    AND {IS_OURS}"""
+_STANDING = """
+    FROM timestep.setbacks s JOIN "{schema}".workflow_status w ON w.workflow_uuid = s.workflow_id
+    AND w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until"""
+_WAITING = f"{_STANDING} AND {IS_OURS}"
 
 _TRY_NOW = f"""
     UPDATE "{{schema}}".workflow_status w SET status = 'ENQUEUED', updated_at = {_NOW}
@@ -61,8 +61,8 @@ _FOUND = """
     WHERE s.workflow_id IN :ids AND (s.delay_until IS NULL
         OR w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until)"""
 
-_WITHOUT_RUN = """
-    SELECT s.workflow_id, w.created_at {waiting}
+_WITHOUT_RUN = f"""
+    SELECT s.workflow_id, w.created_at {_STANDING}
     WHERE NOT EXISTS (SELECT FROM public.runs r WHERE r.workflow_id = s.workflow_id)
     AND (:only IS NULL OR s.workflow_id = :only)"""
 
@@ -258,9 +258,7 @@ def without_run(connection: sa.Connection, schema: str, only: str | None) -> dic
     Returns:
         When each was started, in milliseconds since 1970, by its id.
     """
-    query = sa.text(_WITHOUT_RUN.replace("{waiting}", _sql(_WAITING, schema))).bindparams(
-        sa.bindparam("only", only, sa.Text())
-    )
+    query = sa.text(_sql(_WITHOUT_RUN, schema)).bindparams(sa.bindparam("only", only, sa.Text()))
     return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
