@@ -29,6 +29,8 @@ Step = tuple[int, str, str | None, str | None, str | None]
 
 _VOLATILE = {"created_at", "updated_at", "started_at", "completed_at", "duration_ms", "deleted_at"}
 _VOLATILE |= {"resolved_at", "sequence"}
+# The times of ends; what they are the order of, a scenario's answer tells.
+_VOLATILE.add("ends")
 # Which of parallel calls changed the context first; what it is then, a scenario's answer tells.
 _VOLATILE |= {"context_change", "context_position"}
 # Which of parallel calls ended first.

@@ -38,11 +38,12 @@ class Workflow:
 
     def __init__(self, *, is_repeated: bool = True) -> None:
         self.order = RunOrder(is_repeated=is_repeated)
+        self.order.operations.nothing_is_recorded()
         self.told: list[uuid.UUID] = []
         self.ends: dict[uuid.UUID, RunEnds] = {}
 
     def begin(self, id_: uuid.UUID, beside: dict[str, Any]) -> None:
-        self.ends[id_] = RunEnds(self.order, id_)
+        self.ends[id_] = RunEnds(self.order, id_, "w")
         self.order.read(beside)
         (row,) = [row for row in beside["runs"] if row["id"] == str(id_)] or [{}]
         self.ends[id_].read(id_, row, may_go_on=False)
@@ -151,7 +152,7 @@ async def test_what_ends_only_now_goes_on_without_what_does_not_come(
 async def test_who_was_cut_off_unread_holds_nobody_up() -> None:
     beside = recorded((A, 0, [1]), (B, 0, [2]))
     flow = Workflow()
-    flow.ends[A] = RunEnds(flow.order, A)
+    flow.ends[A] = RunEnds(flow.order, A, "w")
     await flow.ends[A].hand_over()
     flow.begin(B, beside)
     await flow.end(B)
@@ -160,7 +161,7 @@ async def test_who_was_cut_off_unread_holds_nobody_up() -> None:
 
 @on_a_loop
 async def test_stops_of_an_earlier_version_have_no_place() -> None:
-    ends = RunEnds(RunOrder(is_repeated=True), A)
+    ends = RunEnds(RunOrder(is_repeated=False), A, "w")
     ends.read(A, {"ends": None}, may_go_on=False)
     assert ends.end(is_recorded=True) == []
     await ends.hand_over()

@@ -131,7 +131,7 @@ def failed_at(app: App) -> list[Any]:
     return app.execute("SELECT failed_at FROM timestep.setbacks").fetchall()
 
 
-def test_it_lacks_it_still(app: App) -> None:
+def test_it_lacks_it_still(app: App, caplog: pytest.LogCaptureFixture) -> None:
     # From the second turn on, and then, in a recovery of the first, from the first on.
     provider = Provider(UserError("Unknown prefix: any"), works=1)
     begun("w", body_of(provider))
@@ -140,6 +140,13 @@ def test_it_lacks_it_still(app: App) -> None:
     assert host_starts() == 1
     app.until(lambda: failed_at(app) != [first] and status("w") == "DELAYED")
     assert len(app.rows("runs")) == 1
+    assert len(lines := [one for one in caplog.messages if "Unknown prefix" in one]) == 2
+    (second,) = failed_at(app)
+    provider.error = UserError("Another prefix")
+    assert host_starts() == 1
+    app.until(lambda: failed_at(app) != [second] and status("w") == "DELAYED")
+    assert [one for one in caplog.messages if "Unknown prefix" in one] == lines
+    assert len([one for one in caplog.messages if "Another prefix" in one]) == 2
     asyncio.run(timestep.cancel_run("w"))
     assert (status("w"), host_starts()) == ("CANCELLED", 0)
 
@@ -281,3 +288,42 @@ def test_what_is_recorded_or_no_lack_ends_it(app: App) -> None:
     with pytest.raises(UserError, match="of a tool"):
         outcome("tool")
     assert [status(name) for name in ("step", "tool")] == ["ERROR", "ERROR"]
+
+
+def test_a_workflow_that_has_begun_no_run_is_listed(app: App) -> None:
+    """Its own code lacks the package, before it begins a run."""
+    timestep.install()
+    is_mended = False
+
+    async def body() -> str:
+        if not is_mended:
+            raise ImportError("no module named 'kettle'")
+        return str(await body_of(Provider(None))())
+
+    for name in ("w1", "w2"):
+        begun(name, body)
+    app.until(lambda: status("w1") == status("w2") == "DELAYED")
+    app.run(body_of(Provider(None)), "ran")
+    said = " ".join(CliRunner().invoke(main, ["runs"]).output.split())
+    assert "w2 running (lacks something)" in said
+    assert "w1 running (lacks something)" in said
+    assert "w2: lacks something: ImportError: no module named 'kettle'" in said
+
+    def pages(**filters: Any) -> list[str | None]:
+        found: list[str | None] = []
+        cursor = None
+        while True:
+            page = asyncio.run(timestep.list_runs(limit=1, cursor=cursor, **filters))
+            found += [run.workflow_id for run in page.items]
+            if (cursor := page.next_cursor) is None:
+                return found
+
+    assert pages()[0] == "ran"
+    assert set(pages(status="running")) == {*pages()[1:]} == {"w1", "w2"}
+    assert pages(workflow_id="w1") == ["w1"]
+    assert pages(status="completed") == pages(workflow_id="ran") == ["ran"]
+    assert pages(agent="Looker") == ["ran"]
+    is_mended = True
+    host_starts()
+    assert outcome("w1") == outcome("w2") == "saw a"
+    assert sorted(map(str, pages())) == ["ran", "w1", "w2"]

@@ -535,3 +535,54 @@ def test_an_item_is_known_in_another_form() -> None:
         "content": [{"type": "input_text", "text": "hi"}],
     }
     assert marks([form]) == said("hi")
+
+
+class Called:
+    """An object in the place of a session's method, which counts its calls."""
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+        self.calls = 0
+
+    async def __call__(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        return await self.method(*args, **options)
+
+
+def in_object(method: Any) -> Any:
+    return Called(method)
+
+
+def in_function(method: Any) -> Any:
+    async def other(*args: Any, **options: Any) -> Any:
+        other.calls += 1  # type: ignore[attr-defined]  # a function's own attribute
+        return await method(*args, **options)
+
+    other.calls = 0  # type: ignore[attr-defined]  # as above
+    return other
+
+
+@pytest.mark.parametrize("put", [in_object, in_function])
+@pytest.mark.parametrize("is_around", [False, True])
+def test_what_is_in_the_place_of_a_method_is_called_once(
+    app: App, tmp_path: Path, put: Callable[[Any], Any], is_around: bool
+) -> None:
+    path = tmp_path / "session.sqlite"
+    session: Any = SQLiteSession("s", path)
+    if is_around:
+        session = EncryptedSession("s", session, KEY)
+    placed = session.underlying_session if is_around else session
+    called = {name: put(getattr(placed, name)) for name in ("get_items", "add_items")}
+    vars(placed).update(called)
+
+    async def body() -> str:
+        agent = Agent("A", model=ScriptedModel([[assistant_message("hi")]]))
+        return str((await timestep.run_agent(agent, "go", session=session)).final_output)
+
+    assert app.run(body, "w") == "hi"
+    counts = {name: one.calls for name, one in called.items()}
+    assert all(counts.values())
+    assert app.replay("w") == "hi"
+    assert {name: one.calls for name, one in called.items()} == counts
+    assert len(asyncio.run(placed.get_items())) == 2
+    placed.close()

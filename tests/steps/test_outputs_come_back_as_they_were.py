@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from agents import (
     Agent,
     GuardrailFunctionOutput,
+    ModelResponse,
     RunContextWrapper,
     RunHooks,
     ToolGuardrailFunctionOutput,
@@ -20,14 +24,15 @@ from agents import (
     tool_output_guardrail,
 )
 from agents.testing import assistant_message, function_call
-from dbos import DBOS
+from dbos import DBOS, SetWorkflowID
 from pydantic import BaseModel, SecretStr
 
 import timestep
 from tests.support import remarkable_values as rv
 from tests.support.conversational_model import AnsweringModel, outputs
-from tests.support.dbos_app import App, host_starts
+from tests.support.dbos_app import BODIES, App, host_starts
 from tests.support.remarkable_values import shape
+from timestep.dbos_internals.executions import execute_again
 from timestep.operations.queries import executions
 
 
@@ -237,3 +242,61 @@ def test_a_class_that_is_gone_and_matters_leaves_the_workflow_to_a_process_that_
         assert DBOS.retrieve_workflow(name).get_result(polling_interval_sec=0.02) == "ok"
         assert executions.set_back() == 0
         assert heard == [shape(zoo())]
+
+
+def test_text_of_an_unknown_class_is_what_a_recovery_shows_the_model(app: App) -> None:
+    """Also of an object whose text tells where it lies in memory, and of one inside a list."""
+    asked: list[dict[str, Any]] = []
+    is_dead = False
+    came = threading.Event()
+
+    class Plain:
+        pass
+
+    class Texted:
+        def __str__(self) -> str:
+            return f"text of {id(self)}"
+
+    def make(name: str, made: Callable[[], Any]) -> Any:
+        async def act() -> Any:
+            return made()
+
+        return function_tool(act, name_override=name)
+
+    tools = [
+        make("plain", Plain),
+        make("texted", Texted),
+        make("listed", lambda: [Plain(), {"a": Texted()}]),
+        make("lock", threading.Lock),
+    ]
+
+    class Waiting(AnsweringModel):
+        async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+            given = kwargs["input"]
+            if not isinstance(given, str) and (seen := outputs(list(given))):
+                asked.append(seen)
+                if not is_dead:
+                    came.set()
+                    await asyncio.Event().wait()
+            return await super().get_response(*args, **kwargs)
+
+    def answer(items: list[Any]) -> list[Any]:
+        if seen := outputs(items):
+            return [assistant_message(json.dumps(seen))]
+        return [function_call(one.name, {}, call_id=one.name) for one in tools]
+
+    async def body() -> str:
+        agent = Agent("A", model=Waiting(answer), tools=tools)
+        return str((await timestep.run_agent(agent, "go")).final_output)
+
+    BODIES["w"] = body
+    with SetWorkflowID("w"):
+        app.started("w")
+    assert came.wait(60)
+    app.execute("UPDATE dbos.workflow_status SET owner_xid = 'dead' WHERE workflow_uuid = 'w'")
+    is_dead = True
+    execute_again("w", "dead")
+    said = str(DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02))
+    first, second = asked
+    assert first == second == json.loads(said)
+    assert app.replay("w") == said

@@ -11,8 +11,10 @@ _context
     DBOSContext                   2.0    a task's context: its workflow, step number and owner
     EnterDBOSStepCtx              2.10   to be inside a step: its context and its span
     EnterDBOSWorkflow             2.0    is around an execution: tells when it ends, and with what
+    current_owner_xid             3.4    who records the result of a child
     get_local_dbos_context        2.0    the context of the caller
 _core
+    WorkflowHandleAsyncPolling    2.0    its result is told in its turn, as the next one's
     WorkflowHandleAsyncTask       2.0    tells when a workflow that was started here ends
     _dropping_datasource_checkpoints  3.4  is given each workflow's body; its own calls it
     _init_workflow                2.0    tells that a workflow is new
@@ -29,6 +31,8 @@ _dbos
     StepReservation               3.4    a drawn step number
 _event_loop
     BackgroundEventLoop           2.0    an exit ends its thread, and every workflow with it
+_outcome
+    Pending                       2.0    what tells the result of a child that is awaited
 _recovery
     _recover_workflow             2.0    begins what was claimed before its name was registered
 _registrations
@@ -43,6 +47,7 @@ _serialization
     serialize_value               2.14   writes what DBOS would hold of a step
 _sys_db
     GetPendingWorkflowsOutput     2.0    what it is given
+    StepInfo                      2.0    what it tells of a step that is recorded
     SystemDatabase                2.0    what takes workflows up, and what records that they failed
 _sys_db_postgres
     PostgresSystemDatabase        2.0    whether DBOS's tables are where a step can write them
@@ -71,6 +76,7 @@ BackgroundEventLoop
 Queue
     _has_partition_limits         2.31   whether a look at the queue needs a partition
 SystemDatabase
+    _record_operation_result_txn  2.0    records what has ended, at its place among the others
     _name_filter                  2.31   the condition in all that takes workflows up
 StepReservation
     _claim                        3.4    uses the number up, once

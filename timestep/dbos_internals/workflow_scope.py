@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -100,6 +101,12 @@ def dbos_context() -> DBOSContext:
     if context is None or not context.is_within_workflow():
         raise dbos_errors.DBOSException("not inside a DBOS workflow")
     return context
+
+
+def newest_number() -> Callable[[], int]:
+    """Tells the newest step number that the code of the caller's workflow has drawn."""
+    context = dbos_context()
+    return lambda: context.function_id
 
 
 class UnattendedWorkflows(PerProcess):

@@ -13,11 +13,13 @@ from typing import Any
 from agents import ModelResponse
 
 from timestep.dbos_internals import bodies, workflow_scope
+from timestep.dbos_internals.ends import told_in_order
 from timestep.dbos_internals.step_numbers import StepNumbers
 from timestep.dbos_internals.step_records import SharedRecords
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import ReplayError
 from timestep.execution.current import StepScope, current_step
+from timestep.execution.replay.operation_order import OperationEnd
 from timestep.execution.replay.run_order import RunOrder
 from timestep.execution.run import Run
 from timestep.journal.recorder import Recorder, recorder
@@ -88,6 +90,20 @@ class Stopped:
     newest_answer: ModelResponse | None
 
 
+def keep_order() -> None:
+    """Have the ends of DBOS's own operations told in the order of those of the runs."""
+    told_in_order.keep(_end_of_operation)
+
+
+def _end_of_operation(number: int, name: str, child: str | None) -> OperationEnd:
+    order = workflow_runs().order
+    if bodies.is_new():
+        order.operations.nothing_is_recorded()
+    order.operations.newest_number = workflow_scope.newest_number()
+    workflow_id = workflow_scope.scope().owner.workflow_id
+    return OperationEnd(order, workflow_id, number, name, child)
+
+
 def open_run(found: Recorder, task: str, continued: Stopped | None = None) -> Run:
     """A run of the workflow, or the step, that the caller is inside of.
 
@@ -136,6 +152,7 @@ def _open_in_step(found: Recorder, task: str, shared: WorkflowRuns) -> Run:
 
 def _open_in_workflow(found: Recorder, task: str, shared: WorkflowRuns) -> Run:
     owner, lane = workflow_scope.scope().owner, _lane(shared)
+    shared.order.operations.newest_number = workflow_scope.newest_number()
     newest = lane.numbers.newest()
     number = lane.numbers.draw().step_id
     call = current_step()

@@ -134,10 +134,12 @@ class Run:
         self.streaming = Streaming()
         self.starts = StartOrder()
         self.guardrails = GuardrailOrder(self.record)
-        self.ends = RunEnds(order, self.id)
+        self.ends = RunEnds(order, self.id, owner.workflow_id)
         self.call_ends = CallOrder(self.record)
         self.order_inside = RunOrder(is_repeated=False)
         """The order in which the runs end that are inside its steps."""
+        self.session: object = None
+        """The session that its loop asks, whatever is in the place of a method of it."""
         self.session_contents: dict[int, SessionContents] = {}
         """What its record says of sessions that may be in memory, by their identity."""
         self._history: History | None = None
@@ -145,7 +147,12 @@ class Run:
     # How it begins
 
     def take_options(
-        self, *, timeout: float | None, approval_timeout: float | None, has_hooks: bool
+        self,
+        *,
+        timeout: float | None,
+        approval_timeout: float | None,
+        has_hooks: bool,
+        session: object,
     ) -> None:
         """Take the options of the runner that have to do with how the run goes on.
 
@@ -153,7 +160,9 @@ class Run:
             timeout: Seconds until it must have ended, or none.
             approval_timeout: Seconds that people have to decide; none leaves it as it is.
             has_hooks: Whether code of the user's hears of each step as it ends.
+            session: What its loop asks for what was said before.
         """
+        self.session = session
         self.limits.timeout = timeout
         self.has_hooks = has_hooks
         if approval_timeout is not None:

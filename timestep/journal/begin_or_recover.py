@@ -159,6 +159,8 @@ class _Beginning:
             found["operation_outputs"] = self._outputs() if begun.has_outputs else {}
         if begun.beside is not None:
             beside = dict(begun.beside)
+            if recorder.mirror is None:
+                beside["has_steps"] = begun.has_outputs
             is_of_workflow = self.values["workflow_step"] is not None
             if begun.has_outputs and is_of_workflow and recorder.mirror is None:
                 beside["torn_from"] = self._torn_from()

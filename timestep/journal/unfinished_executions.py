@@ -20,10 +20,10 @@ from timestep.dbos_internals import (
     control_errors,
     execution_ends,
     executions,
-    exits,
     presence,
     workflow_scope,
 )
+from timestep.dbos_internals.ends import exits
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.journal import ownership_watch
 from timestep.journal.recorder import Recorder

@@ -12,7 +12,8 @@ from timestep.dbos_internals import workflow_scope
 from timestep.dbos_internals.execution_ends import FailureFilter
 from timestep.execution import identity
 from timestep.execution.run import Run
-from timestep.runtime import logs
+from timestep.runtime import logs, process_state
+from timestep.runtime.process_state import PerProcess
 from timestep.runtime.secrets import without_secrets
 from timestep.serialization import exceptions
 from timestep.serialization.exceptions.texts import shortened
@@ -21,8 +22,35 @@ from timestep.serialization.values import plain_text
 _log = logs.logger()
 
 _LONGEST_NAME = 200
+_MOST_PUT_BACK = 10_000
 _LONGEST_LINE, _LONGEST_TRACEBACK = 1000, 16_000
 """Characters that are told of an error, and recorded of a traceback: the last ones of it."""
+
+
+class PutBack(PerProcess):
+    """A process remembers which workflows it put back for a reason that it has told.
+
+    They are tried again and again, and mostly fail for the same reason.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+
+    def note(self, workflow_id: str, reason: str) -> bool:
+        """Note that a workflow is put back; whether the reason is another one than before."""
+        before = self._reasons.pop(workflow_id, None)
+        self._reasons[workflow_id] = reason
+        if len(self._reasons) > _MOST_PUT_BACK:
+            del self._reasons[next(iter(self._reasons))]
+        return reason != before
+
+    def forget(self, workflow_id: str) -> bool:
+        """Note that a workflow is not put back any more; whether it was."""
+        return self._reasons.pop(workflow_id, None) is not None
+
+    def is_for(self, workflow_id: str, reason: str) -> bool:
+        """Whether a workflow was put back for this very reason."""
+        return self._reasons.get(workflow_id) == reason
 
 
 def traceback_of(error: BaseException) -> str:
@@ -40,6 +68,8 @@ def tell_of_run(run: Run, error: BaseException) -> None:
         return
     if workflow_scope.in_workflow():
         identity.workflow_runs().told = _key(error)
+    if process_state.of(PutBack).is_for(run.owner.workflow_id, told(error)):
+        return
     turn = f"in turn {run.turn}" if run.turn else "before its first turn"
     agent = run.agent.name if run.agent is not None else None
     _log.error(

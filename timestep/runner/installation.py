@@ -12,6 +12,7 @@ from agents.run import set_default_agent_runner
 
 from timestep.approvals import notifications
 from timestep.dbos_internals import executions, presence, process
+from timestep.execution import identity
 from timestep.execution.run import Run
 from timestep.journal import dbos_patience, unfinished_executions
 from timestep.runner import setbacks
@@ -47,6 +48,7 @@ class Installation(PerProcess):
             _register()
             unfinished_executions.look_after()
             setbacks.look_after()
+            identity.keep_order()
             if not isinstance(dispatching.replaced, DispatchingRunner):
                 set_default_agent_runner(dispatching)
 
@@ -70,6 +72,7 @@ class Installation(PerProcess):
         dbos_patience.attach()
         executions.take_surely()
         unfinished_executions.look_after(run.recorder)
+        identity.keep_order()
 
     def leave(self, run: Run) -> None:
         with self._lock:

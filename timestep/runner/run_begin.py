@@ -49,6 +49,7 @@ def prepare(
         timeout=timeout,
         approval_timeout=approval_timeout,
         has_hooks=options.get("hooks") is not None,
+        session=options.get("session"),
     )
     if run.questions.call_ids:
         run.resume()

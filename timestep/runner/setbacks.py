@@ -14,7 +14,7 @@ from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import NoDatabaseError
 from timestep.journal.recorder import Recorder, recorder
 from timestep.runner import failures
-from timestep.runtime import logs
+from timestep.runtime import logs, process_state
 from timestep.serialization import exceptions
 from timestep.serialization.workflow_documents import is_of_run
 from timestep.store import dbos_step_outputs, parked_workflows, run_continuations
@@ -33,6 +33,7 @@ def _is_put_back(owner: Owner, error: Exception) -> bool:
     if isinstance(error, control_errors.CONTROL_ERRORS):
         return False
     reason = failures.told(error)
+    put_back = process_state.of(failures.PutBack)
     is_unawaited = workflow_scope.is_unattended(owner.workflow_id)
     try:
         found = recorder()
@@ -48,18 +49,22 @@ def _is_put_back(owner: Owner, error: Exception) -> bool:
             )
             return True
         if found.patiently(lambda: _is_delayed(found, owner, error, reason, is_unawaited)):
-            _log.warning(
-                "workflow %s did not fail for good: it is tried again in a minute, and when a "
-                "host of its version starts: %s",
-                owner.workflow_id,
-                reason,
-            )
+            if put_back.note(owner.workflow_id, reason):
+                _log.warning(
+                    "workflow %s did not fail for good: it is tried again each minute, and when a "
+                    "host of its version starts: %s",
+                    owner.workflow_id,
+                    reason,
+                )
             return True
     except NoDatabaseError:
         # No run can have been recorded.
         return False
     except Exception as failure:  # noqa: BLE001  # then it fails, as its code did
         _log.warning("workflow %s cannot be put back: %s", owner.workflow_id, failure)
+    if put_back.forget(owner.workflow_id):
+        # Its run kept silent.
+        _log.error("workflow %s failed: %s", owner.workflow_id, reason)
     return False
 
 

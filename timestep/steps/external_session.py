@@ -43,6 +43,9 @@ _RECORDED["_run_compaction"] = _COMPACT
 
 _READ_UNDER_LOCK = "_get_items_with_generation"
 
+CALLED = frozenset({*_RECORDED, _READ_UNDER_LOCK})
+"""Methods of sessions whose calls are recorded, or are around such calls."""
+
 _EVERYTHING = 2**31 - 1
 """A limit above every session's length."""
 

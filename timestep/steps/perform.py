@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from timestep.dbos_internals import control_errors, process, step_records, workflow_scope
+from timestep.dbos_internals.ends import told_in_order
 from timestep.dbos_internals.step_numbers import StepReservation
 from timestep.dbos_internals.step_records import Records, StepRecord, failure, reference_of
 from timestep.errors import StepError, TimestepError, UnreadableValueError
@@ -183,9 +184,11 @@ class _RecordedByDbos(_Numbered[T]):
         await self._hold_if_not_reached()
         step = self._step
         with step.run.starts.entered() as place:
-            task = asyncio.ensure_future(
-                self._number.run_async({"name": step.record_name}, self._body(place))
-            )
+            # Its end is told with those of the run's other steps.
+            with told_in_order.apart(step.run.owner.workflow_id, self._number.step_id):
+                task = asyncio.ensure_future(
+                    self._number.run_async({"name": step.record_name}, self._body(place))
+                )
             told: asyncio.Future[tuple[Any] | None] = asyncio.get_running_loop().create_future()
             step.task, step.told = task, told
             task.add_done_callback(lambda _: step.tell(None))

@@ -73,7 +73,8 @@ _IS_LAST = """
         AND recorded.number / %(block)s = cut.number::int / %(block)s
     ) AND NOT EXISTS (
         SELECT FROM public.runs later
-        WHERE later.workflow_id = %(workflow_id)s AND later.begun_after >= (runs.ends ->> -1)::int
+        WHERE later.workflow_id = %(workflow_id)s
+        AND later.begun_after >= coalesce(runs.ends -> -1 ->> 0, runs.ends ->> -1)::int
         AND later.parent_run_id IS NOT DISTINCT FROM runs.parent_run_id
         AND (later.workflow_step IS NULL) = (runs.workflow_step IS NULL)
     )

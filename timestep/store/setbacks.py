@@ -43,10 +43,10 @@ _LACKING = """
         WHERE o.workflow_uuid = r.workflow_id
         AND o.started_at_epoch_ms > extract(epoch FROM r.completed_at) * 1000)"""
 
-_WAITING = f"""
-    FROM timestep.setbacks s JOIN "{{schema}}".workflow_status w ON w.workflow_uuid = s.workflow_id
-    AND w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until
-    AND {IS_OURS}"""
+_STANDING = """
+    FROM timestep.setbacks s JOIN "{schema}".workflow_status w ON w.workflow_uuid = s.workflow_id
+    AND w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until"""
+_WAITING = f"{_STANDING} AND {IS_OURS}"
 
 _TRY_NOW = f"""
     UPDATE "{{schema}}".workflow_status w SET status = 'ENQUEUED', updated_at = {_NOW}
@@ -60,6 +60,11 @@ _FOUND = """
     FROM timestep.setbacks s JOIN "{schema}".workflow_status w ON w.workflow_uuid = s.workflow_id
     WHERE s.workflow_id IN :ids AND (s.delay_until IS NULL
         OR w.status IN ('DELAYED', 'ENQUEUED') AND w.delay_until_epoch_ms = s.delay_until)"""
+
+_WITHOUT_RUN = f"""
+    SELECT s.workflow_id, w.created_at {_STANDING}
+    WHERE NOT EXISTS (SELECT FROM public.runs r WHERE r.workflow_id = s.workflow_id)
+    AND (:only IS NULL OR s.workflow_id = :only)"""
 
 _PRUNE = """
     DELETE FROM {table} t WHERE t.workflow_id <> %(workflow_id)s AND NOT EXISTS (
@@ -240,6 +245,21 @@ def count(connection: sa.Connection, schema: str, application: str) -> int:
     """How many workflows of an application wait to be tried again."""
     query = f"SELECT count(*) {_sql(_WAITING, schema)}"
     return int(connection.exec_driver_sql(query, {"application": application}).scalar_one())
+
+
+def without_run(connection: sa.Connection, schema: str, only: str | None) -> dict[str, int]:
+    """The workflows that were put back before they had begun a run.
+
+    Args:
+        connection: To the database.
+        schema: That of DBOS's tables.
+        only: One workflow's id, to tell whether it is one of them.
+
+    Returns:
+        When each was started, in milliseconds since 1970, by its id.
+    """
+    query = sa.text(_sql(_WITHOUT_RUN, schema)).bindparams(sa.bindparam("only", only, sa.Text()))
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
 def found(

@@ -13,6 +13,7 @@ another number of tasks.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ _log = logs.logger()
 
 _TICKS = 20
 """Turns of the loop that the tasks which carry an end on have until the next one is told."""
+
+_LOOK = 0.01
+"""Seconds until a replay looks again whether an operation of DBOS's has begun."""
 
 PATIENCE = 30.0
 """Seconds that a replay waits for what must come first, beyond those that it first took."""
@@ -35,6 +39,8 @@ class Blocker:
     what: str
     is_recorded: bool
     """Whether an earlier execution recorded it, and this one need not come to it."""
+    is_step: bool = False
+    """Whether it is an operation of DBOS's, of which nobody tells that it will not come."""
 
 
 class EndOrder:
@@ -62,6 +68,11 @@ class EndOrder:
     def leave(self) -> None:
         """Note that one has ended."""
         self._under_way -= 1
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether several go on side by side."""
+        return self._under_way > 1
 
     def draw(self, what: str) -> int:
         """The position of an end that is not recorded; whoever draws it hands it over."""
@@ -116,11 +127,15 @@ class EndOrder:
         finally:
             self._close(position)
             self._done.add(position)
-            self.told = max(self.told, position)
-            if self._under_way > 1:
+            self._tell(position)
+            if self.is_crowded:
                 self._settle(_TICKS)
             else:
                 self._wake()
+
+    def _tell(self, position: int) -> None:
+        """Note that an end was handed over."""
+        self.told = max(self.told, position)
 
     async def _in_turn(self, position: int, what: str) -> None:
         own = self._open.get(position)
@@ -132,36 +147,43 @@ class EndOrder:
                 deadline = None
             elif deadline is None:
                 deadline = time.monotonic() + patience
-            if await self._changed(position, deadline):
+            if await self._changed(position, deadline, _LOOK if blocker.is_step else None):
                 continue
             lost = (
                 f"{blocker.what} before {what}, as the record tells, and has not done so in "
                 f"{patience:.0f} s of a replay"
             )
-            if is_recorded:
+            if is_recorded and not blocker.is_step:
                 raise ReplayError(
                     f"{lost}: the code takes another way than the code that was recorded; run it "
                     "with that one, or fork the run"
                 )
             # It has ended only now, and the record does not tell that anything came after it.
             _log.warning("%s, which goes on without it", lost)
-            return
+            if not blocker.is_step:
+                return
+            self._give_up(blocker)
 
-    async def _changed(self, position: int, deadline: float | None) -> bool:
-        """Wait until something was handed over; False: it was not in time."""
+    async def _changed(self, position: int, deadline: float | None, look: float | None) -> bool:
+        """Wait until something was handed over, or it is time to look; False: it is too late."""
         changed = self._waiting[position] = asyncio.get_running_loop().create_future()
-        left = None if deadline is None else deadline - time.monotonic()
+        left = math.inf if deadline is None else deadline - time.monotonic()
+        wait = min(left, math.inf if look is None else look)
         try:
-            await asyncio.wait([changed], timeout=left)
+            await asyncio.wait([changed], timeout=None if wait == math.inf else wait)
         finally:
             del self._waiting[position]
-        return changed.done()
+        return changed.done() or wait < left
+
+    def _give_up(self, blocker: Blocker) -> None:
+        """Wait no more for an operation that did not come."""
 
     def _before(self, position: int) -> Blocker | None:
         """What has to come before an end is handed over."""
         if position in self._done:
             return None
-        first = min((p for p in self._open if self._comes(p)), default=position)
+        # Another thread may draw meanwhile.
+        first = min((p for p in list(self._open) if self._comes(p)), default=position)
         if first < position:
             return self._open[first]
         if self._is_settling:

@@ -1,14 +1,24 @@
 """Tells a workflow's code of its runs' ends in the order in which they first ended.
 
-Begin with `RunOrder`; each run has a `RunEnds`.
+Begin with `RunOrder`; each run has a `RunEnds`. Beside the runs of a workflow's code, operations of
+DBOS's end (`operation_order`), whose positions are times. So the end of such a run is recorded with
+two numbers: which of the ends of runs it is, and when it ended. Of a run inside a step, and in what
+earlier versions recorded, it is the first alone.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 import uuid
 from typing import Any
 
 from timestep.execution.replay.end_order import Blocker, EndOrder
+from timestep.execution.replay.operation_order import Operations
+
+RecordedEnd = int | list[int]
+"""Which of the ends of runs it is; with its time, where operations end beside it."""
 
 
 class RunOrder(EndOrder):
@@ -26,6 +36,15 @@ class RunOrder(EndOrder):
         super().__init__()
         self._is_repeated = is_repeated
         self._is_taken_over = False
+        self._is_timed = is_repeated
+        """Whether positions are times, in milliseconds since 1970."""
+        self._drawing = threading.Lock()
+        self._newest_end = 0
+        self._which: dict[int, int] = {}
+        """Which of the ends of runs has a position."""
+        self.operations = Operations()
+        if not is_repeated:
+            self.operations.nothing_is_recorded()
         self.is_read = False
         """Whether it is known what earlier executions recorded."""
         self._beginning = 0
@@ -42,15 +61,65 @@ class RunOrder(EndOrder):
         if beside["is_taken_over"]:
             # By other code, maybe. Which run one stands for is known when it has begun.
             self._is_repeated, self._is_taken_over = False, True
+        if not beside.get("has_steps", True):
+            self.operations.nothing_is_recorded()
         self.patience += float(beside["took"])
-        for row in beside["runs"]:
-            run_id = uuid.UUID(row["id"])
+        rows = [(uuid.UUID(row["id"]), row) for row in beside["runs"]]
+        for run_id, row in rows:
+            for end in row["ends"] or ():
+                if end is not None and run_id not in self._gone:
+                    self._expect_end(run_id, end)
+        told_at = sorted((which, position) for position, which in self._which.items())
+        for run_id, row in rows:
             if run_id not in self._begun:
-                self._to_begin[run_id] = row["begun_after"]
-            for position in row["ends"] or ():
-                if position is not None and run_id not in self._gone:
-                    self._ends[position] = run_id
-                    self.expect(position, f"run {run_id} ends")
+                before = [at for which, at in told_at if which <= row["begun_after"]]
+                self._to_begin[run_id] = max(before, default=0)
+
+    def _expect_end(self, run_id: uuid.UUID, end: RecordedEnd) -> None:
+        self._is_timed = self._is_timed and isinstance(end, list)
+        position = position_of(end)
+        self._which[position] = which = end if isinstance(end, int) else end[0]
+        self._newest_end = max(self._newest_end, which)
+        self._ends[position] = run_id
+        self.expect(position, f"run {run_id} ends")
+
+    def draw(self, what: str) -> int:
+        with self._drawing:
+            self._newest_end += 1
+            position = self._time(None) if self._is_timed else self._newest_end
+            self.newest = max(self.newest, position)
+            self._which[position] = self._newest_end
+            self._open[position] = Blocker(what, is_recorded=False)
+            return position
+
+    def place(self, what: str, due: int | None) -> int:
+        """Draw the position of the end of an operation of DBOS's.
+
+        Args:
+            what: What ends, for people.
+            due: When it will end, if that is known.
+        """
+        with self._drawing:
+            position = self._time(due)
+            if self._is_timed:
+                if due is None:
+                    self.newest = position
+                self._open[position] = Blocker(what, is_recorded=False)
+            return position
+
+    def _time(self, due: int | None) -> int:
+        """A time that no other end has, and that comes after all that have ended."""
+        now, newest = int(time.time() * 1000), max(self.newest, self.operations.newest)
+        # Another host's clock may have been ahead.
+        position = max(now, newest + 1) if due is None else due + max(0, newest - now)
+        while position in self._open:
+            position += 1
+        return position
+
+    def recorded(self, position: int) -> RecordedEnd:
+        """What is recorded of the end of a run that has a position."""
+        which = self._which[position]
+        return [which, position] if self._is_timed else which
 
     def begin(self, run_id: uuid.UUID) -> int:
         """Note that a run begins in this execution; after which end that is."""
@@ -71,6 +140,9 @@ class RunOrder(EndOrder):
         for position in [position for position, of in self._ends.items() if of == run_id]:
             self.forget(position)
 
+    def _tell(self, position: int) -> None:
+        self.told = max(self.told, self._which.get(position, 0))
+
     def _is(self, run_id: uuid.UUID) -> None:
         self._begun.add(run_id)
         self._to_begin.pop(run_id, None)
@@ -85,10 +157,21 @@ class RunOrder(EndOrder):
             return blocker
         if self._is_taken_over and self._beginning:
             return Blocker("another run begins", is_recorded=False)
+        step = self.operations.first_before(position, is_repeated=self._is_repeated)
+        if step is not None and self._is_timed:
+            return Blocker(f"step {step} ends", is_recorded=True, is_step=True)
+        if position not in self._which:
+            if self._beginning and not self.is_read:
+                return Blocker("another run begins", is_recorded=False)
+            # What a run waits for may be the operation.
+            return None
         for run_id, after in self._to_begin.items() if self._is_repeated else ():
             if after < position:
                 return Blocker(f"run {run_id} begins", is_recorded=True)
         return None
+
+    def _give_up(self, blocker: Blocker) -> None:
+        self.operations.give_up()
 
 
 class RunEnds:
@@ -97,19 +180,23 @@ class RunEnds:
     Args:
         order: The order of those ends.
         run_id: The run, which begins.
+        workflow_id: Whose it is.
     """
 
-    def __init__(self, order: RunOrder, run_id: uuid.UUID) -> None:
+    def __init__(self, order: RunOrder, run_id: uuid.UUID, workflow_id: str) -> None:
         self.order = order
+        self._workflow_id = workflow_id
         self.begun_after = order.begin(run_id)
         """The newest end that the code around the run had been told when it began."""
         self._run_id = run_id
         self._has_begun = False
-        self._recorded: list[int | None] = []
+        self._recorded: list[RecordedEnd | None] = []
         self._count = 0
         """How many of them there were in this execution."""
         self._newest: int | None = None
         """That of the one which is to be handed over now."""
+        self._is_repeated = False
+        """Whether an earlier execution recorded that one."""
 
     def read(self, run_id: uuid.UUID, row: dict[str, Any], *, may_go_on: bool) -> None:
         """Take what is recorded of the run, which has begun.
@@ -122,7 +209,7 @@ class RunEnds:
         self._run_id = run_id
         self._recorded = list(row.get("ends") or ())
         if may_go_on and self._recorded and (last := self._recorded.pop()) is not None:
-            self.order.forget(last)
+            self.order.forget(position_of(last))
         self._has_begun = True
         self.order.begun(run_id)
 
@@ -130,19 +217,22 @@ class RunEnds:
         """Note that the run goes on after it stopped for people."""
         self.order.enter()
 
-    def end(self, *, is_recorded: bool) -> list[int | None]:
+    def end(self, *, is_recorded: bool) -> list[RecordedEnd | None]:
         """Note that the run ends, or stops; where all its ends stand, to be recorded with it.
 
         Args:
             is_recorded: Whether an earlier execution recorded this end.
         """
         if self._count < len(self._recorded):
-            self._newest = self._recorded[self._count]
+            recorded = self._recorded[self._count]
+            self._newest = None if recorded is None else position_of(recorded)
+            self._is_repeated = True
         elif not is_recorded:
             # What an earlier version recorded has none.
             missing = [None] * (self._count - len(self._recorded))
             self._newest = self.order.draw(f"run {self._run_id} ends")
-            self._recorded += [*missing, self._newest]
+            self._is_repeated = False
+            self._recorded += [*missing, self.order.recorded(self._newest)]
         return self._recorded
 
     async def hand_over(self) -> None:
@@ -156,8 +246,16 @@ class RunEnds:
             self.order.gone(self._run_id)
         position, self._newest = self._newest, None
         self._count += 1
+        operations = self.order.operations
         try:
             if position is not None:
+                if not operations.are_known and (self._is_repeated or self.order.is_crowded):
+                    await asyncio.to_thread(operations.know, self._workflow_id)
                 await self.order.hand_over(position, f"run {self._run_id} ends")
         finally:
             self.order.leave()
+
+
+def position_of(end: RecordedEnd) -> int:
+    """The position of an end that is recorded."""
+    return end if isinstance(end, int) else end[1]

@@ -75,6 +75,27 @@ def set_back() -> int:
     return reading(lambda connection: store.count(connection, schema, name))
 
 
+def set_back_without_run(only: str | None) -> dict[str, datetime.datetime]:
+    """The workflows that lack something, and did before they had begun a run.
+
+    Args:
+        only: One workflow's id, to tell whether it is one of them.
+
+    Returns:
+        When each was started, by its id.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if database().mirror is not None:
+        return {}
+    schema = presence.system_schema_or_default()
+    found = reading(lambda connection: store.without_run(connection, schema, only))
+    return {
+        id_: datetime.datetime.fromtimestamp(at / 1000, datetime.UTC) for id_, at in found.items()
+    }
+
+
 def _setbacks(workflow_ids: Collection[str]) -> tuple[dict[str, Setback], dict[str, Held]]:
     """Which of these workflows lacked something, or are held back."""
     if not workflow_ids or database().mirror is not None:

@@ -134,6 +134,9 @@ async def list_runs(
 ) -> Page[Run]:
     """Runs, newest first; runs inside runs are among them, with their `parent_run_id`.
 
+    A workflow that lacks something, and has not begun a run, is among them by what DBOS knows of
+    it, with no `id`.
+
     Args:
         status: One of `running`, `completed`, `failed`, `interrupted`, `cancelled`.
         agent: The name of the agent that began.
@@ -166,13 +169,35 @@ async def list_runs(
                 limit=size + 1,
             )
         )
-        return _whole(rows)
+        found = _whole(rows)
+        if status in (None, "running") and agent is None and session_id is None:
+            found += _set_back(before, workflow_id, size + 1)
+            found.sort(key=_place, reverse=True)
+        return found[: size + 1]
 
     return page_of(
         await asyncio.to_thread(work),
         size,
-        lambda run: [run.started_at.isoformat() if run.started_at else None, run.id],
+        lambda run: [_place(run)[0].isoformat(), str(_place(run)[1])],
     )
+
+
+def _set_back(
+    before: tuple[datetime.datetime, uuid.UUID] | None, workflow_id: str | None, limit: int
+) -> list[Run]:
+    """Workflows that lack something and have no run: the first ones after a place in a list."""
+    started = executions.set_back_without_run(workflow_id)
+    places = {id_: (at, uuid.uuid5(uuid.NAMESPACE_OID, id_)) for id_, at in started.items()}
+    after = [id_ for id_, place in places.items() if before is None or place < before]
+    first = sorted(after, key=places.__getitem__, reverse=True)[:limit]
+    known = [(id_, workflow_record(id_)) for id_ in first]
+    return [_without_run(id_, record) for id_, record in known if record is not None]
+
+
+def _place(run: Run) -> tuple[datetime.datetime, uuid.UUID]:
+    """Where a run stands in a list; a workflow without one has a place by its own id."""
+    id_ = uuid.UUID(run.id) if run.id else uuid.uuid5(uuid.NAMESPACE_OID, str(run.workflow_id))
+    return run.started_at or datetime.datetime.min.replace(tzinfo=datetime.UTC), id_
 
 
 async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[RunItem]:

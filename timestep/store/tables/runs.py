@@ -76,7 +76,8 @@ runs = Table(
     # ones.
     json_value("cancel_steps"),
     # The newest end among the runs beside it that was told when the run began, and where its own
-    # ends stand among theirs: each stop for a question, and its end.
+    # ends stand among theirs: each stop for a question, and its end; with the time of each where
+    # operations of DBOS's end among them.
     Column("begun_after", Integer),
     json_value("ends"),
     # The run whose checkpoint this one began with, and the turn that the checkpoint is before.

@@ -29,6 +29,7 @@ from dbos import error as dbos_errors
 from dbos._event_loop import BackgroundEventLoop
 
 from timestep.dbos_internals import control_errors, workflow_scope
+from timestep.dbos_internals.ends import told_in_order
 from timestep.dbos_internals.serializer import error_as_recorded, value_as_recorded
 from timestep.errors import (
     CancelledItselfError,
@@ -104,12 +105,15 @@ def _contained_body(dbos: Any, body: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _contained_step(dbos: Any, context: Any, function: Any, *args: Any, **options: Any) -> Any:
-    code = _Code(f"step {options.get('step_name')!r} of ", function)
+    step_name = options["step_name"]
+    code = _Code(f"step {step_name!r} of ", function)
     if options.get("retries_allowed"):
         options["should_retry"] = code.retried_if(options.get("should_retry"))
     with _made_by_dbos():
         outcome = _step(dbos, context, code.contained(), *args, **options)
-    return _awaited(outcome) if inspect.iscoroutinefunction(function) else outcome
+    if inspect.iscoroutinefunction(function):
+        outcome = _awaited(outcome)
+    return told_in_order.step_told(context.function_id, step_name, outcome)
 
 
 async def _awaited(outcome: Awaitable[Any]) -> Any:

@@ -1,0 +1,228 @@
+"""DBOS's own operations beside each other, and beside runs, end in a replay as they first ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+from dbos import DBOS
+
+import timestep
+from tests.support.dbos_app import App
+from tests.support.sibling_runs import Consume, Team, Turns, as_completed, called_back, queued
+from timestep import testing
+
+TURNS: list[Turns] = []
+"""Those of the test; a child workflow is given nothing that is no JSON."""
+
+
+@DBOS.step()
+async def stepped(name: str) -> str:
+    await TURNS[-1].turn_of(name)
+    return f"{name}!"
+
+
+@DBOS.workflow()
+async def child(name: str) -> str:
+    return await stepped(name)
+
+
+async def by_step(name: str) -> str:
+    return await stepped(name)
+
+
+async def by_name(name: str) -> str:
+    return await DBOS.run_step_async({"name": f"step {name}"}, stepped, name)
+
+
+async def by_child(name: str) -> str:
+    return await child(name)
+
+
+async def by_handle(name: str) -> str:
+    handle = await DBOS.start_workflow_async(child, name)
+    return await handle.get_result(polling_interval_sec=0.01)
+
+
+async def by_id(name: str) -> str:
+    handle = await DBOS.start_workflow_async(child, name)
+    return str(await DBOS.get_result_async(handle.workflow_id))
+
+
+WAYS = [by_step, by_name, by_child, by_handle, by_id]
+
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    timestep.install()
+
+
+def replays(app: App, body: Callable[[], Coroutine[Any, Any, str]], *, times: int = 4) -> str:
+    app.run(body, workflow_id="w")
+    steps = app.steps("w")
+    said = testing.assert_replays_sync("w", times=times, delay=0.005)
+    assert app.steps("w") == steps
+    return str(said)
+
+
+def beside(
+    way: Callable[[str], Awaitable[str]], consume: Consume
+) -> Callable[[], Coroutine[Any, Any, str]]:
+    async def body() -> str:
+        team = Team("three", "run", "one", "two")
+        TURNS[:] = [team.turns]
+
+        async def one(name: str) -> str:
+            said = await way(name)
+            await team.turns.over(name)
+            return said
+
+        tasks = [asyncio.ensure_future(one(name)) for name in ("one", "two", "three")]
+        tasks.insert(1, asyncio.ensure_future(team.one("run")))
+        said = await consume(tasks)
+        return await team.then(said)
+
+    return body
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_used_as_it_completes_is_used_alike(
+    app: App, way: Callable[[str], Awaitable[str]]
+) -> None:
+    said = replays(app, beside(way, as_completed))
+    assert said == "after ['three!', 'run!', 'one!', 'two!']!"
+
+
+@pytest.mark.parametrize("consume", [queued, called_back])
+def test_queues_and_callbacks_are_told_alike(app: App, consume: Consume) -> None:
+    said = replays(app, beside(by_step, consume), times=2)
+    assert said == "after ['three!', 'run!', 'one!', 'two!']!"
+
+
+async def chains() -> str:
+    """Two chains of steps, whose later steps have the numbers that come next."""
+    team = Team("b1", "b2", "a1", "a2")
+    TURNS[:] = [team.turns]
+
+    async def chain(name: str) -> str:
+        said = []
+        for number in (1, 2):
+            said.append(await stepped(f"{name}{number}"))
+            await team.turns.over(f"{name}{number}")
+        return " ".join(said)
+
+    tasks = [asyncio.ensure_future(chain(name)) for name in "ab"]
+    return await team.then(await as_completed(tasks))
+
+
+def test_steps_after_steps_side_by_side_have_the_same_numbers(app: App) -> None:
+    assert replays(app, chains) == "after ['b1! b2!', 'a1! a2!']!"
+
+
+async def results_beside_a_run() -> str:
+    """DBOS draws the number of a child's result when the child has ended; here it is drawn before.
+
+    So the numbers of the run that goes on meanwhile do not depend on when that is.
+    """
+    team = Team("early", "run", "late")
+    TURNS[:] = [team.turns]
+    tasks = {}
+    for name in ("late", "early"):
+        handle = await DBOS.start_workflow_async(child, name)
+        tasks[name] = asyncio.ensure_future(handle.get_result(polling_interval_sec=0.01))
+
+    async def over() -> None:
+        await tasks["early"]
+        await team.turns.over("early")
+
+    is_over = asyncio.ensure_future(over())
+    said = await team.one("run")
+    await is_over
+    return await team.then([said, await tasks["late"], await tasks["early"]])
+
+
+def test_results_of_children_beside_a_run_move_no_number(app: App) -> None:
+    assert replays(app, results_beside_a_run) == "after ['run!', 'late!', 'early!']!"
+
+
+def first_of(
+    other: Callable[[], Coroutine[Any, Any, Any]], *, is_run_first: bool
+) -> Callable[[], Coroutine[Any, Any, str]]:
+    async def body() -> str:
+        team = Team("never", "run") if not is_run_first else Team("run")
+        run = asyncio.ensure_future(team.one("run"))
+        wait = asyncio.ensure_future(other())
+        done, pending = await asyncio.wait({run, wait}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        return await Team().then([task.result() or "nothing" for task in done])
+
+    return body
+
+
+async def slept_long() -> str:
+    await DBOS.sleep_async(3600)
+    return "slept"
+
+
+async def slept_shortly() -> str:
+    await DBOS.sleep_async(0.01)
+    return "slept"
+
+
+async def no_message() -> Any:
+    return await DBOS.recv_async("none", timeout_seconds=0.01)
+
+
+async def no_event() -> Any:
+    return await DBOS.get_event_async("nobody", "none", timeout_seconds=0.01)
+
+
+def test_a_run_that_ended_before_its_time_limit_does_so_again(app: App) -> None:
+    """The sleep is long over when the workflow is replayed."""
+    said = replays(app, first_of(slept_long, is_run_first=True), times=1)
+    app.execute(
+        "UPDATE dbos.operation_outputs SET output = "
+        "(extract(epoch FROM now()) + 0.05)::text, completed_at_epoch_ms = "
+        "((extract(epoch FROM now()) + 0.05) * 1000)::bigint WHERE function_name = 'DBOS.sleep'"
+    )
+    app.until(
+        lambda: (
+            app.execute(
+                "SELECT completed_at_epoch_ms < extract(epoch FROM now()) * 1000 "
+                "FROM dbos.operation_outputs WHERE function_name = 'DBOS.sleep'"
+            ).fetchall()
+            == [(True,)]
+        )
+    )
+    assert testing.assert_replays_sync("w", times=3, delay=0.02) == said == "after ['run!']!"
+
+
+@pytest.mark.parametrize(
+    ("other", "gives"), [(slept_shortly, "slept"), (no_message, "nothing"), (no_event, "nothing")]
+)
+def test_what_ends_before_a_run_does_so_again(
+    app: App, other: Callable[[], Coroutine[Any, Any, Any]], gives: str
+) -> None:
+    said = replays(app, first_of(other, is_run_first=False), times=3)
+    assert said == f"after ['{gives}']!"
+
+
+LONG = {
+    **{way.__name__: beside(way, as_completed) for way in WAYS},
+    "chains": chains,
+    "results beside a run": results_beside_a_run,
+    "time limit": first_of(slept_long, is_run_first=True),
+    "no message": first_of(no_message, is_run_first=False),
+    "no event": first_of(no_event, is_run_first=False),
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", LONG)
+def test_none_of_a_thousand_replays_differs(app: App, way: str) -> None:
+    replays(app, LONG[way], times=1000 // len(LONG))

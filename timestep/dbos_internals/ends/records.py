@@ -1,0 +1,57 @@
+"""Reads what DBOS has recorded of the operations of a workflow's own code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbos import _dbos
+from dbos._sys_db import StepInfo
+
+from timestep.errors import StepError
+
+GET_RESULT = "DBOS.getResult"
+SLEEP = "DBOS.sleep"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What DBOS recorded of one operation."""
+
+    number: int
+    name: str
+    child: str | None
+    completed_at: int
+    """Milliseconds since 1970; when it will end, of a sleep."""
+
+
+def recorded(workflow_id: str) -> list[Recorded]:
+    """What DBOS has recorded of a workflow's operations, but for the steps of runs; blocks."""
+    found = _dbos._get_dbos_instance()._sys_db.list_workflow_steps(workflow_id)
+    return [
+        Recorded(
+            step["function_id"],
+            step["function_name"],
+            step["child_workflow_id"],
+            step["completed_at_epoch_ms"],
+        )
+        for step in found
+        if step["completed_at_epoch_ms"] is not None and not _is_of_run(step)
+    ]
+
+
+def _is_of_run(step: StepInfo) -> bool:
+    """Whether what DBOS holds of a step is where a run's rows are."""
+    output, error = step["output"], step["error"]
+    if error is not None:
+        return isinstance(error, StepError) or getattr(error, "name", None) == StepError.__name__
+    return isinstance(output, dict) and output.keys() == {"run_id", "table", "id"}
+
+
+def copied_until(workflow_id: str) -> int:
+    """Until when what is recorded of a workflow was recorded of the one that it is a fork of.
+
+    Returns:
+        Milliseconds since 1970; 0 where it is no fork. Blocks.
+    """
+    status = _dbos._get_dbos_instance()._sys_db.get_workflow_status(workflow_id)
+    return status["created_at"] or 0 if status and status["forked_from"] else 0
