@@ -60,6 +60,7 @@ PAIRS = (
     Pair(("runs",), DRIVERS, 1.5),
     Pair(("show", WORKFLOW), DRIVERS, 1.5),
     Pair(("approvals",), DRIVERS, 1.5),
+    Pair(("usage",), DRIVERS, 1.5),
     Pair(("resume", WORKFLOW, "--approve", "all"), DRIVERS, 1.5),
 )
 

@@ -43,7 +43,9 @@ def test_every_command_can_write_json() -> None:
     for name in set(main.commands) - WITHOUT:
         _, command, _ = main.resolve_command(context, [name])
         assert command is not None
-        assert "as_json" in [parameter.name for parameter in command.params], name
+        whole = command.commands.values() if isinstance(command, click.Group) else [command]
+        for one in whole:
+            assert "as_json" in [parameter.name for parameter in one.params], (name, one.name)
 
 
 def test_of_a_database_and_its_application(

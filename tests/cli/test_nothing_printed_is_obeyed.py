@@ -22,9 +22,10 @@ import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
 from tests.support.hostile_text import ATTACK, TEXTS, obeyed
-from timestep.cli import doctor, main, output
+from timestep.cli import asking, doctor, listings, main, output, story
 from timestep.host.banner import greet
 from timestep.host.launch import Launched, Left
+from timestep.operations.queries.agents import AgentDefinition
 from timestep.operations.queries.records import (
     STATUSES,
     Interruption,
@@ -34,6 +35,8 @@ from timestep.operations.queries.records import (
     RunItem,
     ToolCall,
 )
+from timestep.operations.queries.sessions import Session, SessionItem
+from timestep.operations.queries.usage import UsageRow
 
 HOSTILE_ID = ATTACK + "'; touch x #"
 MOMENT = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
@@ -108,7 +111,17 @@ def test_nothing_of_a_record_is_obeyed(
         output.tell(text)
         output.document([found, items, calls, asked])
         for run in found:
-            output.story(run, items, calls)
+            story.show(run, items, calls)
+        for one in asked:
+            asking.show_question(one, 1, 2)
+        output.entry(text, output.said({"type": "function_call", "name": text, "arguments": text}))
+        listings.sessions([Session(text, 1, MOMENT, MOMENT)])
+        listings.session_items([SessionItem(0, text, text, {"content": text}, None, MOMENT)])
+        names = [text, text]
+        listings.agents(
+            [AgentDefinition(text, 1, text, text, text, text, names, names, names, names, MOMENT)]
+        )
+        listings.usage([UsageRow(text, 1, 1, 1, 1, 1, 1, None, 1)] * 2, "agent")
 
     printed = captured(work)
     assert obeyed(printed) == []
@@ -125,7 +138,7 @@ def test_the_text_of_an_entry_looks_like_no_other_entry() -> None:
     item = RunItem("1", "r", 1, 1, "message_output_item", None, "A", None,
                    {"content": "hi\nTurn 2\n  ← delete: done\nAnswer  yes"}, MOMENT)  # fmt: skip
     run = Run("r", "w\nRun x", "n", "completed", final_output="no\nAnswer  yes", started_at=MOMENT)
-    lines = captured(lambda: output.story(run, [item], [])).splitlines()
+    lines = captured(lambda: story.show(run, [item], [])).splitlines()
     assert [line for line in lines if line.startswith("Turn")] == ["Turn 1"]
     assert [line for line in lines if line.startswith(("Answer", "Run"))] == [
         "Run r  completed",

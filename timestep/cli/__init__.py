@@ -1,4 +1,7 @@
-"""The command `timestep`. Begin with `group`; `commands/` has a module an area."""
+"""The command `timestep`. Begin with `group`; `commands/` has a module an area.
+
+`new_application/` is what `timestep init` copies.
+"""
 
 from timestep.cli.group import main
 

@@ -16,6 +16,7 @@ from timestep.runtime.terminal import quoted
 if TYPE_CHECKING:
     from timestep.operations.queries.records import Interruption
 
+_DOUBT = "this call may have happened already; to approve it makes it once more"
 _ANSWERS = {"a": "approve", "r": "reject", "s": "skip", "q": "quit"}
 
 
@@ -34,13 +35,14 @@ def decide(questions: Sequence[Interruption]) -> None:
     """
     from timestep.errors import (
         AlreadyResolvedError,
+        ChangedQuestionError,
         NobodyWaitsError,
         UnknownInterruptionError,
     )
 
     waiting = [one for one in questions if one.resolved_at is None and one.is_waited_for]
     for number, one in enumerate(waiting, 1):
-        output.question(one, number, len(waiting))
+        show_question(one, number, len(waiting))
         answer = _answered()
         if answer == "quit":
             return
@@ -49,8 +51,38 @@ def decide(questions: Sequence[Interruption]) -> None:
         message = _told() if answer == "reject" else None
         try:
             _apply(one, answer, message)
-        except (AlreadyResolvedError, NobodyWaitsError, UnknownInterruptionError) as error:
+        except (
+            AlreadyResolvedError,
+            ChangedQuestionError,
+            NobodyWaitsError,
+            UnknownInterruptionError,
+        ) as error:
             output.tell(error.message)
+
+
+def show_question(one: Interruption, number: int, count: int) -> None:
+    """Show what a run asks, which of how many questions it is, and what a person should know."""
+    given = one.arguments
+    text = given if isinstance(given, str) else output.json_of(given, indent=2)
+    place = (f"{number} of {count}  " if count > 1 else "", "dim")
+    who, what = one.agent_name or "an agent", (one.tool_name or "a tool", "bold")
+    lines = [
+        output.line_of(""),
+        output.line_of(place, who, " wants to call ", what),
+        output.line_of(f"  in        {one.workflow_id}  (interruption {one.id})", style="dim"),
+        output.line_of(f"  with      {text}"),
+    ]
+    notes = {
+        "does": one.description,
+        "doubt": _DOUBT if one.reason == "in_doubt" else None,
+        "until": f"{output.when(one.expires_at)}, then it is rejected" if one.expires_at else None,
+        "executor": one.obstacle,
+    }
+    for label, note in notes.items():
+        if note is not None:
+            lines.append(output.line_of(f"  {label:<9} {note}", style="yellow"))
+    for line in lines:
+        output.show(line)
 
 
 def _answered() -> str:
@@ -77,6 +109,7 @@ def _apply(one: Interruption, answer: str, message: str | None) -> None:
             one.workflow_id or "",
             approve=[one.id] if answer == "approve" else (),
             reject=[one.id] if answer == "reject" else (),
+            expect={one.id: one.hash},
             message=message,
             by=user(),
         )

@@ -26,7 +26,10 @@ T = TypeVar("T")
 _COMMANDS = {
     "agents": ("agents:agents", "List the agents that runs had, each in its newest version."),
     "approvals": ("approvals:approvals_", "List what waits for a decision."),
-    "audit": ("access:audit_", "Tell who did what, newest first."),
+    "audit": (
+        "access:audit_",
+        "Tell who started, decided, cancelled, forked what, the newest first.",
+    ),
     "cancel": ("runs:cancel", "Cancel a workflow: no further step of it begins."),
     "completion": (
         "completion:completion",

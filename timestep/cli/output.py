@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,19 +18,13 @@ from timestep.runtime.terminal import printable, printable_lines
 from timestep.serialization.json_output import dumps
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
+    from timestep.operations.queries.records import Interruption, Run
 
-_REASONS = {
-    "cancelled": "somebody cancelled its workflow",
-    "timeout": "its time was over",
-    "code": "by its workflow's own code",
-    "abandoned": "its workflow ended without it",
-}
-
-_STYLES = {
+STYLES = {
     "running": "cyan",
     "completed": "green",
     "failed": "red",
@@ -87,7 +81,7 @@ def runs(found: Sequence[Run]) -> None:
             status += f" ({_stuck(run)})"
         table.add_row(
             cell(shown),
-            cell(status, _STYLES[run.status]),
+            cell(status, STYLES[run.status]),
             cell(run.agent_name),
             str(run.turns),
             str(run.usage.total_tokens),
@@ -136,8 +130,8 @@ def approvals(found: Sequence[Interruption], *, is_asked: bool = False) -> None:
             cell(one.id),
             cell(one.agent_name),
             cell(
-                f"{one.tool_name}({_json(one.arguments)}) #{one.hash[:_HASH]}"
-                f"{doubt}{until}{_unless(one)}{_sentence(one)}"
+                f"{one.tool_name}({json_of(one.arguments)}) #{one.hash[:_HASH]}"
+                f"{doubt}{until}{unless(one)}{sentence(one)}"
             ),
         )
     show(table, is_wrapped=False)
@@ -153,30 +147,12 @@ _HASH = 16
 """Digits of a question's hash that `resume --expect` takes for all."""
 
 
-def _sentence(one: Interruption) -> str:
+def sentence(one: Interruption) -> str:
     """What a call will do, as its tool says, if it does."""
     return "" if one.description is None else f": {one.description}"
 
 
-def question(one: Interruption, number: int, count_of_all: int) -> None:
-    """What a run asks, as the person sees it who is to answer."""
-    place = f"{number} of {count_of_all}  " if count_of_all > 1 else ""
-    show(_line(""))
-    show(_line((place, "dim"), one.agent_name or "an agent", " wants to call ",
-               (one.tool_name or "a tool", "bold")))  # fmt: skip
-    show(_line(f"  in        {one.workflow_id}  (interruption {one.id})", style="dim"))
-    given = one.arguments if isinstance(one.arguments, str) else _json(one.arguments, indent=2)
-    show(_line(f"  with      {given}"))
-    if one.reason == "in_doubt":
-        show(_line("  doubt     this call may have happened already: to approve makes it once more",
-                   style="yellow"))  # fmt: skip
-    if one.expires_at is not None:
-        show(_line(f"  until     {when(one.expires_at)}, then it is rejected", style="yellow"))
-    if one.obstacle is not None:
-        show(_line(f"  executor  {one.obstacle}", style="yellow"))
-
-
-def _unless(one: Interruption) -> str:
+def unless(one: Interruption) -> str:
     """That a decision would change nothing, if that is so."""
     if one.obstacle is not None:
         # Its first words; the others are told once.
@@ -199,13 +175,7 @@ _MARKS = {"ok": "green", "doubt": "yellow", "problem": "red", "unknown": "dim"}
 
 def finding(check: str, mark: str, text: str) -> None:
     """One line of `doctor`."""
-    show(_line((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
-
-
-def story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> None:
-    """A run from its input to its end."""
-    for line in _story(run, items, calls):
-        show(line)
+    show(line_of((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
 
 
 def traceback(text: str | None) -> None:
@@ -214,81 +184,12 @@ def traceback(text: str | None) -> None:
         say("No traceback is recorded: the run did not fail, or its error was not one of the run. "
             "The log of its process has it, with TIMESTEP_LOG_LEVEL=debug.")  # fmt: skip
     else:
-        show(_line(text.rstrip("\n")))
-
-
-def _story(run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall]) -> Iterator[Text]:
-    style = _STYLES[run.status]
-    if run.id is None:
-        yield _line(f"Workflow {run.workflow_id}  ", (run.status, style))
-    else:
-        yield _line(f"Run {run.id}  ", (run.status, style))
-        if run.workflow_id is not None:
-            yield _line(f"  workflow   {run.workflow_id} ({run.workflow_name})")
-        now = run.current_agent_name
-        turned = f", now {now}" if now not in (None, run.agent_name) else ""
-        yield _line(f"  agent      {run.agent_name}{turned}")
-    if run.parent_run_id is not None:
-        yield _line(f"  inside     {run.parent_run_id}")
-    if run.forked_from_run_id is not None:
-        yield _line(f"  forked     from {run.forked_from_run_id}, before turn {run.forked_at_turn}")
-    if run.session_id is not None:
-        yield _line(f"  session    {run.session_id}")
-    yield _line(f"  started    {when(run.started_at)}{_took(run)}")
-    if run.obstacle is not None:
-        yield _line(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
-    yield _line(f"  input      {words(run.input)}")
-    made = {call.id: call for call in calls}
-    turn = 0
-    for item in items:
-        if item.turn > turn:
-            turn = item.turn
-            yield _line(f"Turn {turn}", style="bold")
-        if item is not items[-1] or not _is_answer(item, run):
-            yield _line(f"  {_item(item, made)}")
-    for one in run.interruptions:
-        if one.resolved_at is not None:
-            yield _line(_decided(one))
-        elif run.completed_at is None:
-            yield _line(
-                f"Waits for a decision: {one.tool_name}({_json(one.arguments)}), "
-                f"interruption {one.id}{_unless(one)}{_sentence(one)}",
-                style="yellow",
-            )
-    if run.error is not None:
-        where = f" in turn {run.error.turn}" if run.error.turn else ""
-        yield _line(f"Failed{where}: {run.error.type}: {run.error.message}", style="red")
-    elif run.cancel_reason is not None:
-        yield _line(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
-    elif run.status == "completed":
-        yield _line(("Answer  ", "bold"), words(run.final_output))
-    if run.id is not None:
-        yield _line(_usage(run), style="dim")
-
-
-def _item(item: RunItem, made: dict[str, ToolCall]) -> str:
-    data = item.item_data if isinstance(item.item_data, dict) else {}
-    call = made.get(item.tool_call_id or "")
-    who = f"{item.agent_name}: " if item.agent_name else ""
-    if item.item_type == "tool_call_output_item" and call is not None:
-        how = "" if call.status == "executed" and not call.is_error else f" [{_outcome(call)}]"
-        took = f" ({call.duration_ms} ms)" if call.duration_ms is not None else ""
-        return f"← {call.tool_name}{how}: {words(data.get('output'))}{took}"
-    if item.item_type == "handoff_output_item":
-        return f"⇒ {words(data.get('output'))}"
-    if item.item_type in ("tool_call_item", "handoff_call_item"):
-        name = call.tool_name if call is not None else data.get("name") or data.get("type")
-        given = call.arguments if call is not None else data.get("arguments", {})
-        state = f" [{call.status}]" if call is not None and call.completed_at is None else ""
-        if call is not None and call.edited_arguments is not None:
-            state = f", edited to {name}({_json(call.edited_arguments)}){state}"
-        return f"→ {who}{name}({given if isinstance(given, str) else _json(given)}){state}"
-    return f"{who}{words(data.get('content', data.get('summary', data)))}"
+        show(line_of(text.rstrip("\n")))
 
 
 def entry(who: str, text: str) -> None:
     """One entry of what was said, and by whom."""
-    show(_line((who, "bold"), text))
+    show(line_of((who, "bold"), text))
 
 
 def said(item: Any) -> str:
@@ -298,54 +199,8 @@ def said(item: Any) -> str:
     return words(item)
 
 
-def _is_answer(item: RunItem, run: Run) -> bool:
-    """Whether an item says what the run answered, which its story ends with."""
-    if run.status != "completed" or item.item_type != "message_output_item":
-        return False
-    data = item.item_data if isinstance(item.item_data, dict) else {}
-    said = words(data.get("content", ""))
-    if isinstance(run.final_output, str):
-        return said == words(run.final_output)
-    try:
-        return bool(json.loads(said) == run.final_output)
-    except ValueError:
-        return False
-
-
-def _decided(one: Interruption) -> str:
-    always = " always" if one.resolution_always else ""
-    who = f" by {one.resolved_by}" if one.resolved_by else ""
-    told = f": {one.resolution_message}" if one.resolution_message else ""
-    asked = f"{one.tool_name}({_json(one.arguments)})"
-    if one.resolution_arguments is not None:
-        asked += f" to {one.tool_name}({_json(one.resolution_arguments)})"
-    return f"Decided: {one.resolution_action}{always} {asked}{who}{told}"
-
-
-def _outcome(call: ToolCall) -> str:
-    return "error" if call.is_error else call.status
-
-
-def _usage(run: Run) -> str:
-    usage = run.usage
-    parts = [
-        count(run.turns, "turn"),
-        count(usage.requests, "model call"),
-        f"{usage.input_tokens} tokens in, {usage.output_tokens} out",
-    ]
-    if run.cost is not None:
-        parts.append(f"${run.cost:.4f}")
-    return " · ".join(parts)
-
-
 def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _took(run: Run) -> str:
-    if run.started_at is None or run.completed_at is None:
-        return ""
-    return f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
 
 
 def words(value: Any) -> str:
@@ -356,11 +211,11 @@ def words(value: Any) -> str:
         for name in ("text", "refusal", "content", "output"):
             if name in value:
                 return words(value[name])
-    text = value if isinstance(value, str) else _json(value)
+    text = value if isinstance(value, str) else json_of(value)
     return text if len(text) <= _LONG else f"{text[:_LONG]} …"
 
 
-def _json(value: Any, indent: int | None = None) -> str:
+def json_of(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, default=str, indent=indent)
 
 
@@ -368,7 +223,7 @@ def when(moment: datetime.datetime | None) -> str:
     return moment.astimezone().strftime("%b %d %H:%M:%S") if moment is not None else ""
 
 
-def _line(*parts: str | tuple[str, str], style: str = "") -> Text:
+def line_of(*parts: str | tuple[str, str], style: str = "") -> Text:
     """An entry of what people read: parts, some of them with a style.
 
     Further lines of it are set in, so that no text that it quotes looks like another entry.
@@ -397,11 +252,15 @@ def table_of(*columns: str) -> Table:
     return table
 
 
-def show(what: Text | Table, *, is_wrapped: bool = True) -> None:
+def console() -> Console:
+    """Where people read. Words of models are no markup; lines are not cut where nobody watches."""
     from rich.console import Console
 
-    # Words of models are no markup; lines are not cut where nobody watches a terminal.
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _WIDE
-    console.print(what, soft_wrap=is_wrapped)
+    found = Console(highlight=False, markup=False)
+    if not found.is_terminal:
+        found.width = _WIDE
+    return found
+
+
+def show(what: Text | Table, *, is_wrapped: bool = True) -> None:
+    console().print(what, soft_wrap=is_wrapped)

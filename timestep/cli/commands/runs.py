@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timestep.cli import output
+from timestep.cli import output, story
 from timestep.cli.group import as_json, json_value, run_async
 from timestep.operations.queries import pagination
 from timestep.operations.queries.records import STATUSES
@@ -48,7 +48,7 @@ def show(run: str, with_traceback: bool, as_json: bool) -> None:
             told = {"run": found, "items": items, "tool_calls": calls}
             output.document({**told, "traceback": failed_at} if with_traceback else told)
             return
-        output.story(found, items, calls)
+        story.show(found, items, calls, asked=run)
         if with_traceback:
             output.traceback(failed_at)
 

@@ -8,7 +8,6 @@ import datetime
 from collections.abc import AsyncIterator
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from timestep.cli import output
@@ -57,7 +56,7 @@ def _status(found: Run, asked: str) -> str:
 
 async def _watch(asked: str, *, as_json: bool) -> Run:
     """Show all events, and answer the run once it is over."""
-    timeline, console = Timeline(), Console(highlight=False, markup=False)
+    timeline, console = Timeline(), output.console()
     told: set[str] = set()
     with contextlib.ExitStack() as stack:
         live: Live | None = None

@@ -2,9 +2,11 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
+from agents import set_tracing_disabled
 from dbos import DBOS
 
 import timestep
@@ -18,7 +20,8 @@ for name in ("OPENAI_API_KEY", "TIMESTEP_DB_URL"):
 @pytest.fixture(scope="session", autouse=True)
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["TIMESTEP_HOME"] = str(tmp_path_factory.mktemp("home"))
-    subprocess.run(["timestep", "migrate"], check=True)
+    subprocess.run([sys.executable, "-m", "timestep", "migrate"], check=True)
+    set_tracing_disabled(True)
     timestep.install()
     DBOS(
         config={
@@ -30,4 +33,4 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     DBOS.launch()
     yield
     DBOS.destroy()
-    subprocess.run(["timestep", "stop"], check=True)
+    subprocess.run([sys.executable, "-m", "timestep", "stop"], check=True)
