@@ -29,8 +29,6 @@ Step = tuple[int, str, str | None, str | None, str | None]
 
 _VOLATILE = {"created_at", "updated_at", "started_at", "completed_at", "duration_ms", "deleted_at"}
 _VOLATILE |= {"resolved_at", "sequence"}
-# The times of ends; what they are the order of, a scenario's answer tells.
-_VOLATILE.add("ends")
 # Which of parallel calls changed the context first; what it is then, a scenario's answer tells.
 _VOLATILE |= {"context_change", "context_position"}
 # Which of parallel calls ended first.
@@ -166,6 +164,9 @@ def _stable(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(row.get("error"), dict):
         # An error that comes out of the record has another way behind it.
         stable["error"] = {k: v for k, v in row["error"].items() if k != "traceback"}
+    if isinstance(row.get("ends"), list):
+        # Each with its time, which differs.
+        stable["ends"] = [end[0] if isinstance(end, list) else end for end in row["ends"]]
     if "state_data" in row:
         stable["state_data"] = _without_trace(row["state_data"])
     return stable

@@ -49,7 +49,10 @@ _COMMANDS = {
     "stop": ("server:stop", "Stop the embedded PostgreSQL."),
     "tokens": ("access:tokens_", "Make, list and revoke tokens of the HTTP API."),
     "usage": ("usage:usage", "Tell what runs used and cost."),
-    "watch": ("watch:watch", "Show what a run does as it happens, until it is over."),
+    "watch": (
+        "watch:watch",
+        "Show what a run, or a workflow with all its runs, does as it happens, until it is over.",
+    ),
 }
 """Where in `commands/` each command is, and what the list of commands says of it."""
 
