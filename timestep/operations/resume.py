@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from timestep.approvals.decide import (
@@ -28,7 +29,7 @@ from timestep.errors import (
     UnknownRunError,
 )
 from timestep.journal.reads import workflow_records
-from timestep.journal.reads.database import database
+from timestep.journal.reads.database import Database, database
 from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_document, check_known
 from timestep.operations.queries import executions
@@ -124,81 +125,153 @@ async def resume_workflow(
     )
     if again:
         await in_thread(lambda: _check_there(workflow_id))
-    results = _recorded(supply) if supply else {}
-    is_decided = bool(approve or reject or supply or edit or expect)
-    is_begun = from_checkpoint or again
-    found, actor = database(), acting.take(by)
-    queue: str | None = None
-    ended: str | None = None
+    asked = _Asked(
+        workflow_id=workflow_id,
+        actor=acting.take(by),
+        approve=approve,
+        reject=reject,
+        supply=_recorded(supply) if supply else {},
+        edit=edit or {},
+        expect=expect or {},
+        always=always,
+        message=message,
+        by=by,
+        from_checkpoint=from_checkpoint,
+        repeat_steps=repeat_steps,
+        again=again,
+    )
+    found = database()
 
-    def work() -> tuple[list[str], list[str]]:
-        """The ids of what is decided, and of what still waits, once all of it is done."""
-        nonlocal queue, ended
-        chosen: list[Choice] = []
-        if not from_checkpoint:
-            ended = ended_workflows([workflow_id]).get(workflow_id)
-        with found.transactions.begin() as connection:
-            # In this order everybody locks who changes both.
-            locked = parked_workflows.lock(connection, workflow_id)
-            if from_checkpoint:
-                from timestep.operations import take_over
-
-                take_over.take_over(connection, workflow_id, repeat_steps=repeat_steps)
-                details = {"repeat_steps": repeat_steps}
-                audit.add(connection, actor, "from_checkpoint", [workflow_id], details)
-            if again and found.mirror is None:
-                from timestep.dbos_internals.executions import INTERNAL_QUEUE_NAME
-
-                whose = {"workflow_id": workflow_id, "internal_queue": INTERNAL_QUEUE_NAME}
-                queue = process_ends.try_again(connection, found.schema, whose)
-                ended = ended if queue is None else None
-                if queue is not None:
-                    audit.add(connection, actor, "again", [workflow_id])
-            # What is asked from now on is nothing that the caller has seen.
-            rows = [
-                row
-                for row in store.select(connection, workflow_id=workflow_id)
-                if row["id"] in locked
-            ]
-            if is_decided or not is_begun:
-                chosen = choose(workflow_id, rows, approve, reject, results, edit or {})
-                undecided = _undecided(chosen, always=always)
-                check_expected(workflow_id, rows, chosen, expect or {})
-                if undecided and ended is not None:
-                    raise NobodyWaitsError(_nothing_follows(workflow_id, ended))
-                decisions = [
-                    decision(one.row, one.action, message, always=always, by=by, value=one.value)
-                    for one in with_checked_edits(undecided)
-                ]
-                written = store.resolve(connection, found.schema, decisions)
-                edited = [one.row["id"] for one in undecided if one.action == "edit"]
-                store.show_edits(connection, found.schema, edited)
-                audit_store.add_decided(connection, actor.entry(), workflow_id, written)
-            if found.mirror is None:
-                woken = parked_workflows.wake(connection, found.schema, workflow_id)
-                queue = woken or queue
-        resolved = [str(choice.row["id"]) for choice in chosen]
-        waiting = [
-            str(row["id"]) for row in rows if row["resolved_at"] is None and not row["ended"]
-        ]
-        return resolved, [id_ for id_ in waiting if id_ not in resolved]
-
-    def attempt() -> tuple[list[str], list[str]]:
+    def attempt() -> _Done:
         with translated(found.url):
-            return work()
+            return _do(asked, found)
 
     # A takeover is seen to be possible or not where the database is.
-    resolved, pending = await in_thread(
-        attempt if from_checkpoint else lambda: found.patiently(work)
+    done = await in_thread(
+        attempt if from_checkpoint else lambda: found.patiently(lambda: _do(asked, found))
     )
     if presence.is_made():
         from timestep.approvals import wait_for_decision
 
-        await in_thread(lambda: wait_for_decision.tell(workflow_id, queue))
-    if ended is not None:
-        return ResumeResult(workflow_id, resolved, pending, False, f"the workflow {ended}")
+        await in_thread(lambda: wait_for_decision.tell(workflow_id, done.queue))
+    if done.ended is not None:
+        reason = f"the workflow {done.ended}"
+        return ResumeResult(workflow_id, done.resolved, done.pending, False, reason)
     follower = await in_thread(lambda: found.patiently(lambda: _execution(workflow_id)))
-    return ResumeResult(workflow_id, resolved, pending, not follower.is_stuck, follower.obstacle)
+    return ResumeResult(
+        workflow_id, done.resolved, done.pending, not follower.is_stuck, follower.obstacle
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What one call of `resume_workflow` asks for."""
+
+    workflow_id: str
+    actor: acting.Actor
+    approve: Sequence[str] | str
+    reject: Sequence[str] | str
+    supply: dict[str, Any]
+    edit: Mapping[str, Any]
+    expect: Mapping[str, str]
+    always: bool
+    message: str | None
+    by: str | None
+    from_checkpoint: bool
+    repeat_steps: bool
+    again: bool
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether questions are decided; if nothing else is asked for, none is one, too."""
+        is_decided = self.approve or self.reject or self.supply or self.edit or self.expect
+        return bool(is_decided) or not (self.from_checkpoint or self.again)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What came of it."""
+
+    resolved: list[str]
+    """The ids of the questions that are decided."""
+    pending: list[str]
+    """Those of the ones that still wait."""
+    queue: str | None
+    """Where the workflow waits to go on, if it was put there."""
+    ended: str | None
+    """How the workflow has ended, if nothing of it goes on."""
+
+
+def _do(asked: _Asked, found: Database) -> _Done:
+    """Do all that is asked for, in one transaction, or nothing of it."""
+    workflow_id, ended = asked.workflow_id, None
+    if not asked.from_checkpoint:
+        ended = ended_workflows([workflow_id]).get(workflow_id)
+    chosen: list[Choice] = []
+    with found.transactions.begin() as connection:
+        # In this order everybody locks who changes both.
+        locked = parked_workflows.lock(connection, workflow_id)
+        if asked.from_checkpoint:
+            _take_over(asked, connection)
+        queue = _try_again(asked, connection, found.schema) if found.mirror is None else None
+        ended = ended if queue is None else None
+        # What is asked from now on is nothing that the caller has seen.
+        rows = store.select(connection, workflow_id=workflow_id)
+        rows = [row for row in rows if row["id"] in locked]
+        if asked.is_decision:
+            chosen = _decide(asked, connection, found.schema, rows, ended)
+        if found.mirror is None:
+            queue = parked_workflows.wake(connection, found.schema, workflow_id) or queue
+    resolved = [str(choice.row["id"]) for choice in chosen]
+    waiting = [str(row["id"]) for row in rows if row["resolved_at"] is None and not row["ended"]]
+    return _Done(resolved, [id_ for id_ in waiting if id_ not in resolved], queue, ended)
+
+
+def _take_over(asked: _Asked, connection: Any) -> None:
+    from timestep.operations import take_over
+
+    take_over.take_over(connection, asked.workflow_id, repeat_steps=asked.repeat_steps)
+    details = {"repeat_steps": asked.repeat_steps}
+    audit.add(connection, asked.actor, "from_checkpoint", [asked.workflow_id], details)
+
+
+def _try_again(asked: _Asked, connection: Any, schema: str) -> str | None:
+    """Have a workflow go on that was put aside or given up, if that is asked for; its queue."""
+    if not asked.again:
+        return None
+    from timestep.dbos_internals.executions import INTERNAL_QUEUE_NAME
+
+    whose = {"workflow_id": asked.workflow_id, "internal_queue": INTERNAL_QUEUE_NAME}
+    queue = process_ends.try_again(connection, schema, whose)
+    if queue is not None:
+        audit.add(connection, asked.actor, "again", [asked.workflow_id])
+    return queue
+
+
+def _decide(
+    asked: _Asked,
+    connection: Any,
+    schema: str,
+    rows: list[dict[str, Any]],
+    ended: str | None,
+) -> list[Choice]:
+    """Write what is decided about the questions of a workflow, and give all that was named."""
+    chosen = choose(asked.workflow_id, rows, asked.approve, asked.reject, asked.supply, asked.edit)
+    undecided = _undecided(chosen, always=asked.always)
+    check_expected(asked.workflow_id, rows, chosen, asked.expect)
+    if undecided and ended is not None:
+        raise NobodyWaitsError(_nothing_follows(asked.workflow_id, ended))
+    decisions = [
+        decision(
+            one.row, one.action, asked.message, always=asked.always, by=asked.by, value=one.value
+        )
+        for one in with_checked_edits(undecided)
+    ]
+    written = store.resolve(connection, schema, decisions)
+    edited = [one.row["id"] for one in undecided if one.action == "edit"]
+    store.show_edits(connection, schema, edited)
+    audit_store.add_decided(connection, asked.actor.entry(), asked.workflow_id, written)
+    return chosen
 
 
 def _recorded(results: Mapping[str, Any]) -> dict[str, Any]:
