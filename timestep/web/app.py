@@ -22,7 +22,18 @@ from timestep.web.event_streams import EventStreams
 from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
 from timestep.web.problems import Answer, handle_problems, problem, told
-from timestep.web.routes import audit, events, interruptions, login, runs, tokens, workflows
+from timestep.web.routes import (
+    agents,
+    audit,
+    events,
+    interruptions,
+    login,
+    runs,
+    sessions,
+    tokens,
+    usage,
+    workflows,
+)
 from timestep.web.slashes import Slashes
 
 
@@ -51,7 +62,8 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings, callers=callers)
     handle_problems(app)
-    for routes in (workflows, runs, interruptions, events, audit, tokens, login):
+    reads = (runs, interruptions, sessions, agents, usage, events)
+    for routes in (workflows, *reads, audit, tokens, login):
         app.include_router(routes.router)
 
     @app.get("/healthz")

@@ -81,9 +81,7 @@ def _get_run(name: str) -> Run:
             total_usage=Usage(**total),
         )
     if workflow is None:
-        raise UnknownRunError(
-            f"there is no run and no workflow {quoted(name)}: see `timestep runs`"
-        )
+        raise _unknown(name)
     return _without_run(workflow_id, workflow)
 
 
@@ -192,10 +190,9 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
     after = item_place(cursor)
 
     def work() -> list[RunItem]:
-        run = _get_run(str(run_id))
-        if run.id is None:
+        id_ = _id_of(str(run_id))
+        if id_ is None:
             return []
-        id_ = uuid.UUID(run.id)
         rows = reading(
             lambda connection: runs.list_items(connection, id_, after=after, limit=size + 1)
         )
@@ -207,17 +204,41 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
 async def list_tool_calls(run_id: str) -> list[ToolCall]:
     """A run's tool calls in the order in which the model asked for them.
 
+    Args:
+        run_id: The id of the run, or of a workflow, whose newest run is meant.
+
     Raises:
-        UnknownRunError: `run_id` is not the id of a run.
+        UnknownRunError: There is no such run.
         DatabaseError: The database refused, or is away.
     """
-    id_ = runs.as_uuid(run_id)
-    if id_ is None:
-        raise UnknownRunError(f"{quoted(run_id)} is not the id of a run")
-    rows = await asyncio.to_thread(
-        lambda: reading(lambda connection: runs.list_tool_calls(connection, id_))
-    )
-    return [_of_row(ToolCall, row) for row in rows]
+
+    def work() -> list[ToolCall]:
+        id_ = _id_of(str(run_id))
+        if id_ is None:
+            return []
+        rows = reading(lambda connection: runs.list_tool_calls(connection, id_))
+        return [_of_row(ToolCall, row) for row in rows]
+
+    return await asyncio.to_thread(work)
+
+
+def _id_of(name: str) -> uuid.UUID | None:
+    """The id of a run, or of a workflow's newest one; None: that has not begun one.
+
+    Raises:
+        UnknownRunError: There is neither.
+    """
+    check_known(name)
+    found = reading(lambda connection: runs.find_run(connection, name))
+    if found is not None:
+        return uuid.UUID(str(found["id"]))
+    if workflow_record(name) is None:
+        raise _unknown(name)
+    return None
+
+
+def _unknown(name: str) -> UnknownRunError:
+    return UnknownRunError(f"there is no run and no workflow {quoted(name)}: see `timestep runs`")
 
 
 def _workflow(found: WorkflowRecord) -> Workflow:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
 from timestep.journal.reads.database import database
+from timestep.operations.arguments import checked_moment
 from timestep.store.reads import usage
 
 UsageBy = Literal["agent", "model", "day", "entrypoint"]
@@ -51,9 +52,8 @@ async def usage_report(
     """
     if by not in get_args(UsageBy):
         raise InvalidQueryError(f"by {by!r} is not one of {', '.join(get_args(UsageBy))}")
-    if since is not None and since.tzinfo is None:
-        raise InvalidQueryError(f"since {since} has no time zone: give it one")
-    rows = await asyncio.to_thread(lambda: _usage(by, since))
+    begin = None if since is None else checked_moment("since", since)
+    rows = await asyncio.to_thread(lambda: _usage(by, begin))
     return [
         UsageRow(
             cost=None if row["estimated_cost"] is None else float(row["estimated_cost"]),

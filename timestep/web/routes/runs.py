@@ -1,4 +1,4 @@
-"""Serves /api/runs: list, get, items, fork."""
+"""Serves /api/runs: list, get, items, tool calls, events, fork."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import Body, Request, Response
 from timestep.operations import fork
 from timestep.operations.queries import follow, runs
 from timestep.operations.queries.pagination import Page
-from timestep.operations.queries.records import Run, RunItem, Status
+from timestep.operations.queries.records import Run, RunItem, Status, ToolCall
 from timestep.web.dependencies import CONFLICT, Limit, Operator, api_router
 from timestep.web.event_streams import STREAMED, After, cursor_of, has_seen_end, stream_of
 from timestep.web.problems import Answer
@@ -52,6 +52,12 @@ async def get_run(run_id: RunName) -> Answer:
 async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = None) -> Answer:
     """A run's items in their order."""
     return Answer(await runs.list_items(run_id, limit=limit, cursor=cursor))
+
+
+@router.get("/runs/{run_id}/tool_calls", response_model=Page[ToolCall])
+async def list_tool_calls(run_id: RunName) -> Answer:
+    """A run's tool calls in the order in which the model asked for them; one page."""
+    return Answer(Page(await runs.list_tool_calls(run_id), None))
 
 
 @router.get("/runs/{run_id}/events", response_class=Response, responses=STREAMED)
