@@ -58,12 +58,14 @@ def check_filter(what: str, text: object) -> None:
         raise InvalidQueryError(f"{what} {quoted(text)} {reason}")
 
 
-def checked_moment(what: str, moment: datetime.datetime) -> datetime.datetime:
+def checked_moment(what: str, moment: object) -> datetime.datetime:
     """A time in UTC, as PostgreSQL, which knows fewer time zones than Python does, takes it.
 
     Raises:
-        InvalidQueryError: It has no time zone, or is none of the years 1 to 9999 in UTC.
+        InvalidQueryError: It is none, has no time zone, or is not in the years 1 to 9999 in UTC.
     """
+    if not isinstance(moment, datetime.datetime):
+        raise InvalidQueryError(f"{what} {quoted(moment)} is not a datetime")
     if moment.tzinfo is None:
         raise InvalidQueryError(f"{what} {moment} has no time zone: give it one")
     try:

@@ -52,8 +52,17 @@ def page_of(found: list[T], size: int, place: Callable[[T], Any]) -> Page[T]:
     items = found[:size]
     if len(found) <= size:
         return Page(items, None)
-    text = json.dumps(place(items[-1]), separators=(",", ":"))
-    return Page(items, base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+    return Page(items, cursor_of(place(items[-1])))
+
+
+def cursor_of(place: Any) -> str:
+    """What a caller gives to go on at a place in a list.
+
+    Args:
+        place: As JSON.
+    """
+    text = json.dumps(place, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:

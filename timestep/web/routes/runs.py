@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import Body, Request, Response
+from fastapi import Body, Query, Request, Response
+from pydantic import AwareDatetime
 
 from timestep.operations import fork
 from timestep.operations.queries import follow, runs
@@ -19,23 +20,42 @@ from timestep.web.slashes import RunName
 
 router = api_router()
 
+_TEXT = (
+    "What the input or the final output, both as JSON, or the error says, in small letters or "
+    "capitals."
+)
+
 
 @router.get("/runs", response_model=Page[Run])
 async def list_runs(
     status: Status | None = None,
-    agent: str | None = None,
+    agent: Annotated[str | None, Query(description="The name of the agent that began.")] = None,
+    entrypoint: Annotated[str | None, Query(description="The entrypoint's name.")] = None,
     session_id: str | None = None,
     workflow_id: str | None = None,
+    version: Annotated[str | None, Query(description="Of the application, as DBOS has it.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="They began then or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="They began before.")] = None,
+    text: Annotated[str | None, Query(description=_TEXT)] = None,
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Answer:
-    """Runs, newest first."""
+    """Runs, newest first.
+
+    For `entrypoint`, `version` and `text`, a page looks at 5,000 runs that the other filters let
+    through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
+    """
     return Answer(
         await runs.list_runs(
             status=status,
             agent=agent,
+            entrypoint=entrypoint,
             session_id=session_id,
             workflow_id=workflow_id,
+            version=version,
+            since=since,
+            until=until,
+            text=text,
             limit=limit,
             cursor=cursor,
         )
