@@ -13,6 +13,7 @@ from timestep.operations.queries import follow, runs
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import Run, RunItem, Status, ToolCall
 from timestep.web.dependencies import CONFLICT, Limit, Operator, api_router
+from timestep.web.etags import TAGGED, IfNoneMatch, tagged
 from timestep.web.event_streams import STREAMED, After, cursor_of, has_seen_end, stream_of
 from timestep.web.problems import Answer
 from timestep.web.schemas import Fork, WorkflowRef
@@ -62,10 +63,10 @@ async def list_runs(
     )
 
 
-@router.get("/runs/{run_id}", response_model=Run)
-async def get_run(run_id: RunName) -> Answer:
+@router.get("/runs/{run_id}", response_model=Run, responses=TAGGED)
+async def get_run(run_id: RunName, known: IfNoneMatch = None) -> Response:
     """A run; of a workflow's id, its newest run."""
-    return Answer(await runs.get_run(run_id))
+    return tagged(await runs.get_run(run_id), known)
 
 
 @router.get("/runs/{run_id}/items", response_model=Page[RunItem])
