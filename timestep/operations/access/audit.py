@@ -23,6 +23,7 @@ from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.access.acting import Actor, Via
 from timestep.operations.arguments import check_filter, checked_moment
+from timestep.operations.described import Described
 from timestep.operations.queries.pagination import Page, entry_place, page_of, page_size
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
@@ -48,7 +49,7 @@ ACTS: tuple[Act, ...] = get_args(Act)
 
 
 @dataclass(frozen=True)
-class AuditEntry:
+class AuditEntry(Described):
     """What somebody did."""
 
     id: int

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from timestep.errors import InvalidQueryError
 from timestep.operations.arguments import check_filter
+from timestep.operations.described import Described
 from timestep.runtime.terminal import quoted
 from timestep.serialization.json_input import loads
 
@@ -22,7 +23,7 @@ LONGEST = 200
 
 
 @dataclass(frozen=True)
-class Page(Generic[T]):
+class Page(Described, Generic[T]):
     """A part of a list."""
 
     items: list[T]

@@ -9,6 +9,7 @@ from typing import Any
 
 from timestep.errors import UnknownSessionError
 from timestep.journal.fail_fast_read import reading
+from timestep.operations.described import Described
 from timestep.operations.queries.pagination import (
     Page,
     entry_place,
@@ -23,7 +24,7 @@ from timestep.store.reads import sessions as store
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Described):
     """A `DatabaseSession`."""
 
     session_id: str
@@ -33,7 +34,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class SessionItem:
+class SessionItem(Described):
     """One item of a session: what a user, a model or a tool said."""
 
     position: int

@@ -12,13 +12,14 @@ from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
 from timestep.journal.reads.database import database
 from timestep.operations.arguments import checked_moment
+from timestep.operations.described import Described
 from timestep.store.reads import usage
 
 UsageBy = Literal["agent", "model", "day", "entrypoint"]
 
 
 @dataclass(frozen=True)
-class UsageRow:
+class UsageRow(Described):
     """What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used."""
 
     name: str | None
