@@ -16,6 +16,7 @@ import timestep
 from tests.support.dbos_app import App
 from timestep.cli import main
 from timestep.cli.commands import usage
+from timestep.cli.moments import moment
 from timestep.operations.queries.usage import UsageBy
 
 
@@ -71,15 +72,15 @@ def test_what_was_used_is_told_by_what_one_asks_for(
 )
 def test_a_time_ago_is_counted_from_now(text: str, then: datetime.timedelta) -> None:
     before = datetime.datetime.now(datetime.UTC)
-    found = usage._moment(None, None, text)  # type: ignore[arg-type]  # it needs neither
+    found = moment(None, None, text)  # type: ignore[arg-type]  # it needs neither
     assert found is not None
     assert before - then <= found <= datetime.datetime.now(datetime.UTC) - then
 
 
 def test_a_day_is_this_machines_own_unless_it_has_a_zone() -> None:
-    there = usage._moment(None, None, "2026-01-31T12:00+02:00")  # type: ignore[arg-type]
+    there = moment(None, None, "2026-01-31T12:00+02:00")  # type: ignore[arg-type]
     assert there == datetime.datetime(2026, 1, 31, 10, tzinfo=datetime.UTC)
-    here = usage._moment(None, None, "2026-01-31")  # type: ignore[arg-type]
+    here = moment(None, None, "2026-01-31")  # type: ignore[arg-type]
     assert here == datetime.datetime(2026, 1, 31).astimezone()
 
 

@@ -134,9 +134,39 @@ def test_the_same_workflow_id_is_the_same_run(host: Host) -> None:
     assert len(host.get("/api/runs", workflow_id="once").json()["items"]) == 1
 
     other = host.post(path, {**body, "input": {"name": "Eve"}})
-    assert "'once' was started already, with another input" in problem(other, 409)
+    assert "'once' was started already, with another input ('name'): give" in problem(other, 409)
     other = host.post("/api/workflows/fail/runs", {"input": {"reason": "x"}, "workflow_id": "once"})
     assert "'once' was started already, as 'greet', not 'fail'" in problem(other, 409)
+
+    def keyed(body: Any, key: str = "once") -> httpx.Response:
+        return httpx.post(host.url + path, json=body, headers={"idempotency-key": key}, timeout=60)
+
+    assert keyed({"input": {"name": "Alan"}}).json() == {"workflow_id": "once"}
+    assert keyed(body).json() == {"workflow_id": "once"}
+    assert "('name')" in problem(keyed({"input": {"name": "Eve"}}), 409)
+    assert "Idempotency-Key says 'more', and workflow_id 'once'" in problem(
+        keyed(body, "more"), 422
+    )
+    assert "workflow_id '' is empty" in problem(keyed({"input": {"name": "Alan"}}, ""), 422)
+
+
+def test_a_run_that_did_not_change_is_not_sent_again(host: Host) -> None:
+    workflow_id = host.begin("ask", target="rocket")
+    host.run_when(workflow_id, "interrupted")
+    url = f"{host.url}/api/runs/{workflow_id}"
+    tag = httpx.get(url).headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        answer = httpx.get(url, headers={"if-none-match": known})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == tag
+        assert "no-cache" in answer.headers["cache-control"]
+    for other in ('"other"', tag.strip('"'), '"odd', ""):
+        assert httpx.get(url, headers={"if-none-match": other}).status_code == 200
+    host.post(f"/api/workflows/{workflow_id}/resume", {"approve": "all"})
+    host.output(workflow_id)
+    answer = httpx.get(url, headers={"if-none-match": tag})
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+    assert answer.headers["etag"] != tag
 
 
 def test_options_enqueue(host: Host) -> None:

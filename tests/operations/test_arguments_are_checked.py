@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_what_cannot_be_used_changes_nothing(app: App) -> None:
         refused(UnknownRunError, timestep.resume_workflow(name, from_checkpoint=True))
         refused(UnknownRunError, timestep.fork_run(name, turn=1))
         if name and name != " \n":
-            for filter_ in ("agent", "session_id", "workflow_id"):
+            for filter_ in ("agent", "entrypoint", "session_id", "text", "version", "workflow_id"):
                 asked: dict[str, Any] = {filter_: name}
                 refused(InvalidQueryError, timestep.list_runs(**asked))
             refused(InvalidQueryError, timestep.list_interruptions(workflow_id=name))
@@ -132,6 +133,17 @@ def test_what_cannot_be_used_changes_nothing(app: App) -> None:
         refused(InvalidQueryError, page_of_interruptions(**asked))
         if isinstance(cursor, str):
             refused(InvalidQueryError, all_of(timestep.follow(known, after=cursor)))
+    west, east = (datetime.timezone(datetime.timedelta(hours=hours)) for hours in (-1, 1))
+    for moment in (
+        5,
+        "2026-01-01T00:00:00Z",
+        datetime.datetime(2026, 1, 1),
+        datetime.datetime(1, 1, 1, tzinfo=east),
+        datetime.datetime(9999, 12, 31, 23, 59, tzinfo=west),
+    ):
+        for name in ("since", "until"):
+            at: dict[str, Any] = {name: moment}
+            refused(InvalidQueryError, timestep.list_runs(**at))
     for limit in (0, 201, 10**5000, "1", 1.0):
         refused(InvalidQueryError, timestep.list_runs(limit=limit))  # type: ignore[arg-type]
     refused(InvalidQueryError, timestep.list_runs(status="\ud800"))

@@ -115,11 +115,11 @@ def test_values_arrive_as_their_annotations_say(project: Project) -> None:
     found = job.validate(given)
     assert (found["order"].item, found["day"]) == ("tea", datetime.date(2026, 1, 2))
     assert found["json"] == {"copy": 1}
-    assert job.is_same(found, (), found)
-    assert job.is_same(found, tuple(found.values()), {})
-    assert job.is_same(found, (), given)
-    assert not job.is_same(found, (), {**found, "json": {}})
-    assert not job.is_same(found, (1, 2, 3, 4), {})
+    assert job.differing(found, (), found) == []
+    assert job.differing(found, tuple(found.values()), {}) == []
+    assert job.differing(found, (), given) == []
+    assert job.differing(found, (), {**found, "json": {}}) == ["json"]
+    assert job.differing(found, (1, 2, 3, 4), {}) == list(found)
 
 
 @pytest.mark.parametrize(

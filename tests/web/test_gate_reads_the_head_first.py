@@ -185,7 +185,7 @@ def test_only_health_is_for_everybody(tokens: None) -> None:
         token = TOKENS.rpartition(":")[2].encode()
         known = [(b"authorization", b"Bearer " + token)]
         described = await client.get("/openapi.json", headers=known)
-        assert described.json()["components"]["securitySchemes"]["HTTPBearer"]
+        assert described.json()["components"]["securitySchemes"]["bearer"]
         assert "there is nothing" in problem(await client.get("/docs", headers=known), 404)
 
     answers(work)

@@ -122,7 +122,12 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             # The application may be about to answer the head of what went on as nonsense.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
+        body = {
+            "type": "urn:timestep:bad-request",
+            "title": "Bad Request",
+            "status": 400,
+            "detail": msg,
+        }
         content = json.dumps(body).encode()
         headers = [
             ("content-type", "application/problem+json"),

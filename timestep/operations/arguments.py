@@ -5,6 +5,8 @@ Python, the command line and the HTTP API share these checks: each operation mak
 
 from __future__ import annotations
 
+import datetime
+
 from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
 from timestep.runtime.terminal import quoted
 from timestep.serialization.json_input import check_depth
@@ -54,6 +56,22 @@ def check_filter(what: str, text: object) -> None:
     reason = _flaw(text or "any")
     if reason is not None:
         raise InvalidQueryError(f"{what} {quoted(text)} {reason}")
+
+
+def checked_moment(what: str, moment: object) -> datetime.datetime:
+    """A time in UTC, as PostgreSQL, which knows fewer time zones than Python does, takes it.
+
+    Raises:
+        InvalidQueryError: It is none, has no time zone, or is not in the years 1 to 9999 in UTC.
+    """
+    if not isinstance(moment, datetime.datetime):
+        raise InvalidQueryError(f"{what} {quoted(moment)} is not a datetime")
+    if moment.tzinfo is None:
+        raise InvalidQueryError(f"{what} {moment} has no time zone: give it one")
+    try:
+        return moment.astimezone(datetime.UTC)
+    except OverflowError:
+        raise InvalidQueryError(f"{what} {moment} is not a time") from None
 
 
 def check_seconds(what: str, seconds: object) -> None:

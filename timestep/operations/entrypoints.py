@@ -93,19 +93,20 @@ class Entrypoint:
                 + (f"; and {more} more" if more > 0 else "")
             ) from error
 
-    def is_same(
+    def differing(
         self, arguments: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bool:
-        """Whether what a workflow was started with, `args` and `kwargs`, are these arguments."""
+    ) -> list[str]:
+        """The parameters of which a workflow was given other arguments, as `args` and `kwargs`."""
         signature = inspect.signature(self.function)
         try:
             recorded = signature.bind(*args, **kwargs)
         except TypeError:
-            return False
+            return list(signature.parameters)
         given = signature.bind(**arguments)
         recorded.apply_defaults()
         given.apply_defaults()
-        return bool(_plain(recorded.arguments) == _plain(given.arguments))
+        was, now = _plain(recorded.arguments), _plain(given.arguments)
+        return [name for name in signature.parameters if was.get(name) != now.get(name)]
 
     def _problem(self, problem: Any) -> str:
         name = ".".join(str(part) for part in problem["loc"]) or "input"

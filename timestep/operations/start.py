@@ -147,16 +147,17 @@ async def _begin(
     except UnrecordableError as error:
         raise InvalidInputError(f"the input of {found.name!r}: {error.message}") from error
     except dbos_errors.DBOSConflictingWorkflowError as error:
-        raise await _conflict(found, workflow_id) from error
+        what = await asyncio.to_thread(_difference, found, arguments, workflow_id or "")
+        raise _conflict(workflow_id, what or "differently") from error
     except dbos_errors.DBOSQueueDeduplicatedError as error:
         raise AlreadyStartedError(
             f"the deduplication id {options['deduplication_id']!r} is taken in the queue "
             f"{options['queue_name']!r}: wait until its workflow has left the queue"
         ) from error
-    if workflow_id is not None and not await asyncio.to_thread(
-        _is_same, found, arguments, workflow_id
-    ):
-        raise await _conflict(found, workflow_id)
+    if workflow_id is not None:
+        what = await asyncio.to_thread(_difference, found, arguments, workflow_id)
+        if what is not None:
+            raise _conflict(workflow_id, what)
     return started
 
 
@@ -230,24 +231,19 @@ async def _start(
     return str(handle.get_workflow_id())
 
 
-async def _conflict(found: Entrypoint, workflow_id: str | None) -> AlreadyStartedError:
-    record = await asyncio.to_thread(workflow_record, workflow_id or "")
-    if record is None or record.name == found.workflow_name:
-        what = "with another input"
-    else:
-        what = f"as {record.name!r}, not {found.workflow_name!r}"
+def _conflict(workflow_id: str | None, what: str) -> AlreadyStartedError:
     return AlreadyStartedError(
         f"the workflow {workflow_id!r} was started already, {what}: give another workflow_id"
     )
 
 
-def _is_same(found: Entrypoint, arguments: dict[str, Any], workflow_id: str) -> bool:
-    """Whether the workflow with the id, which is there by now, is this start of this entrypoint."""
+def _difference(found: Entrypoint, arguments: dict[str, Any], workflow_id: str) -> str | None:
+    """How the workflow with the id, which is there by now, is another start; None: it is this."""
     record = workflow_record(workflow_id)
     if record is None:
-        return True
+        return None
     if record.name != found.workflow_name:
-        return False
+        return f"as {record.name!r}, not {found.workflow_name!r}"
     try:
         given = serializer.arguments_of(record)
     except (PickledRecordError, UnrecordableError) as error:
@@ -256,4 +252,5 @@ def _is_same(found: Entrypoint, arguments: dict[str, Any], workflow_id: str) -> 
             f"cannot be told: give another workflow_id ({error})"
         ) from error
     # Gone where DBOS has cleaned up: nothing is left to compare with.
-    return given is None or found.is_same(arguments, *given)
+    names = [] if given is None else found.differing(arguments, *given)
+    return f"with another input ({', '.join(map(repr, names))})" if names else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.types import Receive, Scope, Send
@@ -18,11 +19,24 @@ from timestep.operations.queries import executions
 from timestep.runtime import readiness
 from timestep.web import auth, schemas
 from timestep.web.callers import Callers
+from timestep.web.dependencies import OPEN_ERRORS
+from timestep.web.description import describe
 from timestep.web.event_streams import EventStreams
 from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
 from timestep.web.problems import Answer, handle_problems, problem, told
-from timestep.web.routes import audit, events, interruptions, login, runs, tokens, workflows
+from timestep.web.routes import (
+    agents,
+    audit,
+    events,
+    interruptions,
+    login,
+    runs,
+    sessions,
+    tokens,
+    usage,
+    workflows,
+)
 from timestep.web.slashes import Slashes
 
 
@@ -43,6 +57,8 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         redirect_slashes=False,
         redoc_url=None,
         default_response_class=Answer,
+        # What clients that are made of the description name their methods.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
     app.state.callers = callers
@@ -51,17 +67,24 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings, callers=callers)
     handle_problems(app)
-    for routes in (workflows, runs, interruptions, events, audit, tokens, login):
+    describe(app)
+    reads = (runs, interruptions, sessions, agents, usage, events)
+    for routes in (workflows, *reads, audit, tokens, login):
         app.include_router(routes.router)
 
-    @app.get("/healthz")
+    @app.get("/healthz", response_model=schemas.Health, responses=OPEN_ERRORS)
     async def healthz() -> Answer:
         """Whether the process serves."""
         return Answer({"status": "ok"})
 
     looks = _Readiness()
 
-    @app.get("/readyz", responses={503: {"model": schemas.Problem}})
+    not_ready: dict[int | str, dict[str, Any]] = {
+        **OPEN_ERRORS,
+        503: {"model": schemas.Problem, "description": "It cannot."},
+    }
+
+    @app.get("/readyz", response_model=schemas.Readiness, responses=not_ready)
     async def readyz(request: Request) -> Answer:
         """Whether it can start workflows: the database answers and has the schema."""
         try:

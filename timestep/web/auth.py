@@ -11,7 +11,7 @@ from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Depends, HTTPException, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -27,8 +27,20 @@ _HOST = re.compile(
 )
 """A name or an address, and a port (RFC 9110, 7.2): no user, no zone, nothing that is escaped."""
 
-_described = HTTPBearer(auto_error=False)
-"""Only for the description of the API: `Gate` has looked at the token before."""
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="bearer",
+    description="A token of `timestep tokens create`, or of TIMESTEP_API_TOKENS. Where there are "
+    "none, this machine's own addresses need none.",
+)
+_cookie = APIKeyCookie(
+    name="timestep",
+    auto_error=False,
+    scheme_name="cookie",
+    description="The cookie of a login at /login; over TLS its name is `__Host-timestep`. What "
+    "changes anything has the header `X-Form-Token`, too, with what a page of the login holds.",
+)
+"""Only for the description of the API: `Gate` has looked at both before."""
 
 FORM_TOKEN = "form_token"
 """The field of a form, and with `-` the header, that says that a page of a login sent it."""
@@ -43,7 +55,8 @@ def require(role: Role) -> Callable[..., Awaitable[Caller | None]]:
 
     async def caller(
         request: Request,
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_described)],
+        token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        cookie: Annotated[str | None, Depends(_cookie)],
     ) -> Caller | None:
         found: Caller | None = request.state.caller
         if found is not None and _RANKS[found.role] < _RANKS[role]:

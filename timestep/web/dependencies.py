@@ -41,9 +41,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         413: "The body is longer than TIMESTEP_BODY_LIMIT.",
         422: "The request cannot be used.",
         429: "Too many wrong tokens came from the address.",
+        500: "The host, or its database, failed.",
         503: "The database is away, or too much is asked at once.",
     }.items()
 }
+OPEN_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: ERRORS[status] for status in (400, 403, 408, 413)
+}
+"""Of what is answered without a token."""
+
 NOBODY = "the HTTP API, without a token"
 """Who decided, where no tokens are configured and so nobody says who it is."""
 

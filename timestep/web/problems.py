@@ -43,7 +43,10 @@ from timestep.web import slashes
 
 _log = logs.logger()
 
-_MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = "application/problem+json"
+TYPE = "urn:timestep:"
+"""What the `type` of a problem begins with."""
+
 _SHOWN = 10
 """Problems of a request that are told at once: a body may have very many."""
 
@@ -64,9 +67,52 @@ _STATUSES: dict[type[TimestepError], int] = {
     InvalidInputError: 422,
     UnknownCheckpointError: 422,
     InvalidQueryError: 422,
+    InvalidArgumentsError: 422,
+    DatabaseError: 500,
     DatabaseUnreachableError: 503,
     ExecutorLostError: 503,
 }
+
+_KINDS = {
+    400: "bad-request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "content-too-large",
+    422: "invalid-request",
+    500: "unexpected",
+    503: "not-ready",
+}
+"""The kinds of what no error of Timestep's tells."""
+
+
+def _kind_of(error: type[TimestepError]) -> str:
+    name = error.__name__.removesuffix("Error")
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+
+
+KINDS: dict[str, tuple[int, str]] = {
+    "bad-request": (400, "The request is no HTTP, says not one host, or is for no path."),
+    "unauthorized": (401, "No token was sent, or an unknown one."),
+    "forbidden": (403, "The token's role does not allow it."),
+    "foreign-page": (403, "Another site's page sent it, or may have."),
+    "not-found": (404, "There is nothing at this path."),
+    "method-not-allowed": (405, "The path has no such method."),
+    "request-timeout": (408, "The body was not sent within TIMESTEP_CLIENT_TIMEOUT."),
+    "content-too-large": (413, "The body is longer than TIMESTEP_BODY_LIMIT."),
+    "invalid-request": (422, "The body is no JSON, or a part of the request does not fit."),
+    "too-many-wrong-tokens": (429, "Too many wrong tokens came from the address."),
+    "unexpected": (500, "The host failed: its log tells more."),
+    "not-ready": (503, "The host cannot start workflows, and says why."),
+    "busy": (503, "Too much is asked at once: come again later."),
+    **{
+        _kind_of(error): (status, (error.__doc__ or "").partition("\n")[0])
+        for error, status in _STATUSES.items()
+    },
+}
+"""The documented types of problems, without what they begin with: their status, and when."""
 
 
 class Answer(JSONResponse):
@@ -86,13 +132,13 @@ def problem(
 ) -> Answer:
     """An error as a problem document; `kind` makes its `type`, and `members` are of that type."""
     body = {
-        "type": f"urn:timestep:{kind}" if kind else "about:blank",
+        "type": f"{TYPE}{kind or _KINDS.get(status, 'refused')}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         **(members or {}),
     }
-    return Answer(body, status_code=status, headers=headers, media_type=_MEDIA_TYPE)
+    return Answer(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def handle_problems(app: FastAPI) -> None:
@@ -101,24 +147,6 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(TimestepError, _timestep)
     app.add_exception_handler(Exception, _unexpected)
-    describe = app.openapi
-
-    def described() -> dict[str, Any]:
-        found = describe()
-        for operations in found["paths"].values():
-            for operation in operations.values():
-                _describe_problems(operation["responses"])
-        return found
-
-    app.openapi = described  # type: ignore[method-assign]  # as FastAPI tells to extend it
-
-
-def _describe_problems(responses: dict[str, Any]) -> None:
-    """Give errors the media type that they have; FastAPI describes all with that of answers."""
-    for status, response in responses.items():
-        content = response.get("content", {})
-        if status >= "400" and "application/json" in content:
-            content[_MEDIA_TYPE] = content.pop("application/json")
 
 
 def too_many(seconds: float) -> Answer:
@@ -161,17 +189,22 @@ async def _http(request: Request, error: Exception) -> Answer:
         detail = f"there is nothing at {path}: see /openapi.json"
     if error.status_code == 405:
         detail = f"{request.method} is not a method of {path}: see /openapi.json"
-    kind = "invalid-request" if error.status_code == 422 else None
-    return problem(error.status_code, detail, kind=kind, headers=dict(error.headers or {}))
+    return problem(error.status_code, detail, headers=dict(error.headers or {}))
 
 
 async def _validation(request: Request, error: Exception) -> Answer:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
-    lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:_SHOWN]]
+    shown = [(list(map(str, one["loc"])), one["msg"]) for one in found[:_SHOWN]]
+    lines = [f"{'.'.join(where)}: {text}" for where, text in shown]
     if len(found) > _SHOWN:
         lines.append(f"and {len(found) - _SHOWN} more")
-    return problem(422, "; ".join(lines), kind="invalid-request")
+    fields = [{"pointer": _pointer(where), "detail": text} for where, text in shown]
+    return problem(422, "; ".join(lines), members={"errors": fields})
+
+
+def _pointer(where: list[str]) -> str:
+    return "".join("/" + one.replace("~", "~0").replace("/", "~1") for one in where)
 
 
 async def _timestep(request: Request, error: Exception) -> Answer:
@@ -184,9 +217,9 @@ def answer_to(request: Request, error: TimestepError) -> Answer:
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     if not_now.answer(error) is not None:
         status = 503
-    name = type(error).__name__.removesuffix("Error")
-    kind = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-    return problem(status, told(request, error), kind=kind, members=_members(error))
+    return problem(
+        status, told(request, error), kind=_kind_of(type(error)), members=_members(error)
+    )
 
 
 def _members(error: TimestepError) -> dict[str, Any]:

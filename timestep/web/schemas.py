@@ -16,10 +16,28 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 """Of bodies of requests: true is no number, and "5" is none either."""
 
 
-class FieldProblem(BaseModel):
-    """What is wrong with a field of the arguments that were given as `edit`."""
+class Health(BaseModel):
+    """The process serves."""
 
-    pointer: str = Field(description="A JSON pointer (RFC 6901) that begins with the call's id.")
+    status: Literal["ok"]
+
+
+class Readiness(Health):
+    """The host can start workflows."""
+
+    set_back: int | None = Field(
+        None, description="How many workflows wait for what the application lacks; none: no field."
+    )
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with a part of the request."""
+
+    pointer: str = Field(
+        description="A JSON pointer (RFC 6901). Of `invalid-request` it begins with `query`, "
+        "`header`, `path` or `body`; of `invalid-arguments`, which is about what was given as "
+        "`edit`, with the call's id."
+    )
     detail: str
 
 
@@ -43,12 +61,14 @@ class QuestionChange(Question):
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 
-    type: str
+    type: str = Field(description="Which kind of problem: each answer says which it may be.")
     title: str
     status: int
-    detail: str
+    detail: str = Field(description="What happened, and what to do, for people.")
     errors: list[FieldProblem] | None = Field(
-        None, description="Of `urn:timestep:invalid-arguments`: each field that does not fit."
+        None,
+        description="Of `urn:timestep:invalid-request` and `urn:timestep:invalid-arguments`: each "
+        "field that does not fit.",
     )
     changes: list[QuestionChange] | None = Field(
         None, description="Of `urn:timestep:changed-question`: what is asked now."

@@ -50,11 +50,18 @@ def _entrypoint(name: Annotated[str, Path(description="The entrypoint's name.")]
     return name.replace(_SLASH, "/")
 
 
+def _session(
+    session_id: Annotated[str, Path(description="The session's id; a / as %2F.")],
+) -> str:
+    return session_id.replace(_SLASH, "/")
+
+
 def _token(name: Annotated[str, Path(description="The token's name, or its id.")]) -> str:
     return name.replace(_SLASH, "/")
 
 
 EntrypointName = Annotated[str, Depends(_entrypoint)]
 TokenName = Annotated[str, Depends(_token)]
+SessionId = Annotated[str, Depends(_session)]
 WorkflowId = Annotated[str, Depends(_workflow)]
 RunName = Annotated[str, Depends(_run)]

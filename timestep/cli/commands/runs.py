@@ -8,7 +8,9 @@ import click
 
 from timestep.cli import output, story
 from timestep.cli.group import as_json, json_value, run_async
+from timestep.cli.moments import moment
 from timestep.operations.queries import pagination
+from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import STATUSES
 
 if TYPE_CHECKING:
@@ -17,17 +19,37 @@ if TYPE_CHECKING:
 
 @click.command("runs")
 @click.option("--status", type=click.Choice(STATUSES))
+@click.option("--agent", metavar="NAME", help="The agent that began.")
+@click.option("--entrypoint", metavar="NAME", help="The workflow's function.")
+@click.option("--session", "session_id", metavar="ID")
+@click.option("--workflow", "workflow_id", metavar="ID")
+@click.option("--version", metavar="VERSION", help="Of the application, as DBOS has it.")
+@click.option("--since", callback=moment, metavar="TIME",
+              help="Only runs that began since: 30m, 12h, 7d, 2w, or 2026-01-31.")  # fmt: skip
+@click.option("--until", callback=moment, metavar="TIME", help="Only runs that began before.")
+@click.option("--text", metavar="TEXT", help="What the input, the output or the error says.")
 @click.option("--limit", type=click.IntRange(1, pagination.LONGEST), default=20)
 @as_json
-def runs(status: str | None, limit: int, as_json: bool) -> None:
+def runs(limit: int, as_json: bool, **filters: Any) -> None:
     """List runs, newest first."""
-    from timestep.operations.queries.runs import list_runs
-
-    page = run_async(lambda: list_runs(status=status, limit=limit))
+    page = run_async(lambda: _listed(limit, filters))
     if as_json:
         output.document(page)
     else:
         output.runs(page.items)
+
+
+async def _listed(limit: int, filters: dict[str, Any]) -> Page[Run]:
+    """The newest runs; pages that end before they are full are put together."""
+    from timestep.operations.queries.runs import list_runs
+
+    page = await list_runs(**filters, limit=limit)
+    items = page.items
+    while page.next_cursor is not None and len(items) < limit:
+        rest = limit - len(items)
+        page = await list_runs(**filters, limit=rest, cursor=page.next_cursor)
+        items += page.items
+    return Page(items, page.next_cursor)
 
 
 @click.command()

@@ -22,7 +22,8 @@ from timestep.errors import (
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.access.acting import Actor, Via
-from timestep.operations.arguments import check_filter
+from timestep.operations.arguments import check_filter, checked_moment
+from timestep.operations.described import Described
 from timestep.operations.queries.pagination import Page, entry_place, page_of, page_size
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
@@ -48,7 +49,7 @@ ACTS: tuple[Act, ...] = get_args(Act)
 
 
 @dataclass(frozen=True)
-class AuditEntry:
+class AuditEntry(Described):
     """What somebody did."""
 
     id: int
@@ -153,23 +154,14 @@ async def list_audit(
         check_filter(name, text)
     if act is not None and act not in ACTS:
         raise InvalidQueryError(f"act {quoted(act)} is not one of {', '.join(ACTS)}")
-    if since is not None and since.tzinfo is None:
-        raise InvalidQueryError(f"since {since} has no time zone: give it one")
     size = page_size(limit)
     values = {
         "who": None if who is None else storable_name(who),
         "act": act,
         "subject": None if subject is None else storable_name(subject),
-        "since": None if since is None else _in_utc(since),
+        "since": None if since is None else checked_moment("since", since),
         "before": entry_place(cursor),
         "limit": size + 1,
     }
     rows = await in_thread(lambda: reading(lambda connection: store.select(connection, values)))
     return page_of([AuditEntry(**row) for row in rows], size, lambda one: one.id)
-
-
-def _in_utc(moment: datetime.datetime) -> datetime.datetime:
-    try:
-        return moment.astimezone(datetime.UTC)
-    except OverflowError:
-        raise InvalidQueryError(f"since {moment} is not a time") from None

@@ -25,6 +25,7 @@ from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.access import acting, audit
 from timestep.operations.arguments import LONGEST, SHORTEST, check_id
+from timestep.operations.described import Described
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
 from timestep.store.access import tokens as store
@@ -38,7 +39,7 @@ _FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class ApiToken:
+class ApiToken(Described):
     """A token of the HTTP API, without its secret, which is kept nowhere."""
 
     id: str
@@ -168,7 +169,7 @@ def are_there() -> bool:
 
 
 @dataclass(frozen=True)
-class Known:
+class Known(Described):
     """What the database says of some secrets and addresses."""
 
     usable: dict[bytes, dict[str, Any]]

@@ -10,12 +10,13 @@ from typing import Any
 from timestep.errors import UnknownEntrypointError
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.arguments import check_filter
+from timestep.operations.described import Described
 from timestep.runtime.terminal import printable, quoted
 from timestep.store.reads import definitions as store
 
 
 @dataclass(frozen=True)
-class AgentDefinition:
+class AgentDefinition(Described):
     """An agent in the newest version that a run had it in."""
 
     name: str

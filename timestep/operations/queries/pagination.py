@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from timestep.errors import InvalidQueryError
+from timestep.operations.arguments import check_filter
+from timestep.operations.described import Described
 from timestep.runtime.terminal import quoted
 from timestep.serialization.json_input import loads
 
@@ -21,7 +23,7 @@ LONGEST = 200
 
 
 @dataclass(frozen=True)
-class Page(Generic[T]):
+class Page(Described, Generic[T]):
     """A part of a list."""
 
     items: list[T]
@@ -51,8 +53,17 @@ def page_of(found: list[T], size: int, place: Callable[[T], Any]) -> Page[T]:
     items = found[:size]
     if len(found) <= size:
         return Page(items, None)
-    text = json.dumps(place(items[-1]), separators=(",", ":"))
-    return Page(items, base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
+    return Page(items, cursor_of(place(items[-1])))
+
+
+def cursor_of(place: Any) -> str:
+    """What a caller gives to go on at a place in a list.
+
+    Args:
+        place: As JSON.
+    """
+    text = json.dumps(place, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
@@ -65,12 +76,24 @@ def run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
         return None
     try:
         moment, id_ = _opened(cursor)
-        place = datetime.datetime.fromisoformat(moment)
-        if place.tzinfo is None:
-            raise ValueError("it has no time zone")
-        # PostgreSQL knows fewer time zones than Python does.
-        return place.astimezone(datetime.UTC), uuid.UUID(id_)
+        return _moment(moment), uuid.UUID(id_)
     except (ValueError, TypeError, AttributeError, OverflowError):
+        raise _bad(cursor) from None
+
+
+def session_place(cursor: str | None) -> tuple[datetime.datetime, str] | None:
+    """The place in a list of sessions that a cursor stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of such a list.
+    """
+    if cursor is None:
+        return None
+    try:
+        moment, key = _opened(cursor)
+        check_filter("cursor", key)
+        return _moment(moment), key
+    except (InvalidQueryError, ValueError, TypeError, AttributeError, OverflowError):
         raise _bad(cursor) from None
 
 
@@ -120,6 +143,14 @@ def entry_place(cursor: str | None) -> int | None:
     if type(id_) is not int or not 0 <= id_ < 2**63:
         raise _bad(cursor)
     return id_
+
+
+def _moment(text: str) -> datetime.datetime:
+    found = datetime.datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("it has no time zone")
+    # PostgreSQL knows fewer time zones than Python does.
+    return found.astimezone(datetime.UTC)
 
 
 def _opened(cursor: str) -> Any:

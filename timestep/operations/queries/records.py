@@ -6,9 +6,11 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from timestep.operations.described import Described
+
 
 @dataclass(frozen=True)
-class Interruption:
+class Interruption(Described):
     """A question that a run waits for a person to answer."""
 
     id: str
@@ -48,7 +50,7 @@ class Interruption:
 
 
 @dataclass(frozen=True)
-class ResumeResult:
+class ResumeResult(Described):
     """What a resume-workflow call did."""
 
     workflow_id: str
@@ -67,7 +69,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
-class Usage:
+class Usage(Described):
     """Requests and tokens of a run, without those of the runs inside it."""
 
     requests: int = 0
@@ -80,7 +82,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class RunError:
+class RunError(Described):
     """What ended a run."""
 
     type: str
@@ -91,7 +93,7 @@ class RunError:
 
 
 @dataclass(frozen=True)
-class Workflow:
+class Workflow(Described):
     """What DBOS knows of the workflow that a run belongs to."""
 
     status: str
@@ -104,7 +106,7 @@ class Workflow:
 
 
 @dataclass(frozen=True)
-class RunExecutor:
+class RunExecutor(Described):
     """Which process executes a run that has not ended.
 
     `is_live` says whether it is there, and does not leave the run alone; null: no host is it, and
@@ -119,7 +121,7 @@ class RunExecutor:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Described):
     """A run; or a workflow that has not begun one, which has no `id`."""
 
     id: str | None
@@ -165,7 +167,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class RunItem:
+class RunItem(Described):
     """One item of a run: a message, a call, a call's output."""
 
     id: str
@@ -187,7 +189,7 @@ class RunItem:
 
 
 @dataclass(frozen=True)
-class ToolCall:
+class ToolCall(Described):
     """One tool call of a run."""
 
     id: str

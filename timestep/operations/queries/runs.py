@@ -11,11 +11,19 @@ from typing import Any
 
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import T, reading
+from timestep.journal.reads.database import database
 from timestep.journal.reads.workflow_records import workflow_record
-from timestep.operations.arguments import check_filter, check_known
+from timestep.operations.arguments import check_filter, check_known, checked_moment
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
-from timestep.operations.queries.pagination import Page, item_place, page_of, page_size, run_place
+from timestep.operations.queries.pagination import (
+    Page,
+    cursor_of,
+    item_place,
+    page_of,
+    page_size,
+    run_place,
+)
 from timestep.operations.queries.records import (
     STATUSES,
     Interruption,
@@ -81,9 +89,7 @@ def _get_run(name: str) -> Run:
             total_usage=Usage(**total),
         )
     if workflow is None:
-        raise UnknownRunError(
-            f"there is no run and no workflow {quoted(name)}: see `timestep runs`"
-        )
+        raise _unknown(name)
     return _without_run(workflow_id, workflow)
 
 
@@ -127,21 +133,34 @@ async def list_runs(
     *,
     status: str | None = None,
     agent: str | None = None,
+    entrypoint: str | None = None,
     session_id: str | None = None,
     workflow_id: str | None = None,
+    version: str | None = None,
+    since: datetime.datetime | None = None,
+    until: datetime.datetime | None = None,
+    text: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[Run]:
     """Runs, newest first; runs inside runs are among them, with their `parent_run_id`.
 
     A workflow that lacks something, and has not begun a run, is among them by what DBOS knows of
-    it, with no `id`.
+    it, with no `id`, unless another filter than `status` and `workflow_id` is given.
+    For `entrypoint`, `version` and `text`, a page looks at 5,000 runs that the other filters let
+    through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
 
     Args:
         status: One of `running`, `completed`, `failed`, `interrupted`, `cancelled`.
         agent: The name of the agent that began.
+        entrypoint: The name of the workflow's function.
         session_id: The id of a `DatabaseSession`.
         workflow_id: The workflow that they belong to.
+        version: The version of the application that their workflow belongs to, as DBOS has it.
+        since: Only runs that began then or later.
+        until: Only runs that began before.
+        text: What the run's input or its final output, both as JSON, or its error says, in small
+            letters or capitals.
         limit: 1 to 200.
         cursor: The `next_cursor` of an earlier page, with the same filters.
 
@@ -151,35 +170,57 @@ async def list_runs(
     """
     if status is not None and status not in STATUSES:
         raise InvalidQueryError(f"status {quoted(status)} is not one of {', '.join(STATUSES)}")
-    check_filter("agent", agent)
-    check_filter("session_id", session_id)
-    check_filter("workflow_id", workflow_id)
-    before = run_place(cursor)
-    size = page_size(limit)
+    for name, given in {
+        "agent": agent,
+        "entrypoint": entrypoint,
+        "session_id": session_id,
+        "workflow_id": workflow_id,
+        "version": version,
+        "text": text,
+    }.items():
+        check_filter(name, given)
+    filters = runs.Filters(
+        status=status,
+        agent=None if agent is None else storable_name(agent),
+        entrypoint=entrypoint,
+        session_key=None if session_id is None else storable_name(session_id),
+        workflow_id=workflow_id,
+        version=version,
+        since=None if since is None else checked_moment("since", since),
+        until=None if until is None else checked_moment("until", until),
+        text=text,
+    )
+    before, size = run_place(cursor), page_size(limit)
 
-    def work() -> list[Run]:
-        rows = reading(
+    def work() -> Page[Run]:
+        if version is not None and database().mirror is not None:
+            raise InvalidQueryError(f"version {quoted(version)}: runs in PGlite have none")
+        rows, end = reading(
             lambda connection: runs.list_runs(
-                connection,
-                status=status,
-                agent=None if agent is None else storable_name(agent),
-                session_key=None if session_id is None else storable_name(session_id),
-                workflow_id=workflow_id,
-                before=before,
-                limit=size + 1,
+                connection, database().schema, filters, before=before, limit=size + 1
             )
         )
         found = _whole(rows)
-        if status in (None, "running") and agent is None and session_id is None:
+        if filters == runs.Filters(status=status, workflow_id=workflow_id) and status in (
+            None,
+            "running",
+        ):
             found += _set_back(before, workflow_id, size + 1)
             found.sort(key=_place, reverse=True)
-        return found[: size + 1]
+        page = page_of(
+            found[: size + 1],
+            size,
+            lambda run: [_place(run)[0].isoformat(), str(_place(run)[1])],
+        )
+        if page.next_cursor is not None or end is None:
+            return page
+        return Page(page.items, cursor_of([_written(end[0]), str(end[1])]))
 
-    return page_of(
-        await asyncio.to_thread(work),
-        size,
-        lambda run: [_place(run)[0].isoformat(), str(_place(run)[1])],
-    )
+    return await asyncio.to_thread(work)
+
+
+def _written(moment: datetime.datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def _set_back(
@@ -217,10 +258,9 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
     after = item_place(cursor)
 
     def work() -> list[RunItem]:
-        run = _get_run(str(run_id))
-        if run.id is None:
+        id_ = _id_of(str(run_id))
+        if id_ is None:
             return []
-        id_ = uuid.UUID(run.id)
         rows = reading(
             lambda connection: runs.list_items(connection, id_, after=after, limit=size + 1)
         )
@@ -232,17 +272,41 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
 async def list_tool_calls(run_id: str) -> list[ToolCall]:
     """A run's tool calls in the order in which the model asked for them.
 
+    Args:
+        run_id: The id of the run, or of a workflow, whose newest run is meant.
+
     Raises:
-        UnknownRunError: `run_id` is not the id of a run.
+        UnknownRunError: There is no such run.
         DatabaseError: The database refused, or is away.
     """
-    id_ = runs.as_uuid(run_id)
-    if id_ is None:
-        raise UnknownRunError(f"{quoted(run_id)} is not the id of a run")
-    rows = await asyncio.to_thread(
-        lambda: reading(lambda connection: runs.list_tool_calls(connection, id_))
-    )
-    return [_of_row(ToolCall, row) for row in rows]
+
+    def work() -> list[ToolCall]:
+        id_ = _id_of(str(run_id))
+        if id_ is None:
+            return []
+        rows = reading(lambda connection: runs.list_tool_calls(connection, id_))
+        return [_of_row(ToolCall, row) for row in rows]
+
+    return await asyncio.to_thread(work)
+
+
+def _id_of(name: str) -> uuid.UUID | None:
+    """The id of a run, or of a workflow's newest one; None: that has not begun one.
+
+    Raises:
+        UnknownRunError: There is neither.
+    """
+    check_known(name)
+    found = reading(lambda connection: runs.find_run(connection, name))
+    if found is not None:
+        return uuid.UUID(str(found["id"]))
+    if workflow_record(name) is None:
+        raise _unknown(name)
+    return None
+
+
+def _unknown(name: str) -> UnknownRunError:
+    return UnknownRunError(f"there is no run and no workflow {quoted(name)}: see `timestep runs`")
 
 
 def _workflow(found: WorkflowRecord) -> Workflow:

@@ -9,8 +9,14 @@ from typing import Any
 
 from timestep.errors import UnknownSessionError
 from timestep.journal.fail_fast_read import reading
-from timestep.operations.arguments import check_filter
-from timestep.operations.queries.pagination import page_size
+from timestep.operations.described import Described
+from timestep.operations.queries.pagination import (
+    Page,
+    entry_place,
+    page_of,
+    page_size,
+    session_place,
+)
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.json_text import restored
 from timestep.serialization.ids import storable_name
@@ -18,7 +24,7 @@ from timestep.store.reads import sessions as store
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Described):
     """A `DatabaseSession`."""
 
     session_id: str
@@ -28,7 +34,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class SessionItem:
+class SessionItem(Described):
     """One item of a session: what a user, a model or a tool said."""
 
     position: int
@@ -51,11 +57,28 @@ async def list_sessions(*, limit: int = 50) -> list[Session]:
         InvalidQueryError: The limit cannot be used.
         DatabaseError: The database refused, or is away.
     """
-    size = page_size(limit)
+    return (await page_of_sessions(limit=limit, cursor=None)).items
+
+
+async def page_of_sessions(*, limit: int, cursor: str | None) -> Page[Session]:
+    """Sessions as `list_sessions` gives them, in parts.
+
+    A session that is changed meanwhile is the newest one then, and in no later part.
+
+    Args:
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page.
+
+    Raises:
+        InvalidQueryError: The limit or the cursor cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    size, before = page_size(limit), session_place(cursor)
     rows = await asyncio.to_thread(
-        lambda: reading(lambda connection: store.newest(connection, size))
+        lambda: reading(lambda connection: store.newest(connection, size + 1, before))
     )
-    return [Session(row.pop("session_key"), **row) for row in rows]
+    found = [Session(row.pop("session_key"), **row) for row in rows]
+    return page_of(found, size, lambda one: [one.updated_at.isoformat(), one.session_id])
 
 
 async def session_items(session_id: str) -> list[SessionItem]:
@@ -65,9 +88,34 @@ async def session_items(session_id: str) -> list[SessionItem]:
         UnknownSessionError: There is no such session.
         DatabaseError: The database refused, or is away.
     """
-    check_filter("session_id", session_id)
+    return await _items(session_id, None, None)
+
+
+async def page_of_session_items(
+    session_id: str, *, limit: int, cursor: str | None
+) -> Page[SessionItem]:
+    """What is in a session as `session_items` gives it, in parts.
+
+    Args:
+        session_id: The session's id.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page.
+
+    Raises:
+        InvalidQueryError: The limit or the cursor cannot be used.
+        UnknownSessionError: There is no such session.
+        DatabaseError: The database refused, or is away.
+    """
+    size, after = page_size(limit), entry_place(cursor)
+    found = await _items(session_id, after, size + 1)
+    return page_of(found, size, lambda one: one.position)
+
+
+async def _items(session_id: str, after: int | None, limit: int | None) -> list[SessionItem]:
     key = storable_name(session_id)
-    rows = await asyncio.to_thread(lambda: reading(lambda connection: store.items(connection, key)))
+    rows = await asyncio.to_thread(
+        lambda: reading(lambda connection: store.items(connection, key, after=after, limit=limit))
+    )
     if rows is None:
         raise UnknownSessionError(
             f"there is no session {quoted(session_id)}: see `timestep sessions`"

@@ -11,13 +11,15 @@ from typing import Any, Literal, get_args
 from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
 from timestep.journal.reads.database import database
+from timestep.operations.arguments import checked_moment
+from timestep.operations.described import Described
 from timestep.store.reads import usage
 
 UsageBy = Literal["agent", "model", "day", "entrypoint"]
 
 
 @dataclass(frozen=True)
-class UsageRow:
+class UsageRow(Described):
     """What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used."""
 
     name: str | None
@@ -51,9 +53,8 @@ async def usage_report(
     """
     if by not in get_args(UsageBy):
         raise InvalidQueryError(f"by {by!r} is not one of {', '.join(get_args(UsageBy))}")
-    if since is not None and since.tzinfo is None:
-        raise InvalidQueryError(f"since {since} has no time zone: give it one")
-    rows = await asyncio.to_thread(lambda: _usage(by, since))
+    begin = None if since is None else checked_moment("since", since)
+    rows = await asyncio.to_thread(lambda: _usage(by, begin))
     return [
         UsageRow(
             cost=None if row["estimated_cost"] is None else float(row["estimated_cost"]),

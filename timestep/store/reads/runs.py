@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,37 +56,123 @@ _RUNS = (
 )
 
 
+Place = tuple[datetime.datetime, uuid.UUID]
+"""Where a run is in a list: when it began, and its id."""
+
+LOOKED_THROUGH = 5_000
+"""Runs that are looked at, for what no index knows, until a page ends as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which runs are listed; what is None says nothing about them."""
+
+    status: str | None = None
+    agent: str | None = None
+    session_key: str | None = None
+    workflow_id: str | None = None
+    since: datetime.datetime | None = None
+    until: datetime.datetime | None = None
+    """Runs that began before it."""
+    entrypoint: str | None = None
+    version: str | None = None
+    """Of the application, as DBOS has it of their workflows."""
+    text: str | None = None
+
+
 def list_runs(
     connection: sa.Connection,
+    schema: str,
+    filters: Filters,
     *,
-    status: str | None = None,
-    agent: str | None = None,
-    session_key: str | None = None,
-    workflow_id: str | None = None,
-    before: tuple[datetime.datetime, uuid.UUID] | None = None,
+    before: Place | None = None,
     limit: int,
-) -> list[Row]:
-    """Runs, newest first; with `before`, those after that place in the list."""
-    query = _RUNS
-    if status is not None:
-        query = query.where(_RUN.c.status == status)
-    if agent is not None:
-        # Their ids first: how many runs each has decides which index serves the list.
-        named = sa.select(_AGENT.c.id).where(_AGENT.c.name == agent)
-        agents = connection.execute(named).scalars().all()
-        if not agents:
-            return []
-        query = query.where(_RUN.c.agent_id.in_(agents))
-    if session_key is not None:
-        query = query.where(_SESSION.c.session_key == session_key)
-    if workflow_id is not None:
-        query = query.where(_RUN.c.workflow_id == workflow_id)
+) -> tuple[list[Row], Place | None]:
+    """Runs, newest first.
+
+    Args:
+        connection: To the database.
+        schema: DBOS's.
+        filters: Which runs.
+        before: Only those after this place in the list.
+        limit: How many at most.
+
+    Returns:
+        The runs; and the place up to which runs were looked at, where that was not to the end.
+    """
+    known = _known_by_indexes(connection, filters)
+    if known is None:
+        return [], None
     if before is not None:
-        place = sa.tuple_(sa.literal(before[0]), sa.literal(before[1], sa.Uuid()))
-        query = query.where(sa.tuple_(_RUN.c.started_at, _RUN.c.id) < place)
-    return _rows(
-        connection, query.order_by(_RUN.c.started_at.desc(), _RUN.c.id.desc()).limit(limit)
-    )
+        known.append(_placed(before) > _PLACE)
+    others, end = _looked_at(schema, filters), None
+    if others:
+        # The end first, and then all up to it: however rare what is asked for is, no statement
+        # looks at more.
+        last = sa.select(_RUN.c.started_at, _RUN.c.id).where(_RUN.c.deleted_at.is_(None), *known)
+        last = last.order_by(*_NEWEST).offset(LOOKED_THROUGH - 1).limit(1)
+        found = connection.execute(last).one_or_none()
+        if found is not None:
+            end = (found[0], found[1])
+            others.append(_placed(end) <= _PLACE)
+    query = _RUNS.where(*known, *others)
+    return _rows(connection, query.order_by(*_NEWEST).limit(limit)), end
+
+
+_PLACE = sa.tuple_(_RUN.c.started_at, _RUN.c.id)
+_NEWEST = (_RUN.c.started_at.desc(), _RUN.c.id.desc())
+
+
+def _placed(place: Place) -> sa.Tuple:
+    return sa.tuple_(sa.literal(place[0]), sa.literal(place[1], sa.Uuid()))
+
+
+def _known_by_indexes(
+    connection: sa.Connection, filters: Filters
+) -> list[sa.ColumnElement[bool]] | None:
+    """What indexes tell of the runs that are asked for; None: there can be none."""
+    found: list[sa.ColumnElement[bool]] = []
+    # Ids first: how many runs each has decides which index serves the list.
+    for table, name, wanted, column in (
+        (_AGENT, "name", filters.agent, _RUN.c.agent_id),
+        (_SESSION, "session_key", filters.session_key, _RUN.c.session_id),
+    ):
+        if wanted is not None:
+            named = sa.select(table.c.id).where(table.c[name] == wanted)
+            ids = connection.execute(named).scalars().all()
+            if not ids:
+                return None
+            found.append(column.in_(ids))
+    if filters.status is not None:
+        found.append(_RUN.c.status == filters.status)
+    if filters.workflow_id is not None:
+        found.append(_RUN.c.workflow_id == filters.workflow_id)
+    if filters.since is not None:
+        found.append(_RUN.c.started_at >= filters.since)
+    if filters.until is not None:
+        found.append(_RUN.c.started_at < filters.until)
+    return found
+
+
+def _looked_at(schema: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
+    """What only the runs themselves tell."""
+    found: list[sa.ColumnElement[bool]] = []
+    if filters.entrypoint is not None:
+        found.append(_RUN.c.workflow_name == filters.entrypoint)
+    if filters.version is not None:
+        names = ("workflow_uuid", "application_version")
+        workflow = sa.table("workflow_status", *map(sa.column, names), schema=schema)
+        is_its = workflow.c.workflow_uuid == _RUN.c.workflow_id
+        is_wanted = workflow.c.application_version == filters.version
+        found.append(sa.exists().select_from(workflow).where(is_its, is_wanted))
+    if filters.text is not None:
+        # As it is written inside of JSON's quotes.
+        written = json.dumps(filters.text, ensure_ascii=False)[1:-1]
+        error = sa.func.concat_ws(": ", _RUN.c.error_type, _RUN.c.error_message)
+        documents = (_RUN.c.input, _RUN.c.final_output)
+        inside = [sa.cast(one, sa.Text).icontains(written, autoescape=True) for one in documents]
+        found.append(sa.or_(*inside, error.icontains(filters.text, autoescape=True)))
+    return found
 
 
 def find_run(connection: sa.Connection, name: str) -> Row | None:

@@ -1,17 +1,19 @@
-"""Serves /api/runs: list, get, items, fork."""
+"""Serves /api/runs: list, get, items, tool calls, events, fork."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Annotated
 
-from fastapi import Body, Request, Response
+from fastapi import Body, Query, Request, Response
+from pydantic import AwareDatetime
 
 from timestep.operations import fork
 from timestep.operations.queries import follow, runs
 from timestep.operations.queries.pagination import Page
-from timestep.operations.queries.records import Run, RunItem, Status
+from timestep.operations.queries.records import Run, RunItem, Status, ToolCall
 from timestep.web.dependencies import CONFLICT, Limit, Operator, api_router
+from timestep.web.etags import TAGGED, IfNoneMatch, tagged
 from timestep.web.event_streams import STREAMED, After, cursor_of, has_seen_end, stream_of
 from timestep.web.problems import Answer
 from timestep.web.schemas import Fork, WorkflowRef
@@ -19,39 +21,64 @@ from timestep.web.slashes import RunName
 
 router = api_router()
 
+_TEXT = (
+    "What the input or the final output, both as JSON, or the error says, in small letters or "
+    "capitals."
+)
+
 
 @router.get("/runs", response_model=Page[Run])
 async def list_runs(
     status: Status | None = None,
-    agent: str | None = None,
+    agent: Annotated[str | None, Query(description="The name of the agent that began.")] = None,
+    entrypoint: Annotated[str | None, Query(description="The entrypoint's name.")] = None,
     session_id: str | None = None,
     workflow_id: str | None = None,
+    version: Annotated[str | None, Query(description="Of the application, as DBOS has it.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="They began then or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="They began before.")] = None,
+    text: Annotated[str | None, Query(description=_TEXT)] = None,
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Answer:
-    """Runs, newest first."""
+    """Runs, newest first.
+
+    For `entrypoint`, `version` and `text`, a page looks at 5,000 runs that the other filters let
+    through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
+    """
     return Answer(
         await runs.list_runs(
             status=status,
             agent=agent,
+            entrypoint=entrypoint,
             session_id=session_id,
             workflow_id=workflow_id,
+            version=version,
+            since=since,
+            until=until,
+            text=text,
             limit=limit,
             cursor=cursor,
         )
     )
 
 
-@router.get("/runs/{run_id}", response_model=Run)
-async def get_run(run_id: RunName) -> Answer:
+@router.get("/runs/{run_id}", response_model=Run, responses=TAGGED)
+async def get_run(run_id: RunName, known: IfNoneMatch = None) -> Response:
     """A run; of a workflow's id, its newest run."""
-    return Answer(await runs.get_run(run_id))
+    return tagged(await runs.get_run(run_id), known)
 
 
 @router.get("/runs/{run_id}/items", response_model=Page[RunItem])
 async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = None) -> Answer:
     """A run's items in their order."""
     return Answer(await runs.list_items(run_id, limit=limit, cursor=cursor))
+
+
+@router.get("/runs/{run_id}/tool_calls", response_model=Page[ToolCall])
+async def list_tool_calls(run_id: RunName) -> Answer:
+    """A run's tool calls in the order in which the model asked for them; one page."""
+    return Answer(Page(await runs.list_tool_calls(run_id), None))
 
 
 @router.get("/runs/{run_id}/events", response_class=Response, responses=STREAMED)

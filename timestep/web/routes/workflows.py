@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Body, Request
+from fastapi import Body, Header, Request
 
 from timestep.errors import InvalidInputError
 from timestep.operations import cancel, resume, start
 from timestep.operations.entrypoints import Entrypoint, named
 from timestep.operations.queries.records import ResumeResult
+from timestep.runtime.terminal import quoted
 from timestep.web.dependencies import CONFLICT, NOBODY, Operator, api_router
 from timestep.web.problems import Answer
 from timestep.web.schemas import Resume, Start, WorkflowRef, Workflows
 from timestep.web.slashes import EntrypointName, WorkflowId
 
 router = api_router()
+
+_Key = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", description="The workflow's id, where the body gives none."),
+]
 
 
 @router.get("/workflows", response_model=Workflows)
@@ -37,10 +43,22 @@ async def list_workflows(request: Request) -> Answer:
     "/workflows/{name}/runs", status_code=202, response_model=WorkflowRef, responses=CONFLICT
 )
 async def start_workflow(
-    name: EntrypointName, request: Request, caller: Operator, body: Annotated[Start, Body()]
+    name: EntrypointName,
+    request: Request,
+    caller: Operator,
+    body: Annotated[Start, Body()],
+    key: _Key = None,
 ) -> Answer:
-    """Start an entrypoint's workflow."""
-    workflow_id = await start.start_run(named(request.app.state.entrypoints, name), **dict(body))
+    """Start an entrypoint's workflow, once: the same id, with the same input, answers the same."""
+    given = dict(body)
+    if key is not None:
+        if given["workflow_id"] not in (None, key):
+            raise InvalidInputError(
+                f"the header Idempotency-Key says {quoted(key)}, and workflow_id "
+                f"{quoted(given['workflow_id'])}: give one of them, or the same twice"
+            )
+        given["workflow_id"] = key
+    workflow_id = await start.start_run(named(request.app.state.entrypoints, name), **given)
     return Answer({"workflow_id": workflow_id}, status_code=202)
 
 
