@@ -129,14 +129,11 @@ class UnknownEntrypointError(EntrypointError):
 
 
 class InvalidInputError(EntrypointError):
-    """The input does not fit the entrypoint's signature."""
-
-
-class InvalidArgumentsError(InvalidInputError):
-    """The edited arguments do not fit the tool's JSON schema.
+    """The input does not fit the entrypoint's signature.
 
     `fields` says what is wrong where, as `{"pointer": ..., "detail": ...}` for each field: a JSON
-    pointer into what was given as `edit`, which begins with the id of the call.
+    pointer into the input, which begins with the parameter's name. It is empty where the input is
+    not what is wrong.
     """
 
     def __init__(
@@ -144,6 +141,13 @@ class InvalidArgumentsError(InvalidInputError):
     ) -> None:
         super().__init__(message)
         self.fields = list(fields)
+
+
+class InvalidArgumentsError(InvalidInputError):
+    """The edited arguments do not fit the tool's JSON schema.
+
+    The pointers of its `fields` are into what was given as `edit`, and begin with the call's id.
+    """
 
 
 class AlreadyStartedError(EntrypointError):

@@ -324,7 +324,14 @@ def test_what_does_not_fit_is_a_problem(host: Host) -> None:
     assert "comes as 'application/x-www-form-urlencoded'" in problem(form, 422)
     broken = httpx.post(host.url + path, content="{", headers={"content-type": "application/json"})
     assert "JSON" in problem(broken, 422)
-    assert "query.limit" in problem(host.get("/api/runs", limit=0), 422)
+    wrong = host.get("/api/runs", limit=0)
+    assert "query.limit" in problem(wrong, 422)
+    assert [one["pointer"] for one in wrong.json()["errors"]] == ["/query/limit"]
+    wrong = host.post("/api/workflows/greet/runs", {"input": {"times": "x", "a/b": 1}})
+    assert "'name' is missing" in problem(wrong, 422)
+    fields = {one["pointer"]: one["detail"] for one in wrong.json()["errors"]}
+    assert set(fields) == {"/name", "/times", "/a~1b"}
+    assert fields["/a~1b"].startswith("there is no parameter 'a/b'")
     assert "query.status" in problem(host.get("/api/runs", status="odd"), 422)
     for cursor in ("odd!", "bnVsbA", "W10", "\u00e4"):
         assert "is not a cursor" in problem(host.get("/api/runs", cursor=cursor), 422)

@@ -9,6 +9,7 @@ from typing import Any
 from timestep.errors import InvalidArgumentsError, InvalidInputError
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.forms import Json
+from timestep.serialization.json_output import pointer
 
 _TOLD = 20
 """Fields of one call that are told at once."""
@@ -33,8 +34,7 @@ def checked(edits: Mapping[str, tuple[dict[str, Any], Any]]) -> dict[str, dict[s
         _check_applies(row)
         found[name] = plain = as_object(row, arguments)
         for path, detail in _problems(row, plain):
-            pointer = "".join(f"/{_escaped(part)}" for part in (name, *path))
-            fields.append({"pointer": pointer, "detail": detail})
+            fields.append({"pointer": pointer((name, *path)), "detail": detail})
             place = ".".join(map(str, path))
             lines.append(f"{row['tool_name']}: {place + ': ' if place else ''}{detail}")
     if fields:
@@ -152,8 +152,3 @@ def _required(validator: Any, required: Any, instance: Any, schema: Any) -> Iter
     for name in required:
         if name not in instance:
             yield ValidationError("it is required", path=(name,))
-
-
-def _escaped(part: object) -> str:
-    """A part of a JSON pointer (RFC 6901)."""
-    return str(part).replace("~", "~0").replace("/", "~1")

@@ -32,6 +32,7 @@ from timestep.operations.arguments import check_document, is_utf8
 from timestep.operations.unrecordable_annotations import problems
 from timestep.runtime.terminal import quoted
 from timestep.serialization.exceptions import told_by
+from timestep.serialization.json_output import pointer
 from timestep.serialization.registered_types import declare
 
 PACKAGE = "workflows"
@@ -67,7 +68,8 @@ class Entrypoint:
             given: An object of JSON's types with parameter names as keys.
 
         Raises:
-            InvalidInputError: It does not fit; one line that names the parameter and its value.
+            InvalidInputError: It does not fit; one line that names each parameter and its value,
+                and `fields`.
         """
         if not isinstance(given, dict):
             raise InvalidInputError(
@@ -86,11 +88,17 @@ class Entrypoint:
             return self._adapter.validate_python(given)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
-            lines = [self._problem(problem) for problem in problems[:_SHOWN]]
+            shown = problems[:_SHOWN]
+            lines = [self._problem(problem) for problem in shown]
+            places = [pointer(problem["loc"]) for problem in shown]
             more = len(problems) - _SHOWN
             raise InvalidInputError(
                 f"the input does not fit {self.name!r}: {'; '.join(lines)}"
-                + (f"; and {more} more" if more > 0 else "")
+                + (f"; and {more} more" if more > 0 else ""),
+                fields=[
+                    {"pointer": place, "detail": line}
+                    for place, line in zip(places, lines, strict=True)
+                ],
             ) from error
 
     def differing(

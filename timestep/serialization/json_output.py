@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -32,6 +33,11 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def pointer(place: Iterable[object]) -> str:
+    """The JSON pointer (RFC 6901) to a place in a document: its keys and indexes."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 def arguments_text(arguments: Any) -> str:

@@ -38,7 +38,7 @@ from timestep.errors import (
 )
 from timestep.runtime import logs
 from timestep.runtime.terminal import quoted
-from timestep.serialization.json_output import dumps
+from timestep.serialization.json_output import dumps, pointer
 from timestep.web import slashes
 
 _log = logs.logger()
@@ -199,12 +199,8 @@ async def _validation(request: Request, error: Exception) -> Answer:
     lines = [f"{'.'.join(where)}: {text}" for where, text in shown]
     if len(found) > _SHOWN:
         lines.append(f"and {len(found) - _SHOWN} more")
-    fields = [{"pointer": _pointer(where), "detail": text} for where, text in shown]
+    fields = [{"pointer": pointer(where), "detail": text} for where, text in shown]
     return problem(422, "; ".join(lines), members={"errors": fields})
-
-
-def _pointer(where: list[str]) -> str:
-    return "".join("/" + one.replace("~", "~0").replace("/", "~1") for one in where)
 
 
 async def _timestep(request: Request, error: Exception) -> Answer:
@@ -224,7 +220,7 @@ def answer_to(request: Request, error: TimestepError) -> Answer:
 
 def _members(error: TimestepError) -> dict[str, Any]:
     """What a problem tells of each part of what was asked for."""
-    if isinstance(error, InvalidArgumentsError):
+    if isinstance(error, InvalidInputError) and error.fields:
         return {"errors": error.fields}
     return {"changes": error.changes} if isinstance(error, ChangedQuestionError) else {}
 

@@ -35,8 +35,8 @@ class FieldProblem(BaseModel):
 
     pointer: str = Field(
         description="A JSON pointer (RFC 6901). Of `invalid-request` it begins with `query`, "
-        "`header`, `path` or `body`; of `invalid-arguments`, which is about what was given as "
-        "`edit`, with the call's id."
+        "`header`, `path` or `body`; of `invalid-input`, with the entrypoint's parameter; of "
+        "`invalid-arguments`, which is about what was given as `edit`, with the call's id."
     )
     detail: str
 
@@ -67,8 +67,8 @@ class Problem(BaseModel):
     detail: str = Field(description="What happened, and what to do, for people.")
     errors: list[FieldProblem] | None = Field(
         None,
-        description="Of `urn:timestep:invalid-request` and `urn:timestep:invalid-arguments`: each "
-        "field that does not fit.",
+        description="Of `urn:timestep:invalid-request`, `…:invalid-input` and "
+        "`…:invalid-arguments`: each field that does not fit.",
     )
     changes: list[QuestionChange] | None = Field(
         None, description="Of `urn:timestep:changed-question`: what is asked now."
