@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from timestep.execution.current import is_replaying
     from timestep.operations.cancel import cancel_run
     from timestep.operations.fork import fork_run
-    from timestep.operations.queries.follow import RunEvent, follow
+    from timestep.operations.queries.follow import follow
     from timestep.operations.queries.interruptions import list_interruptions
-    from timestep.operations.queries.records import Interruption, ResumeResult
+    from timestep.operations.queries.records import Interruption, ResumeResult, RunEvent
     from timestep.operations.queries.runs import get_run, list_items, list_runs
     from timestep.operations.resume import resume_workflow, resume_workflow_sync
     from timestep.operations.start import start_run
@@ -43,7 +43,7 @@ _WHERE = {
     "is_replaying": "execution.current",
     "cancel_run": "operations.cancel",
     "fork_run": "operations.fork",
-    "RunEvent": "operations.queries.follow",
+    "RunEvent": "operations.queries.records",
     "follow": "operations.queries.follow",
     "list_interruptions": "operations.queries.interruptions",
     "Interruption": "operations.queries.records",

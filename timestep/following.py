@@ -3,6 +3,6 @@
 Values that workflows and tools of earlier versions returned name them by it; nothing else uses it.
 """
 
-from timestep.operations.queries.follow import RunEvent
+from timestep.operations.queries.records import RunEvent
 
 __all__ = ["RunEvent"]

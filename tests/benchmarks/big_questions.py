@@ -101,7 +101,7 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
             cursor = asyncio.run(runs.list_runs(**filters, cursor=cursor)).next_cursor
         return listed(**filters, cursor=cursor)
 
-    def used(by: usage.UsageBy, **options: Any) -> Callable[[], Any]:
+    def used(by: records.UsageBy, **options: Any) -> Callable[[], Any]:
         return call(lambda: usage.usage_report(by=by, **options))
 
     async def show(id_: str) -> None:
@@ -116,7 +116,7 @@ def questions(engine: sa.Engine) -> Iterator[Question]:
     yield Question("example: active runs of an agent", statement(_ACTIVE, agent=common))
     yield Question("example: state for resuming", statement(_STATE, run=run))
     yield Question("example: usage of 7 days by agent", statement(_USAGE, now=now))
-    for by in get_args(usage.UsageBy):
+    for by in get_args(records.UsageBy):
         yield Question(f"usage of all runs by {by}", used(by))
     week = now - datetime.timedelta(days=7)
     yield Question("usage of 7 days by agent", used("agent", since=week))

@@ -16,7 +16,7 @@ from tests.support.forked_processes import Forked
 from tests.support.host_process import Host, host, lines, own_host
 from timestep.cli import main
 from timestep.cli.timeline import Timeline
-from timestep.operations.queries.follow import RunEvent
+from timestep.operations.queries.records import RunEvent
 
 __all__ = ["host", "own_host"]
 

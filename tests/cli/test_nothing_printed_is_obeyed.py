@@ -25,18 +25,19 @@ from tests.support.hostile_text import ATTACK, TEXTS, obeyed
 from timestep.cli import asking, doctor, listings, main, output, story
 from timestep.host.banner import greet
 from timestep.host.launch import Launched, Left
-from timestep.operations.queries.agents import AgentDefinition
 from timestep.operations.queries.records import (
     STATUSES,
+    AgentDefinition,
     Interruption,
     Run,
     RunError,
     RunExecutor,
     RunItem,
+    Session,
+    SessionItem,
     ToolCall,
+    UsageRow,
 )
-from timestep.operations.queries.sessions import Session, SessionItem
-from timestep.operations.queries.usage import UsageRow
 
 HOSTILE_ID = ATTACK + "'; touch x #"
 MOMENT = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)

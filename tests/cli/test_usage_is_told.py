@@ -17,7 +17,7 @@ from tests.support.dbos_app import App
 from timestep.cli import main
 from timestep.cli.commands import usage
 from timestep.cli.moments import moment
-from timestep.operations.queries.usage import UsageBy
+from timestep.operations.queries.records import UsageBy
 
 
 def run(*arguments: str) -> Result:

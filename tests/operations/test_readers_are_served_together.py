@@ -15,8 +15,9 @@ import timestep
 from tests.support.dbos_app import App
 from timestep.errors import DatabaseUnreachableError
 from timestep.operations.queries import follow, live
-from timestep.operations.queries.follow import ALL, Place, RunEvent
+from timestep.operations.queries.follow import ALL, Place
 from timestep.operations.queries.live import Page, Reader, Readers
+from timestep.operations.queries.records import RunEvent
 from timestep.store.streams import Followed, Found
 
 FOREVER = 3600.0

@@ -29,7 +29,8 @@ from timestep.errors import (
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
-from timestep.operations.access.audit import AuditEntry, list_audit
+from timestep.operations.access.audit import list_audit
+from timestep.operations.access.records import AuditEntry
 from timestep.operations.access.tokens import create_token, list_tokens, revoke_token
 
 ANN = Actor("ann", "http", "operator", None, "192.0.2.1")

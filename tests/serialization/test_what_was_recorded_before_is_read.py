@@ -55,6 +55,8 @@ def test_a_record_of_timesteps_own_in_a_tools_output() -> None:
     [
         "timestep.approvals:Interruption",
         "timestep.following:RunEvent",
+        "timestep.operations.queries.follow:RunEvent",
+        "timestep.operations.queries.usage:UsageRow",
         "timestep.pages:Page",
         "timestep.queries:Run",
         "timestep.queries:RunError",

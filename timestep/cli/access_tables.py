@@ -10,8 +10,7 @@ from timestep.cli import output
 from timestep.serialization.json_output import dumps
 
 if TYPE_CHECKING:
-    from timestep.operations.access.audit import AuditEntry
-    from timestep.operations.access.tokens import ApiToken
+    from timestep.operations.access.records import ApiToken, AuditEntry
 
 
 def tokens(found: Sequence[ApiToken]) -> None:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from timestep.cli import output
 
 if TYPE_CHECKING:
-    from timestep.operations.queries.agents import AgentDefinition
-    from timestep.operations.queries.sessions import Session, SessionItem
-    from timestep.operations.queries.usage import UsageRow
+    from timestep.operations.queries.records import AgentDefinition, Session, SessionItem, UsageRow
 
 
 def sessions(found: Sequence[Session]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from timestep.cli.output import words
-from timestep.operations.queries.follow import RunEvent
+from timestep.operations.queries.records import RunEvent
 from timestep.runtime import terminal
 from timestep.runtime.terminal import printable, printable_lines
 

@@ -56,19 +56,19 @@ _OF_APIS = {"openai.types": openai.BaseModel, "mcp.types": BaseModel, "mcp_types
 
 _MOVED = {
     "timestep.approvals": "timestep.operations.queries.records",
-    "timestep.following": "timestep.operations.queries.follow",
+    "timestep.following": "timestep.operations.queries.records",
+    "timestep.operations.queries.follow": "timestep.operations.queries.records",
+    "timestep.operations.queries.usage": "timestep.operations.queries.records",
     "timestep.pages": "timestep.operations.queries.pagination",
     "timestep.queries": "timestep.operations.queries.records",
-    "timestep.reports": "timestep.operations.queries.usage",
+    "timestep.reports": "timestep.operations.queries.records",
 }
 """Modules that earlier versions recorded classes under, and where those are."""
 
 
 _OURS = (
-    "timestep.operations.queries.follow",
     "timestep.operations.queries.pagination",
     "timestep.operations.queries.records",
-    "timestep.operations.queries.usage",
 )
 """Modules of Timestep whose dataclasses are what reads answer with. A workflow may return one; they
 register none themselves, as they are imported where this module, and the SDK with it, is not."""

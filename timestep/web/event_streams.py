@@ -13,8 +13,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from timestep.errors import InvalidQueryError
-from timestep.operations.queries.follow import ALL, Place, RunEvent, Target, check_drawn, place_of
+from timestep.operations.queries.follow import ALL, Place, Target, check_drawn, place_of
 from timestep.operations.queries.live import Page, Reader, Readers
+from timestep.operations.queries.records import RunEvent
 from timestep.serialization.json_output import dumps
 from timestep.web.dependencies import may_still_read
 from timestep.web.problems import problem

@@ -15,7 +15,7 @@ from timestep.runtime.terminal import quoted
 
 if TYPE_CHECKING:
     from timestep.config import Role
-    from timestep.operations.access.audit import AuditEntry
+    from timestep.operations.access.records import AuditEntry
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([0-9]{1,6})([mhdw])", re.ASCII)
@@ -107,7 +107,7 @@ def audit_(
     asked = {"who": who, "act": act, "subject": subject, "since": begin}
 
     from timestep.cli.csv_lines import CsvLines
-    from timestep.operations.access.audit import AuditEntry
+    from timestep.operations.access.records import AuditEntry
 
     async def work() -> None:
         if as_json:

@@ -13,7 +13,7 @@ from timestep.cli.moments import moment
 from timestep.operations.queries.pagination import Page
 
 if TYPE_CHECKING:
-    from timestep.operations.queries.usage import UsageBy
+    from timestep.operations.queries.records import UsageBy
 
 _KINDS = ("agent", "model", "day", "entrypoint")
 

@@ -15,8 +15,8 @@ from timestep.cli.group import as_json, fail, run_async
 from timestep.cli.timeline import Timeline
 from timestep.database import not_now
 from timestep.errors import DatabaseError, DatabaseUnreachableError
-from timestep.operations.queries.follow import RunEvent, follow
-from timestep.operations.queries.records import Run
+from timestep.operations.queries.follow import follow
+from timestep.operations.queries.records import Run, RunEvent
 from timestep.operations.queries.runs import get_run, status_of
 
 _SILENCE = 5.0

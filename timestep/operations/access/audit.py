@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 from timestep.database.error_translation import translated
 from timestep.errors import (
@@ -21,9 +20,9 @@ from timestep.errors import (
 )
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
-from timestep.operations.access.acting import Actor, Via
+from timestep.operations.access.acting import Actor
+from timestep.operations.access.records import ACTS, Act, AuditEntry
 from timestep.operations.arguments import check_filter, checked_moment
-from timestep.operations.described import Described
 from timestep.operations.queries.pagination import Page, entry_place, page_of, page_size
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
@@ -31,48 +30,6 @@ from timestep.serialization.ids import storable_name
 from timestep.store.access import audit as store
 
 T = TypeVar("T")
-
-Act = Literal[
-    "start",
-    "decide",
-    "cancel",
-    "fork",
-    "from_checkpoint",
-    "again",
-    "create_token",
-    "revoke_token",
-    "log_in",
-    "log_out",
-    "wrong_token",
-]
-ACTS: tuple[Act, ...] = get_args(Act)
-
-
-@dataclass(frozen=True)
-class AuditEntry(Described):
-    """What somebody did."""
-
-    id: int
-    at: datetime.datetime
-    who: str
-    """A token's name, or that of the operating system's user; `nobody` where no token is asked;
-    what `by` says of a decision that Python code sends; `timeout`, and `code` that decided on a
-    run's state."""
-    role: str | None
-    """The token's."""
-    token_id: str | None
-    """The token's, if it is in the database."""
-    via: Via
-    address: str | None
-    """Where the request came from."""
-    machine: str | None
-    """The name of the machine on which it was done."""
-    act: Act
-    subjects: list[str]
-    """The ids of what it is about: of the workflow, of its questions, of the token."""
-    details: dict[str, Any]
-    refused: str | None
-    """The error that it ended with, where it is certain that nothing came of it."""
 
 
 def add(

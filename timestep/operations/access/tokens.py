@@ -24,8 +24,8 @@ from timestep.errors import (
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.access import acting, audit
+from timestep.operations.access.records import ApiToken
 from timestep.operations.arguments import LONGEST, SHORTEST, check_id
-from timestep.operations.described import Described
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
 from timestep.store.access import tokens as store
@@ -36,22 +36,6 @@ PREFIX = "ts_"
 
 _BYTES = 32
 _FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class ApiToken(Described):
-    """A token of the HTTP API, without its secret, which is kept nowhere."""
-
-    id: str
-    name: str
-    """Whose it is: who decides with it, and acts."""
-    role: Role
-    created_at: datetime.datetime
-    expires_at: datetime.datetime | None
-    """None: it does not expire."""
-    last_used_at: datetime.datetime | None
-    """To the minute."""
-    revoked_at: datetime.datetime | None
 
 
 async def create_token(
@@ -169,7 +153,7 @@ def are_there() -> bool:
 
 
 @dataclass(frozen=True)
-class Known(Described):
+class Known:
     """What the database says of some secrets and addresses."""
 
     usable: dict[bytes, dict[str, Any]]

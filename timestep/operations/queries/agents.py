@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-from dataclasses import dataclass
 from typing import Any
 
 from timestep.errors import UnknownEntrypointError
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.arguments import check_filter
-from timestep.operations.described import Described
+from timestep.operations.queries.records import AgentDefinition
 from timestep.runtime.terminal import printable, quoted
 from timestep.store.reads import definitions as store
-
-
-@dataclass(frozen=True)
-class AgentDefinition(Described):
-    """An agent in the newest version that a run had it in."""
-
-    name: str
-    version: int
-    """Counted from 1: how often it was changed, and one."""
-    model: str | None
-    """None: the SDK's default, or the run's own."""
-    instructions: str | None
-    """None: there are none, or a function makes them."""
-    instructions_type: str
-    """`static`, `dynamic` or `none`."""
-    output_type: str | None
-    tools: list[str]
-    handoffs: list[str]
-    """The agents that it may hand over to."""
-    guardrails: list[str]
-    mcp_servers: list[str]
-    created_at: datetime.datetime
 
 
 async def list_agents() -> list[AgentDefinition]:

@@ -7,13 +7,13 @@ import datetime
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.arguments import check_known
+from timestep.operations.queries.records import RunEvent
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.forms import unescaped
 from timestep.serialization.documents.json_text import restored
@@ -37,40 +37,6 @@ Target = tuple[uuid.UUID | None, str | None]
 """A run and its workflow, if it has one; or a workflow, with all its runs."""
 ALL: Target = (None, None)
 """The changes of all runs."""
-
-
-@dataclass(frozen=True)
-class RunEvent:
-    """Something that became visible of a run."""
-
-    cursor: str
-    """Where it stands: `follow(..., after=cursor)` goes on with what comes after it."""
-    kind: Literal["item", "model", "run", "question"]
-    """An item of the run as it is recorded, an event of a model's stream, a change of the run's
-    status, or a question to people."""
-    type: str
-    """The item's type (`message_output_item`, …), the model's event's (`response.created`, …), or
-    what changed: `run.started`, `run.waiting` for decisions, `run.resumed`, `run.completed`,
-    `run.failed`, `run.cancelled`, `question.asked`, `question.decided`."""
-    run_id: str
-    turn: int
-    """Counted from 1; 0 before the first turn."""
-    position: int
-    """Of an item: its place in the run; an item that changed comes again with the same one. Of
-    a model's event: its place in the attempt, counted from 0. Else 0."""
-    attempt: int | None
-    """Of a model's event: which attempt at this answer it belongs to, counted from 1, over all
-    executions. A higher one replaces what the lower ones said."""
-    response_id: str | None
-    """Of a model's event: the row of `model_responses` that holds the answer, once there is one."""
-    data: Any
-    """The item, or the event as the provider's API writes it. Of a change: whose run it is
-    (`workflow_id`, `workflow_name`, `parent_run_id`, `agent_name`), the `questions` where it is
-    about some, `error` of a run that failed, and `cancel_reason` of a cancelled one."""
-    created_at: datetime.datetime | None = None
-    """When it was recorded; of an item that changed, first."""
-    duration_ms: int | None = None
-    """Of a tool call's output: how long the call took."""
 
 
 async def follow(

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.queries import follow
-from timestep.operations.queries.follow import ALL, Place, RunEvent, Target
-from timestep.operations.queries.records import Status
+from timestep.operations.queries.follow import ALL, Place, Target
+from timestep.operations.queries.records import RunEvent, Status
 from timestep.operations.queries.runs import status_of
 from timestep.runtime import logs
 from timestep.store.reads import run_changes

@@ -211,3 +211,115 @@ class ToolCall(Described):
     completed_at: datetime.datetime | None
     edited_arguments: Any = None
     """What a person gave instead of `arguments`; None: it was not edited."""
+
+
+@dataclass(frozen=True)
+class EntrypointDescription(Described):
+    """An entrypoint, as a host tells of it."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    """The JSON schema of its input."""
+
+
+@dataclass(frozen=True)
+class RunEvent(Described):
+    """Something that became visible of a run."""
+
+    cursor: str
+    """Where it stands: `follow(..., after=cursor)` goes on with what comes after it."""
+    kind: Literal["item", "model", "run", "question"]
+    """An item of the run as it is recorded, an event of a model's stream, a change of the run's
+    status, or a question to people."""
+    type: str
+    """The item's type (`message_output_item`, …), the model's event's (`response.created`, …), or
+    what changed: `run.started`, `run.waiting` for decisions, `run.resumed`, `run.completed`,
+    `run.failed`, `run.cancelled`, `question.asked`, `question.decided`."""
+    run_id: str
+    turn: int
+    """Counted from 1; 0 before the first turn."""
+    position: int
+    """Of an item: its place in the run; an item that changed comes again with the same one. Of
+    a model's event: its place in the attempt, counted from 0. Else 0."""
+    attempt: int | None
+    """Of a model's event: which attempt at this answer it belongs to, counted from 1, over all
+    executions. A higher one replaces what the lower ones said."""
+    response_id: str | None
+    """Of a model's event: the row of `model_responses` that holds the answer, once there is one."""
+    data: Any
+    """The item, or the event as the provider's API writes it. Of a change: whose run it is
+    (`workflow_id`, `workflow_name`, `parent_run_id`, `agent_name`), the `questions` where it is
+    about some, `error` of a run that failed, and `cancel_reason` of a cancelled one."""
+    created_at: datetime.datetime | None = None
+    """When it was recorded; of an item that changed, first."""
+    duration_ms: int | None = None
+    """Of a tool call's output: how long the call took."""
+
+
+UsageBy = Literal["agent", "model", "day", "entrypoint"]
+
+
+@dataclass(frozen=True)
+class UsageRow(Described):
+    """What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used."""
+
+    name: str | None
+    """The agent's, model's or workflow's name, or the day (UTC) on which the runs began,
+    `2026-01-31`."""
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    cost: float | None
+    """Estimated, in US dollars, of what has a price; None: nothing has one."""
+    unpriced_requests: int
+    """Answers of models whose price is not known."""
+
+
+@dataclass(frozen=True)
+class Session(Described):
+    """A `DatabaseSession`."""
+
+    session_id: str
+    items: int
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class SessionItem(Described):
+    """One item of a session: what a user, a model or a tool said."""
+
+    position: int
+    item_type: str | None
+    role: str | None
+    item_data: Any
+    """The provider's item."""
+    run_id: str | None
+    """The run that added it; None: it was added outside of runs, or the run was deleted."""
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class AgentDefinition(Described):
+    """An agent in the newest version that a run had it in."""
+
+    name: str
+    version: int
+    """Counted from 1: how often it was changed, and one."""
+    model: str | None
+    """None: the SDK's default, or the run's own."""
+    instructions: str | None
+    """None: there are none, or a function makes them."""
+    instructions_type: str
+    """`static`, `dynamic` or `none`."""
+    output_type: str | None
+    tools: list[str]
+    handoffs: list[str]
+    """The agents that it may hand over to."""
+    guardrails: list[str]
+    mcp_servers: list[str]
+    created_at: datetime.datetime

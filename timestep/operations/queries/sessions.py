@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-from dataclasses import dataclass
-from typing import Any
 
 from timestep.errors import UnknownSessionError
 from timestep.journal.fail_fast_read import reading
-from timestep.operations.described import Described
 from timestep.operations.queries.pagination import (
     Page,
     entry_place,
@@ -17,34 +13,11 @@ from timestep.operations.queries.pagination import (
     page_size,
     session_place,
 )
+from timestep.operations.queries.records import Session, SessionItem
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.json_text import restored
 from timestep.serialization.ids import storable_name
 from timestep.store.reads import sessions as store
-
-
-@dataclass(frozen=True)
-class Session(Described):
-    """A `DatabaseSession`."""
-
-    session_id: str
-    items: int
-    created_at: datetime.datetime
-    updated_at: datetime.datetime
-
-
-@dataclass(frozen=True)
-class SessionItem(Described):
-    """One item of a session: what a user, a model or a tool said."""
-
-    position: int
-    item_type: str | None
-    role: str | None
-    item_data: Any
-    """The provider's item."""
-    run_id: str | None
-    """The run that added it; None: it was added outside of runs, or the run was deleted."""
-    created_at: datetime.datetime
 
 
 async def list_sessions(*, limit: int = 50) -> list[Session]:

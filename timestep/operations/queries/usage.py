@@ -5,36 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from timestep.database.error_translation import translated
 from timestep.errors import DatabaseUnreachableError, InvalidQueryError
 from timestep.journal.reads.database import database
 from timestep.operations.arguments import checked_moment
-from timestep.operations.described import Described
+from timestep.operations.queries.records import UsageBy, UsageRow
 from timestep.store.reads import usage
-
-UsageBy = Literal["agent", "model", "day", "entrypoint"]
-
-
-@dataclass(frozen=True)
-class UsageRow(Described):
-    """What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used."""
-
-    name: str | None
-    """The agent's, model's or workflow's name, or the day (UTC) on which the runs began,
-    `2026-01-31`."""
-    requests: int
-    input_tokens: int
-    cached_input_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    total_tokens: int
-    cost: float | None
-    """Estimated, in US dollars, of what has a price; None: nothing has one."""
-    unpriced_requests: int
-    """Answers of models whose price is not known."""
 
 
 async def usage_report(

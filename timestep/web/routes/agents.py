@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from timestep.operations.queries import agents
-from timestep.operations.queries.agents import AgentDefinition
 from timestep.operations.queries.pagination import Page
+from timestep.operations.queries.records import AgentDefinition
 from timestep.web.dependencies import api_router
 from timestep.web.problems import Answer
 

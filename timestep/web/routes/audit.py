@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime
 
-from timestep.operations.access.audit import Act, AuditEntry
 from timestep.operations.access.audit import list_audit as listed
+from timestep.operations.access.records import Act, AuditEntry
 from timestep.operations.queries.pagination import Page
 from timestep.web.dependencies import Admin, Limit, api_router
 from timestep.web.problems import Answer

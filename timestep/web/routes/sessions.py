@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timestep.operations.queries import sessions
 from timestep.operations.queries.pagination import Page
-from timestep.operations.queries.sessions import Session, SessionItem
+from timestep.operations.queries.records import Session, SessionItem
 from timestep.web.dependencies import Limit, api_router
 from timestep.web.problems import Answer
 from timestep.web.slashes import SessionId

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Body, HTTPException
 
 from timestep.operations.access import tokens
-from timestep.operations.access.tokens import ApiToken
+from timestep.operations.access.records import ApiToken
 from timestep.operations.queries.pagination import Page
 from timestep.web.dependencies import CONFLICT, Admin, api_router
 from timestep.web.problems import Answer

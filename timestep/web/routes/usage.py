@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import AwareDatetime
 
 from timestep.operations.queries.pagination import Page
-from timestep.operations.queries.usage import UsageBy, UsageRow, usage_report
+from timestep.operations.queries.records import UsageBy, UsageRow
+from timestep.operations.queries.usage import usage_report
 from timestep.web.dependencies import api_router
 from timestep.web.problems import Answer
 
