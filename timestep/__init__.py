@@ -14,6 +14,8 @@ from timestep.tool_options import tool_options
 
 if TYPE_CHECKING:
     from timestep import errors, offline, testing
+    from timestep.client.blocking import BlockingClient
+    from timestep.client.client import Client
     from timestep.dbos_internals.pickles import refuse_pickles
     from timestep.dbos_internals.serializer import JSONSerializer
     from timestep.execution.current import is_replaying
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from timestep.serialization.registered_types import register_type
     from timestep.sessions import DatabaseSession
     from timestep.steps.tool_attempts import idempotency_key
+
+_ALONE = {"BlockingClient": "client.blocking", "Client": "client.client"}
+"""Names that come without the others, and so without the SDK and DBOS: a client needs neither."""
 
 _WHERE = {
     "errors": "",
@@ -68,6 +73,8 @@ _WHERE = {
 """The module that defines each name; "": the name is a module of this package."""
 
 __all__ = [
+    "BlockingClient",
+    "Client",
     "DatabaseRunStateStore",
     "DatabaseSession",
     "DurableRunner",
@@ -104,15 +111,18 @@ __all__ = [
 if not TYPE_CHECKING:  # With it, a type checker would take any name for one that is there.
 
     def __getattr__(name: str) -> Any:
+        if name in _ALONE:
+            found = getattr(importlib.import_module(f"{__name__}.{_ALONE[name]}"), name)
+            return globals().setdefault(name, found)
         if name not in _WHERE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = {}
+        names = {}
         with uncollected(), versions.explained():
             for one, where in _WHERE.items():
                 module = importlib.import_module(f"{__name__}.{where or one}")
-                found[one] = getattr(module, one) if where else module
-        globals().update(found)
-        return found[name]
+                names[one] = getattr(module, one) if where else module
+        globals().update(names)
+        return names[name]
 
 
 def __dir__() -> list[str]:

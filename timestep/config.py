@@ -23,7 +23,7 @@ PREFIX = "TIMESTEP_"
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-_SECRETS = ("api_tokens", "escalation_url", "escalation_secret", "openai_api_key")
+_SECRETS = ("api_tokens", "token", "escalation_url", "escalation_secret", "openai_api_key")
 """Settings whose value is never shown: a chat's webhook URL lets anybody write there."""
 _SECRET_PREFIX = "whsec_"
 
@@ -262,6 +262,18 @@ class Settings:
     public_url: Annotated[str, _address] | None = _setting(
         None, "Where people reach the host: messages link to it.", kind="URL", unset="no links"
     )
+    url: Annotated[str, _address] | None = _setting(
+        None,
+        "The host that `timestep.Client` asks, and that commands go through.",
+        kind="URL",
+        unset="commands go to the database",
+    )
+    token: Secret | None = _setting(
+        None, "What they show the host: a token of `timestep tokens`.", kind="text", unset="none"
+    )
+    plain_http: bool = _setting(
+        False, "Whether they may send the token over plain http to another machine."
+    )
     openai_api_key: Secret | None = _setting(
         None,
         "The key of the model provider; the OpenAI client reads it, and `OPENAI_BASE_URL`, too.",
@@ -292,7 +304,7 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Every secret that the settings hold: to be kept out of what is shown."""
-        given = (self.escalation_url, self.escalation_secret, self.openai_api_key)
+        given = (self.escalation_url, self.escalation_secret, self.token, self.openai_api_key)
         held = [*given, *(token.secret for token in self.api_tokens)]
         found = [secret.get_secret_value() for secret in held if secret is not None]
         password = _password_of(self.db_url or "")

@@ -20,6 +20,8 @@
     │   │   └── InvalidArgumentsError   nor do edited arguments fit their tool
     │   └── AlreadyStartedError     the id is taken by another start
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
+    ├── HostUnreachableError        the host of `timestep.Client` cannot be reached
+    ├── RemoteError                 it answered what no other error here stands for
     ├── UnknownTokenError           there is no such token of the HTTP API
     ├── TokenNameTakenError         another token of the HTTP API has the name
     ├── RunTimeoutError             a run's own timeout is over
@@ -156,6 +158,31 @@ class AlreadyStartedError(EntrypointError):
 
 class InvalidQueryError(TimestepError):
     """A filter, limit or cursor cannot be used."""
+
+
+class HostUnreachableError(TimestepError):
+    """The host cannot be reached."""
+
+
+class RemoteError(TimestepError):
+    """A host refused, or failed, in a way that no other of these errors stands for.
+
+    `status` is HTTP's, such as 401: no token, or an unknown one; 403: its role does not allow it.
+    `type` is that of the problem document, such as `urn:timestep:busy`, and `detail` what it says.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status: int = 0,
+        type: str = "about:blank",  # noqa: A002  # as the document names it
+        detail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.detail = detail
 
 
 class UnknownTokenError(TimestepError):
