@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from timestep.cli import output
-from timestep.cli.group import run_async
-from timestep.operations.access.acting import user
+from timestep.cli.reach import ask
 from timestep.runtime.terminal import quoted
 
 if TYPE_CHECKING:
@@ -102,16 +101,13 @@ def _told() -> str | None:
 
 
 def _apply(one: Interruption, answer: str, message: str | None) -> None:
-    from timestep.operations.resume import resume_workflow
-
-    result = run_async(
-        lambda: resume_workflow(
+    result = ask(
+        lambda host: host.resume(
             one.workflow_id or "",
             approve=[one.id] if answer == "approve" else (),
             reject=[one.id] if answer == "reject" else (),
             expect={one.id: one.hash},
             message=message,
-            by=user(),
         )
     )
     left = f", {len(result.pending)} still to decide" if result.pending else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
 
 from timestep.client import events
 from timestep.client.base import Base, moment_text
@@ -25,9 +25,14 @@ from timestep.operations.queries.records import (
 )
 
 if TYPE_CHECKING:
-    from timestep.operations.queries.records import UsageBy
+    from timestep.operations.queries.records import RunFilters, UsageBy
 
 _PATIENCE = 60.0
+
+
+def _query(filters: RunFilters) -> dict[str, Any]:
+    moments = {name: moment_text(filters.get(name)) for name in ("since", "until")}
+    return {**filters, **moments}
 
 
 class Reads(Base):
@@ -46,42 +51,31 @@ class Reads(Base):
         path = f"/api/runs/{segment(run_or_workflow_id)}"
         return self._record(Run, await self._connection.ask("GET", path))
 
-    def list_runs(
-        self,
-        *,
-        status: str | None = None,
-        agent: str | None = None,
-        session_id: str | None = None,
-        workflow_id: str | None = None,
-    ) -> AsyncIterator[Run]:
+    def list_runs(self, **filters: Unpack[RunFilters]) -> AsyncIterator[Run]:
         """Runs, the newest first, asked for a page at a time as they are read.
 
         Args:
-            status: One of `running`, `completed`, `failed`, `interrupted`, `cancelled`.
-            agent: The name of the agent that began.
-            session_id: The id of a `DatabaseSession`.
-            workflow_id: The workflow that they belong to.
+            filters: As `timestep.list_runs` has them.
 
         Raises:
             InvalidQueryError: A filter cannot be used.
         """
-        filters = {"agent": agent, "session_id": session_id, "workflow_id": workflow_id}
-        return self._each(Run, "/api/runs", {"status": status, **filters})
+        return self._each(Run, "/api/runs", _query(filters))
 
     async def page_of_runs(
-        self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[RunFilters]
     ) -> Page[Run]:
         """A part of the runs, the newest first.
 
         Args:
-            status: As `list_runs` has it.
             limit: 1 to 200.
             cursor: The `next_cursor` of an earlier page.
+            filters: As `timestep.list_runs` has them.
 
         Raises:
             InvalidQueryError: The limit or the cursor cannot be used.
         """
-        query = {"status": status, "limit": limit, "cursor": cursor}
+        query = {**_query(filters), "limit": limit, "cursor": cursor}
         return await self._page(Run, "/api/runs", query)
 
     async def list_items(self, run_or_workflow_id: str) -> list[RunItem]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from timestep.cli import access_tables, output
-from timestep.cli.group import as_json, run_async
+from timestep.cli.group import as_json
+from timestep.cli.reach import ask
+from timestep.operations.queries.pagination import Page
 from timestep.runtime.terminal import quoted
 
 if TYPE_CHECKING:
+    from timestep.cli.reach import Reached
     from timestep.config import Role
-    from timestep.operations.access.records import AuditEntry
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([0-9]{1,6})([mhdw])", re.ASCII)
@@ -45,9 +46,7 @@ def tokens_() -> None:
 @as_json
 def create(name: str, role: Role, expires: datetime.timedelta | None, as_json: bool) -> None:
     """Make a token, and print it: it is kept nowhere, and shown this once."""
-    from timestep.operations.access import tokens
-
-    token, secret = run_async(lambda: tokens.create_token(name, role=role, expires=expires))
+    token, secret = ask(lambda host: host.create_token(name, role=role, expires=expires))
     if as_json:
         output.document({**vars(token), "token": secret})
     else:
@@ -59,10 +58,7 @@ def create(name: str, role: Role, expires: datetime.timedelta | None, as_json: b
 @as_json
 def list_(as_json: bool) -> None:
     """List the tokens, the oldest first, without what they are."""
-    from timestep.operations.access import tokens
-    from timestep.operations.queries.pagination import Page
-
-    found = run_async(tokens.list_tokens)
+    found = ask(lambda host: host.tokens())
     if as_json:
         output.document(Page(found, None))
     else:
@@ -74,9 +70,7 @@ def list_(as_json: bool) -> None:
 @as_json
 def revoke(name: str, as_json: bool) -> None:
     """Let the token of NAME, or with this id, be none any more; its logins and streams end."""
-    from timestep.operations.access import tokens
-
-    token = run_async(lambda: tokens.revoke_token(name))
+    token = ask(lambda host: host.revoke_token(name))
     if as_json:
         output.document(token)
     else:
@@ -100,44 +94,28 @@ def audit_(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Tell who started, decided, cancelled, forked what, the newest first."""
+    """Tell who did what, newest first."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two forms: give one")
     begin = None if since is None else datetime.datetime.now(datetime.UTC) - since
-    asked = {"who": who, "act": act, "subject": subject, "since": begin}
+    most = limit if as_json or as_csv else limit or _SHOWN
 
     from timestep.cli.csv_lines import CsvLines
     from timestep.operations.access.records import AuditEntry
 
-    async def work() -> None:
+    async def work(host: Reached) -> None:
+        found = host.audit(who=who, act=act, subject=subject, since=begin, limit=most)
         if as_json:
-            async for entry in _entries(asked, limit):
+            async for entry in found:
                 output.document(entry)
         elif as_csv:
             table = CsvLines(AuditEntry)
-            async for entry in _entries(asked, limit):
+            async for entry in found:
                 table.row(entry)
         else:
-            access_tables.audit([entry async for entry in _entries(asked, limit or _SHOWN)])
+            access_tables.audit([entry async for entry in found])
 
-    run_async(work)
+    ask(work)
 
 
 _SHOWN = 50
-
-
-async def _entries(asked: dict[str, Any], limit: int | None) -> AsyncIterator[AuditEntry]:
-    from timestep.operations.access.audit import list_audit
-    from timestep.operations.queries import pagination
-
-    cursor: str | None = None
-    left = limit
-    while left is None or left > 0:
-        size = pagination.LONGEST if left is None else min(left, pagination.LONGEST)
-        page = await list_audit(**asked, limit=size, cursor=cursor)
-        for entry in page.items:
-            yield entry
-        left = None if left is None else left - len(page.items)
-        cursor = page.next_cursor
-        if cursor is None:
-            return

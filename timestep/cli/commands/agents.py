@@ -6,6 +6,7 @@ import click
 
 from timestep.cli import listings, output
 from timestep.cli.group import as_json, run_async
+from timestep.cli.reach import ask, refuse_host
 from timestep.operations.queries.pagination import Page
 
 
@@ -13,9 +14,7 @@ from timestep.operations.queries.pagination import Page
 @as_json
 def agents(as_json: bool) -> None:
     """List the agents that runs had, each in its newest version."""
-    from timestep.operations.queries.agents import list_agents
-
-    found = run_async(list_agents)
+    found = ask(lambda host: host.agents())
     output.document(Page(found, None)) if as_json else listings.agents(found)
 
 
@@ -29,5 +28,6 @@ def graph(entrypoint: str, as_json: bool) -> None:
     """
     from timestep.operations.queries.agents import handoff_graph
 
+    refuse_host("graph")
     drawn = run_async(lambda: handoff_graph(entrypoint))
     output.document({"mermaid": drawn}) if as_json else output.say_lines(drawn)

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from timestep.cli import asking, output
-from timestep.cli.group import as_json, run_async
-from timestep.operations.access.acting import user
+from timestep.cli.group import as_json
+from timestep.cli.reach import ask
 from timestep.runtime.terminal import quoted
 
 
@@ -19,10 +19,9 @@ def approvals_(as_json: bool) -> None:
 
     On a terminal, each question is asked then; decide nothing with `q`.
     """
-    from timestep.operations.queries import interruptions
     from timestep.operations.queries.pagination import Page
 
-    found = run_async(interruptions.list_interruptions)
+    found = ask(lambda host: host.interruptions())
     if as_json:
         output.document(Page(found, None))
         return
@@ -71,8 +70,6 @@ def resume(
 
     A run with nothing left to ask goes on. On a terminal, what is not said by an option is asked.
     """
-    from timestep.operations.resume import resume_workflow
-
     is_decided = bool(approve or reject or supply or edit)
     if not (is_decided or from_checkpoint or again):
         if as_json or always or message or expect or not asking.is_somebody_there():
@@ -85,8 +82,8 @@ def resume(
     if repeat_steps and not from_checkpoint:
         raise click.UsageError("--repeat-steps goes with --from-checkpoint")
     results, edits = _documents(supply), _documents(edit)
-    result = run_async(
-        lambda: resume_workflow(
+    result = ask(
+        lambda host: host.resume(
             workflow_id,
             approve=approve,
             reject=reject,
@@ -95,7 +92,6 @@ def resume(
             expect=dict(expect),
             always=always,
             message=message,
-            by=user(),
             from_checkpoint=from_checkpoint,
             repeat_steps=repeat_steps,
             again=again,
@@ -117,9 +113,7 @@ def resume(
 
 def _ask(workflow_id: str) -> None:
     """Ask the person at the terminal about what a workflow waits for."""
-    from timestep.operations.queries.interruptions import list_interruptions
-
-    found = run_async(lambda: list_interruptions(workflow_id=workflow_id))
+    found = ask(lambda host: host.interruptions(workflow_id=workflow_id))
     if not any(one.is_waited_for for one in found):
         output.approvals(found, is_asked=True)
     asking.decide(found)

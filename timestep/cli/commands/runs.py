@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from timestep.cli import output, story
-from timestep.cli.group import as_json, json_value, run_async
+from timestep.cli.group import as_json, json_value
 from timestep.cli.moments import moment
+from timestep.cli.reach import ask, refuse_host
 from timestep.operations.queries import pagination
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import STATUSES
 
 if TYPE_CHECKING:
-    from timestep.operations.queries.records import Run, RunItem
+    from timestep.cli.reach import Reached
 
 
 @click.command("runs")
@@ -32,22 +33,20 @@ if TYPE_CHECKING:
 @as_json
 def runs(limit: int, as_json: bool, **filters: Any) -> None:
     """List runs, newest first."""
-    page = run_async(lambda: _listed(limit, filters))
+    page = ask(lambda host: _listed(host, limit, filters))
     if as_json:
         output.document(page)
     else:
         output.runs(page.items)
 
 
-async def _listed(limit: int, filters: dict[str, Any]) -> Page[Run]:
+async def _listed(host: Reached, limit: int, filters: dict[str, Any]) -> Page[Run]:
     """The newest runs; pages that end before they are full are put together."""
-    from timestep.operations.queries.runs import list_runs
-
-    page = await list_runs(**filters, limit=limit)
+    page = await host.page_of_runs(limit=limit, **filters)
     items = page.items
     while page.next_cursor is not None and len(items) < limit:
         rest = limit - len(items)
-        page = await list_runs(**filters, limit=rest, cursor=page.next_cursor)
+        page = await host.page_of_runs(limit=rest, cursor=page.next_cursor, **filters)
         items += page.items
     return Page(items, page.next_cursor)
 
@@ -59,13 +58,15 @@ async def _listed(limit: int, filters: dict[str, Any]) -> Page[Run]:
 @as_json
 def show(run: str, with_traceback: bool, as_json: bool) -> None:
     """Tell the story of a run, or of a workflow's newest run."""
-    from timestep.operations.queries.runs import get_run, get_traceback, list_tool_calls
+    if with_traceback:
+        # It tells of the code, and is for who may read the database.
+        refuse_host("show --traceback")
 
-    async def work() -> None:
-        found = await get_run(run)
-        items = await _all_items(found)
-        calls = await list_tool_calls(found.id) if found.id else []
-        failed_at = await get_traceback(found.id) if found.id and with_traceback else None
+    async def work(host: Reached) -> None:
+        found = await host.get_run(run)
+        items = await host.list_items(found.id) if found.id else []
+        calls = await host.list_tool_calls(found.id) if found.id else []
+        failed_at = await _traceback(found.id) if found.id and with_traceback else None
         if as_json:
             told = {"run": found, "items": items, "tool_calls": calls}
             output.document({**told, "traceback": failed_at} if with_traceback else told)
@@ -74,21 +75,13 @@ def show(run: str, with_traceback: bool, as_json: bool) -> None:
         if with_traceback:
             output.traceback(failed_at)
 
-    run_async(work)
+    ask(work)
 
 
-async def _all_items(run: Run) -> list[RunItem]:
-    from timestep.operations.queries.runs import list_items
+async def _traceback(run_id: str) -> str | None:
+    from timestep.operations.queries.runs import get_traceback
 
-    items: list[RunItem] = []
-    cursor: str | None = None
-    while run.id is not None:
-        page = await list_items(run.id, limit=pagination.LONGEST, cursor=cursor)
-        items += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return items
+    return await get_traceback(run_id)
 
 
 @click.command()
@@ -96,9 +89,7 @@ async def _all_items(run: Run) -> list[RunItem]:
 @as_json
 def cancel(workflow_id: str, as_json: bool) -> None:
     """Cancel a workflow: no further step of it begins."""
-    from timestep.operations.cancel import cancel_run
-
-    run_async(lambda: cancel_run(workflow_id))
+    ask(lambda host: host.cancel(workflow_id))
     if as_json:
         output.document({"workflow_id": workflow_id})
     else:
@@ -138,10 +129,8 @@ def fork(
 
     RUN stays as it is.
     """
-    from timestep.operations.fork import fork_run
-
-    new_id = run_async(
-        lambda: fork_run(
+    new_id = ask(
+        lambda host: host.fork(
             run, turn=turn, input=input_, append=append, agent=agent, new_workflow_id=workflow_id
         )
     )

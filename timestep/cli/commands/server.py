@@ -10,6 +10,7 @@ import click
 from timestep import config
 from timestep.cli import output
 from timestep.cli.group import as_json, fail
+from timestep.cli.reach import refuse_host
 
 
 @click.command()
@@ -18,6 +19,8 @@ def serve() -> None:
 
     Until it is stopped.
     """
+    refuse_host("serve")
+
     from timestep.host import server
     from timestep.runtime import garbage_collection
 
@@ -30,6 +33,8 @@ def serve() -> None:
 @as_json
 def migrate_(dry_run: bool, as_json: bool) -> None:
     """Bring the database to this version's schema."""
+    refuse_host("migrate")
+
     from timestep.database import migrations
     from timestep.database.engines import (
         database_url,
@@ -60,6 +65,8 @@ def stop(as_json: bool) -> None:
 
     A running host waits until it is there again.
     """
+    refuse_host("stop")
+
     from timestep.database.servers import embedded_postgres
 
     settings = config.read()
@@ -81,6 +88,8 @@ def stop(as_json: bool) -> None:
 @as_json
 def doctor_(as_json: bool) -> None:
     """Check settings, packages, the database and the entrypoints."""
+    refuse_host("doctor")
+
     from timestep.cli import doctor
 
     findings = []

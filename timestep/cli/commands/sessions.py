@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from timestep.cli import listings, output
-from timestep.cli.group import as_json, run_async
+from timestep.cli.group import as_json
+from timestep.cli.reach import ask
 from timestep.operations.queries import pagination
 from timestep.operations.queries.pagination import Page
 
@@ -20,11 +21,9 @@ def sessions(session: str | None, limit: int, as_json: bool) -> None:
 
     The session that was changed last comes first.
     """
-    from timestep.operations.queries.sessions import list_sessions, session_items
-
     if session is None:
-        found = run_async(lambda: list_sessions(limit=limit))
+        found = ask(lambda host: host.sessions(limit=limit))
         output.document(Page(found, None)) if as_json else listings.sessions(found)
     else:
-        items = run_async(lambda: session_items(session))
+        items = ask(lambda host: host.session_items(session))
         output.document(Page(items, None)) if as_json else listings.session_items(items)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from timestep.cli import output
-from timestep.cli.group import as_json, fail, json_value, run_async
+from timestep.cli.direct import Direct
+from timestep.cli.group import as_json, fail, json_value
+from timestep.cli.reach import ask, is_remote
 from timestep.runtime import terminal
+
+if TYPE_CHECKING:
+    from timestep.cli.reach import Reached
 
 _POLL = 0.2
 _PATIENCE = 5.0
@@ -38,29 +44,10 @@ def start(
 
     A running `timestep serve` executes it.
     """
-    import asyncio
-
-    from timestep.database.engines import existing_database_url
-    from timestep.database.servers import pglite
-    from timestep.database.urls import shown
-    from timestep.operations import entrypoints
-    from timestep.operations.start import start_run
-
-    async def work() -> tuple[str, bool]:
-        started = await start_run(found, input_, workflow_id=workflow_id, queue=queue)
-        return started, await asyncio.to_thread(_is_left_alone, started)
-
-    # Before the database is asked: the input may be wrong.
-    with contextlib.redirect_stdout(sys.stderr):
-        # Modules of workflows may print when they are imported.
-        found = entrypoints.lookup(entrypoint)
-    found.validate(input_)
-    if wait and pglite.holds(url := existing_database_url()):
-        fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
-              "`timestep serve` first, or leave out --wait")  # fmt: skip
-    started, is_left_alone = run_async(work)
-    if is_left_alone:
-        output.tell(f"no host runs: {started} waits in the queue until `timestep serve` is started")
+    if not is_remote():
+        # Before the database is asked: the input may be wrong.
+        _check(entrypoint, input_, wait=wait)
+    started = ask(lambda host: _start(host, entrypoint, input_, workflow_id, queue))
     if not wait:
         if as_json:
             output.document({"workflow_id": started})
@@ -68,11 +55,37 @@ def start(
             output.say(started)
         return
     output.tell(f"workflow {started}")
-    returned = _outcome(started)
+    returned = ask(lambda host: _outcome(host, started))
     if isinstance(returned, str) and not as_json:
         output.say_lines(returned)
     else:
         output.document(returned)
+
+
+def _check(name: str, given: Any, *, wait: bool) -> None:
+    """Refuse what no entrypoint of this folder takes, and to wait where nobody could come."""
+    from timestep.database.engines import existing_database_url
+    from timestep.database.servers import pglite
+    from timestep.database.urls import shown
+    from timestep.operations import entrypoints
+
+    with contextlib.redirect_stdout(sys.stderr):
+        # Modules of workflows may print when they are imported.
+        found = entrypoints.lookup(name)
+    found.validate(given)
+    if wait and pglite.holds(url := existing_database_url()):
+        fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
+              "`timestep serve` first, or leave out --wait")  # fmt: skip
+
+
+async def _start(
+    host: Reached, entrypoint: str, given: Any, workflow_id: str | None, queue: str | None
+) -> str:
+    """Start a workflow, and tell where no host is there that would execute it."""
+    started = await host.start(entrypoint, given, workflow_id=workflow_id, queue=queue)
+    if isinstance(host, Direct) and await asyncio.to_thread(_is_left_alone, started):
+        output.tell(f"no host runs: {started} waits in the queue until `timestep serve` is started")
+    return started
 
 
 def _is_left_alone(workflow_id: str) -> bool:
@@ -85,10 +98,8 @@ def _is_left_alone(workflow_id: str) -> bool:
     return is_queued and not executors.is_anybody()
 
 
-def _outcome(workflow_id: str) -> Any:
+async def _outcome(host: Reached, workflow_id: str) -> Any:
     """What a workflow returned, once it has."""
-    from timestep.operations.queries.runs import get_run
-
     began = time.monotonic()
     told: set[str] = set()
 
@@ -98,7 +109,7 @@ def _outcome(workflow_id: str) -> Any:
             output.tell(text)
 
     while True:
-        run = run_async(lambda: get_run(workflow_id))
+        run = await host.get_run(workflow_id)
         if run.workflow is None:
             fail(f"DBOS does not know the workflow {workflow_id!r} any more")
         status = run.workflow.status
@@ -118,4 +129,4 @@ def _outcome(workflow_id: str) -> Any:
             tell("stuck", f"{workflow_id}: {run.obstacle}")
         if status == "ENQUEUED" and time.monotonic() - began > _PATIENCE:
             tell("queued", "still in the queue: is `timestep serve` running?")
-        time.sleep(_POLL)
+        await asyncio.sleep(_POLL)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from timestep.cli import listings, output
-from timestep.cli.group import as_json, run_async
+from timestep.cli.group import as_json
 from timestep.cli.moments import moment
+from timestep.cli.reach import ask
 from timestep.operations.queries.pagination import Page
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ _KINDS = ("agent", "model", "day", "entrypoint")
 @as_json
 def usage(since: datetime.datetime | None, by: str, as_json: bool) -> None:
     """Tell what runs used and cost."""
-    from timestep.operations.queries.usage import usage_report
-
-    found = run_async(lambda: usage_report(by=cast("UsageBy", by), since=since))
+    found = ask(lambda host: host.usage(by=cast("UsageBy", by), since=since))
     if as_json:
         output.document(Page(found, None))
     else:

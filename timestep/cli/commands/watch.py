@@ -6,18 +6,28 @@ import asyncio
 import contextlib
 import datetime
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import click
 from rich.live import Live
 
 from timestep.cli import output
-from timestep.cli.group import as_json, fail, run_async
+from timestep.cli.group import as_json, fail
+from timestep.cli.reach import ask
 from timestep.cli.timeline import Timeline
 from timestep.database import not_now
-from timestep.errors import DatabaseError, DatabaseUnreachableError
-from timestep.operations.queries.follow import follow
+from timestep.errors import (
+    DatabaseError,
+    DatabaseUnreachableError,
+    HostUnreachableError,
+    RemoteError,
+    TimestepError,
+)
 from timestep.operations.queries.records import Run, RunEvent
-from timestep.operations.queries.runs import get_run, status_of
+from timestep.operations.queries.runs import status_of
+
+if TYPE_CHECKING:
+    from timestep.cli.reach import Reached
 
 _SILENCE = 5.0
 """Seconds without news after which somebody who watches is told why, if it is known."""
@@ -25,6 +35,8 @@ _REFRESH = 0.25
 """Seconds between two looks at what goes on, on a terminal."""
 _PAUSE = 1.0
 """Seconds until a database is asked again that is away."""
+_AWAY = (502, 503, 504)
+"""What a busy host answers, and a proxy whose host is away."""
 _AHEAD = 1000
 """Events that are read before they are shown."""
 
@@ -33,11 +45,12 @@ _AHEAD = 1000
 @click.argument("run")
 @as_json
 def watch(run: str, as_json: bool) -> None:
-    """Show what a run, or a workflow with all its runs, does as it happens, until it is over.
+    """Show what a run does as it happens, until it is over.
 
-    Goes on while hosts come and go. Exit status 0: it completed.
+    Of a workflow, what all its runs do. Goes on while hosts come and go. Exit status 0: it
+    completed.
     """
-    found = run_async(lambda: _watch(run, as_json=as_json))
+    found = ask(lambda host: _watch(host, run, as_json=as_json))
     status = _status(found, run)
     if as_json:
         output.document({"kind": "end", "status": status})
@@ -54,7 +67,7 @@ def _status(found: Run, asked: str) -> str:
     return status_of(found.workflow.status) or found.workflow.status
 
 
-async def _watch(asked: str, *, as_json: bool) -> Run:
+async def _watch(host: Reached, asked: str, *, as_json: bool) -> Run:
     """Show all events, and answer the run once it is over."""
     timeline, console = Timeline(), output.console()
     told: set[str] = set()
@@ -63,7 +76,7 @@ async def _watch(asked: str, *, as_json: bool) -> Run:
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(console=console, transient=True, auto_refresh=False))
         silence = 0.0
-        async for event in _each(asked):
+        async for event in _each(host, asked):
             if isinstance(event, Run):
                 return event
             if event is not None:
@@ -74,16 +87,16 @@ async def _watch(asked: str, *, as_json: bool) -> Run:
                     console.print(entry, soft_wrap=True)
             elif (silence := silence + _REFRESH) >= _SILENCE:
                 silence = 0.0
-                await _tell_obstacle(asked, told)
+                await _tell_obstacle(host, asked, told)
             if live is not None:
                 live.update(timeline.now(datetime.datetime.now(datetime.UTC)), refresh=True)
     raise AssertionError("the run is the last that is read")
 
 
-async def _each(asked: str) -> AsyncIterator[RunEvent | Run | None]:
+async def _each(host: Reached, asked: str) -> AsyncIterator[RunEvent | Run | None]:
     """Events as they come, None now and then while none does; and the run, once it is over."""
     read: asyncio.Queue[RunEvent | Run] = asyncio.Queue(_AHEAD)
-    reading = asyncio.create_task(_read(asked, read))
+    reading = asyncio.create_task(_read(host, asked, read))
     coming = asyncio.create_task(read.get())
     try:
         while True:
@@ -105,30 +118,38 @@ async def _each(asked: str) -> AsyncIterator[RunEvent | Run | None]:
         coming.cancel()
 
 
-async def _tell_obstacle(asked: str, told: set[str]) -> None:
-    with contextlib.suppress(DatabaseError):
-        found = await get_run(asked)
+async def _tell_obstacle(host: Reached, asked: str, told: set[str]) -> None:
+    with contextlib.suppress(DatabaseError, HostUnreachableError, RemoteError):
+        found = await host.get_run(asked)
         if found.is_stuck and found.obstacle is not None and found.obstacle not in told:
             told.add(found.obstacle)
             output.tell(f"{asked}: {found.obstacle}")
 
 
-async def _read(asked: str, read: asyncio.Queue[RunEvent | Run]) -> None:
-    """Read all events, then the run; a database that is away meanwhile is waited for."""
+async def _read(host: Reached, asked: str, read: asyncio.Queue[RunEvent | Run]) -> None:
+    """Read all events, then the run; a database or a host that is away meanwhile is waited for."""
     cursor: str | None = None
     is_away = False
     while True:
         try:
-            async for event in follow(asked, after=cursor):
+            async for event in host.events(asked, after=cursor, patience=0.0):
                 is_away = False
                 await read.put(event)
                 cursor = event.cursor
-            await read.put(await get_run(asked))
+            await read.put(await host.get_run(asked))
             return
-        except DatabaseError as error:
-            if not_now.answer(error) is None and not isinstance(error, DatabaseUnreachableError):
+        except (DatabaseError, HostUnreachableError, RemoteError) as error:
+            if not _is_passing(error):
                 raise
             if not is_away:
                 output.tell(f"waits: {error}")
             is_away = True
             await asyncio.sleep(_PAUSE)
+
+
+def _is_passing(error: TimestepError) -> bool:
+    """Whether what is away comes back by itself."""
+    if isinstance(error, RemoteError):
+        return error.status in _AWAY
+    is_away = isinstance(error, DatabaseUnreachableError | HostUnreachableError)
+    return is_away or not_now.answer(error) is not None

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from timestep.operations.described import Described
+
+
+class RunFilters(TypedDict, total=False):
+    """Which runs are listed, as `list_runs` has it."""
+
+    status: str | None
+    agent: str | None
+    entrypoint: str | None
+    session_id: str | None
+    workflow_id: str | None
+    version: str | None
+    since: datetime.datetime | None
+    until: datetime.datetime | None
+    text: str | None
 
 
 @dataclass(frozen=True)
