@@ -22,9 +22,10 @@ __all__ = ["host", "own_host"]
 
 
 def watching(host: Host, out: IO[str], *arguments: str) -> Forked:
-    """A process that watches."""
+    """A process that watches; it may tell, on standard error, why nothing comes for long."""
     command = ("-m", "timestep", "watch", *arguments)
-    return Forked(*command, cwd=host.folder, env=host.environment, stdout=out, stderr=out)
+    with (host.folder / "told").open("a") as told:
+        return Forked(*command, cwd=host.folder, env=host.environment, stdout=out, stderr=told)
 
 
 def watched(host: Host, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:

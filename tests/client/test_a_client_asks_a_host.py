@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import timestep
 from tests.support.conditions import until
-from tests.support.host_process import Host, host
+from tests.support.host_process import Host, host, own_host
 from timestep import BlockingClient, Client
 from timestep.errors import (
     AlreadyEndedError,
@@ -32,7 +35,7 @@ from timestep.operations.queries.agents import list_agents
 from timestep.operations.queries.runs import list_tool_calls
 from timestep.operations.queries.usage import usage_report
 
-__all__ = ["host"]
+__all__ = ["host", "own_host"]
 
 
 @pytest.fixture(autouse=True)
@@ -179,3 +182,30 @@ def test_a_client_imports_neither_the_sdk_nor_dbos() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"agents", "dbos", "openai", "mcp", "pydantic", "sqlalchemy", "psycopg", "fastapi"}
     assert heavy & set(done.stdout.split()) == set()
+
+
+def test_events_go_on_through_the_hosts_death(own_host: Host, tmp_path: Path) -> None:
+    host = own_host
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host.environment["TIMESTEP_PORT"] = str(free.getsockname()[1])
+    host.start()
+
+    async def work() -> list[timestep.RunEvent]:
+        async with Client(host.url) as client:
+            started = await client.start("work", {"folder": str(tmp_path), "stream": True})
+            seen = []
+            async for one in client.events(started):
+                seen.append(one)
+                if one.type == "tool_call_output_item" and not (tmp_path / "go").exists():
+                    await asyncio.to_thread(host.signal, signal.SIGKILL)
+                    await asyncio.to_thread(host.ended)
+                    (tmp_path / "go").touch()
+                    await asyncio.to_thread(host.start)
+            assert [one async for one in client.events(started, after=seen[-1].cursor)] == []
+            return seen
+
+    seen = asyncio.run(work())
+    cursors = [one.cursor for one in seen]
+    assert len(set(cursors)) == len(cursors)
+    assert (seen[0].type, seen[-1].type) == ("run.started", "run.completed")
+    assert any("all done" in str(one.data) for one in seen)

@@ -32,6 +32,11 @@ def _node() -> tuple[list[str], list[str]]:
     return [node], [node, str(package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
+def node_command() -> list[str]:
+    """The command that runs node."""
+    return _node()[0]
+
+
 Node = subprocess.Popen[str]
 
 
