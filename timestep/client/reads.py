@@ -31,8 +31,8 @@ _PATIENCE = 60.0
 
 
 def _query(filters: RunFilters) -> dict[str, Any]:
-    moments = {name: moment_text(filters.get(name)) for name in ("since", "until")}
-    return {**filters, **moments}
+    since, until = moment_text(filters.get("since")), moment_text(filters.get("until"))
+    return {**filters, "since": since, "until": until}
 
 
 class Reads(Base):

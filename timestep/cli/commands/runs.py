@@ -16,6 +16,7 @@ from timestep.operations.queries.records import STATUSES
 
 if TYPE_CHECKING:
     from timestep.cli.reach import Reached
+    from timestep.operations.queries.records import Run
 
 
 @click.command("runs")
