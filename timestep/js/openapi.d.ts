@@ -15,7 +15,7 @@ export interface paths {
          * List Workflows
          * @description The entrypoints that can be started.
          */
-        get: operations["list_workflows_api_workflows_get"];
+        get: operations["list_workflows"];
         put?: never;
         post?: never;
         delete?: never;
@@ -35,9 +35,9 @@ export interface paths {
         put?: never;
         /**
          * Start Workflow
-         * @description Start an entrypoint's workflow.
+         * @description Start an entrypoint's workflow, once: the same id, with the same input, answers the same.
          */
-        post: operations["start_workflow_api_workflows__name__runs_post"];
+        post: operations["start_workflow"];
         delete?: never;
         options?: never;
         head?: never;
@@ -57,7 +57,7 @@ export interface paths {
          * Resume Workflow
          * @description Decide what a workflow's runs ask; a run with nothing left to ask goes on.
          */
-        post: operations["resume_workflow_api_workflows__workflow_id__resume_post"];
+        post: operations["resume_workflow"];
         delete?: never;
         options?: never;
         head?: never;
@@ -77,7 +77,7 @@ export interface paths {
          * Cancel Workflow
          * @description Cancel a workflow: no further step of it begins.
          */
-        post: operations["cancel_workflow_api_workflows__workflow_id__cancel_post"];
+        post: operations["cancel_workflow"];
         delete?: never;
         options?: never;
         head?: never;
@@ -94,8 +94,11 @@ export interface paths {
         /**
          * List Runs
          * @description Runs, newest first.
+         *
+         *     For `entrypoint`, `version` and `text`, a page looks at 5,000 runs that the other filters let
+         *     through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
          */
-        get: operations["list_runs_api_runs_get"];
+        get: operations["list_runs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -115,7 +118,7 @@ export interface paths {
          * Get Run
          * @description A run; of a workflow's id, its newest run.
          */
-        get: operations["get_run_api_runs__run_id__get"];
+        get: operations["get_run"];
         put?: never;
         post?: never;
         delete?: never;
@@ -135,7 +138,7 @@ export interface paths {
          * List Items
          * @description A run's items in their order.
          */
-        get: operations["list_items_api_runs__run_id__items_get"];
+        get: operations["list_items"];
         put?: never;
         post?: never;
         delete?: never;
@@ -155,7 +158,7 @@ export interface paths {
          * List Tool Calls
          * @description A run's tool calls in the order in which the model asked for them; one page.
          */
-        get: operations["list_tool_calls_api_runs__run_id__tool_calls_get"];
+        get: operations["list_tool_calls"];
         put?: never;
         post?: never;
         delete?: never;
@@ -175,7 +178,7 @@ export interface paths {
          * Follow Run
          * @description What a run does, or all runs of a workflow, as it becomes visible, until it is over.
          */
-        get: operations["follow_run_api_runs__run_id__events_get"];
+        get: operations["follow_run"];
         put?: never;
         post?: never;
         delete?: never;
@@ -197,7 +200,7 @@ export interface paths {
          * Fork Run
          * @description Start a new run from the checkpoint before a turn; the old one stays as it is.
          */
-        post: operations["fork_run_api_runs__run_id__fork_post"];
+        post: operations["fork_run"];
         delete?: never;
         options?: never;
         head?: never;
@@ -215,7 +218,7 @@ export interface paths {
          * List Interruptions
          * @description What waits for a decision, oldest first; with `resolved=true`, what was decided.
          */
-        get: operations["list_interruptions_api_interruptions_get"];
+        get: operations["list_interruptions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -235,7 +238,7 @@ export interface paths {
          * List Sessions
          * @description Sessions, the one that was changed last first.
          */
-        get: operations["list_sessions_api_sessions_get"];
+        get: operations["list_sessions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -255,7 +258,7 @@ export interface paths {
          * List Session Items
          * @description What is in a session, the oldest first, as whoever uses it next sees it.
          */
-        get: operations["list_session_items_api_sessions__session_id__get"];
+        get: operations["list_session_items"];
         put?: never;
         post?: never;
         delete?: never;
@@ -275,7 +278,7 @@ export interface paths {
          * List Agents
          * @description The agents that runs had, by name, each in its newest version; one page.
          */
-        get: operations["list_agents_api_agents_get"];
+        get: operations["list_agents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -295,7 +298,7 @@ export interface paths {
          * Report Usage
          * @description Tokens and estimated cost of the runs that began since, by what one asks for; one page.
          */
-        get: operations["report_usage_api_usage_get"];
+        get: operations["report_usage"];
         put?: never;
         post?: never;
         delete?: never;
@@ -315,7 +318,7 @@ export interface paths {
          * Follow All
          * @description How all runs stand and what they ask, from now on, or after a cursor.
          */
-        get: operations["follow_all_api_events_get"];
+        get: operations["follow_all"];
         put?: never;
         post?: never;
         delete?: never;
@@ -335,7 +338,7 @@ export interface paths {
          * List Audit
          * @description Who did what, when and from where, the newest first; for admins, who watch over operators.
          */
-        get: operations["list_audit_api_audit_get"];
+        get: operations["list_audit"];
         put?: never;
         post?: never;
         delete?: never;
@@ -355,13 +358,13 @@ export interface paths {
          * List Tokens
          * @description The tokens, the oldest first, without what they are.
          */
-        get: operations["list_tokens_api_tokens_get"];
+        get: operations["list_tokens"];
         put?: never;
         /**
          * Create Token
          * @description Make a token; the answer has it, and nothing else ever does.
          */
-        post: operations["create_token_api_tokens_post"];
+        post: operations["create_token"];
         delete?: never;
         options?: never;
         head?: never;
@@ -381,7 +384,7 @@ export interface paths {
          * Revoke Token
          * @description Let a token, by its name or id, be none any more; its logins and streams end.
          */
-        post: operations["revoke_token_api_tokens__name__revoke_post"];
+        post: operations["revoke_token"];
         delete?: never;
         options?: never;
         head?: never;
@@ -399,7 +402,7 @@ export interface paths {
          * Healthz
          * @description Whether the process serves.
          */
-        get: operations["healthz_healthz_get"];
+        get: operations["healthz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -419,7 +422,7 @@ export interface paths {
          * Readyz
          * @description Whether it can start workflows: the database answers and has the schema.
          */
-        get: operations["readyz_readyz_get"];
+        get: operations["readyz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -439,19 +442,34 @@ export interface components {
         AgentDefinition: {
             /** Name */
             name: string;
-            /** Version */
+            /**
+             * Version
+             * @description Counted from 1: how often it was changed, and one.
+             */
             version: number;
-            /** Model */
+            /**
+             * Model
+             * @description None: the SDK's default, or the run's own.
+             */
             model: string | null;
-            /** Instructions */
+            /**
+             * Instructions
+             * @description None: there are none, or a function makes them.
+             */
             instructions: string | null;
-            /** Instructions Type */
+            /**
+             * Instructions Type
+             * @description `static`, `dynamic` or `none`.
+             */
             instructions_type: string;
             /** Output Type */
             output_type: string | null;
             /** Tools */
             tools: string[];
-            /** Handoffs */
+            /**
+             * Handoffs
+             * @description The agents that it may hand over to.
+             */
             handoffs: string[];
             /** Guardrails */
             guardrails: string[];
@@ -470,7 +488,10 @@ export interface components {
         ApiToken: {
             /** Id */
             id: string;
-            /** Name */
+            /**
+             * Name
+             * @description Whose it is: who decides with it, and acts.
+             */
             name: string;
             /**
              * Role
@@ -482,9 +503,15 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
-            /** Expires At */
+            /**
+             * Expires At
+             * @description None: it does not expire.
+             */
             expires_at: string | null;
-            /** Last Used At */
+            /**
+             * Last Used At
+             * @description To the minute.
+             */
             last_used_at: string | null;
             /** Revoked At */
             revoked_at: string | null;
@@ -501,33 +528,56 @@ export interface components {
              * Format: date-time
              */
             at: string;
-            /** Who */
+            /**
+             * Who
+             * @description A token's name, or that of the operating system's user; `nobody` where no token is asked;
+             *     what `by` says of a decision that Python code sends; `timeout`, and `code` that decided on a
+             *     run's state.
+             */
             who: string;
-            /** Role */
+            /**
+             * Role
+             * @description The token's.
+             */
             role: string | null;
-            /** Token Id */
+            /**
+             * Token Id
+             * @description The token's, if it is in the database.
+             */
             token_id: string | null;
             /**
              * Via
              * @enum {string}
              */
             via: "http" | "cli" | "python";
-            /** Address */
+            /**
+             * Address
+             * @description Where the request came from.
+             */
             address: string | null;
-            /** Machine */
+            /**
+             * Machine
+             * @description The name of the machine on which it was done.
+             */
             machine: string | null;
             /**
              * Act
              * @enum {string}
              */
             act: "start" | "decide" | "cancel" | "fork" | "from_checkpoint" | "again" | "create_token" | "revoke_token" | "log_in" | "log_out" | "wrong_token";
-            /** Subjects */
+            /**
+             * Subjects
+             * @description The ids of what it is about: of the workflow, of its questions, of the token.
+             */
             subjects: string[];
             /** Details */
             details: {
                 [key: string]: unknown;
             };
-            /** Refused */
+            /**
+             * Refused
+             * @description The error that it ended with, where it is certain that nothing came of it.
+             */
             refused: string | null;
         };
         /**
@@ -601,12 +651,12 @@ export interface components {
         };
         /**
          * FieldProblem
-         * @description What is wrong with a field of the arguments that were given as `edit`.
+         * @description What is wrong with a part of the request.
          */
         FieldProblem: {
             /**
              * Pointer
-             * @description A JSON pointer (RFC 6901) that begins with the call's id.
+             * @description A JSON pointer (RFC 6901). Of `invalid-request` it begins with `query`, `header`, `path` or `body`; of `invalid-input`, with the entrypoint's parameter; of `invalid-arguments`, which is about what was given as `edit`, with the call's id.
              */
             pointer: string;
             /** Detail */
@@ -640,6 +690,17 @@ export interface components {
             workflow_id?: string | null;
         };
         /**
+         * Health
+         * @description The process serves.
+         */
+        Health: {
+            /**
+             * Status
+             * @constant
+             */
+            status: "ok";
+        };
+        /**
          * Interruption
          * @description A question that a run waits for a person to answer.
          */
@@ -650,9 +711,15 @@ export interface components {
             run_id: string;
             /** Workflow Id */
             workflow_id: string | null;
-            /** Type */
+            /**
+             * Type
+             * @description `tool_approval`, `mcp_approval` or `guardrail`.
+             */
             type: string;
-            /** Reason */
+            /**
+             * Reason
+             * @description `needs_approval`; or `in_doubt`: a call that must not be repeated may have happened.
+             */
             reason: string;
             /** Tool Name */
             tool_name: string | null;
@@ -671,131 +738,185 @@ export interface components {
             expires_at: string | null;
             /** Resolved At */
             resolved_at: string | null;
-            /** Resolution Action */
+            /**
+             * Resolution Action
+             * @description `approve`, `edit`, `reject` or `supply`.
+             */
             resolution_action: string | null;
             /** Resolution Message */
             resolution_message: string | null;
-            /** Resolution Always */
+            /**
+             * Resolution Always
+             * @description Whether later calls of the same tool in the same run are decided likewise.
+             */
             resolution_always: boolean;
-            /** Resolved By */
+            /**
+             * Resolved By
+             * @description Who decided: a person, `timeout`, or `code` that decided on the run's state.
+             */
             resolved_by: string | null;
             /**
              * Is Waited For
+             * @description False: its workflow has ended; whoever goes on with its run's state decides.
              * @default true
              */
-            is_waited_for?: boolean;
-            /** Obstacle */
-            obstacle?: string | null;
+            is_waited_for: boolean;
+            /**
+             * Obstacle
+             * @description Why nobody would follow a decision now, or maybe nobody, and what helps.
+             */
+            obstacle: string | null;
             /**
              * Hash
+             * @description SHA-256 of what is asked, to be given back as `expect`: of the JSON array of the tool's
+             *     name, the arguments and the id of the agent's version, as PostgreSQL writes a jsonb.
              * @default
              */
-            hash?: string;
-            /** Description */
-            description?: string | null;
-            /** Arguments Schema */
-            arguments_schema?: unknown;
-            /** Resolution Arguments */
-            resolution_arguments?: unknown;
+            hash: string;
+            /**
+             * Description
+             * @description What the call will do, as its tool's `describe` said when it was asked about.
+             */
+            description: string | null;
+            /**
+             * Arguments Schema
+             * @description The JSON schema that edited arguments have to fit; None: it is decided, or has none.
+             */
+            arguments_schema: unknown;
+            /**
+             * Resolution Arguments
+             * @description The arguments that a person gave instead; None: it was not edited.
+             */
+            resolution_arguments: unknown;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_AgentDefinition_: {
+        AgentDefinitionPage: {
             /** Items */
             items: components["schemas"]["AgentDefinition"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_ApiToken_: {
+        ApiTokenPage: {
             /** Items */
             items: components["schemas"]["ApiToken"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_AuditEntry_: {
+        AuditEntryPage: {
             /** Items */
             items: components["schemas"]["AuditEntry"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_Interruption_: {
+        InterruptionPage: {
             /** Items */
             items: components["schemas"]["Interruption"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_RunItem_: {
+        RunItemPage: {
             /** Items */
             items: components["schemas"]["RunItem"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_Run_: {
+        RunPage: {
             /** Items */
             items: components["schemas"]["Run"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_SessionItem_: {
+        SessionItemPage: {
             /** Items */
             items: components["schemas"]["SessionItem"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_Session_: {
+        SessionPage: {
             /** Items */
             items: components["schemas"]["Session"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_ToolCall_: {
+        ToolCallPage: {
             /** Items */
             items: components["schemas"]["ToolCall"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
          * Page
          * @description A part of a list.
          */
-        Page_UsageRow_: {
+        UsageRowPage: {
             /** Items */
             items: components["schemas"]["UsageRow"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description What to ask for the next part with; None: this is the last one.
+             */
             next_cursor: string | null;
         };
         /**
@@ -803,17 +924,23 @@ export interface components {
          * @description An error (RFC 9457).
          */
         Problem: {
-            /** Type */
+            /**
+             * Type
+             * @description Which kind of problem: each answer says which it may be.
+             */
             type: string;
             /** Title */
             title: string;
             /** Status */
             status: number;
-            /** Detail */
+            /**
+             * Detail
+             * @description What happened, and what to do, for people.
+             */
             detail: string;
             /**
              * Errors
-             * @description Of `urn:timestep:invalid-arguments`: each field that does not fit.
+             * @description Of `urn:timestep:invalid-request`, `…:invalid-input` and `…:invalid-arguments`: each field that does not fit.
              */
             errors?: components["schemas"]["FieldProblem"][] | null;
             /**
@@ -860,6 +987,22 @@ export interface components {
             expected: string | null;
             /** @description The workflow's question that has it. */
             was: components["schemas"]["Question"] | null;
+        };
+        /**
+         * Readiness
+         * @description The host can start workflows.
+         */
+        Readiness: {
+            /**
+             * Status
+             * @constant
+             */
+            status: "ok";
+            /**
+             * Set Back
+             * @description How many workflows wait for what the application lacks; none: no field.
+             */
+            set_back?: number | null;
         };
         /**
          * Resume
@@ -939,17 +1082,27 @@ export interface components {
         ResumeResult: {
             /** Workflow Id */
             workflow_id: string;
-            /** Resolved */
+            /**
+             * Resolved
+             * @description Ids of the interruptions that are decided as the call asked.
+             */
             resolved: string[];
-            /** Pending */
+            /**
+             * Pending
+             * @description Ids of those that still wait for a decision.
+             */
             pending: string[];
             /**
              * Goes On
+             * @description Whether something follows what is decided, as far as is known.
              * @default true
              */
-            goes_on?: boolean;
-            /** Reason */
-            reason?: string | null;
+            goes_on: boolean;
+            /**
+             * Reason
+             * @description Why nothing does, or maybe nothing, and what helps.
+             */
+            reason: string | null;
         };
         /**
          * Run
@@ -967,65 +1120,103 @@ export interface components {
              * @enum {string}
              */
             status: "running" | "completed" | "failed" | "interrupted" | "cancelled";
-            /** Parent Run Id */
-            parent_run_id?: string | null;
+            /**
+             * Parent Run Id
+             * @description The run inside which this one was started.
+             */
+            parent_run_id: string | null;
             /** Agent Name */
-            agent_name?: string | null;
-            /** Current Agent Name */
-            current_agent_name?: string | null;
+            agent_name: string | null;
+            /**
+             * Current Agent Name
+             * @description The agent that acted last.
+             */
+            current_agent_name: string | null;
             /** Session Id */
-            session_id?: string | null;
-            /** Input */
-            input?: unknown;
+            session_id: string | null;
+            /**
+             * Input
+             * @description What the agent was given; of a workflow without a run, its arguments.
+             */
+            input: unknown;
             /** Final Output */
-            final_output?: unknown;
+            final_output: unknown;
             /**
              * Turns
              * @default 0
              */
-            turns?: number;
-            error?: components["schemas"]["RunError"] | null;
-            /** Cancel Reason */
-            cancel_reason?: string | null;
-            /** Forked From Run Id */
-            forked_from_run_id?: string | null;
-            /** Forked At Turn */
-            forked_at_turn?: number | null;
-            usage?: components["schemas"]["Usage"];
-            total_usage?: components["schemas"]["Usage"] | null;
-            /** Cost */
-            cost?: number | null;
-            /** Interruptions */
-            interruptions?: components["schemas"]["Interruption"][];
+            turns: number;
+            error: components["schemas"]["RunError"] | null;
+            /**
+             * Cancel Reason
+             * @description Of a cancelled run: `cancelled`, `timeout`, `code` or `abandoned`.
+             */
+            cancel_reason: string | null;
+            /**
+             * Forked From Run Id
+             * @description The run with whose checkpoint this one began.
+             */
+            forked_from_run_id: string | null;
+            /**
+             * Forked At Turn
+             * @description The turn that the checkpoint was before, counted from 1.
+             */
+            forked_at_turn: number | null;
+            usage: components["schemas"]["Usage"];
+            /** @description Of the run and all runs inside it; only of a run that is asked for by itself. */
+            total_usage: components["schemas"]["Usage"] | null;
+            /**
+             * Cost
+             * @description Estimated, in US dollars; None where the price of a model is not known.
+             */
+            cost: number | null;
+            /**
+             * Interruptions
+             * @description What it and the runs inside it asked, oldest first, decided or not.
+             */
+            interruptions: components["schemas"]["Interruption"][];
             /** Started At */
-            started_at?: string | null;
+            started_at: string | null;
             /** Completed At */
-            completed_at?: string | null;
-            workflow?: components["schemas"]["Workflow"] | null;
-            executor?: components["schemas"]["RunExecutor"] | null;
+            completed_at: string | null;
+            /** @description Of a run that is asked for by itself; None in a list. */
+            workflow: components["schemas"]["Workflow"] | null;
+            /** @description None where it has ended, or its workflow waits in a queue or outside of any process. */
+            executor: components["schemas"]["RunExecutor"] | null;
             /**
              * Is Left Alone
+             * @description Whether its workflow goes on only where pickles are read: it is recorded as one.
              * @default false
              */
-            is_left_alone?: boolean;
+            is_left_alone: boolean;
             /**
              * Is Stuck
+             * @description Whether nobody goes on with it, as far as is known: no live host has it, or its version.
              * @default false
              */
-            is_stuck?: boolean;
-            /** Obstacle */
-            obstacle?: string | null;
+            is_stuck: boolean;
+            /**
+             * Obstacle
+             * @description Why nobody does, or maybe nobody, and what helps.
+             */
+            obstacle: string | null;
         };
         /**
          * RunError
          * @description What ended a run.
          */
         RunError: {
-            /** Type */
+            /**
+             * Type
+             * @description The name of the exception's class.
+             */
             type: string;
             /** Message */
             message: string;
-            /** Turn */
+            /**
+             * Turn
+             * @description The turn in which it happened, counted from 1.
+             */
             turn: number | null;
         };
         /**
@@ -1036,9 +1227,15 @@ export interface components {
          *     whether another application is cannot be told, because only hosts claim their executor ids.
          */
         RunExecutor: {
-            /** Id */
+            /**
+             * Id
+             * @description DBOS's id of the executor: `DBOS__VMID` of its process, or `local`.
+             */
             id: string;
-            /** Version */
+            /**
+             * Version
+             * @description The version of the application that it executes.
+             */
             version: string | null;
             /** Is Live */
             is_live: boolean | null;
@@ -1054,25 +1251,40 @@ export interface components {
             run_id: string;
             /** Position */
             position: number;
-            /** Turn */
+            /**
+             * Turn
+             * @description Counted from 1; 0 for the input.
+             */
             turn: number;
-            /** Item Type */
+            /**
+             * Item Type
+             * @description As the SDK names it, such as `message_output_item`.
+             */
             item_type: string;
             /** Role */
             role: string | null;
             /** Agent Name */
             agent_name: string | null;
-            /** Tool Call Id */
+            /**
+             * Tool Call Id
+             * @description The row of `tool_calls` that it belongs to.
+             */
             tool_call_id: string | null;
-            /** Item Data */
+            /**
+             * Item Data
+             * @description The provider's item; of a call that a person edited, as the model is shown it.
+             */
             item_data: unknown;
             /**
              * Created At
              * Format: date-time
              */
             created_at: string;
-            /** Original Data */
-            original_data?: unknown;
+            /**
+             * Original Data
+             * @description Of such a call: the item as the model gave it.
+             */
+            original_data: unknown;
         };
         /**
          * Session
@@ -1105,9 +1317,15 @@ export interface components {
             item_type: string | null;
             /** Role */
             role: string | null;
-            /** Item Data */
+            /**
+             * Item Data
+             * @description The provider's item.
+             */
             item_data: unknown;
-            /** Run Id */
+            /**
+             * Run Id
+             * @description The run that added it; None: it was added outside of runs, or the run was deleted.
+             */
             run_id: string | null;
             /**
              * Created At
@@ -1170,13 +1388,20 @@ export interface components {
             tool_type: string;
             /** Arguments */
             arguments: unknown;
-            /** Status */
+            /**
+             * Status
+             * @description `pending`, `approved`, `rejected`, `started`, `in_doubt`, `executed` or `failed`; of a run
+             *     that has ended also `skipped`, never begun, or `unknown`: under way then, or maybe.
+             */
             status: string;
             /** Output */
             output: unknown;
             /** Error */
             error: unknown;
-            /** Is Error */
+            /**
+             * Is Error
+             * @description Whether the output is the error text that the model was given.
+             */
             is_error: boolean;
             /** Intents */
             intents: number;
@@ -1186,8 +1411,11 @@ export interface components {
             started_at: string | null;
             /** Completed At */
             completed_at: string | null;
-            /** Edited Arguments */
-            edited_arguments?: unknown;
+            /**
+             * Edited Arguments
+             * @description What a person gave instead of `arguments`; None: it was not edited.
+             */
+            edited_arguments: unknown;
         };
         /**
          * Usage
@@ -1198,39 +1426,44 @@ export interface components {
              * Requests
              * @default 0
              */
-            requests?: number;
+            requests: number;
             /**
              * Input Tokens
              * @default 0
              */
-            input_tokens?: number;
+            input_tokens: number;
             /**
              * Cached Input Tokens
              * @default 0
              */
-            cached_input_tokens?: number;
+            cached_input_tokens: number;
             /**
              * Output Tokens
              * @default 0
              */
-            output_tokens?: number;
+            output_tokens: number;
             /**
              * Reasoning Tokens
              * @default 0
              */
-            reasoning_tokens?: number;
+            reasoning_tokens: number;
             /**
              * Total Tokens
+             * @description As the provider counted: not always input plus output.
              * @default 0
              */
-            total_tokens?: number;
+            total_tokens: number;
         };
         /**
          * UsageRow
          * @description What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used.
          */
         UsageRow: {
-            /** Name */
+            /**
+             * Name
+             * @description The agent's, model's or workflow's name, or the day (UTC) on which the runs began,
+             *     `2026-01-31`.
+             */
             name: string | null;
             /** Requests */
             requests: number;
@@ -1244,9 +1477,15 @@ export interface components {
             reasoning_tokens: number;
             /** Total Tokens */
             total_tokens: number;
-            /** Cost */
+            /**
+             * Cost
+             * @description Estimated, in US dollars, of what has a price; None: nothing has one.
+             */
             cost: number | null;
-            /** Unpriced Requests */
+            /**
+             * Unpriced Requests
+             * @description Answers of models whose price is not known.
+             */
             unpriced_requests: number;
         };
         /**
@@ -1254,10 +1493,18 @@ export interface components {
          * @description What DBOS knows of the workflow that a run belongs to.
          */
         Workflow: {
-            /** Status */
+            /**
+             * Status
+             * @description DBOS's: `PENDING`, `ENQUEUED`, `DELAYED`, `SUCCESS`, `ERROR`, `CANCELLED` or
+             *     `MAX_RECOVERY_ATTEMPTS_EXCEEDED`.
+             */
             status: string;
-            /** Output */
+            /**
+             * Output
+             * @description What the workflow returned.
+             */
             output: unknown;
+            /** @description What it raised. */
             error: components["schemas"]["RunError"] | null;
         };
         /**
@@ -1287,7 +1534,178 @@ export interface components {
             next_cursor: string | null;
         };
     };
-    responses: never;
+    responses: {
+        /**
+         * @description The request says no host, or is for no path.
+         *
+         *     - `urn:timestep:bad-request`: The request is no HTTP, says not one host, or is for no path.
+         */
+        BadRequest: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description No token, or an unknown one.
+         *
+         *     - `urn:timestep:unauthorized`: No token was sent, or an unknown one.
+         */
+        Unauthorized: {
+            headers: {
+                /** @description `Bearer`. */
+                "WWW-Authenticate"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description The token's role does not allow it.
+         *
+         *     - `urn:timestep:forbidden`: The token's role does not allow it.
+         *     - `urn:timestep:foreign-page`: Another site's page sent it, or may have.
+         */
+        Forbidden: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description There is no such thing.
+         *
+         *     - `urn:timestep:not-found`: There is nothing at this path.
+         *     - `urn:timestep:unknown-entrypoint`: There is no such entrypoint.
+         *     - `urn:timestep:unknown-run`: There is no such run.
+         *     - `urn:timestep:unknown-session`: There is no such session.
+         *     - `urn:timestep:unknown-interruption`: There is no such interruption.
+         *     - `urn:timestep:unknown-token`: There is no such token of the HTTP API.
+         */
+        NotFound: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT.
+         *
+         *     - `urn:timestep:request-timeout`: The body was not sent within TIMESTEP_CLIENT_TIMEOUT.
+         */
+        RequestTimeout: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description The body is longer than TIMESTEP_BODY_LIMIT.
+         *
+         *     - `urn:timestep:content-too-large`: The body is longer than TIMESTEP_BODY_LIMIT.
+         */
+        RequestEntityTooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description The request cannot be used.
+         *
+         *     - `urn:timestep:invalid-request`: The body is no JSON, or a part of the request does not fit.
+         *     - `urn:timestep:invalid-input`: The input does not fit the entrypoint's signature.
+         *     - `urn:timestep:unknown-checkpoint`: The run has no such checkpoint.
+         *     - `urn:timestep:invalid-query`: A filter, limit or cursor cannot be used.
+         *     - `urn:timestep:invalid-arguments`: The edited arguments do not fit the tool's JSON schema.
+         */
+        UnprocessableEntity: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description Too many wrong tokens came from the address.
+         *
+         *     - `urn:timestep:too-many-wrong-tokens`: Too many wrong tokens came from the address.
+         */
+        TooManyRequests: {
+            headers: {
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description The host, or its database, failed.
+         *
+         *     - `urn:timestep:unexpected`: The host failed: its log tells more.
+         *     - `urn:timestep:database`: The database refused.
+         */
+        InternalServerError: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description It cannot.
+         *
+         *     - `urn:timestep:not-ready`: The host cannot start workflows, and says why.
+         *     - `urn:timestep:busy`: Too much is asked at once: come again later.
+         *     - `urn:timestep:database-unreachable`: The database cannot be reached.
+         *     - `urn:timestep:executor-lost`: This host may not execute workflows now: another one may have its executor id.
+         */
+        ServiceUnavailable: {
+            headers: {
+                /** @description Seconds, of `busy`. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description It was decided or started otherwise already, or has ended.
+         *
+         *     - `urn:timestep:already-ended`: The workflow has ended.
+         *     - `urn:timestep:already-resolved`: The interruption was decided already, and differently.
+         *     - `urn:timestep:already-started`: A workflow with this id was started already, differently.
+         *     - `urn:timestep:changed-question`: What is to be decided is not what was shown.
+         *     - `urn:timestep:nobody-waits`: The workflow that asked has ended: nothing would follow the decision.
+         *     - `urn:timestep:takeover`: The workflow cannot go on from its newest checkpoint.
+         *     - `urn:timestep:token-name-taken`: Another token of the HTTP API has the name.
+         *     - `urn:timestep:pickled-record`: It is recorded as a pickle, which only a host with TIMESTEP_READ_PICKLES=true reads.
+         */
+        Conflict: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+    };
     parameters: never;
     requestBodies: never;
     headers: never;
@@ -1295,7 +1713,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    list_workflows_api_workflows_get: {
+    list_workflows: {
         parameters: {
             query?: never;
             header?: never;
@@ -1310,96 +1728,51 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "name": "support",
+                     *           "description": "Answer a customer.",
+                     *           "input_schema": {
+                     *             "type": "object",
+                     *             "properties": {
+                     *               "question": {
+                     *                 "type": "string"
+                     *               }
+                     *             },
+                     *             "required": [
+                     *               "question"
+                     *             ],
+                     *             "additionalProperties": false
+                     *           }
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["Workflows"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    start_workflow_api_workflows__name__runs_post: {
+    start_workflow: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The workflow's id, where the body gives none. */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 /** @description The entrypoint's name. */
                 name: string;
@@ -1408,6 +1781,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "input": {
+                 *         "question": "Please refund my order A-17."
+                 *       },
+                 *       "workflow_id": "refund-17"
+                 *     }
+                 */
                 "application/json": components["schemas"]["Start"];
             };
         };
@@ -1418,102 +1799,28 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "workflow_id": "refund-17"
+                     *     }
+                     */
                     "application/json": components["schemas"]["WorkflowRef"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description It was decided or started otherwise already, or has ended. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    resume_workflow_api_workflows__workflow_id__resume_post: {
+    resume_workflow: {
         parameters: {
             query?: never;
             header?: never;
@@ -1525,6 +1832,16 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "approve": [
+                 *         "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21"
+                 *       ],
+                 *       "expect": {
+                 *         "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["Resume"];
             };
         };
@@ -1535,102 +1852,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "workflow_id": "refund-17",
+                     *       "resolved": [
+                     *         "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21"
+                     *       ],
+                     *       "pending": [],
+                     *       "goes_on": true,
+                     *       "reason": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["ResumeResult"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description It was decided or started otherwise already, or has ended. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    cancel_workflow_api_workflows__workflow_id__cancel_post: {
+    cancel_workflow: {
         parameters: {
             query?: never;
             header?: never;
@@ -1648,108 +1897,45 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "workflow_id": "refund-17"
+                     *     }
+                     */
                     "application/json": components["schemas"]["WorkflowRef"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description It was decided or started otherwise already, or has ended. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_runs_api_runs_get: {
+    list_runs: {
         parameters: {
             query?: {
                 status?: ("running" | "completed" | "failed" | "interrupted" | "cancelled") | null;
+                /** @description The name of the agent that began. */
                 agent?: string | null;
+                /** @description The entrypoint's name. */
+                entrypoint?: string | null;
                 session_id?: string | null;
                 workflow_id?: string | null;
+                /** @description Of the application, as DBOS has it. */
+                version?: string | null;
+                /** @description They began then or later. */
+                since?: string | null;
+                /** @description They began before. */
+                until?: string | null;
+                /** @description What the input or the final output, both as JSON, or the error says, in small letters or capitals. */
+                text?: string | null;
                 limit?: number;
                 cursor?: string | null;
             };
@@ -1765,96 +1951,112 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_Run_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11",
+                     *           "workflow_id": "refund-17",
+                     *           "workflow_name": "support",
+                     *           "status": "interrupted",
+                     *           "parent_run_id": null,
+                     *           "agent_name": "Support",
+                     *           "current_agent_name": "Support",
+                     *           "session_id": "customer-4",
+                     *           "input": "Please refund my order A-17.",
+                     *           "final_output": null,
+                     *           "turns": 1,
+                     *           "error": null,
+                     *           "cancel_reason": null,
+                     *           "forked_from_run_id": null,
+                     *           "forked_at_turn": null,
+                     *           "usage": {
+                     *             "requests": 2,
+                     *             "input_tokens": 812,
+                     *             "cached_input_tokens": 0,
+                     *             "output_tokens": 64,
+                     *             "reasoning_tokens": 0,
+                     *             "total_tokens": 876
+                     *           },
+                     *           "total_usage": null,
+                     *           "cost": 0.0021,
+                     *           "interruptions": [
+                     *             {
+                     *               "id": "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21",
+                     *               "run_id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11",
+                     *               "workflow_id": "refund-17",
+                     *               "type": "tool_approval",
+                     *               "reason": "needs_approval",
+                     *               "tool_name": "refund",
+                     *               "call_id": "call_1",
+                     *               "arguments": {
+                     *                 "order": "A-17",
+                     *                 "amount": 40
+                     *               },
+                     *               "agent_name": "Support",
+                     *               "created_at": "2026-11-28T09:30:04.512000+00:00",
+                     *               "expires_at": null,
+                     *               "resolved_at": null,
+                     *               "resolution_action": null,
+                     *               "resolution_message": null,
+                     *               "resolution_always": false,
+                     *               "resolved_by": null,
+                     *               "is_waited_for": true,
+                     *               "obstacle": null,
+                     *               "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *               "description": "Refund 40 for the order A-17",
+                     *               "arguments_schema": {
+                     *                 "type": "object",
+                     *                 "properties": {
+                     *                   "order": {
+                     *                     "type": "string"
+                     *                   },
+                     *                   "amount": {
+                     *                     "type": "integer"
+                     *                   }
+                     *                 },
+                     *                 "required": [
+                     *                   "order",
+                     *                   "amount"
+                     *                 ]
+                     *               },
+                     *               "resolution_arguments": null
+                     *             }
+                     *           ],
+                     *           "started_at": "2026-11-28T09:30:00+00:00",
+                     *           "completed_at": null,
+                     *           "workflow": null,
+                     *           "executor": null,
+                     *           "is_left_alone": false,
+                     *           "is_stuck": false,
+                     *           "obstacle": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": "WyIyMDI2LTExLTI4VDA5OjMwOjAwKzAwOjAwIiwiOGM1ZjNmMGUiXQ"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    get_run_api_runs__run_id__get: {
+    get_run: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` of the answer that the caller has. */
+                "If-None-Match"?: string | null;
+            };
             path: {
                 /** @description Of a run, or of a workflow; a / as %2F. */
                 run_id: string;
@@ -1866,96 +2068,130 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /** @description Names this answer; another one of the same bytes has the same. */
+                    ETag: string;
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11",
+                     *       "workflow_id": "refund-17",
+                     *       "workflow_name": "support",
+                     *       "status": "interrupted",
+                     *       "parent_run_id": null,
+                     *       "agent_name": "Support",
+                     *       "current_agent_name": "Support",
+                     *       "session_id": "customer-4",
+                     *       "input": "Please refund my order A-17.",
+                     *       "final_output": null,
+                     *       "turns": 1,
+                     *       "error": null,
+                     *       "cancel_reason": null,
+                     *       "forked_from_run_id": null,
+                     *       "forked_at_turn": null,
+                     *       "usage": {
+                     *         "requests": 2,
+                     *         "input_tokens": 812,
+                     *         "cached_input_tokens": 0,
+                     *         "output_tokens": 64,
+                     *         "reasoning_tokens": 0,
+                     *         "total_tokens": 876
+                     *       },
+                     *       "total_usage": {
+                     *         "requests": 2,
+                     *         "input_tokens": 812,
+                     *         "cached_input_tokens": 0,
+                     *         "output_tokens": 64,
+                     *         "reasoning_tokens": 0,
+                     *         "total_tokens": 876
+                     *       },
+                     *       "cost": 0.0021,
+                     *       "interruptions": [
+                     *         {
+                     *           "id": "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21",
+                     *           "run_id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11",
+                     *           "workflow_id": "refund-17",
+                     *           "type": "tool_approval",
+                     *           "reason": "needs_approval",
+                     *           "tool_name": "refund",
+                     *           "call_id": "call_1",
+                     *           "arguments": {
+                     *             "order": "A-17",
+                     *             "amount": 40
+                     *           },
+                     *           "agent_name": "Support",
+                     *           "created_at": "2026-11-28T09:30:04.512000+00:00",
+                     *           "expires_at": null,
+                     *           "resolved_at": null,
+                     *           "resolution_action": null,
+                     *           "resolution_message": null,
+                     *           "resolution_always": false,
+                     *           "resolved_by": null,
+                     *           "is_waited_for": true,
+                     *           "obstacle": null,
+                     *           "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "description": "Refund 40 for the order A-17",
+                     *           "arguments_schema": {
+                     *             "type": "object",
+                     *             "properties": {
+                     *               "order": {
+                     *                 "type": "string"
+                     *               },
+                     *               "amount": {
+                     *                 "type": "integer"
+                     *               }
+                     *             },
+                     *             "required": [
+                     *               "order",
+                     *               "amount"
+                     *             ]
+                     *           },
+                     *           "resolution_arguments": null
+                     *         }
+                     *       ],
+                     *       "started_at": "2026-11-28T09:30:00+00:00",
+                     *       "completed_at": null,
+                     *       "workflow": {
+                     *         "status": "PENDING",
+                     *         "output": null,
+                     *         "error": null
+                     *       },
+                     *       "executor": {
+                     *         "id": "local",
+                     *         "version": "8d1c6a",
+                     *         "is_live": true
+                     *       },
+                     *       "is_left_alone": false,
+                     *       "is_stuck": false,
+                     *       "obstacle": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["Run"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
+            /** @description It is as the caller has it. */
+            304: {
                 headers: {
+                    /** @description Names this answer; another one of the same bytes has the same. */
+                    ETag: string;
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
+                content?: never;
             };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_items_api_runs__run_id__items_get: {
+    list_items: {
         parameters: {
             query?: {
                 limit?: number;
@@ -1976,93 +2212,47 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_RunItem_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "5a1f5c57-7a1f-5d39-8a35-1d2b5e0f7c31",
+                     *           "run_id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11",
+                     *           "position": 1,
+                     *           "turn": 1,
+                     *           "item_type": "tool_call_item",
+                     *           "role": null,
+                     *           "agent_name": "Support",
+                     *           "tool_call_id": "c1b6f6f4-1f0c-5c7e-9d0e-2e8f4f3b6a41",
+                     *           "item_data": {
+                     *             "type": "function_call",
+                     *             "name": "refund",
+                     *             "call_id": "call_1",
+                     *             "arguments": "{\"order\":\"A-17\",\"amount\":40}"
+                     *           },
+                     *           "created_at": "2026-11-28T09:30:04.512000+00:00",
+                     *           "original_data": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RunItemPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_tool_calls_api_runs__run_id__tool_calls_get: {
+    list_tool_calls: {
         parameters: {
             query?: never;
             header?: never;
@@ -2080,93 +2270,49 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_ToolCall_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "c1b6f6f4-1f0c-5c7e-9d0e-2e8f4f3b6a41",
+                     *           "turn": 1,
+                     *           "call_id": "call_1",
+                     *           "tool_name": "refund",
+                     *           "tool_type": "function",
+                     *           "arguments": {
+                     *             "order": "A-17",
+                     *             "amount": 40
+                     *           },
+                     *           "status": "executed",
+                     *           "output": "refunded",
+                     *           "error": null,
+                     *           "is_error": false,
+                     *           "intents": 1,
+                     *           "duration_ms": 210,
+                     *           "started_at": "2026-11-28T09:30:00+00:00",
+                     *           "completed_at": "2026-11-28T09:30:04.512000+00:00",
+                     *           "edited_arguments": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ToolCallPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    follow_run_api_runs__run_id__events_get: {
+    follow_run: {
         parameters: {
             query?: {
                 /** @description The id of the last event seen, where no Last-Event-ID says it. */
@@ -2187,6 +2333,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example retry: 2000
+                     *
+                     *     id: 42.0
+                     *     event: run
+                     *     data: {"cursor": "42.0", "kind": "run", "type": "run.completed", "run_id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11"}
+                     */
                     "text/event-stream": string;
                 };
             };
@@ -2197,90 +2350,19 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    fork_run_api_runs__run_id__fork_post: {
+    fork_run: {
         parameters: {
             query?: never;
             header?: never;
@@ -2292,6 +2374,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "turn": 2,
+                 *       "agent": {
+                 *         "instructions": "Be brief."
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["Fork"];
             };
         };
@@ -2302,102 +2392,28 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "workflow_id": "b6ad1a0e-2a43-4d0e-9a0f-4b1f5c0d2e61"
+                     *     }
+                     */
                     "application/json": components["schemas"]["WorkflowRef"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description It was decided or started otherwise already, or has ended. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_interruptions_api_interruptions_get: {
+    list_interruptions: {
         parameters: {
             query?: {
                 resolved?: boolean | null;
@@ -2417,93 +2433,70 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_Interruption_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21",
+                     *           "run_id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11",
+                     *           "workflow_id": "refund-17",
+                     *           "type": "tool_approval",
+                     *           "reason": "needs_approval",
+                     *           "tool_name": "refund",
+                     *           "call_id": "call_1",
+                     *           "arguments": {
+                     *             "order": "A-17",
+                     *             "amount": 40
+                     *           },
+                     *           "agent_name": "Support",
+                     *           "created_at": "2026-11-28T09:30:04.512000+00:00",
+                     *           "expires_at": null,
+                     *           "resolved_at": null,
+                     *           "resolution_action": null,
+                     *           "resolution_message": null,
+                     *           "resolution_always": false,
+                     *           "resolved_by": null,
+                     *           "is_waited_for": true,
+                     *           "obstacle": null,
+                     *           "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "description": "Refund 40 for the order A-17",
+                     *           "arguments_schema": {
+                     *             "type": "object",
+                     *             "properties": {
+                     *               "order": {
+                     *                 "type": "string"
+                     *               },
+                     *               "amount": {
+                     *                 "type": "integer"
+                     *               }
+                     *             },
+                     *             "required": [
+                     *               "order",
+                     *               "amount"
+                     *             ]
+                     *           },
+                     *           "resolution_arguments": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["InterruptionPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_sessions_api_sessions_get: {
+    list_sessions: {
         parameters: {
             query?: {
                 limit?: number;
@@ -2521,93 +2514,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_Session_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "session_id": "customer-4",
+                     *           "items": 6,
+                     *           "created_at": "2026-11-28T09:30:00+00:00",
+                     *           "updated_at": "2026-11-28T09:30:04.512000+00:00"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_session_items_api_sessions__session_id__get: {
+    list_session_items: {
         parameters: {
             query?: {
                 limit?: number;
@@ -2628,93 +2563,40 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_SessionItem_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "position": 1,
+                     *           "item_type": "message",
+                     *           "role": "user",
+                     *           "item_data": {
+                     *             "role": "user",
+                     *             "content": "Please refund my order A-17."
+                     *           },
+                     *           "run_id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11",
+                     *           "created_at": "2026-11-28T09:30:00+00:00"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionItemPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_agents_api_agents_get: {
+    list_agents: {
         parameters: {
             query?: never;
             header?: never;
@@ -2729,93 +2611,44 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_AgentDefinition_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "name": "Support",
+                     *           "version": 3,
+                     *           "model": "gpt-5",
+                     *           "instructions": "Help customers.",
+                     *           "instructions_type": "static",
+                     *           "output_type": null,
+                     *           "tools": [
+                     *             "refund"
+                     *           ],
+                     *           "handoffs": [],
+                     *           "guardrails": [],
+                     *           "mcp_servers": [],
+                     *           "created_at": "2026-11-28T09:30:00+00:00"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AgentDefinitionPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    report_usage_api_usage_get: {
+    report_usage: {
         parameters: {
             query?: {
                 by?: "agent" | "model" | "day" | "entrypoint";
@@ -2833,93 +2666,40 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_UsageRow_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "name": "Support",
+                     *           "requests": 2,
+                     *           "input_tokens": 812,
+                     *           "cached_input_tokens": 0,
+                     *           "output_tokens": 64,
+                     *           "reasoning_tokens": 0,
+                     *           "total_tokens": 876,
+                     *           "cost": 0.0021,
+                     *           "unpriced_requests": 0
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["UsageRowPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    follow_all_api_events_get: {
+    follow_all: {
         parameters: {
             query?: {
                 /** @description The id of the last event seen, where no Last-Event-ID says it. */
@@ -2937,6 +2717,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example retry: 2000
+                     *
+                     *     id: 42.0
+                     *     event: run
+                     *     data: {"cursor": "42.0", "kind": "run", "type": "run.completed", "run_id": "8c5f3f0e-6c0d-5d0b-9a55-0a4f0d8f6a11"}
+                     */
                     "text/event-stream": string;
                 };
             };
@@ -2947,90 +2734,19 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_audit_api_audit_get: {
+    list_audit: {
         parameters: {
             query?: {
                 who?: string | null;
@@ -3052,93 +2768,50 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_AuditEntry_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": 12,
+                     *           "at": "2026-11-28T09:30:04.512000+00:00",
+                     *           "who": "ann",
+                     *           "role": "operator",
+                     *           "token_id": "3d5a0d7a-3f4b-4c37-8f43-6a2f0c1f9b51",
+                     *           "via": "http",
+                     *           "address": "192.0.2.1",
+                     *           "machine": "host-1",
+                     *           "act": "decide",
+                     *           "subjects": [
+                     *             "refund-17",
+                     *             "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21"
+                     *           ],
+                     *           "details": {
+                     *             "approve": [
+                     *               "0f4c2f1e-77f4-5b0a-8a2e-3b1d5c9e7d21"
+                     *             ]
+                     *           },
+                     *           "refused": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AuditEntryPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    list_tokens_api_tokens_get: {
+    list_tokens: {
         parameters: {
             query?: never;
             header?: never;
@@ -3153,93 +2826,38 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_ApiToken_"];
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "3d5a0d7a-3f4b-4c37-8f43-6a2f0c1f9b51",
+                     *           "name": "ann",
+                     *           "role": "operator",
+                     *           "created_at": "2026-11-28T09:30:00+00:00",
+                     *           "expires_at": "2026-12-28T09:30:00+00:00",
+                     *           "last_used_at": null,
+                     *           "revoked_at": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ApiTokenPage"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    create_token_api_tokens_post: {
+    create_token: {
         parameters: {
             query?: never;
             header?: never;
@@ -3248,6 +2866,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "ann",
+                 *       "role": "operator",
+                 *       "expires": 2592000
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateToken"];
             };
         };
@@ -3258,102 +2883,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "3d5a0d7a-3f4b-4c37-8f43-6a2f0c1f9b51",
+                     *       "name": "ann",
+                     *       "role": "operator",
+                     *       "created_at": "2026-11-28T09:30:00+00:00",
+                     *       "expires_at": "2026-12-28T09:30:00+00:00",
+                     *       "last_used_at": null,
+                     *       "revoked_at": null,
+                     *       "token": "ts_shown-once-and-kept-by-whoever-it-is-given-to"
+                     *     }
+                     */
                     "application/json": components["schemas"]["CreatedToken"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description It was decided or started otherwise already, or has ended. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    revoke_token_api_tokens__name__revoke_post: {
+    revoke_token: {
         parameters: {
             query?: never;
             header?: never;
@@ -3371,93 +2929,33 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "3d5a0d7a-3f4b-4c37-8f43-6a2f0c1f9b51",
+                     *       "name": "ann",
+                     *       "role": "operator",
+                     *       "created_at": "2026-11-28T09:30:00+00:00",
+                     *       "expires_at": "2026-12-28T09:30:00+00:00",
+                     *       "last_used_at": null,
+                     *       "revoked_at": "2026-11-28T09:30:04.512000+00:00"
+                     *     }
+                     */
                     "application/json": components["schemas"]["ApiToken"];
                 };
             };
-            /** @description The request says no host, or is for no path. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No token, or an unknown one. */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token's role does not allow it. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such thing. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request was not sent within TIMESTEP_CLIENT_TIMEOUT. */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is longer than TIMESTEP_BODY_LIMIT. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request cannot be used. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from the address. */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The database is away, or too much is asked at once. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    healthz_healthz_get: {
+    healthz: {
         parameters: {
             query?: never;
             header?: never;
@@ -3472,12 +2970,21 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    /**
+                     * @example {
+                     *       "status": "ok"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Health"];
                 };
             };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
         };
     };
-    readyz_readyz_get: {
+    readyz: {
         parameters: {
             query?: never;
             header?: never;
@@ -3492,18 +2999,19 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    /**
+                     * @example {
+                     *       "status": "ok"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Readiness"];
                 };
             };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
 }
