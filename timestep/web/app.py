@@ -22,7 +22,16 @@ from timestep.web.event_streams import EventStreams
 from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
 from timestep.web.problems import Answer, handle_problems, problem, told
-from timestep.web.routes import audit, events, interruptions, login, runs, tokens, workflows
+from timestep.web.routes import (
+    audit,
+    events,
+    interruptions,
+    login,
+    metrics,
+    runs,
+    tokens,
+    workflows,
+)
 from timestep.web.slashes import Slashes
 
 
@@ -48,10 +57,12 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     app.state.callers = callers
     app.state.entrypoints = entrypoints
     app.state.event_streams = EventStreams(settings.reader_limit)
+    app.state.metrics = metrics.Metrics()
+    app.state.connections = lambda: 0  # The server that serves it knows.
     app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings, callers=callers)
     handle_problems(app)
-    for routes in (workflows, runs, interruptions, events, audit, tokens, login):
+    for routes in (workflows, runs, interruptions, events, audit, tokens, metrics, login):
         app.include_router(routes.router)
 
     @app.get("/healthz")
