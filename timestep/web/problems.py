@@ -26,6 +26,7 @@ from timestep.errors import (
     InvalidQueryError,
     NobodyWaitsError,
     PickledRecordError,
+    QueueFullError,
     TakeoverError,
     TimestepError,
     TokenNameTakenError,
@@ -44,6 +45,8 @@ from timestep.web import slashes
 _log = logs.logger()
 
 _MEDIA_TYPE = "application/problem+json"
+_LATER = "5"
+"""Seconds after which a queue may have room: how long its workflows take is not known."""
 _SHOWN = 10
 """Problems of a request that are told at once: a body may have very many."""
 
@@ -64,6 +67,7 @@ _STATUSES: dict[type[TimestepError], int] = {
     InvalidInputError: 422,
     UnknownCheckpointError: 422,
     InvalidQueryError: 422,
+    QueueFullError: 429,
     DatabaseUnreachableError: 503,
     ExecutorLostError: 503,
 }
@@ -186,7 +190,10 @@ def answer_to(request: Request, error: TimestepError) -> Answer:
         status = 503
     name = type(error).__name__.removesuffix("Error")
     kind = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-    return problem(status, told(request, error), kind=kind, members=_members(error))
+    headers = {"Retry-After": _LATER} if isinstance(error, QueueFullError) else None
+    return problem(
+        status, told(request, error), kind=kind, members=_members(error), headers=headers
+    )
 
 
 def _members(error: TimestepError) -> dict[str, Any]:

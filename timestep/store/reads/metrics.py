@@ -34,8 +34,10 @@ _PAIRS = 200
 _QUEUES = 100
 _LONGEST = 100
 """Characters of a name."""
-_AT_ONCE = 20_000
-"""Changes, or entries, that one transaction adds."""
+_AT_ONCE = 2_000
+"""Changes that one transaction adds: of many more, whole tables would be read."""
+
+_SUMMED = "SELECT sequence FROM timestep.usage_watermark"
 
 _CURSOR = "SELECT change, entry FROM timestep.metric_cursor"
 
@@ -158,29 +160,25 @@ def move_on(connection: sa.Connection, settled: Callable[[sa.Connection], int | 
     found = connection.exec_driver_sql(f"{_CURSOR} FOR UPDATE SKIP LOCKED").one_or_none()
     if found is None:
         return False
-    (change, entry), summed = (
-        found,
-        connection.exec_driver_sql("SELECT sequence FROM timestep.usage_watermark").scalar_one(),
-    )
+    change, entry = found
+    summed = connection.exec_driver_sql(_SUMMED).scalar_one()
     last = settled(connection)
-    change_until = change if last is None else max(change, min(last, change + _AT_ONCE))
-    entry_until = max(entry, min(summed, entry + _AT_ONCE))
+    until = change if last is None else max(change, min(last, change + _AT_ONCE))
     added: Sums = defaultdict(lambda: defaultdict(Decimal))
-    if change_until > change:
-        span = {"after": change, "until": change_until}
+    if until > change:
+        span = {"after": change, "until": until}
         for kind, number in connection.exec_driver_sql(_CHANGES, span):
             if kind in _COUNTED:
                 metric, labels = _COUNTED[kind]
                 added[metric][labels] += number
         _add_steps(added, connection, _TO_BE_COUNTED, span)
-    if entry_until > entry:
-        rows = connection.exec_driver_sql(_ENTRIES, {"after": entry, "until": entry_until}).all()
+    if summed > entry:
+        rows = connection.exec_driver_sql(_ENTRIES, {"after": entry, "until": summed}).all()
         _add_entries(added, rows, {tuple(row) for row in _known(connection)})
-    if (change_until, entry_until) != (change, entry):
+    if until > change or summed > entry:
         add(connection, added)
-        moved = {"change": change_until, "entry": entry_until}
-        connection.exec_driver_sql(_MOVE, moved)
-    return entry_until < summed or (last is not None and change_until < last)
+        connection.exec_driver_sql(_MOVE, {"change": until, "entry": max(entry, summed)})
+    return last is not None and until < last
 
 
 def _known(connection: sa.Connection) -> Iterable[list[str]]:
