@@ -127,7 +127,8 @@ def test_who_is_cancelled_keeps_nobody_out(app: App) -> None:
 
 def test_what_workflows_start_is_not_refused(app: App) -> None:
     workflow_id = asyncio.run(timestep.start_run(start_some, {"times": LIMIT + 1}))
-    assert DBOS.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.02) == LIMIT + 1
+    handle: Any = DBOS.retrieve_workflow(workflow_id)
+    assert handle.get_result(polling_interval_sec=0.02) == LIMIT + 1
     assert waiting(app) == LIMIT + 1
 
 

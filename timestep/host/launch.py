@@ -121,9 +121,10 @@ def launch() -> Launched:
     executor = process_state.of(Executor)
     if not settings.use_pglite:
         claims.held = ExecutorClaim(url, name, executor_id, executor.suspend, executor.free)
+    held_back = 0
     try:
         if claims.held is not None and claims.held.ended is not None:
-            process_ends.look_back(name, executor_id, claims.held.ended)
+            held_back = process_ends.look_back(name, executor_id, claims.held.ended)
         with translated(url), recorder().system() as (connection, schema):
             left = hosts.unfinished_workflows(connection, schema, name, executor_id)
             schedules = pickled_workflows.schedules(connection, schema)
@@ -148,8 +149,8 @@ def launch() -> Launched:
     alone = [one for one, is_gone in others if one.is_pickled and is_gone]
     held += [{"workflows": one.workflows, "example": one.example} for one in alone]
     recovered = _count(left, lambda row: row["version"] == version and row["has_begun"])
-    if recovered:
-        metrics.count_recoveries(recovered)
+    if recovered or held_back:
+        metrics.count_recoveries(recovered + held_back)
     return Launched(
         entrypoints=found,
         database=shown(url),

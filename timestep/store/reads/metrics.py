@@ -117,7 +117,8 @@ _RUNS = """
     WHERE status IN ('running', 'interrupted') GROUP BY 1"""
 
 _QUESTIONS = f"""
-    SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(i.created_at)), 0)
+    SELECT count(*),
+        coalesce(extract(epoch FROM clock_timestamp() - min(i.created_at)), 0)::numeric
     {UNDECIDED}"""
 
 # By the clock of the database alone: every host says the same of the others.

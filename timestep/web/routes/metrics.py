@@ -70,7 +70,10 @@ class Metrics:
     responses={
         200: {
             "description": "Prometheus' text, or OpenMetrics: docs/metrics.md.",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "content": {
+                kind: {"schema": {"type": "string"}}
+                for kind in ("text/plain", "application/openmetrics-text")
+            },
         }
     },
 )
