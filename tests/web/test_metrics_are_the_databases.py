@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Thread
@@ -13,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from agents import Agent, function_tool
+from agents import Agent, GuardrailFunctionOutput, function_tool, input_guardrail
 from agents.testing import ScriptedModel, assistant_message, function_call
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import timestep
 from tests.support.api_client import asking, client_of, sends
 from tests.support.dbos_app import App
-from tests.support.interrupting_agents import deleter, look
+from tests.support.interrupting_agents import deleter, look, nested
 from tests.support.problems import problem
 from timestep.operations.queries.metrics import METRICS, Values, count_recoveries, read_metrics
 from timestep.operations.queries.usage import usage_report
@@ -167,6 +168,36 @@ def test_steps_are_counted_while_a_run_goes_on_and_once(app: App) -> None:
     thread.join(60)
     for _ in range(2):
         assert read_metrics()["timestep_steps_total"] == {("model", "ok"): 3, ("tool", "ok"): 2}
+
+
+def test_runs_inside_runs_and_guardrails_are_counted_once_however_often_it_is_asked(
+    app: App,
+) -> None:
+    @input_guardrail
+    async def check(*given: Any) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(None, False)
+
+    async def body() -> str:
+        agent = nested(2)
+        agent.input_guardrails = [check]
+        session = timestep.DatabaseSession("talk")
+        return str((await timestep.run_agent(agent, "tidy up", session)).final_output)
+
+    def asked_while(is_so: Callable[[], Any]) -> Values:
+        while is_so():
+            read_metrics()
+        return read_metrics()
+
+    thread = Thread(target=app.run, args=(body, "nested"))
+    thread.start()
+    waits = "SELECT FROM runs WHERE status = 'interrupted' AND parent_run_id IS NULL"
+    values = asked_while(lambda: app.execute(waits).fetchone() is None)
+    assert values["timestep_steps_total"] == counted_anew(app)
+    asyncio.run(timestep.resume_workflow("nested", approve="all"))
+    values = asked_while(thread.is_alive)
+    assert values["timestep_steps_total"] == counted_anew(app)
+    assert values["timestep_steps_total"]["guardrail", "ok"] == 1
+    assert values["timestep_runs_ended_total"]["completed",] == 3
 
 
 def test_hosts_that_add_at_the_same_time_count_once(app: App) -> None:
