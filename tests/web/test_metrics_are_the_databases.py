@@ -24,6 +24,7 @@ from tests.support.api_client import asking, client_of, sends
 from tests.support.dbos_app import App
 from tests.support.interrupting_agents import deleter, look, nested
 from tests.support.problems import problem
+from timestep.errors import DatabaseUnreachableError
 from timestep.operations.queries.metrics import METRICS, Values, count_recoveries, read_metrics
 from timestep.operations.queries.usage import usage_report
 from timestep.runtime import process_state
@@ -307,6 +308,27 @@ def test_the_database_is_asked_once_for_all_who_ask_meanwhile(
 
     asking(work)
     assert len(asked) == 1
+
+
+def test_a_database_that_is_away_is_told_and_asked_again(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def reading() -> Values:
+        asked.append(1)
+        if len(asked) == 1:
+            raise DatabaseUnreachableError
+        return read_metrics()
+
+    monkeypatch.setattr(route, "read_metrics", reading)
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web) as client:
+            assert problem(await client.get("/metrics"), 503)
+            assert (await client.get("/metrics")).status_code == 200
+
+    asking(work)
 
 
 def test_queues_and_recoveries_are_told(app: App) -> None:
