@@ -14,6 +14,7 @@ PACKAGE = ROOT / "timestep"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 DOCUMENTS = [
     ARCHITECTURE,
+    ROOT / "docs" / "metrics.md",
     ROOT / "docs" / "streaming.md",
     ROOT / "docs" / "trust.md",
     ROOT / "docs" / "security.md",

@@ -215,6 +215,14 @@ class Settings:
         "connections and requests.",
         ge=0,
     )
+    queue_limit: int | None = _setting(
+        None,
+        "How many workflows may wait in a queue for this process to start one more there; those "
+        "that go on, or are recovered, always may.",
+        kind="whole number",
+        unset="any number",
+        ge=0,
+    )
     client_timeout: Seconds = _setting(
         20.0,
         "How long a client may take to send the head of a request, then to send its body, and to "

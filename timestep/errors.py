@@ -18,7 +18,8 @@
     │   ├── UnknownEntrypointError
     │   ├── InvalidInputError       the input does not fit the entrypoint
     │   │   └── InvalidArgumentsError   nor do edited arguments fit their tool
-    │   └── AlreadyStartedError     the id is taken by another start
+    │   ├── AlreadyStartedError     the id is taken by another start
+    │   └── QueueFullError          too many workflows wait in the queue already
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
     ├── HostUnreachableError        the host of `timestep.Client` cannot be reached
     ├── RemoteError                 it answered what no other error here stands for
@@ -154,6 +155,10 @@ class InvalidArgumentsError(InvalidInputError):
 
 class AlreadyStartedError(EntrypointError):
     """A workflow with this id was started already, differently."""
+
+
+class QueueFullError(EntrypointError):
+    """As many workflows wait in the queue as may."""
 
 
 class InvalidQueryError(TimestepError):

@@ -86,6 +86,11 @@ def test_the_one_that_ends_its_host_is_put_aside_and_the_other_completes(
     held = own_host.run(innocent)
     assert (held["workflow"]["status"], held["is_stuck"]) == ("DELAYED", False)
     assert "held back: its host ended soon after" in held["obstacle"]
+    # Both of them twice: that the one goes on a little later, too.
+    counted = own_host.rows(
+        "SELECT value FROM timestep.metric_sums WHERE metric = 'timestep_recoveries_total'"
+    )
+    assert [row["value"] for row in counted] == [4]
     crash(own_host, tmp_path, 3)
     assert len(lines(tmp_path, "held")) == 2
 

@@ -30,6 +30,7 @@ from timestep.journal.fail_fast_read import reading
 from timestep.journal.recorder import recorder
 from timestep.operations import entrypoints, recordable_types
 from timestep.operations.entrypoints import Entrypoint
+from timestep.operations.queries import metrics
 from timestep.runner import failures
 from timestep.runner.install import install
 from timestep.runtime import draining, garbage_collection, logs, process_state
@@ -120,9 +121,10 @@ def launch() -> Launched:
     executor = process_state.of(Executor)
     if not settings.use_pglite:
         claims.held = ExecutorClaim(url, name, executor_id, executor.suspend, executor.free)
+    held_back = 0
     try:
         if claims.held is not None and claims.held.ended is not None:
-            process_ends.look_back(name, executor_id, claims.held.ended)
+            held_back = process_ends.look_back(name, executor_id, claims.held.ended)
         with translated(url), recorder().system() as (connection, schema):
             left = hosts.unfinished_workflows(connection, schema, name, executor_id)
             schedules = pickled_workflows.schedules(connection, schema)
@@ -146,10 +148,13 @@ def launch() -> Launched:
     # An application may read pickles: what may be one's is told as what else it may have left.
     alone = [one for one, is_gone in others if one.is_pickled and is_gone]
     held += [{"workflows": one.workflows, "example": one.example} for one in alone]
+    recovered = _count(left, lambda row: row["version"] == version and row["has_begun"])
+    if recovered or held_back:
+        metrics.count_recoveries(recovered + held_back)
     return Launched(
         entrypoints=found,
         database=shown(url),
-        recovered=_count(left, lambda row: row["version"] == version and row["has_begun"]),
+        recovered=recovered,
         stranded=_count(stranded, lambda row: True),
         stranded_id=next((row["example"] for row in stranded), None),
         undecided=reading(

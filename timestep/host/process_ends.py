@@ -72,7 +72,7 @@ def _order(one: UnderWay) -> tuple[float, float, str]:
     return max(one.seconds, 0.0) // _BETWEEN_GROUPS, -one.recorded_at, one.workflow_id
 
 
-def look_back(application: str, executor_id: str, ended: dict[str, Any]) -> None:
+def look_back(application: str, executor_id: str, ended: dict[str, Any]) -> int:
     """Judge what was under way when this executor's process before this one ended.
 
     DBOS is not launched here yet: it recovers what is not held back.
@@ -81,6 +81,9 @@ def look_back(application: str, executor_id: str, ended: dict[str, Any]) -> None
         application: DBOS's name for the application.
         executor_id: This host's.
         ended: The row of the claim that the process before left behind.
+
+    Returns:
+        How many workflows are held back that are gone on with a little later.
 
     Raises:
         DatabaseError: The database refused, or is away.
@@ -101,6 +104,7 @@ def look_back(application: str, executor_id: str, ended: dict[str, Any]) -> None
             held = {"workflow_id": id_, "milliseconds": round(seconds * 1000)}
             store.hold(connection, schema, queue | held)
     _tell(suspicion)
+    return len(suspicion.delays)
 
 
 def _tell(suspicion: Suspicion) -> None:

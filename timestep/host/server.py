@@ -51,6 +51,7 @@ def serve() -> NoReturn:
     launched = launch()
     app = create_app(settings, launched.entrypoints)
     server = server_of(app, settings, app.state.event_streams.close)
+    app.state.connections = lambda: len(server.server_state.connections)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops the server at a signal, and then gives the signal on to this.

@@ -30,6 +30,7 @@ from timestep.errors import (
 from timestep.journal import dbos_client, executor_claim
 from timestep.journal.reads.workflow_records import workflow_record
 from timestep.journal.recorder import recorder
+from timestep.operations import queue_limits
 from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_id, check_seconds
 from timestep.operations.entrypoints import Entrypoint, lookup
@@ -73,6 +74,8 @@ async def start_run(
         InvalidInputError: The input, or an option, does not fit.
         AlreadyStartedError: The workflow id belongs to another start, or the deduplication id
             is taken.
+        QueueFullError: As many workflows wait in the queue as `TIMESTEP_QUEUE_LIMIT` allows;
+            those that a workflow starts are not refused.
         ExecutorLostError: This host is no executor, or may be none, any more.
         DatabaseError: The database refused, or is away.
     """
@@ -107,13 +110,16 @@ async def start_run(
         return await _begin(found, arguments, options, workflow_id, queue)
     options["workflow_id"] = workflow_id or str(uuid.uuid4())
     actor = acting.take()
-    entry = await asyncio.to_thread(_enter, found, options, actor, is_new=workflow_id is None)
-    try:
-        return await _begin(found, arguments, options, workflow_id, queue)
-    except TimestepError as error:
-        if entry is not None:
-            await asyncio.to_thread(audit.refuse, entry, error)
-        raise
+    async with contextlib.AsyncExitStack() as stack:
+        if queue is not None:
+            await stack.enter_async_context(queue_limits.room_in(queue, workflow_id))
+        entry = await asyncio.to_thread(_enter, found, options, actor, is_new=workflow_id is None)
+        try:
+            return await _begin(found, arguments, options, workflow_id, queue)
+        except TimestepError as error:
+            if entry is not None:
+                await asyncio.to_thread(audit.refuse, entry, error)
+            raise
 
 
 def _enter(

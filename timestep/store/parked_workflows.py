@@ -16,10 +16,11 @@ _OPEN = """
     SELECT id FROM public.interruptions
     WHERE id = ANY(%(questions)s::uuid[]) AND resolved_at IS NULL ORDER BY id FOR UPDATE"""
 
-_UNDECIDED = """
+UNDECIDED = """
     FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
     JOIN public.runs root ON root.id = r.root_run_id
     WHERE i.resolved_at IS NULL AND root.completed_at IS NULL"""
+"""Of questions `i`, those that a run waits for, or may yet."""
 
 _ENDS = "('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')"
 
@@ -118,7 +119,7 @@ def count(connection: sa.Connection, schema: str | None) -> int:
         schema: That of DBOS's tables, which tell of workflows that have ended and wait for
             nobody; None: they are elsewhere, and those count, too.
     """
-    query = f"SELECT count(DISTINCT r.workflow_id) {_UNDECIDED}"
+    query = f"SELECT count(DISTINCT r.workflow_id) {UNDECIDED}"
     if schema is not None:
         query += _GOES_ON.replace("{schema}", schema)
     return int(connection.exec_driver_sql(query).scalar_one())

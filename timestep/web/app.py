@@ -31,6 +31,7 @@ from timestep.web.routes import (
     events,
     interruptions,
     login,
+    metrics,
     runs,
     sessions,
     tokens,
@@ -64,12 +65,14 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     app.state.callers = callers
     app.state.entrypoints = entrypoints
     app.state.event_streams = EventStreams(settings.reader_limit)
+    app.state.metrics = metrics.Metrics()
+    app.state.connections = lambda: 0  # The server that serves it knows.
     app.add_middleware(Slashes)
     app.add_middleware(Gate, settings=settings, callers=callers)
     handle_problems(app)
     describe(app)
     reads = (runs, interruptions, sessions, agents, usage, events)
-    for routes in (workflows, *reads, audit, tokens, login):
+    for routes in (workflows, *reads, audit, tokens, metrics, login):
         app.include_router(routes.router)
 
     @app.get("/healthz", response_model=schemas.Health, responses=OPEN_ERRORS)

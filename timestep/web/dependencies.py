@@ -40,7 +40,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         408: "The request was not sent within TIMESTEP_CLIENT_TIMEOUT.",
         413: "The body is longer than TIMESTEP_BODY_LIMIT.",
         422: "The request cannot be used.",
-        429: "Too many wrong tokens came from the address.",
+        429: "Too many wrong tokens came from the address, or too many workflows wait.",
         500: "The host, or its database, failed.",
         503: "The database is away, or too much is asked at once.",
     }.items()

@@ -26,6 +26,7 @@ from timestep.errors import (
     InvalidQueryError,
     NobodyWaitsError,
     PickledRecordError,
+    QueueFullError,
     TakeoverError,
     TimestepError,
     TokenNameTakenError,
@@ -47,6 +48,8 @@ MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:timestep:"
 """What the `type` of a problem begins with."""
 
+_LATER = "5"
+"""Seconds after which a queue may have room: how long its workflows take is not known."""
 _SHOWN = 10
 """Problems of a request that are told at once: a body may have very many."""
 
@@ -68,6 +71,7 @@ _STATUSES: dict[type[TimestepError], int] = {
     UnknownCheckpointError: 422,
     InvalidQueryError: 422,
     InvalidArgumentsError: 422,
+    QueueFullError: 429,
     DatabaseError: 500,
     DatabaseUnreachableError: 503,
     ExecutorLostError: 503,
@@ -213,9 +217,9 @@ def answer_to(request: Request, error: TimestepError) -> Answer:
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     if not_now.answer(error) is not None:
         status = 503
-    return problem(
-        status, told(request, error), kind=_kind_of(type(error)), members=_members(error)
-    )
+    headers = {"Retry-After": _LATER} if isinstance(error, QueueFullError) else None
+    kind, members = _kind_of(type(error)), _members(error)
+    return problem(status, told(request, error), kind=kind, members=members, headers=headers)
 
 
 def _members(error: TimestepError) -> dict[str, Any]:

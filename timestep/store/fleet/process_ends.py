@@ -64,13 +64,14 @@ _HOLD = f"""
     UPDATE timestep.process_ends e SET delay_until = held.delay_until_epoch_ms
     FROM held WHERE e.workflow_id = held.workflow_uuid"""
 
-_IS_HELD = """w.workflow_uuid = e.workflow_id AND w.status = 'DELAYED'
+IS_HELD = """w.workflow_uuid = e.workflow_id AND w.status = 'DELAYED'
     AND w.delay_until_epoch_ms = e.delay_until"""
+"""Of a workflow and what is remembered of its processes: it is held back."""
 
 _BEGIN = f"""
     UPDATE "{{schema}}".workflow_status w SET status = 'ENQUEUED', delay_until_epoch_ms = NULL,
         recovery_attempts = 0, updated_at = {_NOW}
-    FROM timestep.process_ends e WHERE {_IS_HELD}"""
+    FROM timestep.process_ends e WHERE {IS_HELD}"""
 
 _BEGIN_ALL = f"{_BEGIN} AND e.delay_until <> {NEVER} AND {IS_OURS}"
 
@@ -99,7 +100,7 @@ _COUNT_AGAIN = f"""
 _FOUND = f"""
     WITH RECURSIVE held AS (
         SELECT e.workflow_id, e.workflow_id AS held_id, e.ends, e.delay_until
-        FROM timestep.process_ends e JOIN "{{schema}}".workflow_status w ON {_IS_HELD}
+        FROM timestep.process_ends e JOIN "{{schema}}".workflow_status w ON {IS_HELD}
         UNION SELECT w.parent_workflow_id, held_id, ends, delay_until
         FROM held JOIN "{{schema}}".workflow_status w ON w.workflow_uuid = held.workflow_id
         WHERE delay_until = {NEVER} AND w.parent_workflow_id IS NOT NULL)
@@ -110,7 +111,7 @@ _FOUND = f"""
 
 _ASIDE = f"""
     SELECT count(*), min(e.workflow_id) FROM timestep.process_ends e
-    JOIN "{{schema}}".workflow_status w ON {_IS_HELD} WHERE e.delay_until = {NEVER}
+    JOIN "{{schema}}".workflow_status w ON {IS_HELD} WHERE e.delay_until = {NEVER}
     AND {IS_OURS}"""
 
 
