@@ -258,9 +258,11 @@ def test_a_call_is_edited_and_bound_to_what_was_shown(host: Host) -> None:
 
 
 def test_everything_is_decided_always_and_read_in_pages(host: Host) -> None:
-    begun = [host.begin("ask", target=f"probe {number}") for number in range(3)]
-    for workflow_id in begun:
-        host.run_when(workflow_id, "interrupted")
+    begun = []
+    for number in range(3):
+        begun.append(host.begin("ask", target=f"probe {number}"))
+        # One after the other: questions are listed in the order in which they were asked.
+        host.run_when(begun[-1], "interrupted")
     first = host.get("/api/interruptions", limit=2).json()
     rest = host.get("/api/interruptions", limit=2, cursor=first["next_cursor"]).json()
     whole = host.get("/api/interruptions").json()

@@ -17,6 +17,7 @@ from timestep import config
 from timestep.database.error_translation import translated
 from timestep.runtime import readiness
 from timestep.web.app import create_app
+from timestep.web.problems import KINDS
 
 __all__ = ["no_tokens_made"]
 
@@ -57,15 +58,16 @@ def test_a_host_whose_event_loop_has_ended_is_not_ready(
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "kind"),
     [
-        (psycopg.errors.ReadOnlySqlTransaction("read-only"), 503),
-        (psycopg.errors.QueryCanceled("timeout"), 503),
-        (psycopg.errors.CheckViolation("no"), 500),
+        (psycopg.errors.ReadOnlySqlTransaction("read-only"), 503, "not-now"),
+        (psycopg.errors.QueryCanceled("timeout"), 503, "not-now"),
+        (psycopg.errors.CheckViolation("no"), 500, "database"),
+        (psycopg.errors.InsufficientPrivilege("no"), 500, "database"),
     ],
 )
 def test_so_is_a_request_that_the_database_puts_off(
-    error: psycopg.Error, status: int, no_tokens_made: None
+    error: psycopg.Error, status: int, kind: str, no_tokens_made: None
 ) -> None:
     app = create_app(config.read(), {})
 
@@ -74,4 +76,6 @@ def test_so_is_a_request_that_the_database_puts_off(
         with translated():
             raise error
 
-    assert answered(app, "/refused").status_code == status
+    answer = answered(app, "/refused")
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:timestep:{kind}")
+    assert KINDS[kind][0] == status

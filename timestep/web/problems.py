@@ -110,6 +110,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "too-many-wrong-tokens": (429, "Too many wrong tokens came from the address."),
     "unexpected": (500, "The host failed: its log tells more."),
     "not-ready": (503, "The host cannot start workflows, and says why."),
+    "not-now": (503, "The database answers that it cannot now: ask again."),
     "busy": (503, "Too much is asked at once: come again later."),
     **{
         _kind_of(error): (status, (error.__doc__ or "").partition("\n")[0])
@@ -214,11 +215,13 @@ async def _timestep(request: Request, error: Exception) -> Answer:
 
 def answer_to(request: Request, error: TimestepError) -> Answer:
     """The problem document of an error."""
-    status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
-    if not_now.answer(error) is not None:
-        status = 503
+    known = next((kind for kind in type(error).__mro__ if kind in _STATUSES), None)
+    # Of no kind that is not documented.
+    status, kind = (500, None) if known is None else (_STATUSES[known], _kind_of(known))
+    if status == 500 and not_now.answer(error) is not None:
+        status, kind = 503, "not-now"
     headers = {"Retry-After": _LATER} if isinstance(error, QueueFullError) else None
-    kind, members = _kind_of(type(error)), _members(error)
+    members = _members(error)
     return problem(status, told(request, error), kind=kind, members=members, headers=headers)
 
 
