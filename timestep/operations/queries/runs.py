@@ -147,7 +147,7 @@ async def list_runs(
 
     A workflow that lacks something, and has not begun a run, is among them by what DBOS knows of
     it, with no `id`, unless another filter than `status` and `workflow_id` is given.
-    For `entrypoint`, `version` and `text`, a page looks at 5,000 runs that the other filters let
+    For `entrypoint`, `version` and `text`, a page looks at 2,000 runs that the other filters let
     through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
 
     Args:

@@ -59,7 +59,7 @@ _RUNS = (
 Place = tuple[datetime.datetime, uuid.UUID]
 """Where a run is in a list: when it began, and its id."""
 
-LOOKED_THROUGH = 5_000
+LOOKED_THROUGH = 2_000
 """Runs that are looked at, for what no index knows, until a page ends as it is."""
 
 

@@ -43,7 +43,7 @@ async def list_runs(
 ) -> Answer:
     """Runs, newest first.
 
-    For `entrypoint`, `version` and `text`, a page looks at 5,000 runs that the other filters let
+    For `entrypoint`, `version` and `text`, a page looks at 2,000 runs that the other filters let
     through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
     """
     return Answer(
