@@ -54,9 +54,10 @@ class Sender:
         self.schema = schemathesis.openapi.from_dict(described)
         load_all_checks()
         self.checks: list[Any] = CHECKS.get_by_names(list(CHECKED))
+        asked = self._run("known%2F1", "interrupted")
         self.known = {
             "workflow_id": ["known%2F0", "known%2F1"],
-            "run_id": ["known%2F0", "known%2F1", self._run("known%2F1")],
+            "run_id": ["known%2F0", self._run("known%2F0", "completed"), asked],
             "name": list(ENTRYPOINTS),
             "session_id": ["talk"],
         }
@@ -67,10 +68,10 @@ class Sender:
         answer = self.session.post(url, json=body, headers=self.token)
         assert answer.status_code == 202, answer.text
 
-    def _run(self, workflow_id: str) -> str:
-        """The id of a workflow's run, once that waits for a decision."""
+    def _run(self, workflow_id: str, status: str) -> str:
+        """The id of a workflow's run, once it has a status."""
         url = f"{self.host.url}/api/runs/{workflow_id}"
-        until(lambda: self._get(url)["status"] == "interrupted")
+        until(lambda: self._get(url)["status"] == status)
         return str(self._get(url)["id"])
 
     def _get(self, url: str) -> dict[str, Any]:
@@ -146,6 +147,6 @@ def test_all_answers_are_described(own_host: Host, cases: int, record_property: 
         send()
     sent = sum(sender.answers.values())
     assert sent >= cases
-    assert {200, 202, 401, 403, 404, 409, 422} <= set(sender.answers)
+    assert {200, 401, 403, 404, 422} <= set(sender.answers)
     told = ", ".join(f"{status}: {count}" for status, count in sorted(sender.answers.items()))
     record_property("summary", f"{sent} requests to {len(operations)} calls: {told}")
