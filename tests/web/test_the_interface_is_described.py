@@ -58,7 +58,7 @@ def test_each_example_fits_its_schema(document: dict[str, Any]) -> None:
         for content in contents:
             shown = [one["value"] for one in content.get("examples", {}).values()]
             shown += [content["example"]] if "example" in content else []
-            assert shown, f"{where} has no example: add one to web/examples.py"
+            assert shown, f"{where} has no example: add one to web/description/examples.py"
             schema = {**content["schema"], "components": document["components"]}
             validator = jsonschema.Draft202012Validator(
                 schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER

@@ -20,7 +20,7 @@ from timestep.runtime import readiness
 from timestep.web import auth, schemas
 from timestep.web.callers import Callers
 from timestep.web.dependencies import OPEN_ERRORS
-from timestep.web.description import describe
+from timestep.web.description.document import describe
 from timestep.web.event_streams import EventStreams
 from timestep.web.gate import Gate
 from timestep.web.headers import with_headers

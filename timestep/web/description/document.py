@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from timestep.web.examples import ANSWERS, BODIES
+from timestep.web.description.examples import ANSWERS, BODIES
 from timestep.web.problems import KINDS, MEDIA_TYPE, TYPE
 
 _PAGE = re.compile(r"\bPage_(\w+?)_(?=\")")
