@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from timestep import config
 from timestep.cli.direct import Direct
 from timestep.cli.group import fail, run_async
+from timestep.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from timestep.client.client import Client
@@ -40,5 +42,7 @@ def ask(work: Callable[[Reached], Coroutine[Any, Any, T]]) -> T:
 
 def refuse_host(what: str) -> None:
     """Refuse a command that is about this machine, or about its database, while a host is named."""
-    if (url := config.read().url) is not None:
-        fail(f"{what} does not go through a host, and TIMESTEP_URL names {url}: unset it first")
+    # Settings that cannot be read are told by the command, as it tells them.
+    with contextlib.suppress(ConfigurationError):
+        if (url := config.read().url) is not None:
+            fail(f"{what} does not go through a host, and TIMESTEP_URL names {url}: unset it first")
