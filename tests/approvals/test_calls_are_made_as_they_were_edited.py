@@ -254,6 +254,27 @@ def test_nothing_is_written_where_arguments_do_not_fit(app: App) -> None:
     assert outcome.result(timeout=60).startswith("c1: refunded 5000")
 
 
+def test_one_edit_is_not_given_to_all_calls(app: App) -> None:
+    """Only one of them would be checked, and the tools' arguments differ."""
+    close = function_tool(look_up, name_override="close", needs_approval=True)
+    calls = [CALLS[0], function_call("close", {"name": "a"}, call_id="c2")]
+
+    def asked(items: list[Any]) -> list[Any]:
+        return [assistant_message("done")] if outputs(items) else calls
+
+    outcome = started(app, Agent(name="A", model=AnsweringModel(asked), tools=[refund, close]))
+    app.until(lambda: len(waiting()) == 2)
+    with pytest.raises(InvalidInputError, match="name each by an id"):
+        decide(edit={"all": {"name": "b"}})
+    assert len(waiting()) == 2
+    decide(reject="all")
+    assert outcome.result(timeout=60) == "done"
+
+
+async def look_up(name: str) -> str:
+    return name
+
+
 def test_decisions_of_a_call_do_not_contradict_each_other(app: App) -> None:
     outcome = started(app, clerk())
     first, second = app.until(waiting)

@@ -84,6 +84,11 @@ def choose(
             _add(chosen, Choice(row, action, name=name))
     for action, values in (("supply", supply), ("edit", edit)):
         for given, value in values.items():
+            if action == "edit" and given == "all":
+                raise InvalidInputError(
+                    "'edit' has arguments for one call each, whose tool's JSON schema they are "
+                    "checked with: name each by an id, and not by 'all'"
+                )
             for row, name in _named(workflow_id, rows, [given]):
                 _add(chosen, Choice(row, action, value, name))
     return list(chosen.values())
