@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from dbos import DBOS
+from dbos import DBOS, WorkflowHandleAsync
+from dbos._sys_db import SystemDatabase
 
 import timestep
 from tests.support.dbos_app import App
@@ -119,6 +121,65 @@ async def chains() -> str:
 
 def test_steps_after_steps_side_by_side_have_the_same_numbers(app: App) -> None:
     assert replays(app, chains) == "after ['b1! b2!', 'a1! a2!']!"
+
+
+async def set_event() -> None:
+    await DBOS.set_event_async("progress", 1)
+
+
+async def send() -> None:
+    await DBOS.send_async(str(DBOS.workflow_id), "m", "t")
+
+
+async def write_stream() -> None:
+    await DBOS.write_stream_async("said", "a")
+
+
+async def ask_status() -> None:
+    handle: WorkflowHandleAsync[Any] = await DBOS.retrieve_workflow_async(
+        str(DBOS.workflow_id), existing_workflow=False
+    )
+    await handle.get_status()
+
+
+async def ask_all() -> None:
+    await DBOS.list_workflows_async(limit=1)
+    await DBOS.get_all_events_async(str(DBOS.workflow_id))
+
+
+@pytest.mark.parametrize("tell", [set_event, send, write_stream, ask_status, ask_all])
+def test_steps_after_what_is_told_and_asked_have_the_same_numbers(
+    app: App, tell: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here what is told is looked up so slowly in a replay that the step beside it is sooner."""
+    look_up = SystemDatabase._check_operation_execution_txn
+
+    def slowly(
+        system: Any, workflow_id: str, number: int, name: str, *given: Any, **options: Any
+    ) -> Any:
+        if name.startswith("DBOS."):
+            time.sleep(0.02)
+        return look_up(system, workflow_id, number, name, *given, **options)
+
+    monkeypatch.setattr(SystemDatabase, "_check_operation_execution_txn", slowly)
+
+    async def body() -> str:
+        team = Team("told", "one")
+        TURNS[:] = [team.turns]
+
+        async def telling() -> str:
+            for _ in range(3):
+                await tell()
+            await team.turns.over("told")
+            return await stepped("after")
+
+        async def stepping() -> str:
+            return await stepped("one") + await stepped("two")
+
+        tasks = [asyncio.ensure_future(one()) for one in (stepping, telling)]
+        return await team.then(await as_completed(tasks))
+
+    assert replays(app, body, times=1).startswith("after [")
 
 
 async def results_beside_a_run() -> str:

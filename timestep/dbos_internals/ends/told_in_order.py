@@ -1,8 +1,8 @@
 """Has the ends of DBOS's own operations told to workflow code in an order that somebody keeps.
 
 An operation is what workflow code awaits of DBOS: a step, a child workflow, its handle, a sleep, a
-message, an event. DBOS records when it completed. Here that is the place of its end among those
-beside it, which is drawn just before it is recorded, and told no sooner than all before it.
+message, an event, a status. DBOS records when it completed. Here that is the place of its end among
+those beside it, which is drawn just before it is recorded, and told no sooner than all before it.
 
 A handle's `get_result` has the number that is the next when it is called. DBOS's own draws it when
 the child has ended, and so the numbers of what goes on meanwhile would depend on timing.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Protocol, TypeVar
 
-from dbos import DBOS, _core, _dbos, _queue, _sys_db
+from dbos import DBOS, WorkflowStatus, _core, _dbos, _queue, _sys_db
 from dbos import error as dbos_errors
 from dbos._context import DBOSContext, current_owner_xid, get_local_dbos_context
 from dbos._core import WorkflowHandleAsyncPolling, WorkflowHandleAsyncTask
@@ -177,6 +177,16 @@ _NAMES = {
     "sleep_async": SLEEP,
     "recv_async": "DBOS.recv",
     "get_event_async": "DBOS.getEvent",
+    "set_event_async": "DBOS.setEvent",
+    "get_all_events_async": "DBOS.get_events",
+    "send_async": "DBOS.send",
+    "send_bulk_async": "DBOS.send_bulk",
+    "write_stream_async": "DBOS.writeStream",
+    "close_stream_async": "DBOS.closeStream",
+    "get_workflow_status_async": "DBOS.getStatus",
+    "list_workflows_async": "DBOS.listWorkflows",
+    "cancel_workflows_async": "DBOS.cancelWorkflow",
+    "resume_workflow_async": "DBOS.resumeWorkflow",
 }
 """Operations that draw their number as soon as they are awaited, and what they are recorded as."""
 
@@ -249,6 +259,14 @@ def _result_of(original: Any) -> Any:
         return await _told(one, work)
 
     return get_result
+
+
+async def _status(handle: Any) -> WorkflowStatus:
+    """The status of a handle's workflow; DBOS's own draws the number of that in a thread."""
+    found = await DBOS.get_workflow_status_async(handle.workflow_id, shard_key=handle.shard_key)
+    if found is None:
+        raise dbos_errors.DBOSNonExistentWorkflowError("target", handle.workflow_id)
+    return found
 
 
 def _then(outcome: Pending[Any], stage: Any, *, dbos: DBOS | None = None) -> Pending[Any]:
@@ -354,6 +372,8 @@ _OURS: dict[tuple[Any, str], Any] = {
     (_sys_db, "time"): _Clock(),
     (WorkflowHandleAsyncTask, "get_result"): _result_of(_task_result),
     (WorkflowHandleAsyncPolling, "get_result"): _result_of(_polled_result),
+    (WorkflowHandleAsyncTask, "get_status"): _status,
+    (WorkflowHandleAsyncPolling, "get_status"): _status,
     (Pending, "then"): _then,
     (_dbos, "start_workflow_async"): _start,
     (_queue, "start_workflow_async"): _start,
