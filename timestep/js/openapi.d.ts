@@ -95,7 +95,7 @@ export interface paths {
          * List Runs
          * @description Runs, newest first.
          *
-         *     For `entrypoint`, `version` and `text`, a page looks at 5,000 runs that the other filters let
+         *     For `entrypoint`, `version` and `text`, a page looks at 2,000 runs that the other filters let
          *     through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
          */
         get: operations["list_runs"];
@@ -385,6 +385,26 @@ export interface paths {
          * @description Let a token, by its name or id, be none any more; its logins and streams end.
          */
         post: operations["revoke_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Metrics
+         * @description How runs, questions, queues and hosts stand, and what was done, for Prometheus.
+         */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1639,9 +1659,10 @@ export interface components {
             };
         };
         /**
-         * @description Too many wrong tokens came from the address.
+         * @description Too many wrong tokens came from the address, or too many workflows wait.
          *
          *     - `urn:timestep:too-many-wrong-tokens`: Too many wrong tokens came from the address.
+         *     - `urn:timestep:queue-full`: As many workflows wait in the queue as may.
          */
         TooManyRequests: {
             headers: {
@@ -1671,6 +1692,7 @@ export interface components {
          * @description It cannot.
          *
          *     - `urn:timestep:not-ready`: The host cannot start workflows, and says why.
+         *     - `urn:timestep:not-now`: The database answers that it cannot now: ask again.
          *     - `urn:timestep:busy`: Too much is asked at once: come again later.
          *     - `urn:timestep:database-unreachable`: The database cannot be reached.
          *     - `urn:timestep:executor-lost`: This host may not execute workflows now: another one may have its executor id.
@@ -2941,6 +2963,45 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["ApiToken"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Prometheus' text, or OpenMetrics: docs/metrics.md. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example # TYPE timestep_runs gauge
+                     *     timestep_runs{status="running"} 3.0
+                     */
+                    "text/plain": string;
+                    /**
+                     * @example # TYPE timestep_runs gauge
+                     *     timestep_runs{status="running"} 3.0
+                     */
+                    "application/openmetrics-text": string;
                 };
             };
             400: components["responses"]["BadRequest"];

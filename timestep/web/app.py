@@ -17,6 +17,7 @@ from timestep.journal.recorder import recorder
 from timestep.operations.entrypoints import Entrypoint
 from timestep.operations.queries import executions
 from timestep.runtime import readiness
+from timestep.runtime.garbage_collection import uncollected
 from timestep.web import auth, schemas
 from timestep.web.callers import Callers
 from timestep.web.dependencies import OPEN_ERRORS
@@ -48,6 +49,13 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
         settings: Its tokens, and the address it is reached at.
         entrypoints: What can be started.
     """
+    # Pydantic parses the sources of what is answered, which Python 3.11 may fail at (SystemError)
+    # where something is collected meanwhile.
+    with uncollected():
+        return _made(settings, entrypoints)
+
+
+def _made(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
     callers = Callers(settings)
     app = _Application(
         title="Timestep",

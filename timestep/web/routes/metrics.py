@@ -19,6 +19,8 @@ from timestep.web.dependencies import ERRORS
 
 router = APIRouter(dependencies=[Depends(require("viewer"))], responses=ERRORS)
 
+_EXAMPLE = '# TYPE timestep_runs gauge\ntimestep_runs{status="running"} 3.0\n'
+
 KEPT = 3.0
 """Seconds for which what the database told is told again."""
 
@@ -71,7 +73,7 @@ class Metrics:
         200: {
             "description": "Prometheus' text, or OpenMetrics: docs/metrics.md.",
             "content": {
-                kind: {"schema": {"type": "string"}}
+                kind: {"schema": {"type": "string"}, "example": _EXAMPLE}
                 for kind in ("text/plain", "application/openmetrics-text")
             },
         }
