@@ -69,13 +69,13 @@ def test_how_it_ends_is_the_exit_status(host: Host, monkeypatch: pytest.MonkeyPa
     assert found.exit_code == 1
     assert found.stderr == f"Error: {asking} is cancelled\n"
     said = found.stdout.splitlines()
-    assert said[-1] == "Asker is cancelled: cancelled"
+    assert said[-1] == "Asker is cancelled: somebody cancelled its workflow"
     assert any(line.startswith('Waits for a decision: launch({"target": "moon"})') for line in said)
     assert any(line.strip().startswith(f"timestep resume {asking} --approve ") for line in said)
     failing = host.begin("fail", reason="no \x1b[31m luck")
     found = watched(host, monkeypatch, failing)
     assert (found.exit_code, found.stdout) == (1, "")
-    assert found.stderr == f"Error: {failing} is failed: ValueError: no \\x1b[31m luck\n"
+    assert found.stderr == f"Error: {failing} failed: ValueError: no \\x1b[31m luck\n"
     assert watched(host, monkeypatch, "nobody").exit_code == 1
 
 
@@ -107,5 +107,9 @@ def test_what_models_say_is_shown_and_not_obeyed() -> None:
         "  ← f: one\n        Turn 9 (7 ms)"
     ]
     assert timeline.now(moment).plain == "…"
+    stopped = {**whose, "error": {"turn": None, "type": None, "message": None}}
+    assert told(event("run", "run.failed", stopped)) == [
+        "A\\x1b was stopped by an error; its workflow tries again"
+    ]
     inside = event("run", "run.started", {**whose, "parent_run_id": "r"}, run_id="s")
     assert told(inside) == ["    Run s of A\\x1b started"]

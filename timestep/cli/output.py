@@ -31,6 +31,13 @@ STYLES = {
     "interrupted": "yellow",
     "cancelled": "dim",
 }
+REASONS = {
+    "cancelled": "somebody cancelled its workflow",
+    "timeout": "its time was over",
+    "code": "by its workflow's own code",
+    "abandoned": "its workflow ended without it",
+}
+"""Why a run was cancelled, by what is recorded of it."""
 _IDS = ("run", "interruption")
 _LONG = 2000
 _WIDE = 160

@@ -13,13 +13,6 @@ if TYPE_CHECKING:
 
     from timestep.operations.queries.records import Interruption, Run, RunItem, ToolCall
 
-_REASONS = {
-    "cancelled": "somebody cancelled its workflow",
-    "timeout": "its time was over",
-    "code": "by its workflow's own code",
-    "abandoned": "its workflow ended without it",
-}
-
 
 def show(
     run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall], *, asked: str | None = None
@@ -65,6 +58,7 @@ def _story(
         yield output.line_of(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
     yield output.line_of(f"  input      {output.words(run.input)}")
     made = {call.id: call for call in calls}
+    decided = {one.call_id: one for one in run.interruptions if one.resolved_at is not None}
     turn = 0
     for item in items:
         if item.turn > turn:
@@ -72,9 +66,13 @@ def _story(
             yield output.line_of(f"Turn {turn}", style="bold")
         if item is not items[-1] or not _is_answer(item, run):
             yield output.line_of("  ", *_item(item, made))
+        call = made.get(item.tool_call_id or "")
+        if call is not None and call.call_id is not None and call.call_id in decided:
+            yield output.line_of(f"  {_decided(decided.pop(call.call_id))}")
     for one in run.interruptions:
         if one.resolved_at is not None:
-            yield output.line_of(_decided(one))
+            if one in decided.values():
+                yield output.line_of(_decided(one))
         elif run.completed_at is None:
             yield output.line_of(
                 f"Waits for a decision: {one.tool_name}({output.json_of(one.arguments)}), "
@@ -85,7 +83,7 @@ def _story(
         where = f" in turn {run.error.turn}" if run.error.turn else ""
         yield output.line_of(f"Failed{where}: {run.error.type}: {run.error.message}", style="red")
     elif run.cancel_reason is not None:
-        yield output.line_of(f"Cancelled: {_REASONS[run.cancel_reason]}", style="yellow")
+        yield output.line_of(f"Cancelled: {output.REASONS[run.cancel_reason]}", style="yellow")
     elif run.status == "completed":
         yield output.line_of(("Answer  ", "bold"), output.words(run.final_output))
     if run.id is not None:

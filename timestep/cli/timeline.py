@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from timestep.cli.output import words
+from timestep.cli.output import REASONS, words
 from timestep.operations.queries.records import RunEvent
 from timestep.runtime import terminal
 from timestep.runtime.terminal import printable, printable_lines
@@ -123,9 +123,13 @@ def _change(event: RunEvent) -> Iterator[str]:
         yield f"{agent} completed"
     elif event.type == "run.failed":
         error = data["error"]
-        yield f"{agent} failed: {error['type']}: {error['message']}"
+        if error["type"] is None:
+            # Its row holds no error any more: the workflow is put back, and tries again.
+            yield f"{agent} was stopped by an error; its workflow tries again"
+        else:
+            yield f"{agent} failed: {error['type']}: {error['message']}"
     elif event.type == "run.cancelled":
-        yield f"{agent} is cancelled: {data['cancel_reason']}"
+        yield f"{agent} is cancelled: {REASONS[data['cancel_reason']]}"
     elif event.type == "question.decided":
         for one in data["questions"]:
             by = f" by {one['by']}" if one["by"] else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.live import Live
+from rich.text import Text
 
 from timestep.cli import output
 from timestep.cli.group import as_json, fail
@@ -57,7 +58,7 @@ def watch(run: str, as_json: bool) -> None:
     if status != "completed":
         error = found.error or (found.workflow.error if found.workflow is not None else None)
         why = f": {error.type}: {error.message}" if error is not None else ""
-        fail(f"{run} is {status}{why}")
+        fail(f"{run} {'failed' if status == 'failed' else f'is {status}'}{why}")
 
 
 def _status(found: Run, asked: str) -> str:
@@ -70,7 +71,7 @@ def _status(found: Run, asked: str) -> str:
 async def _watch(host: Reached, asked: str, *, as_json: bool) -> Run:
     """Show all events, and answer the run once it is over."""
     timeline, console = Timeline(), output.console()
-    told: set[str] = set()
+    told: str | None = None
     with contextlib.ExitStack() as stack:
         live: Live | None = None
         if console.is_terminal and not as_json:
@@ -81,15 +82,21 @@ async def _watch(host: Reached, asked: str, *, as_json: bool) -> Run:
                 return event
             if event is not None:
                 silence = 0.0
+                if event.kind in ("item", "model"):
+                    told = None
                 if as_json:
                     output.document(event)
                 for entry in () if as_json else timeline.entries(event):
                     console.print(entry, soft_wrap=True)
             elif (silence := silence + _REFRESH) >= _SILENCE:
                 silence = 0.0
-                await _tell_obstacle(host, asked, told)
+                told = await _tell_obstacle(host, asked, told, live)
             if live is not None:
-                live.update(timeline.now(datetime.datetime.now(datetime.UTC)), refresh=True)
+                moment = datetime.datetime.now(datetime.UTC)
+                now = (
+                    timeline.now(moment) if told is None else Text("nobody goes on with it", "dim")
+                )
+                live.update(now, refresh=True)
     raise AssertionError("the run is the last that is read")
 
 
@@ -118,12 +125,22 @@ async def _each(host: Reached, asked: str) -> AsyncIterator[RunEvent | Run | Non
         coming.cancel()
 
 
-async def _tell_obstacle(host: Reached, asked: str, told: set[str]) -> None:
+async def _tell_obstacle(
+    host: Reached, asked: str, told: str | None, live: Live | None
+) -> str | None:
+    """Tell why nobody goes on with a run, once, and when somebody does; answer what holds now."""
     with contextlib.suppress(DatabaseError, HostUnreachableError, RemoteError):
         found = await host.get_run(asked)
-        if found.is_stuck and found.obstacle is not None and found.obstacle not in told:
-            told.add(found.obstacle)
-            output.tell(f"{asked}: {found.obstacle}")
+        obstacle = found.obstacle if found.is_stuck else None
+        if obstacle != told:
+            line = f"{asked}: {obstacle or 'a host goes on with it'}"
+            if live is None:
+                output.tell(line)
+            else:
+                # Above the line that is drawn again, which standard error would go on.
+                live.console.print(output.line_of(line, style="yellow"), soft_wrap=True)
+        return obstacle
+    return told
 
 
 async def _read(host: Reached, asked: str, read: asyncio.Queue[RunEvent | Run]) -> None:

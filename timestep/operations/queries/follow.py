@@ -132,7 +132,7 @@ _NEVER = (1 << 63) - 1
 
 
 def _unknown(asked: str) -> UnknownRunError:
-    return UnknownRunError(f"there is no run or workflow {quoted(asked)}")
+    return UnknownRunError(f"there is no run or workflow {quoted(asked)}: see `timestep runs`")
 
 
 def read(asked: Sequence[Followed]) -> list[Found]:
