@@ -188,7 +188,11 @@ def _told_change(change: dict[str, Any]) -> str:
     about = f"interruption {change['id']} is {now}"
     if change["expected"] is None:
         return f"{about}, which was not shown"
-    return about + (f", and was {_call(was)}" if was is not None else ", with another hash")
+    return about + (
+        f", and was {_call(was)}"
+        if was is not None
+        else f", with another hash: {change['hash'][:16]}"
+    )
 
 
 def _call(told: dict[str, Any]) -> str:

@@ -274,7 +274,9 @@ def _source(
     """The run that is meant, where it stands, and the other runs of its workflow."""
     run = runs.find_run(connection, name)
     if run is None:
-        raise UnknownRunError(f"there is no run, and no workflow that began one, {quoted(name)}")
+        raise UnknownRunError(
+            f"there is no run, and no workflow that began one, {quoted(name)}: see `timestep runs`"
+        )
     if run["parent_run_id"] is not None:
         raise InvalidInputError(
             f"run {run['id']} is inside run {run['parent_run_id']}: fork the outermost one"

@@ -81,7 +81,7 @@ def resume(
         return
     if repeat_steps and not from_checkpoint:
         raise click.UsageError("--repeat-steps goes with --from-checkpoint")
-    results, edits = _documents(supply), _documents(edit)
+    results, edits = _documents("--supply", supply), _documents("--edit", edit)
     result = ask(
         lambda host: host.resume(
             workflow_id,
@@ -89,7 +89,7 @@ def resume(
             reject=reject,
             supply=results,
             edit=edits,
-            expect=dict(expect),
+            expect={one: shown.removeprefix("#") for one, shown in expect},
             always=always,
             message=message,
             from_checkpoint=from_checkpoint,
@@ -119,16 +119,18 @@ def _ask(workflow_id: str) -> None:
     asking.decide(found)
 
 
-def _documents(given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def _documents(option: str, given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     """What is given as JSON, by what it is for."""
     from timestep.serialization import json_input
 
     found: dict[str, Any] = {}
     for name, text in given:
         if name in found:
-            raise click.BadParameter(f"{quoted(name)} is given twice")
+            raise click.BadParameter(f"{quoted(name)} is given twice", param_hint=option)
         try:
             found[name] = json_input.loads(text)
         except ValueError as error:
-            raise click.BadParameter(f"{quoted(text)} is not JSON: {error}") from error
+            raise click.BadParameter(
+                f"{quoted(text)} is not JSON: {error}", param_hint=option
+            ) from error
     return found
