@@ -324,11 +324,19 @@ class SharedApplication:
         ).format(name=name, kept=self._kept[table])
 
 
+_WRITES = (
+    "timestep.database.async_pool",
+    "timestep.journal.recorder",
+    "timestep.journal.reads",
+)
+
+
 def _is_writing(thread: threading.Thread) -> bool:
-    """Whether a thread is in the journal's code, which has connections."""
+    """Whether a thread is in the recorder's code, which has connections."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("timestep.journal."):
+        # Not of all of the journal: DBOS's own threads wait in `dbos_patience`.
+        if frame.f_globals.get("__name__", "").startswith(_WRITES):
             return True
         frame = frame.f_back
     return False
