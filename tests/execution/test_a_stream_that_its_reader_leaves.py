@@ -117,7 +117,7 @@ def test_what_an_earlier_version_recorded_of_a_stream_is_replayed(app: App) -> N
         return repr(said)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "set_numbers_aside", lambda _, **__: None)
+        patch.setattr(Run, "set_numbers_aside", lambda _: None)
         workflow = Workflow(app, body)
         answer = workflow.result()
     steps = app.steps(workflow.id)

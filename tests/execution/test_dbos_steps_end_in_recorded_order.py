@@ -15,7 +15,6 @@ import timestep
 from tests.support.dbos_app import App
 from tests.support.sibling_runs import Consume, Team, Turns, as_completed, called_back, queued
 from timestep import testing
-from timestep.execution import identity
 
 TURNS: list[Turns] = []
 """Those of the test; a child workflow is given nothing that is no JSON."""
@@ -183,64 +182,6 @@ def test_steps_after_what_is_told_and_asked_have_the_same_numbers(
     assert replays(app, body, times=1).startswith("after [")
 
 
-async def chain_beside_runs() -> str:
-    """The body awaits a run, and another one, while a task of its makes steps after steps.
-
-    Neither tells the other how far it has come, and both would draw the workflow's next number.
-    """
-    team = Team()
-    TURNS[:] = [team.turns]
-
-    async def chain() -> list[str]:
-        return [await by_child(name) if name == "c" else await stepped(name) for name in "abcd"]
-
-    going_on = asyncio.ensure_future(chain())
-    said = [await team.one("first"), await stepped("between"), await team.one("second")]
-    return await team.then([*said, *await going_on, await stepped("last")])
-
-
-def test_a_chain_of_steps_beside_the_bodys_runs_has_the_same_numbers(app: App) -> None:
-    said = replays(app, chain_beside_runs, times=8)
-    assert said == "after ['first!', 'between!', 'second!', 'a!', 'b!', 'c!', 'd!', 'last!']!"
-
-
-def test_runs_that_nothing_goes_on_beside_leave_no_gap(app: App) -> None:
-    """What they had set aside and not drawn is drawn by what comes after."""
-
-    async def body() -> str:
-        TURNS[:] = [Team().turns]
-        said = [await Team().one("first"), await stepped("between"), await Team().one("bad")]
-        return await Team().then([*said, await stepped("last")])
-
-    replays(app, body, times=1)
-    numbers = app.execute(
-        "SELECT function_id FROM dbos.operation_outputs WHERE workflow_uuid = 'w' "
-        "ORDER BY function_id"
-    ).fetchall()
-    assert [number for (number,) in numbers][-1] == 8
-
-
-def test_what_an_earlier_version_recorded_goes_on_with_its_numbers(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its runs drew the workflow's own numbers, and so did a step beside one."""
-
-    async def body() -> str:
-        team = Team("beside", "first")
-        TURNS[:] = [team.turns]
-        beside = asyncio.ensure_future(stepped("beside"))
-        beside.add_done_callback(lambda _: asyncio.ensure_future(team.turns.over("beside")))
-        return await team.then([await team.one("first"), await beside])
-
-    with monkeypatch.context() as earlier:
-        earlier.setattr(identity, "_are_set_aside", lambda shared: False)
-        app.run(body, workflow_id="w")
-    assert app.execute(
-        "SELECT max(function_id) < 10 FROM dbos.operation_outputs WHERE workflow_uuid = 'w'"
-    ).fetchone() == (True,)
-    app.replay("w")
-
-
 async def results_beside_a_run() -> str:
     """DBOS draws the number of a child's result when the child has ended; here it is drawn before.
 
@@ -334,7 +275,6 @@ def test_what_ends_before_a_run_does_so_again(
 LONG = {
     **{way.__name__: beside(way, as_completed) for way in WAYS},
     "chains": chains,
-    "chain beside runs": chain_beside_runs,
     "results beside a run": results_beside_a_run,
     "time limit": first_of(slept_long, is_run_first=True),
     "no message": first_of(no_message, is_run_first=False),

@@ -3,8 +3,6 @@
 The task of a workflow's body draws from the workflow's own counter, every other one that runs
 agents from a block of its own. A streamed run has numbers set aside, which come before all that its
 task draws after it: its reader may leave it and begin another run, and both go on side by side.
-So has each run of the body's task until it ends: steps that tasks beside it draw meanwhile have the
-same numbers, however far the run has come. What it has not drawn is given back if nobody has.
 """
 
 from __future__ import annotations
@@ -33,11 +31,6 @@ class StepNumbers:
     def __init__(self, *, block: int) -> None:
         self._next = block * BLOCK if block else None
 
-    @property
-    def are_shared(self) -> bool:
-        """Whether they are the workflow's own, which code beside the task draws, too."""
-        return self._next is None
-
     def draw(self) -> StepReservation:
         if self._next is None:
             own = DBOS.reserve_step()
@@ -52,7 +45,7 @@ class StepNumbers:
         return StepReservation(reserved)
 
     def set_aside(self, begun: int) -> Reserved:
-        """Set numbers aside for a run: those that come next.
+        """Set numbers aside for a streamed run: those that come next.
 
         Args:
             begun: The number with which the run began, the newest one.
@@ -121,9 +114,8 @@ class Reserved(StepNumbers):
         return self._task.draw() if self._next == self._numbers.stop - 1 else super().draw()
 
     def give_back(self) -> StepNumbers:
-        """The task's own numbers, from which what comes next is drawn."""
-        if in_workflow():
-            self._task.take_back(self._numbers, self._next)
+        """The task's own numbers, which a streamed run of an earlier version drew from."""
+        self._task.take_back(self._numbers, self._next)
         return self._task
 
     def newest(self) -> list[int] | None:

@@ -34,7 +34,7 @@ class WorkflowScope:
     drawn: set[int] = field(default_factory=set)
     """Those of the workflow's own step numbers that its runs have drawn."""
     set_aside: list[range] = field(default_factory=list)
-    """Those that its streamed runs draw, and those of its body's task that go on."""
+    """Those that its streamed runs draw."""
     kept: dict[type[Any], Any] = field(default_factory=dict)
     """What `kept` made for it, by its kind."""
 
@@ -104,18 +104,9 @@ def dbos_context() -> DBOSContext:
 
 
 def newest_number() -> Callable[[], int]:
-    """Tells the newest step number that the code of the caller's workflow has drawn.
-
-    What is set aside, and after which nothing was drawn, may be given back and drawn then.
-    """
-    context, set_aside = dbos_context(), scope().set_aside
-
-    def newest() -> int:
-        drawn: int = context.function_id
-        is_last = bool(set_aside) and drawn == set_aside[-1].stop - 1
-        return set_aside[-1].start - 1 if is_last else drawn
-
-    return newest
+    """Tells the newest step number that the code of the caller's workflow has drawn."""
+    context = dbos_context()
+    return lambda: context.function_id
 
 
 class UnattendedWorkflows(PerProcess):

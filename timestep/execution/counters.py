@@ -47,7 +47,7 @@ class Counters:
         return self._steps.draw() if self._steps is not None else None
 
     def set_aside(self, begun: int) -> None:
-        """Draw from numbers that are set aside now.
+        """Draw from numbers that are set aside now, as a streamed run does.
 
         Args:
             begun: The number with which the run began.
@@ -61,7 +61,7 @@ class Counters:
         return isinstance(self._steps, Reserved)
 
     def give_back(self) -> None:
-        """Draw what comes next in the run's task, as runs of earlier versions did."""
+        """Draw what comes next in the run's task, as streamed runs of earlier versions did."""
         if isinstance(self._steps, Reserved):
             self._steps = self._steps.give_back()
 

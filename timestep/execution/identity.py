@@ -57,9 +57,6 @@ class WorkflowRuns:
     """Where the workflow's own thread draws them, if its code is not async."""
     is_of_earlier_version: bool = False
     """Whether the first task to run agents has the workflow's own counter, whichever it is."""
-    are_set_aside: bool | None = None
-    """Whether each run of the body's task has numbers of its own until it ends; None: that is not
-    known yet."""
     dbos_records: SharedRecords = field(default_factory=SharedRecords)
     told: object = None
     """What was told of the newest of them that failed; not its error, which holds all it ran."""
@@ -178,7 +175,6 @@ def _open_in_workflow(found: Recorder, task: str, shared: WorkflowRuns) -> Run:
         order=shared.order,
         place=place,
         after_step=after_step,
-        gives_back=lane.numbers.are_shared and _are_set_aside(shared),
     )
     shared.runs.append(run)
     if run.parent is not None:
@@ -236,18 +232,6 @@ def _is_of_earlier_version() -> bool:
     if bodies.is_new():
         return False
     return recorder().draws_apart(workflow_scope.scope().owner.workflow_id) is False
-
-
-def _are_set_aside(shared: WorkflowRuns) -> bool:
-    """Whether each run of the body's task has numbers of its own until it ends.
-
-    In what earlier versions recorded it has not. It has to be known before anything is drawn: where
-    the workflow may have been executed before, this blocks.
-    """
-    if shared.are_set_aside is None:
-        workflow_id = workflow_scope.scope().owner.workflow_id
-        shared.are_set_aside = bodies.is_new() or recorder().sets_aside(workflow_id) is not False
-    return shared.are_set_aside
 
 
 @contextlib.contextmanager

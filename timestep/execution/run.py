@@ -77,7 +77,6 @@ class Run:
         place: Which run of its workflow it is: its task, and how many runs that began before.
         after_step: The newest number of the workflow's own counter when it began, where that is
             the body's task's alone; what earlier versions recorded has none.
-        gives_back: Whether it has numbers of its own until it ends, unless it is streamed.
     """
 
     def __init__(
@@ -93,7 +92,6 @@ class Run:
         order: RunOrder,
         place: tuple[int, int] | None = None,
         after_step: int | None = None,
-        gives_back: bool = False,
     ) -> None:
         self.recorder = recorder
         self.owner = owner
@@ -104,7 +102,6 @@ class Run:
         self._workflow_step = workflow_step
         self._place = place
         self._after_step = after_step
-        self._gives_back = gives_back
         self._shared = shared
         self._counted_in: uuid.UUID | None = None
 
@@ -171,20 +168,10 @@ class Run:
         if approval_timeout is not None:
             self.questions.timeout = approval_timeout
 
-    def set_numbers_aside(self, *, is_streamed: bool) -> None:
-        """Draw from numbers of its own: what is begun while the run goes on draws others.
-
-        Args:
-            is_streamed: Whether its reader may leave it, and what comes after goes on beside it.
-        """
-        self._gives_back = self._gives_back and not is_streamed
-        if self._workflow_step is not None and (is_streamed or self._gives_back):
+    def set_numbers_aside(self) -> None:
+        """Draw from numbers of its own: what is begun while the run goes on draws others."""
+        if self._workflow_step is not None:
             self.counters.set_aside(self._workflow_step)
-
-    def give_numbers_back(self) -> None:
-        """Let what comes after the run draw the numbers that it has left, unless it is streamed."""
-        if self._gives_back:
-            self.counters.give_back()
 
     def begin_with(self, history: History, counted_in: uuid.UUID | None) -> None:
         """Say what a new run begins with.

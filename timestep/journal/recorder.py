@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
@@ -16,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config
 from timestep.database.async_pool import Answered
-from timestep.dbos_internals import control_errors, step_numbers, step_records
+from timestep.dbos_internals import control_errors, step_records
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
 from timestep.journal.kept_outcomes import KeptOutcomes
@@ -215,19 +214,11 @@ class Recorder(Database):
 
     def draws_apart(self, workflow_id: str) -> bool | None:
         """Whether only the body's task has a workflow's own counter; None: no run is recorded."""
-        return self._is_known(run_continuations.are_apart, workflow_id)
-
-    def sets_aside(self, workflow_id: str) -> bool | None:
-        """Whether the runs of a workflow's body have numbers set aside; None: none is recorded."""
-        of_body = functools.partial(run_continuations.are_set_aside, block=step_numbers.BLOCK)
-        return self._is_known(of_body, workflow_id)
-
-    def _is_known(self, read: Callable[..., bool | None], workflow_id: str) -> bool | None:
         schema = self.schema if self.mirror is None else None
 
         def attempt() -> bool | None:
             with self.engine.connect() as connection:
-                return read(connection, workflow_id, schema=schema)
+                return run_continuations.are_apart(connection, workflow_id, schema=schema)
 
         return self.patiently(attempt)
 

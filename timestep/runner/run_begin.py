@@ -54,7 +54,8 @@ def prepare(
     if run.questions.call_ids:
         run.resume()
         return run
-    run.set_numbers_aside(is_streamed=is_streamed)
+    if is_streamed:
+        run.set_numbers_aside()
     history, enclosing = RunHistory(), current_step()
     is_counted = enclosing is not None and _counts_in(enclosing, options.get("context"))
     run.begin_with(history, enclosing.id if enclosing is not None and is_counted else None)

@@ -44,7 +44,4 @@ async def leave(run: Run) -> None:
     process_state.of(Installation).leave(run)
     if run.parent is None:
         shared_connections.leave(run.root_id)
-    try:
-        await run.ends.hand_over()
-    finally:
-        run.give_numbers_back()
+    await run.ends.hand_over()

@@ -28,18 +28,16 @@ _RUNS = """
         AND runs.deleted_at IS NULL
     ORDER BY workflow_step, runs.started_at"""
 
-_HAVE_ALL = """
+_ARE_APART = """
     WITH RECURSIVE source AS (
         SELECT %(workflow_id)s AS id{forks}
     )
-    SELECT bool_and(metadata ? %(name)s::text) FROM public.runs
-    WHERE parent_run_id IS NULL AND workflow_step < %(below)s
+    SELECT bool_and(metadata ? 'after_step') FROM public.runs
+    WHERE parent_run_id IS NULL AND workflow_step IS NOT NULL
         AND (workflow_id IN (SELECT id FROM source) OR id IN (
             SELECT run_id FROM timestep.continuations WHERE workflow_id = %(workflow_id)s
             UNION SELECT source_run_id FROM timestep.continuations
             WHERE workflow_id = %(workflow_id)s))"""
-
-_ANY_STEP = 2**31 - 1
 
 _FORKS = """
         UNION SELECT w.forked_from FROM source
@@ -132,34 +130,9 @@ def are_apart(connection: sa.Connection, workflow_id: str, *, schema: str | None
         workflow_id: The workflow.
         schema: Where DBOS's tables are; None: in another database.
     """
-    return _have_all(connection, "after_step", workflow_id, schema)
-
-
-def are_set_aside(
-    connection: sa.Connection, workflow_id: str, *, schema: str | None, block: int
-) -> bool | None:
-    """Whether each run of the body's task has numbers set aside; None: no run is recorded.
-
-    Args:
-        connection: To the recorder's database.
-        workflow_id: The workflow.
-        schema: Where DBOS's tables are; None: in another database.
-        block: How many step numbers a task has to draw; the body's come first.
-    """
-    return _have_all(connection, "sets_aside", workflow_id, schema, below=block)
-
-
-def _have_all(
-    connection: sa.Connection,
-    name: str,
-    workflow_id: str,
-    schema: str | None,
-    below: int = _ANY_STEP,
-) -> bool | None:
     forks = "" if schema is None else _FORKS.replace("{schema}", schema)
-    values = {"workflow_id": workflow_id, "name": name, "below": below}
     found: bool | None = connection.exec_driver_sql(
-        _HAVE_ALL.replace("{forks}", forks), values
+        _ARE_APART.replace("{forks}", forks), {"workflow_id": workflow_id}
     ).scalar()
     return found
 
