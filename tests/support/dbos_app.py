@@ -26,6 +26,8 @@ from timestep import JSONSerializer, testing
 from timestep.execution.replay.replay_check import Replay, watched
 from timestep.journal.recorder import recorder
 from timestep.store import setbacks
+from timestep.runner.installation import Installation
+from timestep.runtime import process_state
 from timestep.store.tables import metadata
 
 _keys = itertools.count()
@@ -237,8 +239,11 @@ class SharedApplication:
 
     def _launched(self) -> DBOS:
         # The names of Timestep's own workflows, as in a process that installs it before the launch.
+        was_installed = process_state.of(Installation).is_everywhere
         timestep.install()
-        timestep.uninstall()
+        if not was_installed:
+            # A fixture of the first test may have come before this.
+            timestep.uninstall()
         before = set(threading.enumerate())
         instance = launch(self.url)
         self._threads = set(threading.enumerate()) - before

@@ -26,10 +26,7 @@ T = TypeVar("T")
 _COMMANDS = {
     "agents": ("agents:agents", "List the agents that runs had, each in its newest version."),
     "approvals": ("approvals:approvals_", "List what waits for a decision."),
-    "audit": (
-        "access:audit_",
-        "Tell who started, decided, cancelled, forked what, the newest first.",
-    ),
+    "audit": ("access:audit_", "Tell who did what, newest first."),
     "cancel": ("runs:cancel", "Cancel a workflow: no further step of it begins."),
     "completion": (
         "completion:completion",
@@ -49,10 +46,7 @@ _COMMANDS = {
     "stop": ("server:stop", "Stop the embedded PostgreSQL."),
     "tokens": ("access:tokens_", "Make, list and revoke tokens of the HTTP API."),
     "usage": ("usage:usage", "Tell what runs used and cost."),
-    "watch": (
-        "watch:watch",
-        "Show what a run, or a workflow with all its runs, does as it happens, until it is over.",
-    ),
+    "watch": ("watch:watch", "Show what a run does as it happens, until it is over."),
 }
 """Where in `commands/` each command is, and what the list of commands says of it."""
 
