@@ -25,9 +25,9 @@ from tests.support.passing_time import time_passed
 from timestep import JSONSerializer, testing
 from timestep.execution.replay.replay_check import Replay, watched
 from timestep.journal.recorder import recorder
-from timestep.store import setbacks
 from timestep.runner.installation import Installation
 from timestep.runtime import process_state
+from timestep.store import setbacks
 from timestep.store.tables import metadata
 
 _keys = itertools.count()
