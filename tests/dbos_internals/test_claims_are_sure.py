@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import psycopg
@@ -26,8 +26,14 @@ class Claim:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
         self.is_made, self.is_looked_for = Event(), Event()
+        self._turn = Lock()
 
     def make(self, *_: Any, owner_xid: str, **__: Any) -> Any:
+        # Each queue has a worker of its own, and one that finds nothing would undo another's claim.
+        with self._turn:
+            return self._make(owner_xid)
+
+    def _make(self, owner_xid: str) -> Any:
         if self.is_made.is_set():
             return [], None
         found = self.connection.execute(
