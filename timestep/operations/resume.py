@@ -34,7 +34,6 @@ from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_document, check_known
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
-from timestep.operations.queries.interruptions import ended_workflows
 from timestep.operations.queries.records import ResumeResult
 from timestep.runtime import terminal
 from timestep.runtime.cancellation import in_thread
@@ -205,14 +204,14 @@ class _Done:
 def _do(asked: _Asked, found: Database) -> _Done:
     """Do all that is asked for, in one transaction, or nothing of it."""
     workflow_id, ended = asked.workflow_id, None
-    if not asked.from_checkpoint:
-        ended = ended_workflows([workflow_id]).get(workflow_id)
     chosen: list[Choice] = []
-    with found.transactions.begin() as connection:
+    with found.connected([workflow_id], whole=True) as connection:
         # In this order everybody locks who changes both.
         locked = parked_workflows.lock(connection, workflow_id)
         if asked.from_checkpoint:
             _take_over(asked, connection)
+        else:
+            ended = parked_workflows.lock_end(connection, found.schema, workflow_id)
         queue = _try_again(asked, connection, found.schema) if found.mirror is None else None
         ended = ended if queue is None else None
         # What is asked from now on is nothing that the caller has seen.

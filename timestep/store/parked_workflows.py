@@ -37,6 +37,10 @@ _ANSWERED = """
 
 _NOW = "(extract(epoch FROM now()) * 1000)::bigint"
 
+_LOCK_WORKFLOW = """
+    SELECT FROM "{schema}".workflow_status
+    WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE"""
+
 # As DBOS delays a workflow: nobody executes it before its time, and a restart passes it by.
 _PARK = f"""
     UPDATE "{{schema}}".workflow_status SET status = 'DELAYED', owner_xid = NULL,
@@ -109,6 +113,22 @@ def lock(connection: sa.Connection, workflow_id: str) -> set[uuid.UUID]:
         (workflow_id,),
     )
     return set(found.scalars())
+
+
+def lock_end(connection: sa.Connection, schema: str, workflow_id: str) -> str | None:
+    """How a workflow has ended; one that has not does not end before the transaction does.
+
+    Args:
+        connection: In the transaction that has the questions of the workflow, if it locks any.
+        schema: That of DBOS's tables, or of their copy, in this database.
+        workflow_id: The workflow.
+
+    Returns:
+        As `ended` tells it; None: it goes on.
+    """
+    query = _LOCK_WORKFLOW.replace("{schema}", schema)
+    connection.exec_driver_sql(query, {"workflow_id": workflow_id})
+    return ended(connection, schema, [workflow_id]).get(workflow_id)
 
 
 def count(connection: sa.Connection, schema: str | None) -> int:
