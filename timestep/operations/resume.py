@@ -268,7 +268,7 @@ def _decide(
     ]
     written = store.resolve(connection, schema, decisions)
     edited = [one.row["id"] for one in undecided if one.action == "edit"]
-    store.show_edits(connection, schema, edited)
+    store.show_edits(connection, edited)
     audit_store.add_decided(connection, asked.actor.entry(), asked.workflow_id, written)
     return chosen
 

@@ -75,13 +75,9 @@ _CALL = """
     AND tool_calls.status IN ('pending', 'in_doubt', 'skipped', 'unknown')"""
 
 _EDITED = """
-    SELECT i.run_id, i.tool_call_id, i.call_id, i.resolution_arguments, r.workflow_id, r.session_id
+    SELECT i.run_id, i.tool_call_id, i.call_id, i.resolution_arguments, r.session_id
     FROM public.interruptions i JOIN public.runs r ON r.id = i.run_id
     WHERE i.id = ANY(%(ids)s) AND i.resolution_action = 'edit'"""
-
-_LOCK_WORKFLOW = """
-    SELECT FROM "{schema}".workflow_status
-    WHERE workflow_uuid = %(workflow_id)s FOR NO KEY UPDATE"""
 
 _ITEMS = """
     SELECT id, item_data FROM public.run_items
@@ -169,18 +165,16 @@ def resolve(
     return written
 
 
-def show_edits(connection: sa.Connection, schema: str, questions: Collection[uuid.UUID]) -> None:
+def show_edits(connection: sa.Connection, questions: Collection[uuid.UUID]) -> None:
     """Let a model be shown calls as they were edited, by the run and by its session.
 
     Args:
-        connection: To the recorder's database, in the transaction that decides.
-        schema: Where DBOS's tables are, or their copy.
+        connection: Where the transaction goes on in which `resolve` decided. Readers go by the
+            items' sequence, which is drawn under its lock of the workflow.
         questions: The ids of interruptions; those that are not edited stay as they are.
     """
     found = connection.exec_driver_sql(_EDITED, {"ids": list(questions)})
     for edited in [dict(row) for row in found.mappings()]:
-        # Readers go by the sequence, which is drawn under this lock.
-        connection.exec_driver_sql(_LOCK_WORKFLOW.replace("{schema}", schema), edited)
         text = arguments_text(restored(edited["resolution_arguments"]))
         for id_, item in connection.exec_driver_sql(_ITEMS, edited).all():
             _write(connection, _WRITE_ITEM, id_, {**restored(item), "arguments": text})
