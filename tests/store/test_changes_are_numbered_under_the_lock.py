@@ -60,16 +60,35 @@ def waits_for_the_lock(app: App, change: Callable[[], Any]) -> None:
         assert after > before
 
 
+def decided(connection: Any, question: str, action: str) -> list[dict[str, Any]]:
+    """What of a decision is new."""
+    values = {"message": None, "output": None, "has_output": False, "always": False, "by": "me"}
+    decision = {**values, "id": question, "action": action}
+    return interruptions.resolve(connection, "dbos", [decision])
+
+
 def test_a_decision(app: App) -> None:
     question = asking(app, "w")
-    values = {"message": None, "output": None, "has_output": False, "always": False, "by": "me"}
+    written = []
 
     def decide() -> None:
         with recorder().transactions.begin() as connection:
-            decision = {**values, "id": question, "action": "approve"}
-            interruptions.resolve(connection, "dbos", [decision])
+            written.extend(decided(connection, question, "approve"))
 
     waits_for_the_lock(app, decide)
+    assert [(one["id"], one["action"]) for one in written] == [(question, "approve")]
+
+
+def test_a_decision_that_comes_too_late_changes_nothing(app: App) -> None:
+    """Not even of the call, which was begun since, and is asked about anew."""
+    question = asking(app, "w")
+    with recorder().engine.connect() as connection, connection.begin() as undone:
+        assert decided(connection, question, "approve")
+        connection.exec_driver_sql("UPDATE tool_calls SET status = 'in_doubt'")
+        assert decided(connection, question, "reject") == []
+        query = "SELECT c.status, i.resolution_action FROM tool_calls c, interruptions i"
+        assert connection.exec_driver_sql(query).one() == ("in_doubt", "approve")
+        undone.rollback()
 
 
 def test_a_cancellation(app: App) -> None:

@@ -158,8 +158,9 @@ def resolve(
         is_edited = values["action"] == "edit"
         values["arguments"] = json.dumps(values["arguments"]) if is_edited else None
         found = connection.exec_driver_sql(_RESOLVE, values).one_or_none()
-        if found is not None:
-            written.append({**decision, "tool_name": found[0], "asked": found[1]})
+        if found is None:
+            continue
+        written.append({**decision, "tool_name": found[0], "asked": found[1]})
         status = statuses.get(values["action"], "approved")
         connection.exec_driver_sql(_CALL, {"id": values["id"], "status": status})
     return written
