@@ -11,10 +11,11 @@ import pytest
 from agents import Agent, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from click.testing import CliRunner
-from dbos import SetWorkflowID
+from dbos import error as dbos_errors
 
 import timestep
-from tests.support.dbos_app import BODIES, App
+from tests.support.dbos_app import App
+from tests.support.decisions import decide, started, until_held_up, waiting
 from timestep.cli import main
 from timestep.errors import NobodyWaitsError, UnknownInterruptionError
 from timestep.journal.fail_fast_read import reading
@@ -61,29 +62,20 @@ def test_what_an_ended_workflow_asked_is_not_decided(app: App) -> None:
 def test_what_is_cancelled_while_a_decision_waits_is_not_decided(app: App) -> None:
     """Whoever decides is told how the workflow stands when the decision is written."""
 
-    async def waits() -> str:
-        return str((await timestep.run_agent(asker(), "go")).final_output)
-
-    BODIES["w"] = waits
-    with SetWorkflowID("w"):
-        app.started("w")
-    app.until(lambda: app.rows("interruptions"))
+    outcome = started(app, asker())
+    app.until(waiting)
     with psycopg.connect(app.url) as holder, ThreadPoolExecutor(1) as another:
         holder.execute("SELECT FROM interruptions FOR UPDATE")
-        told = another.submit(timestep.resume_workflow_sync, "w", approve="all")
-        app.until(lambda: app.execute(_WAITS).fetchone())
+        told = another.submit(decide, approve="all")
+        until_held_up(app, 1)
         holder.execute("UPDATE dbos.workflow_status SET status = 'CANCELLED', owner_xid = NULL")
         holder.commit()
         # The run's own row may tell of it by then, too.
         with pytest.raises((NobodyWaitsError, UnknownInterruptionError), match="cancelled"):
             told.result(60)
     assert [row["resolved_at"] for row in app.rows("interruptions")] == [None]
-
-
-_WAITS = (
-    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-    "AND datname = current_database() AND query LIKE '%FOR UPDATE OF i%'"
-)
+    with pytest.raises(dbos_errors.DBOSAwaitedWorkflowCancelledError):
+        outcome.result(60)
 
 
 def test_a_decision_made_again_says_that_nothing_follows(app: App) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from concurrent.futures import Future
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -33,6 +31,7 @@ from tests.sdk.test_builtin_tools_are_steps import shell_call
 from tests.sdk.test_mcp_servers_are_asked_once import Fake
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
+from tests.support.decisions import decide, started, waiting
 from timestep.errors import (
     AlreadyResolvedError,
     ChangedQuestionError,
@@ -77,31 +76,6 @@ def answer(items: list[Any]) -> list[Any]:
 def clerk(**options: Any) -> Agent[Any]:
     made.clear()
     return Agent(name="Clerk", model=AnsweringModel(answer), tools=[refund, look], **options)
-
-
-def started(app: App, agent: Agent[Any], given: Any = "pay back", **options: Any) -> Future[str]:
-    """A workflow `w` that runs the agent in a thread of its own."""
-    outcome: Future[str] = Future()
-
-    async def body() -> str:
-        return str((await timestep.run_agent(agent, given, **options)).final_output)
-
-    def work() -> None:
-        try:
-            outcome.set_result(app.run(body, workflow_id="w"))
-        except Exception as error:  # noqa: BLE001  # the future raises it to the test
-            outcome.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    return outcome
-
-
-def waiting(**which: Any) -> list[timestep.Interruption]:
-    return asyncio.run(timestep.list_interruptions(workflow_id="w", **which))
-
-
-def decide(**decision: Any) -> timestep.ResumeResult:
-    return timestep.resume_workflow_sync("w", **decision)
 
 
 EDITED = {"order": "o1", "cents": 50, "note": "half of it"}

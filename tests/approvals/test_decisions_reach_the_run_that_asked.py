@@ -20,6 +20,7 @@ import timestep
 from tests.support import forked_processes
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App
+from tests.support.decisions import decide, waiting
 from tests.support.host_process import Host, own_host
 from tests.support.passing_time import HOUR
 from timestep.errors import AlreadyResolvedError, ConfigurationError, UnknownInterruptionError
@@ -78,18 +79,10 @@ def agent_running(app: App, agent: Agent[Any], **options: Any) -> Callable[[], s
     return running(app, body)
 
 
-def waiting() -> list[timestep.Interruption]:
-    return asyncio.run(timestep.list_interruptions(workflow_id="w"))
-
-
 def asked(app: App, *call_ids: str) -> list[timestep.Interruption]:
     """What waits, once it is just these calls."""
     app.until(lambda: [one.call_id for one in waiting()] == list(call_ids))
     return waiting()
-
-
-def decide(**decision: Any) -> timestep.ResumeResult:
-    return timestep.resume_workflow_sync("w", **decision)
 
 
 def test_a_question_and_all_that_belongs_to_it_are_written_at_once(app: App) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -27,6 +26,7 @@ import timestep
 from tests.support.conditions import until
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App
+from tests.support.decisions import waiting
 from tests.support.host_process import Host, own_host
 from timestep.approvals import notifications
 from timestep.cli import doctor
@@ -159,10 +159,6 @@ def approve(result: Callable[[], str]) -> None:
     """Let the workflow end."""
     timestep.resume_workflow_sync("w", approve="all")
     assert result() == "done"
-
-
-def waiting() -> list[timestep.Interruption]:
-    return asyncio.run(timestep.list_interruptions(workflow_id="w"))
 
 
 def escalations() -> list[Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.decisions import decide, started, waiting
 from timestep.errors import AlreadyResolvedError, UnknownInterruptionError
 
 DONE: list[str] = []
@@ -42,31 +41,6 @@ def operator() -> Agent[Any]:
         ]
     )
     return Agent(name="Operator", model=model, tools=[delete, look])
-
-
-def started(app: App, agent: Agent[Any], **options: Any) -> Future[str]:
-    """A workflow `w` that runs the agent in a thread of its own."""
-    outcome: Future[str] = Future()
-
-    async def body() -> str:
-        return str((await timestep.run_agent(agent, "clean up", **options)).final_output)
-
-    def work() -> None:
-        try:
-            outcome.set_result(app.run(body, workflow_id="w"))
-        except Exception as error:  # noqa: BLE001  # the future raises it to the test
-            outcome.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    return outcome
-
-
-def waiting() -> list[timestep.Interruption]:
-    return asyncio.run(timestep.list_interruptions(workflow_id="w"))
-
-
-def decide(**decision: Any) -> timestep.ResumeResult:
-    return timestep.resume_workflow_sync("w", **decision)
 
 
 def test_a_run_waits_until_everything_is_decided(app: App) -> None:

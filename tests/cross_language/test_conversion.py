@@ -9,16 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.approvals.test_calls_are_made_as_they_were_edited import (
-    EDITED,
-    clerk,
-    decide,
-    started,
-    waiting,
-)
+from tests.approvals.test_calls_are_made_as_they_were_edited import EDITED, clerk
 from tests.cross_language.javascript import JavaScript
 from tests.cross_language.scenario import agents, interrupted
 from tests.support.dbos_app import App
+from tests.support.decisions import decide, started, waiting
 from timestep.errors import ForeignStateError, StateTooNewError
 from timestep.run_states import from_javascript
 from timestep.run_states.from_javascript import python_state_from_javascript

@@ -5,7 +5,6 @@ Those that belong to one feature are tested with it; here are the ones that belo
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +16,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import timestep
 from tests.support.dbos_app import App
+from tests.support.decisions import waiting
 
 DONE: list[str] = []
 
@@ -31,10 +31,6 @@ async def delete(ctx: RunContextWrapper[dict[str, int]], name: str) -> str:
     DONE.append(name)
     ctx.context["deleted"] += 1
     return f"deleted {name}"
-
-
-def waiting() -> list[timestep.Interruption]:
-    return asyncio.run(timestep.list_interruptions(workflow_id="w"))
 
 
 def deleting(*names: str) -> Agent[Any]:
