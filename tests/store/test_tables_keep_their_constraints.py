@@ -219,7 +219,9 @@ def test_a_run_has_a_status_of_these(status: str, rows: Rows) -> None:
     ended = sa.func.now() if status not in ("running", "interrupted") else None
     error = "E" if status == "failed" else None
 
-    rows.run(status=status, completed_at=ended, error_type=error)
+    run = rows.run(status=status, completed_at=ended, error_type=error)
+
+    assert rows.value("runs", run, "status") == status
 
 
 @pytest.mark.parametrize(
