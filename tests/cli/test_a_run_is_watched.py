@@ -107,6 +107,10 @@ def test_what_models_say_is_shown_and_not_obeyed() -> None:
         "  ← f: one\n        Turn 9 (7 ms)"
     ]
     assert timeline.now(moment).plain == "…"
+    edited = {"action": "edit", "tool_name": "pay", "arguments": {"cents": 5}, "by": None}
+    edited |= {"edited_arguments": {"cents": 4}, "message": None}
+    decided = event("question", "question.decided", {**whose, "questions": [edited]})
+    assert told(decided) == ['Decided: edit pay({"cents": 5}) to pay({"cents": 4})']
     stopped = {**whose, "error": {"turn": None, "type": None, "message": None}}
     assert told(event("run", "run.failed", stopped)) == [
         "A\\x1b was stopped by an error; its workflow tries again"

@@ -281,6 +281,7 @@ def test_a_reader_picks_up_anywhere_without_loss_or_repetition(app: App) -> None
 
 
 def test_a_run_that_waits_for_a_person_is_followed_to_its_end(app: App) -> None:
+    @timestep.tool_options(describe="Delete {name} for good")
     @function_tool(needs_approval=True)
     async def delete(name: str) -> str:
         return f"deleted {name}"
@@ -324,6 +325,7 @@ def test_a_run_that_waits_for_a_person_is_followed_to_its_end(app: App) -> None:
     )
     assert asked == waited_for
     assert (asked["tool_name"], asked["arguments"]) == ("delete", {"name": "a"})
+    assert asked["description"] == "Delete a for good"
     assert {**decided, **asked} == {
         **decided,
         "action": "approve",

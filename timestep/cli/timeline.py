@@ -134,7 +134,10 @@ def _change(event: RunEvent) -> Iterator[str]:
         for one in data["questions"]:
             by = f" by {one['by']}" if one["by"] else ""
             told = f": {one['message']}" if one["message"] else ""
-            yield f"Decided: {one['action']} {_call(one['tool_name'], one['arguments'])}{by}{told}"
+            call = _call(one["tool_name"], one["arguments"])
+            if one["action"] == "edit":
+                call += f" to {_call(one['tool_name'], one['edited_arguments'])}"
+            yield f"Decided: {one['action']} {call}{by}{told}"
     elif event.type == "run.waiting":
         for one in data["questions"]:
             decide = terminal.command("resume", data["workflow_id"] or "", "--approve", one["id"])

@@ -21,6 +21,7 @@ _WORKFLOW = """
 _QUESTION = """
     jsonb_build_object('id', q.id, 'run_id', q.run_id, 'type', q.type, 'reason', q.reason,
         'tool_name', q.tool_name, 'call_id', q.call_id, 'arguments', q.arguments,
+        'description', q.description,
         'agent_name', (SELECT name FROM public.agents WHERE agents.id = q.agent_id),
         'created_at', q.created_at, 'expires_at', q.expires_at)
     || CASE c.change WHEN 'question.decided' THEN jsonb_build_object(
