@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from dbos import DBOS
 from fastapi import FastAPI
 
@@ -16,6 +18,7 @@ from tests.support.dbos_app import App
 from tests.support.problems import problem
 from timestep import config
 from timestep.errors import InvalidInputError, QueueFullError
+from timestep.journal.reads.database import database
 from timestep.operations import entrypoints
 from timestep.web.app import create_app
 
@@ -123,6 +126,23 @@ def test_who_is_cancelled_keeps_nobody_out(app: App) -> None:
         "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND database = "
         "(SELECT oid FROM pg_database WHERE datname = current_database())"
     ).fetchall())  # fmt: skip
+
+
+def test_a_start_commits_nothing_on_the_loop(app: App) -> None:
+    """A database that does not answer then holds up nothing else of the host."""
+    committing: list[int] = []
+
+    def note(_: Any) -> None:
+        committing.append(threading.get_ident())
+
+    engine = database().engine
+    sa.event.listen(engine, "commit", note)
+    try:
+        start()
+    finally:
+        sa.event.remove(engine, "commit", note)
+    assert committing
+    assert threading.get_ident() not in committing
 
 
 def test_what_workflows_start_is_not_refused(app: App) -> None:

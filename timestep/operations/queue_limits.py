@@ -11,6 +11,7 @@ from timestep.database.error_translation import translated
 from timestep.errors import DatabaseError, QueueFullError
 from timestep.journal.reads.database import database
 from timestep.journal.reads.workflow_records import workflow_record
+from timestep.runtime.cancellation import in_thread, over
 from timestep.store.fleet import queues
 
 _PAUSE = 0.005
@@ -70,7 +71,7 @@ async def _alone(queue: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        _let_others_in(held)
+        await _let_others_in(held)
 
 
 async def _unless_cancelled(queue: str) -> contextlib.ExitStack | None:
@@ -79,15 +80,16 @@ async def _unless_cancelled(queue: str) -> contextlib.ExitStack | None:
     try:
         return await asyncio.shield(attempt)
     except asyncio.CancelledError:
-        attempt.add_done_callback(lambda done: _let_others_in(done.result()))
+        await over(attempt)
+        if attempt.exception() is None and (held := attempt.result()) is not None:
+            await _let_others_in(held)
         raise
 
 
-def _let_others_in(held: contextlib.ExitStack | None) -> None:
+async def _let_others_in(held: contextlib.ExitStack) -> None:
     # Where the connection was lost, nobody is kept out by it.
     with contextlib.suppress(DatabaseError):
-        if held is not None:
-            held.close()
+        await in_thread(held.close)
 
 
 def _locked(queue: str) -> contextlib.ExitStack | None:
