@@ -40,6 +40,15 @@ async def logged_in(client: httpx.AsyncClient, token: str, **more: str) -> httpx
     return await client.post("/login", data={"token": token, **more})
 
 
+def origin_of_forms(page: httpx.Response) -> dict[str, str]:
+    """What a browser says of where a page's form comes from: the Fetch standard, 3.2.
+
+    Of a page that lets no address be told, it tells no origin, either.
+    """
+    is_told = page.headers["referrer-policy"] != "no-referrer"
+    return {"origin": OWN if is_told else "null"}
+
+
 async def form_token(client: httpx.AsyncClient) -> str:
     """What the page of a login puts into its forms."""
     page = (await client.get("/login")).text
@@ -82,6 +91,25 @@ def test_a_token_is_shown_once_and_a_cookie_from_then_on(database_url: str) -> N
     assert tokens.hash_of(SHORT).hex() not in str(kept)
     entries = rows(database_url, "SELECT who, role, act FROM timestep.audit ORDER BY id")
     assert entries[1:] == [("ann", "viewer", "log_in"), ("olga", "operator", "log_in")]
+
+
+def test_the_forms_of_the_pages_are_taken_from_a_browser() -> None:
+    async def work(app: FastAPI) -> None:
+        async with client_of(app) as client:
+            page = await client.get("/login")
+            answer = await client.post(
+                "/login", data={"token": SHORT}, headers=origin_of_forms(page)
+            )
+            assert answer.status_code == 303
+            page = await client.get("/login")
+            answer = await client.post(
+                "/logout",
+                data={"form_token": await form_token(client)},
+                headers=origin_of_forms(page),
+            )
+            assert answer.status_code == 303
+
+    asking(work)
 
 
 def test_behind_tls_the_cookie_is_this_hosts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
