@@ -111,9 +111,7 @@ def test_what_models_say_is_shown_and_not_obeyed() -> None:
     edited |= {"edited_arguments": {"cents": 4}, "message": None}
     decided = event("question", "question.decided", {**whose, "questions": [edited]})
     assert told(decided) == ['Decided: edit pay({"cents": 5}) to pay({"cents": 4})']
-    stopped = {**whose, "error": {"turn": None, "type": None, "message": None}}
-    assert told(event("run", "run.failed", stopped)) == [
-        "A\\x1b was stopped by an error; its workflow tries again"
-    ]
+    failed = {**whose, "error": {"turn": 1, "type": "E", "message": "no\x1b"}}
+    assert told(event("run", "run.failed", failed)) == ["A\\x1b failed: E: no\\x1b"]
     inside = event("run", "run.started", {**whose, "parent_run_id": "r"}, run_id="s")
     assert told(inside) == ["    Run s of A\\x1b started"]

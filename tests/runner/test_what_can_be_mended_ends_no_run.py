@@ -127,6 +127,38 @@ def test_a_run_that_could_ask_no_model_goes_on_later(app: App, works: int, strea
     assert app.replay("w") == "saw a"
 
 
+def test_readers_are_told_what_each_failure_was(app: App) -> None:
+    provider = Provider(UserError("Unknown prefix: any."))
+    begun("w", body_of(provider))
+    app.until(lambda: status("w") == "DELAYED")
+    provider.error = UserError("Unknown prefix: any/thing.")
+    assert host_starts() == 1
+    app.until(lambda: len(app.execute("SELECT FROM timestep.run_changes").fetchall()) == 5)
+    provider.error = None
+    app.until(host_starts)
+    assert outcome("w") == "saw a"
+
+    async def changes() -> list[tuple[str, Any]]:
+        return [
+            (one.type, one.data.get("error"))
+            async for one in timestep.follow("w")
+            if one.kind == "run"
+        ]
+
+    failures = [
+        {"type": "UserError", "message": f"Unknown prefix: {what}.", "turn": 1}
+        for what in ("any", "any/thing")
+    ]
+    assert asyncio.run(changes()) == [
+        ("run.started", None),
+        ("run.failed", failures[0]),
+        ("run.resumed", None),
+        ("run.failed", failures[1]),
+        ("run.resumed", None),
+        ("run.completed", None),
+    ]
+
+
 def failed_at(app: App) -> list[Any]:
     return app.execute("SELECT failed_at FROM timestep.setbacks").fetchall()
 

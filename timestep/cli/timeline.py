@@ -123,11 +123,7 @@ def _change(event: RunEvent) -> Iterator[str]:
         yield f"{agent} completed"
     elif event.type == "run.failed":
         error = data["error"]
-        if error["type"] is None:
-            # Its row holds no error any more: the workflow is put back, and tries again.
-            yield f"{agent} was stopped by an error; its workflow tries again"
-        else:
-            yield f"{agent} failed: {error['type']}: {error['message']}"
+        yield f"{agent} failed: {error['type']}: {error['message']}"
     elif event.type == "run.cancelled":
         yield f"{agent} is cancelled: {REASONS[data['cancel_reason']]}"
     elif event.type == "question.decided":

@@ -36,8 +36,7 @@ CHANGE = f"""
         'agent_name', (SELECT name FROM public.agents WHERE agents.id = r.agent_id))
     || CASE c.change
         WHEN 'run.cancelled' THEN jsonb_build_object('cancel_reason', c.cancel_reason)
-        WHEN 'run.failed' THEN jsonb_build_object('error', jsonb_build_object(
-            'type', r.error_type, 'message', r.error_message, 'turn', r.error_turn))
+        WHEN 'run.failed' THEN jsonb_build_object('error', c.error)
         ELSE '{{}}' END
     || CASE WHEN c.questions IS NULL THEN '{{}}' ELSE jsonb_build_object('questions', (
         SELECT coalesce(jsonb_agg({_QUESTION} ORDER BY asked.place), '[]')
