@@ -106,7 +106,13 @@ def test_the_audit_is_a_table_or_lines_of_json_or_csv(cli: Cli) -> None:
     assert lines(cli("audit", "--json", "--who", "nobody-else")) == []
     assert len(lines(cli("audit", "--json", "--who", user, "--since", "1h"))) == 3
     assert done(cli("audit", "--act", "start")) == "No entries.\n"
-    for arguments in (("--json", "--csv"), ("--act", "x"), ("--since", "x"), ("--limit", "0")):
+    for arguments in (
+        ("--json", "--csv"),
+        ("--act", "x"),
+        ("--since", "x"),
+        ("--since", "999999w"),
+        ("--limit", "0"),
+    ):
         assert cli("audit", *arguments).exit_code == 2
 
 

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from timestep.cli import access_tables, output
 from timestep.cli.group import as_json
+from timestep.cli.moments import moment, span
 from timestep.cli.reach import ask
 from timestep.operations.queries.pagination import Page
-from timestep.runtime.terminal import quoted
 
 if TYPE_CHECKING:
+    import datetime
+
     from timestep.cli.reach import Reached
     from timestep.config import Role
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"([0-9]{1,6})([mhdw])", re.ASCII)
-
-
-def _span(
-    ctx: click.Context, param: click.Parameter, text: str | None
-) -> datetime.timedelta | None:
-    if text is None:
-        return None
-    found = _SPAN.fullmatch(text)
-    if found is None:
-        raise click.BadParameter(f"{quoted(text)} is no time like 12h, 30d or 8w")
-    return datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 @click.group("tokens")
@@ -42,7 +28,7 @@ def tokens_() -> None:
 @click.argument("name")
 @click.option("--role", metavar="ROLE", required=True,
               help="viewer reads; operator starts and decides; admin sees the audit.")  # fmt: skip
-@click.option("--expires", metavar="TIME", callback=_span, help="After 12h, 30d, 8w; else never.")
+@click.option("--expires", metavar="TIME", callback=span, help="After 12h, 30d, 8w; else never.")
 @as_json
 def create(name: str, role: Role, expires: datetime.timedelta | None, as_json: bool) -> None:
     """Make a token, and print it: it is kept nowhere, and shown this once."""
@@ -81,7 +67,8 @@ def revoke(name: str, as_json: bool) -> None:
 @click.option("--who", metavar="NAME", help="Only what this one did.")
 @click.option("--act", metavar="ACT", help="Only acts of this kind, such as start or decide.")
 @click.option("--subject", metavar="ID", help="Only about this workflow, question or token.")
-@click.option("--since", metavar="TIME", callback=_span, help="Only of the last 12h, 30d, 8w.")
+@click.option("--since", metavar="TIME", callback=moment,
+              help="Only since then: 12h, 30d, 8w ago, or a day or time.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="So many at most; by default 50, or all.")
 @click.option("--json", "as_json", is_flag=True, help="All of them, a line of JSON each.")
 @click.option("--csv", "as_csv", is_flag=True, help="All of them, as CSV.")
@@ -89,7 +76,7 @@ def audit_(
     who: str | None,
     act: str | None,
     subject: str | None,
-    since: datetime.timedelta | None,
+    since: datetime.datetime | None,
     limit: int | None,
     as_json: bool,
     as_csv: bool,
@@ -97,14 +84,13 @@ def audit_(
     """Tell who did what, newest first."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two forms: give one")
-    begin = None if since is None else datetime.datetime.now(datetime.UTC) - since
     most = limit if as_json or as_csv else limit or _SHOWN
 
     from timestep.cli.csv_lines import CsvLines
     from timestep.operations.access.records import AuditEntry
 
     async def work(host: Reached) -> None:
-        found = host.audit(who=who, act=act, subject=subject, since=begin, limit=most)
+        found = host.audit(who=who, act=act, subject=subject, since=since, limit=most)
         if as_json:
             async for entry in found:
                 output.document(entry)
