@@ -98,7 +98,10 @@ async def list_tokens() -> list[ApiToken]:
 
 
 async def revoke_token(name_or_id: str) -> ApiToken:
-    """Let a token be none any more, and end its logins and streams within about a second.
+    """Let a token be none any more, and end its logins, within about a second.
+
+    What streams tells nothing more from then on; one that has nothing to tell ends at its next
+    heartbeat, within 15 seconds.
 
     One that is revoked already stays as it is.
 
