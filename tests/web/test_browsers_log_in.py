@@ -14,6 +14,7 @@ from tests.support.api_client import OWN, asking, client_of, sends
 from tests.support.dbos_app import App
 from tests.support.problems import problem
 from timestep import config
+from timestep.journal.recorder import recorder
 from timestep.operations.access import logins, tokens
 from timestep.operations.access.tokens import create_token, revoke_token
 from timestep.web import auth, callers
@@ -107,6 +108,32 @@ def test_the_forms_of_the_pages_are_taken_from_a_browser() -> None:
                 data={"form_token": await form_token(client)},
                 headers=origin_of_forms(page),
             )
+            assert answer.status_code == 303
+
+    asking(work)
+
+
+def test_a_connection_that_was_lost_before_keeps_nobody_out(database_url: str) -> None:
+    engine = recorder().engine
+
+    def lose() -> None:
+        """Have the only connection that is kept be one that the server has ended."""
+        engine.dispose()
+        with engine.connect() as connection:
+            process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        rows(database_url, f"SELECT pg_terminate_backend({process}, 10000)")
+
+    async def work(app: FastAPI) -> None:
+        async with client_of(app) as client:
+            lose()
+            assert problem(await client.get("/api/runs", headers=sends("wrong")), 401)
+            lose()
+            assert (await logged_in(client, "wrong")).status_code == 401
+            lose()
+            assert (await logged_in(client, SHORT)).status_code == 303
+            known = {"form_token": await form_token(client)}
+            lose()
+            answer = await client.post("/logout", data=known, headers={"origin": OWN})
             assert answer.status_code == 303
 
     asking(work)

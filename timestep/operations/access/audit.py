@@ -52,7 +52,7 @@ def begin(
     Raises:
         DatabaseError: The database refused, or is away; nothing is to be done then.
     """
-    return _written(lambda connection: add(connection, actor, act, subjects, details))
+    return written(lambda connection: add(connection, actor, act, subjects, details))
 
 
 def refuse(entry: int, error: TimestepError) -> None:
@@ -62,7 +62,7 @@ def refuse(entry: int, error: TimestepError) -> None:
         DatabaseError: The database refused, or is away.
     """
     if not isinstance(error, DatabaseError):
-        _written(lambda connection: note_refused(connection, entry, error))
+        written(lambda connection: note_refused(connection, entry, error))
 
 
 def note_refused(connection: Any, entry: int, error: BaseException) -> None:
@@ -70,7 +70,12 @@ def note_refused(connection: Any, entry: int, error: BaseException) -> None:
     store.refuse(connection, entry, type(error).__name__)
 
 
-def _written(work: Callable[[Any], T]) -> T:
+def written(work: Callable[[Any], T]) -> T:
+    """What `work` does in one transaction, of which it does not matter if it is done twice.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
     found = database()
 
     def attempt() -> T:

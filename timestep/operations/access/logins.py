@@ -7,10 +7,11 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from timestep.config import Token
 from timestep.database.error_translation import translated
+from timestep.journal.fail_fast_read import check_database
 from timestep.journal.reads.database import database
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
@@ -18,8 +19,6 @@ from timestep.operations.access.tokens import hash_of
 from timestep.store.access import audit as audit_store
 from timestep.store.access import logins as store
 from timestep.store.access import wrong_tokens
-
-T = TypeVar("T")
 
 LASTS = 12 * 3600
 """Seconds of a login."""
@@ -124,7 +123,7 @@ def note_wrong(place: str, address: str | None, how: str) -> tuple[int, float]:
             _enter(connection, address, {"how": how, "attempts": attempts})
         return attempts, seconds
 
-    return _change(work)
+    return audit.written(work)
 
 
 def _enter(connection: Any, address: str | None, details: dict[str, Any]) -> None:
@@ -136,7 +135,9 @@ def _enter(connection: Any, address: str | None, details: dict[str, Any]) -> Non
         audit.add(connection, actor, "wrong_token", [], details)
 
 
-def _change(work: Callable[[Any], T]) -> T:
+def _change(work: Callable[[Any], None]) -> None:
+    # Nothing of it may be done twice: a pooled connection that was lost is to show before.
+    check_database()
     found = database()
     with translated(found.url), found.transactions.begin() as connection:
-        return work(connection)
+        work(connection)
