@@ -330,7 +330,7 @@ def test_a_name_is_one_tokens_until_it_is_revoked(
     assert asyncio.run(revoke_token(first.id)).id == first.id
     assert [token.revoked_at is None for token in asyncio.run(list_tokens())] == [False, True]
     assert asyncio.run(revoke_token("ann")).id == second.id
-    for bad in ("", "a\x00", "x" * 1001, "nobody"):
+    for bad in ("", "a\x00", "x" * 1001, "nobody", "timeout", "code"):
         with pytest.raises(InvalidInputError):
             asyncio.run(create_token(bad, role="viewer"))
     with pytest.raises(InvalidInputError):

@@ -34,6 +34,8 @@ from timestep.store.access import wrong_tokens
 PREFIX = "ts_"
 """How a token begins, so that it is recognised where it should not be."""
 
+_NOBODYS = (acting.NOBODY, "timeout", "code")
+"""Who the audit, and decisions, say it was where it was no token's bearer."""
 _BYTES = 32
 _FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 
@@ -57,8 +59,10 @@ async def create_token(
         DatabaseError: The database refused, or is away.
     """
     check_id("name", name)
-    if name == acting.NOBODY:
-        raise InvalidInputError(f"name {name!r} stands for who needs no token: choose another")
+    if name in _NOBODYS:
+        raise InvalidInputError(
+            f"name {name!r} stands in the audit for what was done without a token: choose another"
+        )
     if role not in ROLES:
         raise InvalidInputError(f"role {quoted(role)} is not one of {', '.join(ROLES)}")
     seconds = None if expires is None else expires.total_seconds()
