@@ -180,6 +180,11 @@ def test_events_begin_where_the_caller_says_and_end_with_what_was_seen() -> None
         (REFUSED, HostUnreachableError),
         (problem(503, "database-unreachable"), DatabaseUnreachableError),
         (problem(503, "busy"), RemoteError),
+        # A page to log in, of a proxy before the host, is asked for no second time.
+        (httpx.Response(200, html="<html>"), RemoteError),
+        (stream("data: <html>\n\n"), RemoteError),
+        (stream("data: []\n\n"), RemoteError),
+        (stream("event: end\ndata: []\n\n"), RemoteError),
     ],
 )
 def test_what_ends_a_stream_is_raised(
@@ -189,4 +194,6 @@ def test_what_ends_a_stream_is_raised(
         with pytest.raises(expected):
             [one async for one in client.events("w", patience=0)]
 
-    asking(Network(answer), work)
+    network = Network(answer)
+    asking(network, work)
+    assert len(network.requests) == 1

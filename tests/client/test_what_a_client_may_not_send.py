@@ -105,3 +105,19 @@ def test_what_answers_and_is_no_host_is_told(answer: httpx.Response, told: str) 
             assert SECRET not in repr(refused.value)
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("answer", [[], {}, "w", {"id": "w"}])
+def test_what_answers_without_what_was_asked_for_is_told(answer: object) -> None:
+    async def work() -> None:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answer))
+        async with Client("https://runs.example.com", transport=transport) as client:
+            for asked in (
+                client.start("greet"),
+                client.fork("r", turn=1),
+                client.create_token("ann", role="viewer"),
+            ):
+                with pytest.raises(RemoteError, match="answers oddly"):
+                    await asked
+
+    asyncio.run(work())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from timestep import config
 from timestep.client.connection import Connection
 from timestep.client.documents import record
-from timestep.errors import ConfigurationError, RemoteError
+from timestep.errors import ConfigurationError
 from timestep.operations.queries.pagination import LONGEST, Page
 
 if TYPE_CHECKING:
@@ -68,12 +68,18 @@ class Base:
         try:
             return record(kind, document)
         except ValueError as error:
-            raise RemoteError(f"{self._connection.url} answers oddly: {error}") from error
+            raise self._connection.odd(error) from error
+
+    def _text(self, document: Any, name: str) -> str:
+        """What an answer says under a name."""
+        if not isinstance(document, dict) or not isinstance(found := document.get(name), str):
+            raise self._connection.odd(f"it has no {name}")
+        return found
 
     async def _page(self, kind: type[T], path: str, query: Mapping[str, Any]) -> Page[T]:
         found = await self._connection.ask("GET", path, query=query)
         if not isinstance(found, dict) or not isinstance(found.get("items"), list):
-            raise RemoteError(f"{self._connection.url} answers oddly: {path} is no list")
+            raise self._connection.odd(f"{path} is no list")
         items = [self._record(kind, one) for one in found["items"]]
         return Page(items, found.get("next_cursor"))
 

@@ -85,7 +85,8 @@ class Client(Reads):
             "timeout": timeout,
         }
         path = f"/api/workflows/{segment(entrypoint)}/runs"
-        return str((await self._connection.ask("POST", path, body=given))["workflow_id"])
+        found = await self._connection.ask("POST", path, body=given)
+        return self._text(found, "workflow_id")
 
     async def resume(
         self,
@@ -161,7 +162,7 @@ class Client(Reads):
         path = f"/api/runs/{segment(run_or_workflow_id)}/fork"
         given = {name: value for name, value in body.items() if value is not None}
         found = await self._connection.ask("POST", path, body=given, is_repeatable=False)
-        return str(found["workflow_id"])
+        return self._text(found, "workflow_id")
 
     async def create_token(
         self, name: str, *, role: Role, expires: datetime.timedelta | None = None
@@ -184,7 +185,7 @@ class Client(Reads):
         body = {"name": name, "role": role, "expires": seconds}
         # Sent again, the name would be taken by the token whose secret was lost.
         made = await self._connection.ask("POST", "/api/tokens", body=body, is_repeatable=False)
-        return self._record(ApiToken, made), str(made["token"])
+        return self._record(ApiToken, made), self._text(made, "token")
 
     async def revoke_token(self, name_or_id: str) -> ApiToken:
         """Let a token be none any more; for admins.

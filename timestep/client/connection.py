@@ -137,6 +137,10 @@ class Connection:
         how = str(error) or type(error).__name__
         return HostUnreachableError(f"{self.url} cannot be reached: {how}")
 
+    def odd(self, how: object) -> RemoteError:
+        """That what answers is no host, or one that says something else, and how that shows."""
+        return RemoteError(f"{self.url} answers oddly: {how}")
+
 
 def segment(name: str) -> str:
     """A name as a part of a path; httpx would obey one that is dots only."""

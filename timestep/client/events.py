@@ -58,7 +58,7 @@ async def events(
     Raises:
         HostUnreachableError: There was none for so long.
         UnknownRunError: There is no such run, or it was deleted meanwhile.
-        RemoteError: The caller may not, or may no longer, view.
+        RemoteError: The caller may not, or may no longer, view; or what answers is no host.
     """
     place = _Place(after)
     pause = _FIRST_PAUSE
@@ -69,6 +69,8 @@ async def events(
             async with connection.stream(path, headers, _SILENCE) as answer:
                 if answer.status_code == _NO_CONTENT:
                     return
+                if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise connection.odd(f"{path} is no stream of events")
                 pause = _FIRST_PAUSE
                 async for kind, data in _messages(answer, place):
                     place.heard_at = time.monotonic()
@@ -84,13 +86,17 @@ async def events(
             if isinstance(error, RemoteError) and error.status not in _PASSING:
                 raise
             failure = error
+        except ValueError as error:
+            raise connection.odd(error) from error
         if failure is not None and time.monotonic() - place.heard_at >= patience:
             raise failure
         await asyncio.sleep(pause)
         pause = min(2 * pause, place.pause)
 
 
-async def _messages(answer: httpx.Response, place: _Place) -> AsyncIterator[tuple[str, Any]]:
+async def _messages(
+    answer: httpx.Response, place: _Place
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """The name and the data of each event that came as a whole; `place` is after it."""
     kind, data, id_ = "message", list[str](), place.last
     async for line in answer.aiter_lines():
@@ -99,7 +105,7 @@ async def _messages(answer: httpx.Response, place: _Place) -> AsyncIterator[tupl
         if not line:
             place.last = id_
             if data:
-                yield kind, json.loads("\n".join(data))
+                yield kind, _object("\n".join(data))
             kind, data = "message", []
         elif name == "id":
             id_ = value
@@ -109,6 +115,13 @@ async def _messages(answer: httpx.Response, place: _Place) -> AsyncIterator[tupl
             data.append(value)
         elif name == "retry" and value.isdecimal():
             place.pause = int(value) / 1000
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"an event holds no object, but {found!r:.100}")
+    return found
 
 
 def _check_end(path: str, data: dict[str, Any]) -> None:
