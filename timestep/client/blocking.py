@@ -90,16 +90,24 @@ class BlockingClient:
         found = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return found.result()
-        except BaseException:
-            # As Ctrl-C: what is asked for is not waited for any more.
+        finally:
+            # Where it is left, as by Ctrl-C, what is asked for is not waited for any more.
             found.cancel()
-            raise
 
     def _each(self, found: AsyncIterator[T]) -> Iterator[T]:
+        reading: asyncio.Task[Any] | None = None
+
         async def following() -> Any:
+            nonlocal reading
+            reading = asyncio.current_task()
             return await anext(found, _END)
 
         async def leave() -> None:
+            if reading is not None and not reading.done():
+                # It is left in the middle, and does not end at once.
+                if not reading.cancelling():
+                    reading.cancel()
+                await asyncio.wait({reading})
             await found.aclose()  # type: ignore[attr-defined]  # those of Client are generators
 
         try:
