@@ -140,3 +140,16 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
         assert command is not None
         assert command.name == name
         assert command.get_short_help_str(100) == listed.get_short_help_str(100)
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    context = click.Context(main)
+    for name in main.commands:
+        _, command, _ = main.resolve_command(context, [name])
+        assert command is not None
+        for one in [
+            command,
+            *(command.commands.values() if isinstance(command, click.Group) else ()),
+        ]:
+            for option in one.params:
+                assert not isinstance(option, click.Option) or option.help, (name, option.name)

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 
 @click.command("runs")
-@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--status", type=click.Choice(STATUSES), help="How they stand.")
 @click.option("--agent", metavar="NAME", help="The agent that began.")
 @click.option("--entrypoint", metavar="NAME", help="The workflow's function.")
-@click.option("--session", "session_id", metavar="ID")
-@click.option("--workflow", "workflow_id", metavar="ID")
+@click.option("--session", "session_id", metavar="ID", help="The session that they are part of.")
+@click.option("--workflow", "workflow_id", metavar="ID", help="The workflow that they belong to.")
 @click.option("--version", metavar="VERSION", help="Of the application, as DBOS has it.")
 @click.option("--since", callback=moment, metavar="TIME",
               help="Only runs that began since: 30m, 12h, 7d, 2w, or 2026-01-31.")  # fmt: skip
 @click.option("--until", callback=moment, metavar="TIME", help="Only runs that began before.")
 @click.option("--text", metavar="TEXT", help="What the input, the output or the error says.")
-@click.option("--limit", type=click.IntRange(1, pagination.LONGEST), default=20)
+@click.option("--limit", type=click.IntRange(1, pagination.LONGEST), default=20, show_default=True,
+              help="How many runs are listed.")  # fmt: skip
 @as_json
 def runs(limit: int, as_json: bool, **filters: Any) -> None:
     """List runs, newest first."""
