@@ -48,8 +48,9 @@ def test_a_run_is_watched_through_its_hosts_death(own_host: Host, tmp_path: Path
         (tmp_path / "go").touch()
         assert (people.wait(60), program.wait(60)) == (0, 0)
     said = log.read_text().splitlines()
-    run_id = host.run(workflow_id)["id"]
-    assert said[:2] == [f"Run {run_id} of Worker started", "Turn 1"]
+    # It is the run of the workflow that was asked for: no other id is told for it.
+    assert said[:2] == ["Worker started", "Turn 1"]
+    assert str(host.run(workflow_id)["id"]) not in log.read_text()
     assert said[-1] == "Worker completed"
     assert [line for line in said if line.startswith("Turn")] == ["Turn 1", "Turn 2", "Turn 3"]
     (noted,) = (line for line in said if "← note: noted" in line)
@@ -91,7 +92,7 @@ def test_what_models_say_is_shown_and_not_obeyed() -> None:
         return [entry.plain for entry in timeline.entries(one)]
 
     whose = {"workflow_id": "w", "parent_run_id": None, "agent_name": "A\x1b"}
-    assert told(event("run", "run.started", whose)) == ["Run r of A\\x1b started"]
+    assert told(event("run", "run.started", whose)) == ["A\\x1b started"]
     for attempt, text in ((1, "one"), (1, " \x1b[2J"), (2, "again\u202e")):
         delta = {"type": "response.output_text.delta", "delta": text}
         assert told(event("model", delta["type"], delta, attempt=attempt)) == []

@@ -113,10 +113,12 @@ def _item(run: _Run, event: RunEvent) -> str:
 
 
 def _change(event: RunEvent) -> Iterator[str]:
-    data, run_id = event.data, event.run_id
+    data = event.data
     agent = data["agent_name"] or "an agent"
     if event.type == "run.started":
-        yield f"Run {run_id} of {agent} started"
+        # One that is inside another is told with its id, which nobody else tells.
+        who = agent if data["parent_run_id"] is None else f"Run {event.run_id} of {agent}"
+        yield f"{who} started"
     elif event.type == "run.resumed":
         yield f"{agent} goes on"
     elif event.type == "run.completed":
