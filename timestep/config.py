@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import math
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from timestep import environment
+from timestep import addresses, environment
 from timestep.environment import Secret
 from timestep.errors import ConfigurationError
 
@@ -25,21 +23,20 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _SECRETS = ("api_tokens", "token", "escalation_url", "escalation_secret", "openai_api_key")
 """Settings whose value is never shown: a chat's webhook URL lets anybody write there."""
-_SECRET_PREFIX = "whsec_"
 
 
 def _secret_address(value: str) -> Secret:
-    _web_address(value)
+    addresses.parts_of(value)
     return Secret(value)
 
 
 def _signing_secret(value: str) -> Secret:
-    key_of(value)
+    environment.key_of(value)
     return Secret(value)
 
 
 def _address(value: str) -> str:
-    _web_address(value)
+    addresses.parts_of(value)
     return value.rstrip("/")
 
 
@@ -91,19 +88,6 @@ def _tokens(value: str) -> tuple[Token, ...]:
             raise ValueError(f"entry {number} has the token of an earlier one")
         tokens.append(Token(name, role, Secret(secret)))
     return tuple(tokens)
-
-
-def _networks(value: str) -> tuple[str, ...]:
-    """Parse `address,network/bits,…`."""
-    found = tuple(part.strip() for part in value.split(","))
-    for part in found:
-        try:
-            ip_network(part)
-        except ValueError:
-            raise ValueError(
-                f"has {part!r}, which is no address, and no network like 10.0.0.0/8"
-            ) from None
-    return found
 
 
 def _seconds(value: str) -> float:
@@ -194,7 +178,7 @@ class Settings:
     port: int = _setting(
         8000, "The TCP port that the host listens on; 0 is any free one.", ge=0, le=65535
     )
-    trusted_proxies: Annotated[tuple[str, ...], _networks] = _setting(
+    trusted_proxies: Annotated[tuple[str, ...], addresses.networks] = _setting(
         (),
         "The proxies before the host whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
         kind="addresses or networks, separated by commas",
@@ -303,8 +287,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.escalation_url is not None and not self.escalation_insecure:
-            scheme, host = _web_address(self.escalation_url.get_secret_value())
-            if scheme == "http" and not _is_loopback(host):
+            scheme, host = addresses.parts_of(self.escalation_url.get_secret_value())
+            if scheme == "http" and not addresses.is_loopback(host):
                 raise ConfigurationError(
                     f"{PREFIX}ESCALATION_URL: is plain http to another machine: use https, or set "
                     f"{PREFIX}ESCALATION_INSECURE=true"
@@ -315,12 +299,12 @@ class Settings:
         given = (self.escalation_url, self.escalation_secret, self.token, self.openai_api_key)
         held = [*given, *(token.secret for token in self.api_tokens)]
         found = [secret.get_secret_value() for secret in held if secret is not None]
-        password = _password_of(self.db_url or "")
+        password = addresses.password_of(self.db_url or "")
         return found if password is None else [*found, password, unquote(password)]
 
     def is_loopback(self) -> bool:
         """Whether only this machine reaches the host's address."""
-        return _is_loopback(self.host)
+        return addresses.is_loopback(self.host)
 
     def check_listen(self, are_tokens_made: Callable[[], bool]) -> None:
         """Refuse to serve other machines without tokens.
@@ -394,48 +378,3 @@ def _refused(name: str, variable: str, text: str, reason: str) -> ConfigurationE
 @functools.cache
 def _annotations() -> dict[str, Any]:
     return get_type_hints(Settings, include_extras=True)
-
-
-def key_of(secret: str) -> bytes:
-    """The bytes that a secret for signatures stands for (Standard Webhooks, "Secrets").
-
-    Raises:
-        ValueError: It begins with `whsec_` and does not go on with base64.
-    """
-    if not secret.startswith(_SECRET_PREFIX):
-        return secret.encode()
-    try:
-        key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
-    except ValueError:
-        key = b""
-    if not key:
-        raise ValueError(f"what follows {_SECRET_PREFIX!r} is not base64")
-    return key
-
-
-def _web_address(url: str) -> tuple[str, str]:
-    """The scheme and the host of a URL of the web."""
-    try:
-        parts = urlsplit(url)
-        scheme, host, _ = parts.scheme, parts.hostname, parts.port
-    except ValueError:
-        scheme, host = "", None
-    if scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
-        raise ValueError("is not a URL like https://example.com/hook")
-    return scheme, host
-
-
-def _password_of(url: str) -> str | None:
-    try:
-        return urlsplit(url).password
-    except ValueError:
-        return None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

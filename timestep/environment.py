@@ -5,11 +5,13 @@ Commands read the settings before they do anything else, so this imports next to
 
 from __future__ import annotations
 
+import base64
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 _YES = ("1", "on", "t", "true", "y", "yes")
 _NO = ("0", "off", "f", "false", "n", "no")
+_SECRET_PREFIX = "whsec_"
 
 
 class Secret:
@@ -30,6 +32,23 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._value)
+
+
+def key_of(secret: str) -> bytes:
+    """The bytes that a secret for signatures stands for (Standard Webhooks, "Secrets").
+
+    Raises:
+        ValueError: It begins with `whsec_` and does not go on with base64.
+    """
+    if not secret.startswith(_SECRET_PREFIX):
+        return secret.encode()
+    try:
+        key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise ValueError(f"what follows {_SECRET_PREFIX!r} is not base64")
+    return key
 
 
 def parsed(text: str, annotation: Any) -> Any:

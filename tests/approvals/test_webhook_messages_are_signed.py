@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from timestep.approvals.webhook import Webhook, _answer
-from timestep.config import key_of
+from timestep.environment import key_of
 
 
 def test_a_signature_is_that_of_the_specification() -> None:

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from timestep.config import Settings, key_of
+from timestep.config import Settings
+from timestep.environment import key_of
 from timestep.runtime import terminal
 from timestep.serialization.values import restored
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from timestep.addresses import is_loopback
 from timestep.client.problems import error_of
 from timestep.errors import (
     ConfigurationError,
@@ -174,17 +174,8 @@ def _check_token(token: str, url: httpx.URL, *, plain_http: bool) -> None:
         raise ConfigurationError(
             "the token has characters that no token has: copy it again, as one line"
         )
-    if url.scheme == "http" and not _is_loopback(url.host) and not plain_http:
+    if url.scheme == "http" and not is_loopback(url.host) and not plain_http:
         raise ConfigurationError(
             f"{url} is plain http to another machine, where others could read the token: use "
             "https, or set TIMESTEP_PLAIN_HTTP=true (in Python: plain_http=True)"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,6 +14,7 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from timestep.addresses import is_loopback
 from timestep.config import Role, Settings
 from timestep.runtime.terminal import quoted
 from timestep.web.callers import Caller, Callers
@@ -195,9 +195,4 @@ def _is_ours(settings: Settings, host: str) -> bool:
     if spelled is None:
         return False
     name = (spelled["address"] or spelled["name"]).lower()
-    if name in ("localhost", settings.host.strip("[]").lower()):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return name == settings.host.strip("[]").lower() or is_loopback(name)
