@@ -228,3 +228,15 @@ def test_a_public_url_is_one_of_the_web(value: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TIMESTEP_PUBLIC_URL", value)
     with pytest.raises(ConfigurationError, match=r"TIMESTEP_PUBLIC_URL=.*is not a URL"):
         config.read()
+
+
+@pytest.mark.parametrize("host", ["runs.example.com", "runs.exämple.com", "[runs.example.com"])
+def test_a_password_in_the_hosts_address_is_never_shown(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMESTEP_URL", f"https://ann:hunter2@{host}")
+
+    with pytest.raises(ConfigurationError, match="TIMESTEP_URL: ") as caught:
+        config.read()
+
+    assert "hunter2" not in caught.value.message

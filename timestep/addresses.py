@@ -22,6 +22,11 @@ def parts_of(url: str) -> tuple[str, str]:
     return scheme, host
 
 
+def has_user(url: str) -> bool:
+    """Whether a URL of the web names a user, with a password or without."""
+    return "@" in urlsplit(url).netloc
+
+
 def password_of(url: str) -> str | None:
     """The password in a URL, as it is written there; None: there is none."""
     try:

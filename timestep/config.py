@@ -21,8 +21,9 @@ PREFIX = "TIMESTEP_"
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-_SECRETS = ("api_tokens", "token", "escalation_url", "escalation_secret", "openai_api_key")
-"""Settings whose value is never shown: a chat's webhook URL lets anybody write there."""
+_SECRETS = ("api_tokens", "token", "url", "escalation_url", "escalation_secret", "openai_api_key")
+"""Settings whose value no error shows: a chat's webhook URL lets anybody write there, and a host's
+may be written with a password."""
 
 
 def _secret_address(value: str) -> Secret:
@@ -38,6 +39,12 @@ def _signing_secret(value: str) -> Secret:
 def _address(value: str) -> str:
     addresses.parts_of(value)
     return value.rstrip("/")
+
+
+def _host_address(value: str) -> str:
+    if addresses.has_user(found := _address(value)):
+        raise ValueError(f"has a user or a password: set {PREFIX}TOKEN instead")
+    return found
 
 
 _TOLD = "told"
@@ -254,7 +261,7 @@ class Settings:
     public_url: Annotated[str, _address] | None = _setting(
         None, "Where people reach the host: messages link to it.", kind="URL", unset="no links"
     )
-    url: Annotated[str, _address] | None = _setting(
+    url: Annotated[str, _host_address] | None = _setting(
         None,
         "The host that `timestep.Client` asks, and that commands go through.",
         kind="URL",
