@@ -117,32 +117,28 @@ def item_place(cursor: str | None) -> int | None:
     Raises:
         InvalidQueryError: It is no cursor of such a list.
     """
-    if cursor is None:
-        return None
-    try:
-        position = _opened(cursor)
-    except ValueError:
-        raise _bad(cursor) from None
-    if type(position) is not int or not 0 <= position < 2**31:
-        raise _bad(cursor)
-    return position
+    return _number(cursor, below=2**31)
 
 
 def entry_place(cursor: str | None) -> int | None:
-    """The entry that a cursor of the audit stands for.
+    """The entry of the audit, or of a session, that a cursor stands for.
 
     Raises:
-        InvalidQueryError: It is no cursor of it.
+        InvalidQueryError: It is no cursor of such a list.
     """
+    return _number(cursor, below=2**63)
+
+
+def _number(cursor: str | None, *, below: int) -> int | None:
     if cursor is None:
         return None
     try:
-        id_ = _opened(cursor)
+        number = _opened(cursor)
     except ValueError:
         raise _bad(cursor) from None
-    if type(id_) is not int or not 0 <= id_ < 2**63:
+    if type(number) is not int or not 0 <= number < below:
         raise _bad(cursor)
-    return id_
+    return number
 
 
 def _moment(text: str) -> datetime.datetime:
