@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from dbos import DBOS, WorkflowHandleAsync
 from dbos._sys_db import SystemDatabase
 
@@ -15,6 +18,8 @@ import timestep
 from tests.support.dbos_app import App
 from tests.support.sibling_runs import Consume, Team, Turns, as_completed, called_back, queued
 from timestep import testing
+from timestep.dbos_internals import process
+from timestep.dbos_internals.ends import told_in_order
 
 TURNS: list[Turns] = []
 """Those of the test; a child workflow is given nothing that is no JSON."""
@@ -270,6 +275,62 @@ def test_what_ends_before_a_run_does_so_again(
 ) -> None:
     said = replays(app, first_of(other, is_run_first=False), times=3)
     assert said == f"after ['{gives}']!"
+
+
+async def step_alone() -> None:
+    await nothing()
+
+
+async def start_alone() -> None:
+    await DBOS.start_workflow_async(empty)
+
+
+@DBOS.step()
+async def nothing() -> None:
+    pass
+
+
+@DBOS.workflow()
+async def empty() -> None:
+    pass
+
+
+@pytest.mark.parametrize("work", [step_alone, start_alone, set_event])
+def test_whoever_records_holds_one_connection_of_dbos_and_waits_for_no_other(
+    app: App, work: Callable[[], Awaitable[None]]
+) -> None:
+    """As many as the pool has would wait for each other, for good."""
+
+    async def body() -> str:
+        await asyncio.gather(*(work() for _ in range(3)))
+        return "done"
+
+    app.run(body, workflow_id="w")
+    app.execute("DELETE FROM dbos.operation_outputs WHERE workflow_uuid = 'w'")
+    holders: dict[Any, int] = {}
+    second: list[str] = []
+
+    def take(_: Any, connection: Any, __: Any) -> None:
+        stack = "".join(traceback.format_stack())
+        # DBOS's own threads go on meanwhile, and may hold one for good.
+        if threading.get_ident() in holders.values() and told_in_order.__file__ in stack:
+            second.append(stack)
+        holders[connection] = threading.get_ident()
+
+    def give(_: Any, connection: Any) -> None:
+        # One that was taken before is not known.
+        holders.pop(connection, None)
+
+    pool = process.system_engine().pool
+    # In this order: what is noted must be given back.
+    sa.event.listen(pool, "checkin", give)
+    sa.event.listen(pool, "checkout", take)
+    try:
+        assert app.recover("w") == "done"
+    finally:
+        sa.event.remove(pool, "checkout", take)
+        sa.event.remove(pool, "checkin", give)
+    assert second == []
 
 
 LONG = {

@@ -49,6 +49,7 @@ _sys_db
     GetPendingWorkflowsOutput     2.0    what it is given
     StepInfo                      2.0    what it tells of a step that is recorded
     SystemDatabase                2.0    what takes workflows up, and what records that they failed
+    db_retry                      2.0    waits for the database, as DBOS's own reads do
 _sys_db_postgres
     PostgresSystemDatabase        2.0    whether DBOS's tables are where a step can write them
 _utils

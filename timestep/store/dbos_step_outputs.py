@@ -36,6 +36,25 @@ INSERT = """dbos AS (INSERT INTO "{schema}".operation_outputs (
 """A part of a step's statement. Another record of that number is an error, and undoes it all."""
 
 
+_NEWEST = """
+    SELECT max(completed_at_epoch_ms) FROM "{schema}".operation_outputs
+    WHERE workflow_uuid = :workflow_id AND function_name <> :but"""
+
+
+def newest(connection: sa.Connection, schema: str, workflow_id: str, *, but: str) -> int:
+    """When the newest of a workflow's records tells that a step has ended; 0: there is none.
+
+    Args:
+        connection: To DBOS's tables.
+        schema: Where they are.
+        workflow_id: The workflow.
+        but: The name of steps that are passed over.
+    """
+    values = {"workflow_id": workflow_id, "but": but}
+    found = connection.execute(sa.text(_NEWEST.replace("{schema}", schema)), values).scalar()
+    return found or 0
+
+
 @dataclass(frozen=True)
 class Row:
     """A step's record."""

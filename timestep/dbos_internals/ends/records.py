@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dbos import _dbos
-from dbos._sys_db import StepInfo
+from dbos._sys_db import StepInfo, SystemDatabase, db_retry
 
+from timestep.dbos_internals import presence
 from timestep.errors import StepError
+from timestep.store import dbos_step_outputs
 
 GET_RESULT = "DBOS.getResult"
 SLEEP = "DBOS.sleep"
@@ -37,6 +40,23 @@ def recorded(workflow_id: str) -> list[Recorded]:
         for step in found
         if step["completed_at_epoch_ms"] is not None and not _is_of_run(step)
     ]
+
+
+@db_retry()
+def newest(system: SystemDatabase, workflow_id: str) -> int:
+    """When the newest of a workflow's operations has ended, as DBOS has recorded; blocks."""
+    with system.engine.connect() as connection:
+        return newest_over(connection, system, workflow_id)
+
+
+def newest_over(connection: Any, system: SystemDatabase, workflow_id: str) -> int:
+    """The same over a connection that the caller holds.
+
+    All others of the pool may be held by who waits as it does.
+    """
+    is_file = system.engine.dialect.name == "sqlite"
+    schema = "main" if is_file else presence.system_schema_or_default()
+    return dbos_step_outputs.newest(connection, schema, workflow_id, but=SLEEP)
 
 
 def _is_of_run(step: StepInfo) -> bool:

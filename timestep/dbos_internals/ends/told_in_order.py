@@ -27,6 +27,7 @@ from dbos._core import WorkflowHandleAsyncPolling, WorkflowHandleAsyncTask
 from dbos._outcome import Pending
 from dbos._sys_db import SystemDatabase
 
+from timestep.dbos_internals.ends import records
 from timestep.dbos_internals.ends.records import GET_RESULT, SLEEP
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
@@ -37,11 +38,12 @@ T = TypeVar("T")
 class End(Protocol):
     """The end of one operation, in one execution of its workflow."""
 
-    def stamp(self, due: int | None) -> int:
+    def stamp(self, due: int | None, newest: Callable[[], int]) -> int:
         """Its place, as milliseconds since 1970: drawn now, from any thread, or as it was before.
 
         Args:
             due: When the operation will end, if that is known.
+            newest: Reads the newest place that is recorded in its workflow.
         """
 
     def take_back(self) -> None:
@@ -278,7 +280,8 @@ def _then(outcome: Pending[Any], stage: Any, *, dbos: DBOS | None = None) -> Pen
     return made if one is None else Pending(lambda: _told(one, made()))
 
 
-_starting: ContextVar[_Operation | None] = ContextVar("timestep_starting", default=None)
+_starting: ContextVar[int | None] = ContextVar("timestep_starting", default=None)
+"""The place of the start of another workflow."""
 
 
 def _init_child_at_its_place(system: SystemDatabase, *args: Any, **options: Any) -> Any:
@@ -286,7 +289,8 @@ def _init_child_at_its_place(system: SystemDatabase, *args: Any, **options: Any)
     parent = (options["parent_workflow_id"], options["parent_function_id"])
     if one is None or (one.workflow_id, one.number) != parent:
         return _init_child(system, *args, **options)
-    token = _starting.set(one)
+    # Before DBOS takes a connection, as there may be no second one.
+    token = _starting.set(one.end.stamp(None, lambda: records.newest(system, one.workflow_id)))
     try:
         return _init_child(system, *args, **options)
     finally:
@@ -304,21 +308,24 @@ class _Clock:
 
     def time(self) -> float:
         """Seconds since 1970: those of the place, of what starts another workflow."""
-        one = _starting.get()
+        place = _starting.get()
         # The middle of the millisecond: DBOS cuts it off.
-        return time.time() if one is None else (one.end.stamp(None) + 0.5) / 1000
+        return time.time() if place is None else (place + 0.5) / 1000
 
 
 def _record_at_its_place(
-    system: SystemDatabase, result: Any, completed_at_epoch_ms: int, *args: Any, **options: Any
+    system: SystemDatabase, result: Any, completed_at_epoch_ms: int, conn: Any, **options: Any
 ) -> None:
     one = _current.get()
     if one is not None and (one.workflow_id, one.number) == (
         result["workflow_uuid"],
         result["function_id"],
     ):
-        completed_at_epoch_ms = one.end.stamp(completed_at_epoch_ms if one.is_sleep else None)
-    _record_txn(system, result, completed_at_epoch_ms, *args, **options)
+        completed_at_epoch_ms = one.end.stamp(
+            completed_at_epoch_ms if one.is_sleep else None,
+            lambda: records.newest_over(conn, system, one.workflow_id),
+        )
+    _record_txn(system, result, completed_at_epoch_ms, conn, **options)
 
 
 def _record_result(

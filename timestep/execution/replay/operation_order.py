@@ -83,6 +83,10 @@ class Operations:
                 self._copied_until = records.copied_until(workflow_id)
             self._is_read = True
 
+    def come_after(self, newest: int) -> None:
+        """Note the newest place of what has ended, which is known before all the others are."""
+        self.newest = max(self.newest, newest)
+
     def _read(self, found: list[Recorded]) -> None:
         for one in found:
             self._places[one.number] = one.completed_at
@@ -161,11 +165,11 @@ class OperationEnd:
         order.operations.under_way.add(number)
         order.enter()
 
-    def stamp(self, due: int | None) -> int:
+    def stamp(self, due: int | None, newest: Callable[[], int]) -> int:
         """Its place, which is drawn now if none was."""
         order = self._order
-        if order.is_crowded:
-            order.operations.know(self._workflow_id)
+        if order.is_crowded and not order.operations.are_known:
+            order.operations.come_after(newest())
         with self._lock:
             if self._place is None:
                 self._place = order.place(self._what, due)
@@ -187,15 +191,14 @@ class OperationEnd:
         Raises:
             ReplayError: A run that ended before it, as the record holds, did not come again.
         """
-        place = self._place
+        place, operations = self._place, self._order.operations
+        if not operations.are_known and (place is None or self._order.is_crowded):
+            await asyncio.to_thread(operations.know, self._workflow_id)
         if place is None:
-            operations = self._order.operations
-            if not operations.are_known:
-                await asyncio.to_thread(operations.know, self._workflow_id)
             place = operations.place_of(self._number, self._child)
         if place is not None:
             await self._order.hand_over(place, self._what)
-            self._order.operations.tell(place)
+            operations.tell(place)
 
     def leave(self) -> None:
         """Let nobody wait for the end any more."""
