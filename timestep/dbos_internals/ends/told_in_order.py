@@ -47,7 +47,7 @@ class End(Protocol):
         """
 
     def take_back(self) -> None:
-        """Forget the place: an earlier execution recorded another one."""
+        """Have no place of its own: an earlier execution recorded another one. Any thread does."""
 
     async def hand_over(self) -> None:
         """Return when it is the turn of the end; at once where none is recorded."""

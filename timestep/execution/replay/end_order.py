@@ -39,8 +39,8 @@ class Blocker:
     what: str
     is_recorded: bool
     """Whether an earlier execution recorded it, and this one need not come to it."""
-    is_step: bool = False
-    """Whether it is an operation of DBOS's, of which nobody tells that it will not come."""
+    step: int | None = None
+    """The number of an operation of DBOS's, of which nobody tells that it will not come."""
 
 
 class EndOrder:
@@ -147,22 +147,22 @@ class EndOrder:
                 deadline = None
             elif deadline is None:
                 deadline = time.monotonic() + patience
-            if await self._changed(position, deadline, _LOOK if blocker.is_step else None):
+            if await self._changed(position, deadline, _LOOK if blocker.step is not None else None):
                 continue
             lost = (
                 f"{blocker.what} before {what}, as the record tells, and has not done so in "
                 f"{patience:.0f} s of a replay"
             )
-            if is_recorded and not blocker.is_step:
+            if is_recorded and blocker.step is None:
                 raise ReplayError(
                     f"{lost}: the code takes another way than the code that was recorded; run it "
                     "with that one, or fork the run"
                 )
             # It has ended only now, and the record does not tell that anything came after it.
             _log.warning("%s, which goes on without it", lost)
-            if not blocker.is_step:
+            if blocker.step is None:
                 return
-            self._give_up(blocker)
+            self._give_up(blocker.step)
 
     async def _changed(self, position: int, deadline: float | None, look: float | None) -> bool:
         """Wait until something was handed over, or it is time to look; False: it is too late."""
@@ -175,7 +175,7 @@ class EndOrder:
             del self._waiting[position]
         return changed.done() or wait < left
 
-    def _give_up(self, blocker: Blocker) -> None:
+    def _give_up(self, step: int) -> None:
         """Wait no more for an operation that did not come."""
 
     def _before(self, position: int) -> Blocker | None:

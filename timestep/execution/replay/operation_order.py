@@ -31,8 +31,8 @@ class Order(Protocol):
 
     def leave(self) -> None: ...
 
-    def place(self, what: str, due: int | None) -> int:
-        """Draw a place for the end of an operation."""
+    def place(self, what: str, due: int | None, *, is_told: bool) -> int:
+        """Draw a place for the end of an operation, which somebody is told of or not."""
 
     def forget(self, position: int) -> None: ...
 
@@ -49,7 +49,7 @@ class Operations:
         self._lock = threading.Lock()
         self._is_read = False
         self._places: dict[int, int] = {}
-        self._of_child: dict[str, deque[int]] = {}
+        self._of_child: dict[str, dict[int, int]] = {}
         self._left: deque[tuple[int, int]] = deque()
         """Places and numbers, in their order, of what may come yet."""
         self._copied_until = 0
@@ -91,7 +91,7 @@ class Operations:
         for one in found:
             self._places[one.number] = one.completed_at
             if one.name == GET_RESULT and one.child is not None:
-                self._of_child.setdefault(one.child, deque()).append(one.completed_at)
+                self._of_child.setdefault(one.child, {})[one.number] = one.completed_at
             if one.name != SLEEP:
                 self.newest = max(self.newest, one.completed_at)
         self._left.extend(sorted((one.completed_at, one.number) for one in found))
@@ -104,7 +104,7 @@ class Operations:
             child: Whose result it gives: earlier versions drew other numbers for that.
         """
         if child is not None and (places := self._of_child.get(child)):
-            return places.popleft()
+            return places.pop(number if number in places else min(places))
         return self._places.get(number)
 
     def first_before(self, place: int, *, is_repeated: bool) -> int | None:
@@ -128,11 +128,6 @@ class Operations:
         if place in self._told or number in self._told:
             return True
         return not self._comes(number, is_repeated=is_repeated)
-
-    def give_up(self) -> None:
-        """Wait no more for the first that may come."""
-        if self._left:
-            self._left.popleft()
 
     def _comes(self, number: int, *, is_repeated: bool) -> bool:
         if number in self.under_way:
@@ -161,6 +156,8 @@ class OperationEnd:
         self._child = child
         self._lock = threading.Lock()
         self._place: int | None = None
+        self._mistaken: int | None = None
+        """A place that was drawn, though an earlier execution had recorded another one."""
         self._is_over = False
         order.operations.under_way.add(number)
         order.enter()
@@ -172,18 +169,14 @@ class OperationEnd:
             order.operations.come_after(newest())
         with self._lock:
             if self._place is None:
-                self._place = order.place(self._what, due)
-                if self._is_over:
-                    # Its caller was cancelled, and DBOS records it all the same.
-                    order.forget(self._place)
+                # Where its caller was cancelled, DBOS records it all the same.
+                self._place = order.place(self._what, due, is_told=not self._is_over)
             return self._place
 
     def take_back(self) -> None:
-        """Forget the place that was drawn."""
+        """Forget the place that was drawn, when the loop comes to its end."""
         with self._lock:
-            place, self._place = self._place, None
-        if place is not None:
-            self._order.forget(place)
+            self._mistaken, self._place = self._place, None
 
     async def hand_over(self) -> None:
         """Return when it is the turn of the end; at once where none is recorded.
@@ -192,6 +185,8 @@ class OperationEnd:
             ReplayError: A run that ended before it, as the record holds, did not come again.
         """
         place, operations = self._place, self._order.operations
+        if self._mistaken is not None:
+            self._order.forget(self._mistaken)
         if not operations.are_known and (place is None or self._order.is_crowded):
             await asyncio.to_thread(operations.know, self._workflow_id)
         if place is None:
@@ -203,7 +198,7 @@ class OperationEnd:
     def leave(self) -> None:
         """Let nobody wait for the end any more."""
         with self._lock:
-            self._is_over, place = True, self._place
+            self._is_over, place = True, self._place or self._mistaken
         self._order.operations.under_way.discard(self._number)
         self._order.operations.tell(self._number)
         if place is not None:

@@ -92,19 +92,21 @@ class RunOrder(EndOrder):
             self._open[position] = Blocker(what, is_recorded=False)
             return position
 
-    def place(self, what: str, due: int | None) -> int:
-        """Draw the position of the end of an operation of DBOS's.
+    def place(self, what: str, due: int | None, *, is_told: bool) -> int:
+        """Draw the position of the end of an operation of DBOS's; any thread does.
 
         Args:
             what: What ends, for people.
             due: When it will end, if that is known.
+            is_told: Whether somebody is to be told of it.
         """
         with self._drawing:
             position = self._time(due)
             if self._is_timed:
                 if due is None:
                     self.newest = position
-                self._open[position] = Blocker(what, is_recorded=False)
+                if is_told:
+                    self._open[position] = Blocker(what, is_recorded=False)
             return position
 
     def _time(self, due: int | None) -> int:
@@ -159,7 +161,7 @@ class RunOrder(EndOrder):
             return Blocker("another run begins", is_recorded=False)
         step = self.operations.first_before(position, is_repeated=self._is_repeated)
         if step is not None and self._is_timed:
-            return Blocker(f"step {step} ends", is_recorded=True, is_step=True)
+            return Blocker(f"step {step} ends", is_recorded=True, step=step)
         if position not in self._which:
             if self._beginning and not self.is_read:
                 return Blocker("another run begins", is_recorded=False)
@@ -170,8 +172,8 @@ class RunOrder(EndOrder):
                 return Blocker(f"run {run_id} begins", is_recorded=True)
         return None
 
-    def _give_up(self, blocker: Blocker) -> None:
-        self.operations.give_up()
+    def _give_up(self, step: int) -> None:
+        self.operations.tell(step)
 
 
 class RunEnds:
