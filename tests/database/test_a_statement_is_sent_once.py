@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ import sqlalchemy as sa
 
 from tests.support.conditions import until
 from timestep.database import async_pool as sending
+from timestep.database import not_now
 from timestep.database.async_pool import LIMIT, Answered, Sender, Values, _Connection, sender_of
 
 ECHO = "SELECT $1::text"
@@ -156,6 +159,21 @@ def test_a_connection_in_the_place_of_a_lost_one_is_read_from(
 
     asyncio.run(body())
     assert numbers[0] == numbers[1]
+    assert _is_at_rest(sender)
+
+
+def test_a_process_without_a_file_to_open_has_no_connection_for_now(
+    sender: Sender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", full)
+        with pytest.raises(psycopg.OperationalError, match="Too many open files") as caught:
+            asyncio.run(sender.execute(ECHO, [b"mine"]))
+    assert not_now.answer(caught.value) is not None
+    assert asyncio.run(sender.execute(ECHO, [b"mine"])) == ("mine",)
     assert _is_at_rest(sender)
 
 

@@ -282,10 +282,15 @@ class Sender:
             raise TypeError(f"{type(driver)} is not a connection of psycopg")
         try:
             driver.execute("; ".join(_SETTINGS))
+            made = _Connection(driver, age)
+        except OSError as error:
+            # As where libpq itself finds no file to open: it is waited for.
+            driver.close()
+            raise psycopg.OperationalError(str(error)) from error
         except BaseException:
             driver.close()
             raise
-        self._put(_Connection(driver, age))
+        self._put(made)
 
     def close(self) -> None:
         """Close the connections: those that are in use, when they are no more."""
