@@ -289,6 +289,7 @@ def test_a_fork_has_one_entry_with_what_it_is_of(app: App) -> None:
     with acting.acting(ANN):
         fork()
     fork()
+    output("forked")
     (entry,) = entries(act="fork")
     assert (entry.who, entry.subjects) == ("ann", ["forked", workflow_id, run.id])
     assert entry.details == {"turn": 2, "changed": ["instructions"]}

@@ -258,11 +258,12 @@ class SharedApplication:
         active = instance._active_workflows_set.activeList
         loop = instance._background_event_loop._loop
         assert loop is not None
-        if active():
-            self.connection.execute(
-                "UPDATE dbos.workflow_status SET status = 'CANCELLED' "
-                "WHERE status NOT IN ('SUCCESS', 'ERROR')"
-            )
+        # What is enqueued, too, which a worker of its queue may be about to take.
+        self.connection.execute(
+            "UPDATE dbos.workflow_status SET status = 'CANCELLED' "
+            "WHERE status NOT IN ('SUCCESS', 'ERROR', 'CANCELLED')"
+        )
+        until(lambda: not any(map(_is_dequeuing, self.threads())), seconds=60)
         # As DBOS does when it is destroyed: one may sleep for an hour.
         for task in asyncio.all_tasks(loop):
             loop.call_soon_threadsafe(task.cancel)
@@ -338,13 +339,21 @@ _WRITES = (
 
 def _is_writing(thread: threading.Thread) -> bool:
     """Whether a thread is in the recorder's code, which has connections."""
+    # Not of all of the journal: DBOS's own threads wait in `dbos_patience`.
+    return any(module.startswith(_WRITES) for module, _ in _frames(thread))
+
+
+def _is_dequeuing(thread: threading.Thread) -> bool:
+    """Whether a worker of a queue may have workflows that are not among the active ones yet."""
+    return ("dbos._queue", "dequeue") in _frames(thread)
+
+
+def _frames(thread: threading.Thread) -> Iterator[tuple[str, str]]:
+    """The module and the function of each call that a thread is in."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
-        # Not of all of the journal: DBOS's own threads wait in `dbos_patience`.
-        if frame.f_globals.get("__name__", "").startswith(_WRITES):
-            return True
+        yield frame.f_globals.get("__name__", ""), frame.f_code.co_name
         frame = frame.f_back
-    return False
 
 
 def _be_launched(instance: DBOS | None) -> None:
