@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -60,6 +61,9 @@ _SERVER_SETTINGS = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the directory of all workers; a worker is told of it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What a shell begins in the background ignores it, and so would all that tests begin.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     given = getattr(config, "workerinput", {}).get("timestep_directory")
     if given is None:
         given = tempfile.mkdtemp(prefix="timestep-tests-")

@@ -28,13 +28,10 @@ def test_an_interrupted_host_ends_the_start_command_with_0(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     runtime = load_config(str(ROOT / "dbos-config.yaml"))["runtimeConfig"]
     (command,) = runtime["start"]
-    # What is begun in the background of a shell ignores it, and so would the command.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     # As DBOS starts it, and hands on Ctrl-C.
     with subprocess.Popen(
         command, shell=True, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
-        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None
         assert process.stdout.readline() == b"there\n"
         os.killpg(process.pid, signal.SIGINT)
