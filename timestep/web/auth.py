@@ -59,7 +59,7 @@ def require(role: Role) -> Callable[..., Awaitable[Caller | None]]:
         cookie: Annotated[str | None, Depends(_cookie)],
     ) -> Caller | None:
         found: Caller | None = request.state.caller
-        if found is not None and _RANKS[found.role] < _RANKS[role]:
+        if found is not None and not reaches(found.role, role):
             raise HTTPException(
                 403,
                 f"the token of {found.name!r} is {_a(found.role)}'s: this takes {_a(role)}'s",
@@ -67,6 +67,11 @@ def require(role: Role) -> Callable[..., Awaitable[Caller | None]]:
         return found
 
     return caller
+
+
+def reaches(own: Role, role: Role) -> bool:
+    """Whether who has one role may do what takes another."""
+    return _RANKS[own] >= _RANKS[role]
 
 
 def _a(role: Role) -> str:

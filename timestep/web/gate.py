@@ -15,7 +15,7 @@ from timestep.operations.access.acting import acting
 from timestep.runtime.terminal import quoted
 from timestep.web import auth
 from timestep.web.callers import Caller, Callers, Wrong, actor_of
-from timestep.web.problems import Answer, answer_to, problem, too_many
+from timestep.web.problems import Answer, answer_to, for_reader, problem, too_many
 
 _ALIVE = "/healthz"
 """What the database is not asked for."""
@@ -28,6 +28,8 @@ _RETRY_AFTER = "1"
 
 LOGIN = "/login"
 """What is answered without a token, so that one can be shown."""
+ASSETS = "/assets/"
+"""Below it are the style and the scripts of the pages, that of the login among them."""
 
 
 class Gate:
@@ -60,13 +62,13 @@ class Gate:
         try:
             refusal = await self._refusal(scope)
             if refusal is not None:
-                await refusal(scope, receive, send)
+                await for_reader(scope, refusal)(scope, receive, send)
                 return
             body = await self._body(scope, receive)
             if isinstance(body, bytes):
                 body = self._forged(scope, body) or body
             if isinstance(body, Answer):
-                await body(scope, receive, send)
+                await for_reader(scope, body)(scope, receive, send)
             elif body is not None:
                 with acting(actor_of(scope["state"]["caller"], address_of(scope))):
                     await self.app(scope, _replayed(body, receive), send)
@@ -87,7 +89,8 @@ class Gate:
             return problem(
                 400, f"the request is for {quoted(path)}: ask for a path, like /api/runs"
             )
-        if path != _ALIVE and (refusal := await self._stranger(scope, headers)) is not None:
+        is_free = path == _ALIVE or path.startswith(ASSETS)
+        if not is_free and (refusal := await self._stranger(scope, headers)) is not None:
             return refusal
         if not self._callers.are_asked:
             foreign = auth.foreign_page(settings, scope["method"], headers)

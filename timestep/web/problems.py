@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from timestep.database import not_now
 from timestep.errors import (
@@ -41,6 +46,7 @@ from timestep.runtime import logs
 from timestep.runtime.terminal import quoted
 from timestep.serialization.json_output import dumps, pointer
 from timestep.web import slashes
+from timestep.web.pages.rendering import page
 
 _log = logs.logger()
 
@@ -146,12 +152,50 @@ def problem(
     return Answer(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def for_reader(scope: Scope, answer: Answer) -> Response:
+    """An answer as who asked reads it: a browser that asks for a page is given one.
+
+    Args:
+        scope: Of the request.
+        answer: A problem document. Where it asks for a token, a browser is led to the login.
+    """
+    path = scope["path"]
+    accepted = Headers(scope=scope).get("accept", "")
+    if path.startswith("/api/") or "text/html" not in accepted:
+        return answer
+    if answer.status_code == 401:
+        query = scope["query_string"].decode("latin-1")
+        target = slashes.written(path) + (f"?{query}" if query else "")
+        is_page = scope["method"] in ("GET", "HEAD")
+        asked = f"?next={quote(target, safe='')}" if is_page and path != "/" else ""
+        return RedirectResponse(f"/login{asked}", 303)
+    told = json.loads(bytes(answer.body))
+    values = {"title": told["title"], "detail": told["detail"], "errors": told.get("errors", [])}
+    made = page(Request(scope), "problem.html", answer.status_code, **values)
+    for name in ("retry-after", "www-authenticate", "allow"):
+        if name in answer.headers:
+            made.headers[name] = answer.headers[name]
+    return made
+
+
 def handle_problems(app: FastAPI) -> None:
     """Make every error of an application a problem document."""
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(TimestepError, _timestep)
-    app.add_exception_handler(Exception, _unexpected)
+    for kind, handle in {
+        HTTPException: _http,
+        RequestValidationError: _validation,
+        TimestepError: _timestep,
+        Exception: _unexpected,
+    }.items():
+        app.add_exception_handler(kind, _read(handle))
+
+
+def _read(
+    handle: Callable[[Request, Any], Awaitable[Answer]],
+) -> Callable[[Request, Any], Awaitable[Response]]:
+    async def read(request: Request, error: Exception) -> Response:
+        return for_reader(request.scope, await handle(request, error))
+
+    return read
 
 
 def too_many(seconds: float) -> Answer:

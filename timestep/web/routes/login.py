@@ -13,7 +13,7 @@ from timestep.operations.access.acting import acting
 from timestep.web import auth
 from timestep.web.callers import Caller, Callers, Wrong, actor_of
 from timestep.web.gate import LOGIN, address_of
-from timestep.web.pages import page
+from timestep.web.pages.rendering import page
 from timestep.web.problems import problem, too_many
 
 router = APIRouter(include_in_schema=False)
@@ -78,12 +78,10 @@ def _page(
     status: int = 200,
     problem: str | None = None,
 ) -> Response:
-    caller: Caller | None = request.state.caller
     answer = page(
+        request,
         "login.html",
         status,
-        caller=caller,
-        form_token=auth.form_token(caller) if caller is not None and caller.is_login else None,
         is_asked=_state(request)[1].are_asked,
         next=own_path(target),
         problem=problem,

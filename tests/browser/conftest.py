@@ -1,0 +1,6 @@
+"""What tests of the pages have: a browser, and a host of their module."""
+
+from tests.support.browser import browser, pages
+from tests.support.host_process import host
+
+__all__ = ["browser", "host", "pages"]

@@ -1,0 +1,92 @@
+"""Writes values as people read them in a page."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from timestep.runtime.terminal import printable, printable_lines
+from timestep.serialization.json_output import dumps
+
+_STEPS = (
+    (60, "s", 1),
+    (3600, "min", 60),
+    (86_400, "h", 3600),
+    (float("inf"), "d", 86_400),
+)
+"""Below how many seconds an age is given in which unit, of so many seconds."""
+
+NOTHING = "\N{EN DASH}"
+"""Stands where there is no value."""
+
+STATUS_WORDS = {
+    "running": "running",
+    "completed": "completed",
+    "failed": "failed",
+    "interrupted": "waits for a person",
+    "cancelled": "cancelled",
+}
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    unit, size = next((unit, size) for below, unit, size in _STEPS if seconds < below)
+    return f"{int(seconds // size)} {unit}"
+
+
+def moment(when: datetime.datetime | None) -> Markup:
+    """A time as how long ago it was, with the exact one behind it; a script keeps it right."""
+    if when is None:
+        return Markup(NOTHING)
+    exact = when.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+    ahead = (when - datetime.datetime.now(datetime.UTC)).total_seconds()
+    told = f"in {duration(ahead)}" if ahead > 0 else f"{duration(-ahead)} ago"
+    shown = exact.replace("T", " ").replace("+00:00", " UTC")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, shown, told)
+
+
+def money(dollars: float | None) -> str:
+    """An estimated cost; a dash where the price of a model is not known."""
+    if dollars is None:
+        return NOTHING
+    return f"${dollars:,.2f}" if dollars == 0 or dollars >= 1 else f"${dollars:.4f}"
+
+
+def number(count: int | None) -> str:
+    return NOTHING if count is None else f"{count:,}"
+
+
+def line(text: Any) -> str:
+    """One line of somebody's text: what a browser would obey, or not show, is escaped."""
+    return printable(text if isinstance(text, str) else dumps(text))
+
+
+def lines(text: Any) -> str:
+    """Somebody's text, which keeps its lines."""
+    return printable_lines(text if isinstance(text, str) else dumps(text))
+
+
+def segment(text: str) -> str:
+    """An id as a segment of a path: a slash in it is `%2F`."""
+    return quote(text, safe="", errors="surrogatepass")
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "duration": duration,
+    "line": line,
+    "lines": lines,
+    "moment": moment,
+    "money": money,
+    "number": number,
+    "segment": segment,
+    "status": STATUS_WORDS.__getitem__,
+}
+"""By the names that templates have for them."""

@@ -1,0 +1,66 @@
+// Keeps the parts of a page that are marked with `data-live`, and have an id, as the host has them:
+// after an event the page is asked for anew, and those of its parts that differ are replaced.
+// What a person does in a part meanwhile stays: a part in which something is being typed waits, and
+// what is folded out stays so.
+import { writeTimes } from "./times.js";
+
+const PAUSE = 500; // Milliseconds between two times that the page is asked for.
+let asked = null;
+let isUnderWay = false;
+let isWanted = false;
+
+export function follow(path) {
+  const told = document.getElementById("connection");
+  const source = new EventSource(path);
+  source.onopen = () => { told.textContent = "live"; renew(); };
+  source.onerror = () => { told.textContent = "not connected: trying again"; };
+  for (const kind of ["run", "question", "item"]) source.addEventListener(kind, renew);
+  for (const kind of ["model", "run"]) {
+    source.addEventListener(kind, (event) => {
+      document.dispatchEvent(new CustomEvent(`timestep:${kind}`, { detail: JSON.parse(event.data) }));
+    });
+  }
+  source.addEventListener("end", () => { source.close(); told.textContent = ""; renew(); });
+}
+
+export function renew() {
+  isWanted = true;
+  if (asked === null && !isUnderWay) asked = setTimeout(ask, PAUSE);
+}
+
+async function ask() {
+  asked = null;
+  isUnderWay = true;
+  isWanted = false;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (answer.redirected) location.reload();
+    if (answer.ok) replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } finally {
+    isUnderWay = false;
+    if (isWanted) renew();
+  }
+}
+
+function replace(page) {
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const next = page.getElementById(old.id);
+    if (next === null || old.contains(typing())) continue;
+    for (const time of next.querySelectorAll("time")) writeTimes(time.parentElement);
+    if (next.innerHTML === old.innerHTML) continue;
+    for (const open of old.querySelectorAll("details[id]")) {
+      const same = next.querySelector(`#${CSS.escape(open.id)}`);
+      if (same !== null) same.open = open.open;
+    }
+    const current = old.querySelector("[data-row].current");
+    const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+    old.replaceChildren(...next.childNodes);
+    if (current?.id) document.getElementById(current.id)?.classList.add("current");
+    if (focused) document.getElementById(focused)?.focus();
+  }
+}
+
+function typing() {
+  const element = document.activeElement;
+  return element?.matches("input, textarea, select") ? element : null;
+}
