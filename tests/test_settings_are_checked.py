@@ -142,12 +142,12 @@ def test_the_environment_is_read_in_config_only() -> None:
             assert read.strip("\"'") in allowed, f"{path} reads {read}"
 
 
-def test_the_readme_shows_the_settings(renew_golden: bool) -> None:
-    readme = Path(__file__).parents[1] / "README.md"
-    before, start, rest = readme.read_text().partition("<!-- the settings -->\n")
+def test_the_documents_show_the_settings(renew_golden: bool) -> None:
+    page = Path(__file__).parents[1] / "docs" / "settings.md"
+    before, start, rest = page.read_text().partition("<!-- the settings -->\n")
     shown, end, after = rest.partition("<!-- end -->\n")
     if renew_golden:
-        readme.write_text(f"{before}{start}{settings_table.table()}{end}{after}")
+        page.write_text(f"{before}{start}{settings_table.table()}{end}{after}")
     else:
         assert shown == settings_table.table()
 

@@ -340,10 +340,10 @@ def test_a_store_closes_the_connections_that_are_its_own(database_url: str) -> N
         until(lambda: held() == 0)
 
 
-def test_the_readme_example_runs_as_it_is_printed(
+def test_the_documented_example_runs_as_it_is_printed(
     database_url: str, provider: Provider, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "run-states.md").read_text()
     found = re.search(r"<!-- the run-state example -->\n```python\n(.*?)```", text, re.DOTALL)
     assert found is not None
     url = "postgresql://user:pass@localhost/timestep"
@@ -351,7 +351,7 @@ def test_the_readme_example_runs_as_it_is_printed(
     provider.behaviours.append(answers)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
-    exec(compile(found[1].replace(url, database_url), "README.md", "exec"), {})
+    exec(compile(found[1].replace(url, database_url), "run-states.md", "exec"), {})
     assert capsys.readouterr().out == "1 turn was saved\n"
     (state,) = states(database_url)
     (run,) = runs(database_url)

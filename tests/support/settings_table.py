@@ -1,4 +1,4 @@
-"""Shows the settings as the README does: a table in Markdown."""
+"""Shows the settings as the documentation does: a table in Markdown."""
 
 from __future__ import annotations
 

@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "timestep"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-DOCUMENTS = [
-    ARCHITECTURE,
-    ROOT / "docs" / "metrics.md",
-    ROOT / "docs" / "streaming.md",
-    ROOT / "docs" / "trust.md",
-    ROOT / "docs" / "security.md",
-    ROOT / "CONTRIBUTING.md",
-]
+DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # A path in capitals stands for one that its reader makes.
 _PATH = re.compile(
@@ -28,6 +21,7 @@ _PATH = re.compile(
 )
 _FOLDER = re.compile(r"`((?:[a-z_.][a-z0-9_.-]*/)+)`")
 _TEST = re.compile(r"`(test_\w+)`")
+_LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 def found(path: str) -> Path | None:
@@ -57,7 +51,8 @@ def defined(file: Path) -> frozenset[str]:
 
 
 def missing(text: str) -> list[str]:
-    """What a text names that is not there."""
+    """What a text names that is not there; where it links to is looked at by itself."""
+    text = _LINK.sub("]", text)
     wrong = [name for name in _FOLDER.findall(text) if found(name) is None]
     for path, name in _PATH.findall(text):
         file = found(path)
@@ -87,6 +82,25 @@ def test_what_a_document_names_is_there(document: Path) -> None:
 )
 def test_what_is_not_there_is_told(name: str) -> None:
     assert missing(f"see {name}, or `steps/perform.py:perform`") == [name.strip("`")]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to a page may name after `#`, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCUMENTS], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in _LINK.findall(page.read_text()):
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
+
+
+def test_every_page_is_linked_from_the_first() -> None:
+    linked = {target for target, _ in _LINK.findall((ROOT / "README.md").read_text())}
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} - linked == set()
 
 
 def test_every_package_is_in_the_drawing() -> None:
