@@ -17,7 +17,8 @@
     ├── EntrypointError             an entrypoint cannot be used
     │   ├── UnknownEntrypointError
     │   ├── InvalidInputError       the input does not fit the entrypoint
-    │   │   └── InvalidArgumentsError   nor do edited arguments fit their tool
+    │   │   ├── InvalidArgumentsError   nor do edited arguments fit their tool
+    │   │   └── InvalidTagsError    tags that a workflow cannot have
     │   ├── AlreadyStartedError     the id is taken by another start
     │   └── QueueFullError          too many workflows wait in the queue already
     ├── InvalidQueryError           a filter, limit or cursor that cannot be used
@@ -150,6 +151,13 @@ class InvalidArgumentsError(InvalidInputError):
     """The edited arguments do not fit the tool's JSON schema.
 
     The pointers of its `fields` are into what was given as `edit`, and begin with the call's id.
+    """
+
+
+class InvalidTagsError(InvalidInputError):
+    """The tags cannot be used.
+
+    The pointers of its `fields` are into what was given as `tags`, and begin with the tag's name.
     """
 
 

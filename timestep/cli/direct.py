@@ -42,10 +42,11 @@ class Direct:
         *,
         workflow_id: str | None,
         queue: str | None,
+        tags: Mapping[str, str] | None,
     ) -> str:
         from timestep.operations.start import start_run
 
-        return await start_run(entrypoint, input, workflow_id=workflow_id, queue=queue)
+        return await start_run(entrypoint, input, workflow_id=workflow_id, queue=queue, tags=tags)
 
     async def get_run(self, run_or_workflow_id: str) -> Run:
         from timestep.operations.queries.runs import get_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from timestep.cli import output
 
@@ -53,6 +53,9 @@ def _story(
         )
     if run.session_id is not None:
         yield output.line_of(f"  session    {run.session_id}")
+    if run.tags:
+        told = ", ".join(f"{name}={_value(value)}" for name, value in run.tags.items())
+        yield output.line_of(f"  tags       {told}")
     yield output.line_of(f"  started    {output.when(run.started_at)}{_took(run)}")
     if run.obstacle is not None:
         yield output.line_of(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
@@ -143,6 +146,10 @@ def _decided(one: Interruption) -> str:
 
 def _outcome(call: ToolCall) -> str:
     return "error" if call.is_error else call.status
+
+
+def _value(tag: Any) -> str:
+    return tag if isinstance(tag, str) else output.json_of(tag)
 
 
 def _usage(run: Run) -> str:

@@ -52,6 +52,7 @@ class Client(Reads):
         deduplication_id: str | None = None,
         delay: float | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # DBOS's, of the workflow
+        tags: Mapping[str, str] | None = None,
     ) -> str:
         """Start a workflow; the same `workflow_id` again answers the same one.
 
@@ -64,17 +65,18 @@ class Client(Reads):
             deduplication_id: While a workflow with this id is in the queue, no other is let in.
             delay: Seconds until it may run.
             timeout: Seconds from its beginning after which DBOS cancels it.
+            tags: What its runs are found by, such as `{"team": "billing"}`.
 
         Returns:
             The workflow's id.
 
         Raises:
             UnknownEntrypointError: There is no such entrypoint.
-            InvalidInputError: The input, or an option, does not fit.
-            AlreadyStartedError: The workflow id belongs to another start, or the deduplication id
-                is taken.
+            InvalidInputError: The input, or an option, does not fit; InvalidTagsError: the tags.
+            AlreadyStartedError: The workflow id belongs to another start, or to a workflow without
+                these tags, or the deduplication id is taken.
         """
-        given = {
+        given: dict[str, Any] = {
             "input": dict(input or {}),
             # Chosen here, so that it is not started twice where the answer is lost.
             "workflow_id": str(uuid.uuid4()) if workflow_id is None else workflow_id,
@@ -84,6 +86,9 @@ class Client(Reads):
             "delay": delay,
             "timeout": timeout,
         }
+        if tags is not None:
+            # A host of an earlier version knows of none.
+            given["tags"] = dict(tags)
         path = f"/api/workflows/{segment(entrypoint)}/runs"
         found = await self._connection.ask("POST", path, body=given)
         return self._text(found, "workflow_id")

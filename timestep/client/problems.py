@@ -13,6 +13,7 @@ from timestep.errors import (
     InvalidArgumentsError,
     InvalidInputError,
     InvalidQueryError,
+    InvalidTagsError,
     RemoteError,
     TimestepError,
 )
@@ -36,8 +37,8 @@ def error_of(status: int, body: bytes, method: str = "GET") -> TimestepError:
     kind = _kinds().get(type_)
     if type_ == _UNFIT:
         kind = InvalidQueryError if method == "GET" else InvalidInputError
-    if kind is InvalidArgumentsError:
-        return InvalidArgumentsError(detail, fields=document.get("errors") or ())
+    if kind is InvalidArgumentsError or kind is InvalidTagsError:
+        return kind(detail, fields=document.get("errors") or ())
     if kind is ChangedQuestionError:
         return ChangedQuestionError(detail, changes=document.get("changes") or ())
     if kind is not None:

@@ -95,8 +95,9 @@ export interface paths {
          * List Runs
          * @description Runs, newest first.
          *
-         *     For `entrypoint`, `version` and `text`, a page looks at 2,000 runs that the other filters let
-         *     through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
+         *     For `entrypoint`, `version` and `text`, and for a `tag` of more than 2,000 workflows, a page
+         *     looks at 2,000 runs that the other filters let through: it may have fewer runs than `limit`, or
+         *     none, and a `next_cursor` that goes on.
          */
         get: operations["list_runs"];
         put?: never;
@@ -676,7 +677,7 @@ export interface components {
         FieldProblem: {
             /**
              * Pointer
-             * @description A JSON pointer (RFC 6901). Of `invalid-request` it begins with `query`, `header`, `path` or `body`; of `invalid-input`, with the entrypoint's parameter; of `invalid-arguments`, which is about what was given as `edit`, with the call's id.
+             * @description A JSON pointer (RFC 6901). Of `invalid-request` it begins with `query`, `header`, `path` or `body`; of `invalid-input`, with the entrypoint's parameter; of `invalid-arguments`, which is about what was given as `edit`, with the call's id; of `invalid-tags`, with the tag's name.
              */
             pointer: string;
             /** Detail */
@@ -960,7 +961,7 @@ export interface components {
             detail: string;
             /**
              * Errors
-             * @description Of `urn:timestep:invalid-request`, `…:invalid-input` and `…:invalid-arguments`: each field that does not fit.
+             * @description Of `urn:timestep:invalid-request`, `…:invalid-input`, `…:invalid-arguments` and `…:invalid-tags`: each field that does not fit.
              */
             errors?: components["schemas"]["FieldProblem"][] | null;
             /**
@@ -1220,6 +1221,14 @@ export interface components {
              * @description Why nobody does, or maybe nobody, and what helps.
              */
             obstacle: string | null;
+            /**
+             * Tags
+             * @description Of its workflow: texts by their names, as they were given at its start; or what code gave
+             *     DBOS as the workflow's attributes, of any type of JSON's.
+             */
+            tags: {
+                [key: string]: unknown;
+            };
         };
         /**
          * RunError
@@ -1390,6 +1399,13 @@ export interface components {
              * @description Seconds.
              */
             timeout?: number | null;
+            /**
+             * Tags
+             * @description What its runs are found by: texts by their names, up to 50.
+             */
+            tags?: {
+                [key: string]: string;
+            } | null;
         };
         /**
          * ToolCall
@@ -1649,6 +1665,7 @@ export interface components {
          *     - `urn:timestep:unknown-checkpoint`: The run has no such checkpoint.
          *     - `urn:timestep:invalid-query`: A filter, limit or cursor cannot be used.
          *     - `urn:timestep:invalid-arguments`: The edited arguments do not fit the tool's JSON schema.
+         *     - `urn:timestep:invalid-tags`: The tags cannot be used.
          */
         UnprocessableEntity: {
             headers: {
@@ -1808,7 +1825,10 @@ export interface operations {
                  *       "input": {
                  *         "question": "Please refund my order A-17."
                  *       },
-                 *       "workflow_id": "refund-17"
+                 *       "workflow_id": "refund-17",
+                 *       "tags": {
+                 *         "team": "billing"
+                 *       }
                  *     }
                  */
                 "application/json": components["schemas"]["Start"];
@@ -1958,6 +1978,8 @@ export interface operations {
                 until?: string | null;
                 /** @description What the input or the final output, both as JSON, or the error says, in small letters or capitals. */
                 text?: string | null;
+                /** @description Their workflow's: `team:billing`, or `team` for any value; several: it has all of them. */
+                tag?: string[] | null;
                 limit?: number;
                 cursor?: string | null;
             };
@@ -2051,7 +2073,10 @@ export interface operations {
                      *           "executor": null,
                      *           "is_left_alone": false,
                      *           "is_stuck": false,
-                     *           "obstacle": null
+                     *           "obstacle": null,
+                     *           "tags": {
+                     *             "team": "billing"
+                     *           }
                      *         }
                      *       ],
                      *       "next_cursor": "WyIyMDI2LTExLTI4VDA5OjMwOjAwKzAwOjAwIiwiOGM1ZjNmMGUiXQ"
@@ -2186,7 +2211,10 @@ export interface operations {
                      *       },
                      *       "is_left_alone": false,
                      *       "is_stuck": false,
-                     *       "obstacle": null
+                     *       "obstacle": null,
+                     *       "tags": {
+                     *         "team": "billing"
+                     *       }
                      *     }
                      */
                     "application/json": components["schemas"]["Run"];

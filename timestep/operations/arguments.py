@@ -29,7 +29,7 @@ def check_id(what: str, text: object) -> None:
         InvalidInputError: It is no text, empty, too long, or has a character that no text in
             the database can have.
     """
-    reason = _flaw(text)
+    reason = flaw(text)
     if reason is None and (length := len(str(text).encode())) > LONGEST_ID:
         reason = f"has {length} bytes in UTF-8, and may have {LONGEST_ID}"
     if reason is not None:
@@ -42,7 +42,7 @@ def check_known(text: object, what: str = "run and no workflow") -> None:
     Raises:
         UnknownRunError: It cannot.
     """
-    reason = _flaw(text)
+    reason = flaw(text)
     if reason is not None:
         raise UnknownRunError(f"there is no {what} {quoted(text)}: it {reason}")
 
@@ -53,7 +53,7 @@ def check_filter(what: str, text: object) -> None:
     Raises:
         InvalidQueryError: It cannot.
     """
-    reason = _flaw(text or "any")
+    reason = flaw(text or "any")
     if reason is not None:
         raise InvalidQueryError(f"{what} {quoted(text)} {reason}")
 
@@ -112,8 +112,8 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _flaw(text: object) -> str | None:
-    """Why a text cannot be in a column of the database."""
+def flaw(text: object) -> str | None:
+    """Why a text cannot be in a column of the database, or has nothing in it; None: it can."""
     if not isinstance(text, str):
         return "is not text"
     if not text.strip():

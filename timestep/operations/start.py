@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import inspect
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dbos import (
     DBOS,
     EnqueueOptions,
     SetEnqueueOptions,
+    SetWorkflowAttributes,
     SetWorkflowID,
     SetWorkflowTimeout,
 )
@@ -34,6 +35,7 @@ from timestep.operations import queue_limits
 from timestep.operations.access import acting, audit
 from timestep.operations.arguments import check_id, check_seconds
 from timestep.operations.entrypoints import Entrypoint, lookup
+from timestep.operations.tags import check_tags, shown
 from timestep.runtime.terminal import quoted
 
 _HIGHEST = 2**31 - 1
@@ -49,6 +51,7 @@ async def start_run(
     deduplication_id: str | None = None,
     delay: float | None = None,
     timeout: float | None = None,  # noqa: ASYNC109  # DBOS's, of the workflow
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Start a workflow; the same `workflow_id` again answers the same one.
 
@@ -65,15 +68,17 @@ async def start_run(
         deduplication_id: While a workflow with this id is in the queue, no other is let in.
         delay: Seconds until it may run, 0.001 to 1e9.
         timeout: Seconds from its beginning after which DBOS cancels it, 0.001 to 1e9.
+        tags: What its runs are found by, such as `{"team": "billing"}`: up to 50, with names of up
+            to 100 characters, and values of up to 1,000. DBOS calls them its attributes.
 
     Returns:
         The workflow's id.
 
     Raises:
         UnknownEntrypointError: There is no such entrypoint.
-        InvalidInputError: The input, or an option, does not fit.
-        AlreadyStartedError: The workflow id belongs to another start, or the deduplication id
-            is taken.
+        InvalidInputError: The input, or an option, does not fit; InvalidTagsError: the tags.
+        AlreadyStartedError: The workflow id belongs to another start, or to a workflow without
+            these tags, or the deduplication id is taken.
         QueueFullError: As many workflows wait in the queue as `TIMESTEP_QUEUE_LIMIT` allows;
             those that a workflow starts are not refused.
         ExecutorLostError: This host is no executor, or may be none, any more.
@@ -83,6 +88,8 @@ async def start_run(
     found = lookup(entrypoint)
     arguments = found.validate(input)
     _check_options(workflow_id, queue, priority, deduplication_id, delay, timeout)
+    if tags is not None:
+        check_tags(tags)
     is_here = presence.is_launched()
     needs_queue = not is_here or (priority, deduplication_id, delay) != (None, None, None)
     own_queue = presence.application_name() if queue is None and needs_queue else None
@@ -96,6 +103,8 @@ async def start_run(
         options["delay_seconds"] = delay
     if timeout is not None:
         options["workflow_timeout"] = timeout
+    if tags:
+        options["attributes"] = dict(tags)
     try:
         serializer.check_portable(found.function, arguments)
     except UnrecordableError as error:
@@ -130,7 +139,9 @@ def _enter(
     if not is_new and workflow_record(workflow_id) is not None:
         return None
     queue = options["queue_name"]
-    details = {"entrypoint": found.name, **({"queue": queue} if queue else {})}
+    details: dict[str, Any] = {"entrypoint": found.name, **({"queue": queue} if queue else {})}
+    if "attributes" in options:
+        details["tags"] = options["attributes"]
     return audit.begin(actor, "start", [workflow_id], details)
 
 
@@ -142,6 +153,8 @@ async def _begin(
     queue: str | None,
 ) -> str:
     """Have DBOS start a workflow; `workflow_id` is what the caller gave."""
+    # A replay of the code that started it comes here again, whatever became of its tags.
+    tags = options.get("attributes", {}) if DBOS.workflow_id is None else {}
     try:
         with translated(recorder().url):
             if not presence.is_launched():
@@ -153,7 +166,7 @@ async def _begin(
     except UnrecordableError as error:
         raise InvalidInputError(f"the input of {found.name!r}: {error.message}") from error
     except dbos_errors.DBOSConflictingWorkflowError as error:
-        what = await asyncio.to_thread(_difference, found, arguments, workflow_id or "")
+        what = await asyncio.to_thread(_difference, found, arguments, workflow_id or "", tags)
         raise _conflict(workflow_id, what or "differently") from error
     except dbos_errors.DBOSQueueDeduplicatedError as error:
         raise AlreadyStartedError(
@@ -161,7 +174,7 @@ async def _begin(
             f"{options['queue_name']!r}: wait until its workflow has left the queue"
         ) from error
     if workflow_id is not None:
-        what = await asyncio.to_thread(_difference, found, arguments, workflow_id)
+        what = await asyncio.to_thread(_difference, found, arguments, workflow_id, tags)
         if what is not None:
             raise _conflict(workflow_id, what)
     return started
@@ -217,6 +230,8 @@ async def _start(
             stack.enter_context(SetWorkflowID(options["workflow_id"]))
         if "workflow_timeout" in options:
             stack.enter_context(SetWorkflowTimeout(options["workflow_timeout"]))
+        if "attributes" in options:
+            stack.enter_context(SetWorkflowAttributes(options["attributes"]))
         handle: Any
         if queue is not None:
             stack.enter_context(
@@ -243,7 +258,9 @@ def _conflict(workflow_id: str | None, what: str) -> AlreadyStartedError:
     )
 
 
-def _difference(found: Entrypoint, arguments: dict[str, Any], workflow_id: str) -> str | None:
+def _difference(
+    found: Entrypoint, arguments: dict[str, Any], workflow_id: str, tags: Mapping[str, str]
+) -> str | None:
     """How the workflow with the id, which is there by now, is another start; None: it is this."""
     record = workflow_record(workflow_id)
     if record is None:
@@ -259,4 +276,8 @@ def _difference(found: Entrypoint, arguments: dict[str, Any], workflow_id: str) 
         ) from error
     # Gone where DBOS has cleaned up: nothing is left to compare with.
     names = [] if given is None else found.differing(arguments, *given)
-    return f"with another input ({', '.join(map(repr, names))})" if names else None
+    if names:
+        return f"with another input ({', '.join(map(repr, names))})"
+    known = shown(record.attributes)
+    lacking = [name for name, value in tags.items() if known.get(name) != value]
+    return f"without these tags ({', '.join(map(quoted, lacking))})" if lacking else None

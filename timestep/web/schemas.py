@@ -36,7 +36,8 @@ class FieldProblem(BaseModel):
     pointer: str = Field(
         description="A JSON pointer (RFC 6901). Of `invalid-request` it begins with `query`, "
         "`header`, `path` or `body`; of `invalid-input`, with the entrypoint's parameter; of "
-        "`invalid-arguments`, which is about what was given as `edit`, with the call's id."
+        "`invalid-arguments`, which is about what was given as `edit`, with the call's id; of "
+        "`invalid-tags`, with the tag's name."
     )
     detail: str
 
@@ -67,8 +68,8 @@ class Problem(BaseModel):
     detail: str = Field(description="What happened, and what to do, for people.")
     errors: list[FieldProblem] | None = Field(
         None,
-        description="Of `urn:timestep:invalid-request`, `…:invalid-input` and "
-        "`…:invalid-arguments`: each field that does not fit.",
+        description="Of `urn:timestep:invalid-request`, `…:invalid-input`, "
+        "`…:invalid-arguments` and `…:invalid-tags`: each field that does not fit.",
     )
     changes: list[QuestionChange] | None = Field(
         None, description="Of `urn:timestep:changed-question`: what is asked now."
@@ -100,6 +101,9 @@ class Start(BaseModel):
     deduplication_id: str | None = None
     delay: float | None = Field(None, description="Seconds.")
     timeout: float | None = Field(None, description="Seconds.")
+    tags: dict[str, str] | None = Field(
+        None, description="What its runs are found by: texts by their names, up to 50."
+    )
 
 
 class Decision(BaseModel):

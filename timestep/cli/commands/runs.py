@@ -30,6 +30,8 @@ if TYPE_CHECKING:
               help="Only runs that began since: 30m, 12h, 7d, 2w, or 2026-01-31.")  # fmt: skip
 @click.option("--until", callback=moment, metavar="TIME", help="Only runs that began before.")
 @click.option("--text", metavar="TEXT", help="What the input, the output or the error says.")
+@click.option("--tag", multiple=True, metavar="NAME:VALUE",
+              help="How their workflow is tagged; or NAME, for any value.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, pagination.LONGEST), default=20, show_default=True,
               help="How many runs are listed.")  # fmt: skip
 @as_json

@@ -15,6 +15,7 @@ from timestep.cli.direct import Direct
 from timestep.cli.group import as_json, fail, json_value
 from timestep.cli.reach import ask, is_remote
 from timestep.runtime import terminal
+from timestep.runtime.terminal import quoted
 
 if TYPE_CHECKING:
     from timestep.cli.reach import Reached
@@ -24,12 +25,33 @@ _PATIENCE = 5.0
 """Seconds after which somebody who waits is told what for."""
 
 
+def _tags(
+    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str] | None:
+    """The tags by their names; None: there are none."""
+    if not given:
+        return None
+    from timestep.operations.tags import named
+
+    found: dict[str, str] = {}
+    for one in given:
+        name, value = named(one)
+        if value is None:
+            raise click.BadParameter(f"{quoted(one)} is not NAME=VALUE, such as team=billing")
+        if name in found:
+            raise click.BadParameter(f"the tag {quoted(name)} is given twice")
+        found[name] = value
+    return found
+
+
 @click.command()
 @click.argument("entrypoint")
 @click.option("--input", "input_", default="{}", metavar="JSON", callback=json_value,
               help="The entrypoint's parameters by name.")  # fmt: skip
 @click.option("--id", "workflow_id", metavar="ID", help="The workflow's id; again: the same run.")
 @click.option("--queue", metavar="NAME", help="A queue of DBOS; by default the hosts' own.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=_tags,
+              help="What its runs are found by, such as team=billing.")  # fmt: skip
 @click.option("--wait", is_flag=True, help="Wait for its end, and print what it returned.")
 @as_json
 def start(
@@ -37,6 +59,7 @@ def start(
     input_: Any,
     workflow_id: str | None,
     queue: str | None,
+    tags: dict[str, str] | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -46,8 +69,8 @@ def start(
     """
     if not is_remote():
         # Before the database is asked: the input may be wrong.
-        _check(entrypoint, input_, wait=wait)
-    started = ask(lambda host: _start(host, entrypoint, input_, workflow_id, queue))
+        _check(entrypoint, input_, tags, wait=wait)
+    started = ask(lambda host: _start(host, entrypoint, input_, workflow_id, queue, tags))
     if not wait:
         if as_json:
             output.document({"workflow_id": started})
@@ -62,27 +85,34 @@ def start(
         output.document(returned)
 
 
-def _check(name: str, given: Any, *, wait: bool) -> None:
+def _check(name: str, given: Any, tags: dict[str, str] | None, *, wait: bool) -> None:
     """Refuse what no entrypoint of this folder takes, and to wait where nobody could come."""
     from timestep.database.engines import existing_database_url
     from timestep.database.servers import pglite
     from timestep.database.urls import shown
     from timestep.operations import entrypoints
+    from timestep.operations.tags import check_tags
 
     with contextlib.redirect_stdout(sys.stderr):
         # Modules of workflows may print when they are imported.
         found = entrypoints.lookup(name)
     found.validate(given)
+    check_tags(tags or {})
     if wait and pglite.holds(url := existing_database_url()):
         fail(f"no host runs on {shown(url)}, and none could start while this command waits: run "
               "`timestep serve` first, or leave out --wait")  # fmt: skip
 
 
 async def _start(
-    host: Reached, entrypoint: str, given: Any, workflow_id: str | None, queue: str | None
+    host: Reached,
+    entrypoint: str,
+    given: Any,
+    workflow_id: str | None,
+    queue: str | None,
+    tags: dict[str, str] | None,
 ) -> str:
     """Start a workflow, and tell where no host is there that would execute it."""
-    started = await host.start(entrypoint, given, workflow_id=workflow_id, queue=queue)
+    started = await host.start(entrypoint, given, workflow_id=workflow_id, queue=queue, tags=tags)
     if isinstance(host, Direct) and await asyncio.to_thread(_is_left_alone, started):
         output.tell(f"no host runs: {started} waits in the queue until `timestep serve` is started")
     return started

@@ -9,7 +9,7 @@ from timestep.errors import PickledRecordError
 from timestep.journal.executors import are_pickles_left_alone, are_pickles_refused, pickled
 from timestep.journal.reads.database import database
 from timestep.serialization.workflow_documents import is_pickle
-from timestep.store.reads import workflow_records
+from timestep.store.reads import workflow_records, workflow_tags
 from timestep.store.reads.workflow_records import WorkflowRecord
 
 
@@ -26,6 +26,18 @@ def workflow_record(workflow_id: str) -> WorkflowRecord | None:
 def _record(workflow_id: str) -> WorkflowRecord | None:
     with database().system() as (connection, schema):
         return workflow_records.find(connection, schema, workflow_id)
+
+
+def attributes_of(workflow_ids: Collection[str]) -> dict[str, str]:
+    """The attributes of those of the workflows that have some, as JSON's text, by their ids.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not workflow_ids:
+        return {}
+    with translated(database().url), database().system() as (connection, schema):
+        return workflow_tags.of_workflows(connection, schema, workflow_ids)
 
 
 def check_readable(workflow_id: str, *, unread: Collection[str] = (), here: bool = True) -> None:

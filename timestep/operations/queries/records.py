@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, get_args
 
@@ -21,6 +22,7 @@ class RunFilters(TypedDict, total=False):
     since: datetime.datetime | None
     until: datetime.datetime | None
     text: str | None
+    tag: str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,9 @@ class Run(Described):
     """Whether nobody goes on with it, as far as is known: no live host has it, or its version."""
     obstacle: str | None = None
     """Why nobody does, or maybe nobody, and what helps."""
+    tags: dict[str, Any] = field(default_factory=dict)
+    """Of its workflow: texts by their names, as they were given at its start; or what code gave
+    DBOS as the workflow's attributes, of any type of JSON's."""
 
 
 @dataclass(frozen=True)

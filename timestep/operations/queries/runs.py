@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from timestep.database.error_translation import translated
 from timestep.errors import InvalidQueryError, UnknownRunError
-from timestep.journal.fail_fast_read import T, reading
+from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
-from timestep.journal.reads.workflow_records import workflow_record
+from timestep.journal.reads.workflow_records import attributes_of, workflow_record
 from timestep.operations.arguments import check_filter, check_known, checked_moment
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
@@ -28,19 +29,20 @@ from timestep.operations.queries.records import (
     STATUSES,
     Interruption,
     Run,
-    RunError,
     RunItem,
     Status,
     ToolCall,
     Usage,
-    Workflow,
 )
+from timestep.operations.queries.rows import moment_of, of_row, run_of, workflow_of
+from timestep.operations.tags import filters_of
+from timestep.operations.tags import shown as tags_of
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.json_text import restored
 from timestep.serialization.ids import storable_name
-from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
+from timestep.serialization.workflow_documents import shown_arguments
 from timestep.store import interruptions
-from timestep.store.reads import runs
+from timestep.store.reads import runs, workflow_tags
 from timestep.store.reads.workflow_records import WorkflowRecord
 
 _STATUS_OF: dict[str, Status] = {
@@ -85,7 +87,7 @@ def _get_run(name: str) -> Run:
         return dataclasses.replace(
             run,
             interruptions=_waited_for(run, workflow),
-            workflow=_workflow(workflow) if workflow else None,
+            workflow=workflow_of(workflow) if workflow else None,
             total_usage=Usage(**total),
         )
     if workflow is None:
@@ -140,6 +142,7 @@ async def list_runs(
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,
     text: str | None = None,
+    tag: str | Sequence[str] | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[Run]:
@@ -147,8 +150,9 @@ async def list_runs(
 
     A workflow that lacks something, and has not begun a run, is among them by what DBOS knows of
     it, with no `id`, unless another filter than `status` and `workflow_id` is given.
-    For `entrypoint`, `version` and `text`, a page looks at 2,000 runs that the other filters let
-    through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
+    For `entrypoint`, `version` and `text`, and for a `tag` of more than 2,000 workflows, a page
+    looks at 2,000 runs that the other filters let through: it may have fewer runs than `limit`, or
+    none, and a `next_cursor` that goes on.
 
     Args:
         status: One of `running`, `completed`, `failed`, `interrupted`, `cancelled`.
@@ -161,6 +165,8 @@ async def list_runs(
         until: Only runs that began before.
         text: What the run's input or its final output, both as JSON, or its error says, in small
             letters or capitals.
+        tag: What their workflow is tagged with: `team:billing`, or `team` for any value; or
+            several, all of which it has.
         limit: 1 to 200.
         cursor: The `next_cursor` of an earlier page, with the same filters.
 
@@ -179,6 +185,7 @@ async def list_runs(
         "text": text,
     }.items():
         check_filter(name, given)
+    tags = filters_of(tag)
     filters = runs.Filters(
         status=status,
         agent=None if agent is None else storable_name(agent),
@@ -189,6 +196,7 @@ async def list_runs(
         since=None if since is None else checked_moment("since", since),
         until=None if until is None else checked_moment("until", until),
         text=text,
+        tags=tags,
     )
     before, size = run_place(cursor), page_size(limit)
 
@@ -197,7 +205,7 @@ async def list_runs(
             raise InvalidQueryError(f"version {quoted(version)}: runs in PGlite have none")
         rows, end = reading(
             lambda connection: runs.list_runs(
-                connection, database().schema, filters, before=before, limit=size + 1
+                connection, database().schema, _known(filters), before=before, limit=size + 1
             )
         )
         found = _whole(rows)
@@ -217,6 +225,19 @@ async def list_runs(
         return Page(page.items, cursor_of([_written(end[0]), str(end[1])]))
 
     return await asyncio.to_thread(work)
+
+
+def _known(filters: runs.Filters) -> runs.Filters:
+    """The same with the workflows that have the tags, where that is known of not too many."""
+    if not filters.tags:
+        return filters
+    # DBOS's own tables in SQLite cannot be asked together with the runs.
+    limit = None if database().mirror is not None else runs.LOOKED_THROUGH + 1
+    with translated(database().url), database().system() as (connection, schema):
+        found = workflow_tags.tagged(connection, schema, filters.tags, limit=limit)
+    if len(found) == limit:
+        return filters
+    return dataclasses.replace(filters, tags=(), workflow_ids=tuple(found))
 
 
 def _written(moment: datetime.datetime | None) -> str | None:
@@ -264,7 +285,7 @@ async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None
         rows = reading(
             lambda connection: runs.list_items(connection, id_, after=after, limit=size + 1)
         )
-        return [_of_row(RunItem, row) for row in rows]
+        return [of_row(RunItem, row) for row in rows]
 
     return page_of(await asyncio.to_thread(work), size, lambda item: item.position)
 
@@ -285,7 +306,7 @@ async def list_tool_calls(run_id: str) -> list[ToolCall]:
         if id_ is None:
             return []
         rows = reading(lambda connection: runs.list_tool_calls(connection, id_))
-        return [_of_row(ToolCall, row) for row in rows]
+        return [of_row(ToolCall, row) for row in rows]
 
     return await asyncio.to_thread(work)
 
@@ -309,17 +330,8 @@ def _unknown(name: str) -> UnknownRunError:
     return UnknownRunError(f"there is no run and no workflow {quoted(name)}: see `timestep runs`")
 
 
-def _workflow(found: WorkflowRecord) -> Workflow:
-    output = shown(found.output, found.serialization)
-    told = shown_error(found.error, found.serialization)
-    error = None if told is None else RunError(*told, turn=None)
-    if error is None and found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        error = RunError(found.status, "it was recovered too many times", turn=None)
-    return Workflow(status=found.status, output=output, error=error)
-
-
 def _without_run(workflow_id: str, found: WorkflowRecord) -> Run:
-    workflow = _workflow(found)
+    workflow = workflow_of(found)
     return Run(
         id=None,
         workflow_id=workflow_id,
@@ -328,17 +340,12 @@ def _without_run(workflow_id: str, found: WorkflowRecord) -> Run:
         input=shown_arguments(found.arguments, found.serialization),
         final_output=workflow.output,
         error=workflow.error,
-        started_at=_moment(found.created_at),
-        completed_at=_moment(found.completed_at),
+        started_at=moment_of(found.created_at),
+        completed_at=moment_of(found.completed_at),
         workflow=workflow,
+        tags=tags_of(found.attributes),
         **_standing(executions.of_workflows([workflow_id]).get(workflow_id)),
     )
-
-
-def _moment(milliseconds: int | None) -> datetime.datetime | None:
-    if milliseconds is None:
-        return None
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
 
 
 def _whole(rows: Sequence[dict[str, Any]]) -> list[Run]:
@@ -349,10 +356,13 @@ def _whole(rows: Sequence[dict[str, Any]]) -> list[Run]:
     open_ = [run for run in runs_ if run.completed_at is None and run.workflow_id is not None]
     asking = [run for run in open_ if any(one.resolved_at is None for one in run.interruptions)]
     found = executions.of_workflows(_workflows_of(open_), _workflows_of(asking))
+    tagged = attributes_of(_workflows_of(runs_))
     return [
-        run
-        if run.completed_at
-        else dataclasses.replace(run, **_standing(found.get(run.workflow_id)))
+        dataclasses.replace(
+            run,
+            tags=tags_of(tagged.get(run.workflow_id or "")),
+            **({} if run.completed_at else _standing(found.get(run.workflow_id))),
+        )
         for run in runs_
     ]
 
@@ -370,52 +380,6 @@ def _with_interruptions(rows: Sequence[dict[str, Any]]) -> list[Run]:
     ids = [row["id"] for row in rows]
     asked = reading(lambda connection: interruptions.of_runs(connection, ids))
     return [
-        _run(row, [one for one in asked if row["id"] in (one["run_id"], one["root_run_id"])])
+        run_of(row, [one for one in asked if row["id"] in (one["run_id"], one["root_run_id"])])
         for row in rows
     ]
-
-
-def _run(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:
-    error = None
-    if row["error_type"] is not None:
-        error = RunError(row["error_type"], row["error_message"] or "", row["error_turn"])
-    usage = {spec.name: row[spec.name] or 0 for spec in dataclasses.fields(Usage)}
-    cost = row["estimated_cost"]
-    return Run(
-        id=str(row["id"]),
-        workflow_id=row["workflow_id"],
-        workflow_name=row["workflow_name"],
-        status=row["status"],
-        parent_run_id=_id(row["parent_run_id"]),
-        agent_name=row["agent_name"],
-        current_agent_name=row["current_agent_name"],
-        session_id=row["session_key"],
-        input=restored(row["input"]),
-        final_output=restored(row["final_output"]),
-        turns=row["current_turn"],
-        error=error,
-        cancel_reason=row["cancel_reason"],
-        forked_from_run_id=_id(row["forked_from_run_id"]),
-        forked_at_turn=row["forked_at_turn"],
-        usage=Usage(**usage),
-        cost=float(cost) if cost is not None else None,
-        interruptions=[_of_row(Interruption, one) for one in asked],
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-    )
-
-
-def _id(value: uuid.UUID | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def _of_row(kind: type[T], row: dict[str, Any]) -> T:
-    """A row as a dataclass: ids as text, JSON as it was."""
-    names = [spec.name for spec in dataclasses.fields(kind) if spec.name in row]  # type: ignore[arg-type]
-    values = {name: row[name] for name in names}
-    return kind(
-        **{
-            name: str(value) if isinstance(value, uuid.UUID) else restored(value)
-            for name, value in values.items()
-        }
-    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from timestep.store.reads import workflow_tags
 from timestep.store.tables import definitions, runs, sessions, usage
 
 Row = dict[str, Any]
@@ -78,6 +79,10 @@ class Filters:
     version: str | None = None
     """Of the application, as DBOS has it of their workflows."""
     text: str | None = None
+    workflow_ids: tuple[str, ...] | None = None
+    """The workflows that they belong to one of."""
+    tags: tuple[workflow_tags.Tag, ...] = ()
+    """What their workflows are tagged with."""
 
 
 def list_runs(
@@ -147,6 +152,10 @@ def _known_by_indexes(
         found.append(_RUN.c.status == filters.status)
     if filters.workflow_id is not None:
         found.append(_RUN.c.workflow_id == filters.workflow_id)
+    if filters.workflow_ids is not None:
+        if not filters.workflow_ids:
+            return None
+        found.append(_RUN.c.workflow_id.in_(filters.workflow_ids))
     if filters.since is not None:
         found.append(_RUN.c.started_at >= filters.since)
     if filters.until is not None:
@@ -165,6 +174,8 @@ def _looked_at(schema: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
         is_its = workflow.c.workflow_uuid == _RUN.c.workflow_id
         is_wanted = workflow.c.application_version == filters.version
         found.append(sa.exists().select_from(workflow).where(is_its, is_wanted))
+    if filters.tags:
+        found.append(workflow_tags.is_tagged(schema, _RUN.c.workflow_id, filters.tags))
     if filters.text is not None:
         # As it is written inside of JSON's quotes.
         written = json.dumps(filters.text, ensure_ascii=False)[1:-1]

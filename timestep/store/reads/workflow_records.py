@@ -10,7 +10,8 @@ import sqlalchemy as sa
 @dataclass(frozen=True)
 class WorkflowRecord:
     """What a workflow was given and came to, each as text; the serializer that wrote it; DBOS's
-    status and name of it, and when it was created and ended, in milliseconds since 1970."""
+    status and name of it, and when it was created and ended, in milliseconds since 1970; and its
+    attributes, as JSON's text."""
 
     arguments: str | None
     output: str | None
@@ -20,6 +21,7 @@ class WorkflowRecord:
     name: str
     created_at: int
     completed_at: int | None
+    attributes: str | None
 
 
 def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRecord | None:
@@ -28,7 +30,7 @@ def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRe
         sa.text(
             f"""SELECT coalesce(given.inputs, w.inputs), coalesce(made.output, w.output),
                 coalesce(made.error, w.error), w.serialization, w.status,
-                w.name, w.created_at, w.completed_at
+                w.name, w.created_at, w.completed_at, CAST(w.attributes AS text)
             FROM "{schema}".workflow_status w
             LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
             LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)

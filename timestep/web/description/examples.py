@@ -76,6 +76,7 @@ _RUN: dict[str, Any] = {
     "is_left_alone": False,
     "is_stuck": False,
     "obstacle": None,
+    "tags": {"team": "billing"},
 }
 
 _ITEM = {
@@ -143,6 +144,7 @@ BODIES: dict[str, Any] = {
     "start_workflow": {
         "input": {"question": "Please refund my order A-17."},
         "workflow_id": "refund-17",
+        "tags": {"team": "billing"},
     },
     "resume_workflow": {
         "approve": [_ASKED_ID],

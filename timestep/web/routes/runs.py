@@ -25,6 +25,7 @@ _TEXT = (
     "What the input or the final output, both as JSON, or the error says, in small letters or "
     "capitals."
 )
+_TAG = "Their workflow's: `team:billing`, or `team` for any value; several: it has all of them."
 
 
 @router.get("/runs", response_model=Page[Run])
@@ -38,13 +39,15 @@ async def list_runs(
     since: Annotated[AwareDatetime | None, Query(description="They began then or later.")] = None,
     until: Annotated[AwareDatetime | None, Query(description="They began before.")] = None,
     text: Annotated[str | None, Query(description=_TEXT)] = None,
+    tag: Annotated[list[str] | None, Query(description=_TAG)] = None,
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Answer:
     """Runs, newest first.
 
-    For `entrypoint`, `version` and `text`, a page looks at 2,000 runs that the other filters let
-    through: it may have fewer runs than `limit`, or none, and a `next_cursor` that goes on.
+    For `entrypoint`, `version` and `text`, and for a `tag` of more than 2,000 workflows, a page
+    looks at 2,000 runs that the other filters let through: it may have fewer runs than `limit`, or
+    none, and a `next_cursor` that goes on.
     """
     return Answer(
         await runs.list_runs(
@@ -57,6 +60,7 @@ async def list_runs(
             since=since,
             until=until,
             text=text,
+            tag=tag,
             limit=limit,
             cursor=cursor,
         )
