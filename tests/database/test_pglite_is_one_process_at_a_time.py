@@ -223,15 +223,19 @@ def test_other_processes_use_it_through_its_host(host: Host, tmp_path: Path) -> 
         second = Forked(
             "-c", short, cwd=host.folder, env=host.environment, stdout=file, stderr=file
         )
-    asks = host.begin("ask", target="mars")
+    body = {"input": {"target": "mars"}, "tags": {"team": "billing"}}
+    asks = host.post("/api/workflows/ask/runs", body).json()["workflow_id"]
     host.run_when(asks, "interrupted")
     (asked,) = json.loads(command("approvals", "--json"))["items"]
     edit = ("--edit", asked["id"], '{"target": "venus"}')
     expect = ("--expect", asked["call_id"], asked["hash"])
     assert command("resume", asks, *edit, *expect) == "decided 1\n"
     assert host.output(asks) == "[offline model] launched venus"
-    (listed,) = json.loads(command("runs", "--json"))["items"]
-    assert (listed["workflow_id"], listed["status"]) == (asks, "completed")
+    for tag in ((), ("--tag", "team"), ("--tag", "team:billing")):
+        (listed,) = json.loads(command("runs", "--json", *tag))["items"]
+        assert (listed["workflow_id"], listed["status"]) == (asks, "completed")
+        assert listed["tags"] == {"team": "billing"}
+    assert host.get("/api/runs", tag="team:sales").json()["items"] == []
 
     works = host.begin("work", folder=str(host.folder))
     until(lambda: lines(host.folder, "held") != [])

@@ -139,12 +139,12 @@ def _known_by_indexes(
     """What indexes tell of the runs that are asked for; None: there can be none."""
     found: list[sa.ColumnElement[bool]] = []
     # Ids first: how many runs each has decides which index serves the list.
-    for table, name, wanted, column in (
+    for table, name, given, column in (
         (_AGENT, "name", filters.agent, _RUN.c.agent_id),
         (_SESSION, "session_key", filters.session_key, _RUN.c.session_id),
     ):
-        if wanted is not None:
-            named = sa.select(table.c.id).where(table.c[name] == wanted)
+        if given is not None:
+            named = sa.select(table.c.id).where(table.c[name] == given)
             ids = connection.execute(named).scalars().all()
             if not ids:
                 return None
@@ -156,10 +156,10 @@ def _known_by_indexes(
     if filters.workflow_ids is not None:
         if not filters.workflow_ids:
             return None
-        ids = sa.literal(list(filters.workflow_ids), ARRAY(sa.Text))
+        wanted = sa.literal(list(filters.workflow_ids), ARRAY(sa.Text))
         # Found first: going through all runs from the newest on, until enough are theirs, takes
         # long where theirs are old ones.
-        theirs = sa.select(_RUN.c.id).where(_RUN.c.workflow_id == sa.any_(ids)).cte("theirs")
+        theirs = sa.select(_RUN.c.id).where(_RUN.c.workflow_id == sa.any_(wanted)).cte("theirs")
         found.append(_RUN.c.id.in_(sa.select(theirs.prefix_with("MATERIALIZED").c.id)))
     if filters.since is not None:
         found.append(_RUN.c.started_at >= filters.since)
