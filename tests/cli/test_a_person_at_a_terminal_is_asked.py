@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,15 +81,68 @@ def test_what_another_decided_meanwhile_is_told_and_the_next_is_asked(
     monkeypatch.setattr(asking, "is_somebody_there", lambda: True)
     answered = asking._answered
 
-    def slowly() -> str:
+    def slowly(**options: bool) -> str:
         timestep.resume_workflow_sync("tidy", reject="all")
-        return answered()
+        return answered(**options)
 
     monkeypatch.setattr(asking, "_answered", slowly)
     result = ask("approvals", answers="a\ns\n")
     assert result.exit_code == 0, result.output
     assert "was decided already: reject" in result.stderr
     assert "2 of 2" in result.stdout
+
+
+def test_a_call_is_edited_in_the_persons_editor(
+    waiting: App, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(asking, "is_somebody_there", lambda: True)
+    drafts = tmp_path / "drafts"
+    saved = tmp_path / "saved"
+    editor = tmp_path / "editor.sh"
+    # Keeps what it was given, and saves the next line of what a person writes, if there is one.
+    editor.write_text(
+        f"""#!/bin/sh
+        cat "$1" >> {drafts}; echo >> {drafts}
+        line=$(head -n 1 {saved}); sed -i 1d {saved}
+        [ -z "$line" ] || echo "$line" > "$1"
+        """
+    )
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    saved.write_text('\nno JSON\n{"name": 3}\n{"name": "b"}\n{"name": "\u202eß"}\n')
+    result = ask("resume", "tidy", answers="e\ne\ne\ne\ne\ns\n")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("[a]pprove, [e]dit, [r]eject, [s]kip or [q]uit?") == 6
+    told = result.stderr
+    assert told.count("these are the model's arguments: nothing is edited") == 2
+    assert told.count("what was written is not JSON: ") == 1
+    assert "delete: name: 3 is not of type 'string'" in told
+    assert "approved as edited, 1 still to decide" in result.stdout
+    # Each attempt goes on with what the one before wrote.
+    assert drafts.read_text() == (
+        2 * '{\n  "name": "b"\n}\n\n' + 'no JSON\n\n{"name": 3}\n\n{"name": "b"}\n\n'
+    )
+    edited, left = sorted(waiting.rows("interruptions"), key=lambda row: row["call_id"])
+    assert (edited["resolution_action"], left["resolution_action"]) == ("edit", None)
+    assert edited["resolution_arguments"] == {"name": "\u202eß"}
+
+    # What would not be seen is written as JSON escapes it, and comes back the same.
+    assert asking._draft({"\u202eß\x1b": "\U000e0001\n"}) == (
+        '{\n  "\\u202eß\\u001b": "\\udb40\\udc01\\n"\n}'
+    )
+
+    monkeypatch.setenv("VISUAL", str(tmp_path / "none"))
+    result = ask("approvals", answers="e\nq\n")
+    assert result.exit_code == 0
+    assert "name an editor in EDITOR, or use `resume --edit`" in result.stderr
+
+
+def test_only_what_can_be_edited_is_edited(waiting: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "is_somebody_there", lambda: True)
+    waiting.execute("UPDATE tool_calls SET tool_type = 'shell'")
+    result = ask("resume", "tidy", answers="e\ne\nq\n")
+    assert result.exit_code == 0, result.output
+    assert decisions(waiting) == [(None, None)] * 2
 
 
 def test_a_script_is_never_asked(waiting: App, monkeypatch: pytest.MonkeyPatch) -> None:

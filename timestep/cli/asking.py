@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from timestep.cli import output
 from timestep.cli.reach import ask
-from timestep.runtime.terminal import quoted
+from timestep.runtime.terminal import printable, quoted
+from timestep.serialization import json_input
 
 if TYPE_CHECKING:
     from timestep.operations.queries.records import Interruption
 
 _DOUBT = "this call may have happened already; to approve it makes it once more"
-_ANSWERS = {"a": "approve", "r": "reject", "s": "skip", "q": "quit"}
+_ANSWERS = {"a": "approve", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
+_DONE = {"approve": "approved", "edit": "approved as edited", "reject": "rejected"}
 
 
 def is_somebody_there() -> bool:
@@ -27,7 +30,8 @@ def is_somebody_there() -> bool:
 def decide(questions: Sequence[Interruption]) -> None:
     """Show each question, and do what the person says: each answer counts at once.
 
-    What somebody else decided meanwhile, or nobody waits for any more, is told, and passed over.
+    What is decided is bound to what was shown. What somebody else decided meanwhile, or nobody
+    waits for any more, is told, and passed over.
 
     Raises:
         Abort: The person ended it, as with Ctrl-C; what was answered before stays decided.
@@ -42,14 +46,9 @@ def decide(questions: Sequence[Interruption]) -> None:
     waiting = [one for one in questions if one.resolved_at is None and one.is_waited_for]
     for number, one in enumerate(waiting, 1):
         show_question(one, number, len(waiting))
-        answer = _answered()
-        if answer == "quit":
-            return
-        if answer == "skip":
-            continue
-        message = _told() if answer == "reject" else None
         try:
-            _apply(one, answer, message)
+            if not _is_gone_on(one):
+                return
         except (
             AlreadyResolvedError,
             ChangedQuestionError,
@@ -57,6 +56,35 @@ def decide(questions: Sequence[Interruption]) -> None:
             UnknownInterruptionError,
         ) as error:
             output.tell(error.message)
+
+
+def _is_gone_on(one: Interruption) -> bool:
+    """Have a person answer a question that is shown; False: the person decides no more."""
+    from timestep.errors import InvalidInputError
+
+    draft = _draft(one.arguments)
+    while True:
+        answer = _answered(can_edit=_may_be_edited(one))
+        if answer in ("quit", "skip"):
+            return answer == "skip"
+        if answer != "edit":
+            _apply(one, answer, message=_told() if answer == "reject" else None)
+            return True
+        draft = _edited(draft)
+        try:
+            arguments = json_input.loads(draft)
+        except ValueError as error:
+            output.tell(f"what was written is not JSON: {error}")
+            continue
+        if _draft(arguments) == _draft(one.arguments):
+            output.tell("these are the model's arguments: nothing is edited")
+            continue
+        try:
+            _apply(one, answer, arguments=arguments)
+        except InvalidInputError as error:
+            output.tell(error.message)
+        else:
+            return True
 
 
 def show_question(one: Interruption, number: int, count: int) -> None:
@@ -84,14 +112,38 @@ def show_question(one: Interruption, number: int, count: int) -> None:
         output.show(line)
 
 
-def _answered() -> str:
+def _answered(*, can_edit: bool) -> str:
     """One of the answers, by its first letter or as a whole."""
+    answers = {letter: one for letter, one in _ANSWERS.items() if can_edit or one != "edit"}
+    shown = [f"[{letter}]{one[1:]}" for letter, one in answers.items()]
     while True:
-        given = click.prompt("[a]pprove, [r]eject, [s]kip or [q]uit", prompt_suffix="? ")
-        for letter, answer in _ANSWERS.items():
+        given = click.prompt(f"{', '.join(shown[:-1])} or {shown[-1]}", prompt_suffix="? ")
+        for letter, answer in answers.items():
             if given.strip().lower() in (letter, answer):
                 return answer
         output.tell(f"{quoted(given)} is none of these")
+
+
+def _may_be_edited(one: Interruption) -> bool:
+    """Whether to offer that: what is a call of a tool with a schema, and was not begun yet."""
+    return one.arguments_schema is not None and one.reason != "in_doubt"
+
+
+def _draft(arguments: Any) -> str:
+    """Arguments as a person edits them: what would not be seen is written as JSON escapes it."""
+    text = json.dumps(arguments, ensure_ascii=False, indent=2)
+    return "".join(
+        one if one == "\n" or printable(one) == one else json.dumps(one)[1:-1] for one in text
+    )
+
+
+def _edited(draft: str) -> str:
+    """What a person made of a draft in an editor; the draft itself where nothing was saved."""
+    try:
+        return (click.edit(draft, extension=".json") or draft).strip()
+    except click.ClickException as error:
+        output.tell(f"{error.format_message()}: name an editor in EDITOR, or use `resume --edit`")
+        return draft
 
 
 def _told() -> str | None:
@@ -100,17 +152,20 @@ def _told() -> str | None:
     return given.strip() or None
 
 
-def _apply(one: Interruption, answer: str, message: str | None) -> None:
+def _apply(
+    one: Interruption, answer: str, *, message: str | None = None, arguments: Any = None
+) -> None:
     result = ask(
         lambda host: host.resume(
             one.workflow_id or "",
             approve=[one.id] if answer == "approve" else (),
             reject=[one.id] if answer == "reject" else (),
+            edit={one.id: arguments} if answer == "edit" else None,
             expect={one.id: one.hash},
             message=message,
         )
     )
     left = f", {len(result.pending)} still to decide" if result.pending else ""
-    output.say(f"{'approved' if answer == 'approve' else 'rejected'}{left}")
+    output.say(f"{_DONE[answer]}{left}")
     if result.reason is not None:
         output.tell(f"{one.workflow_id}: {result.reason}")
