@@ -166,10 +166,10 @@ def for_reader(scope: Scope, answer: Answer) -> Response:
     if path.startswith("/api/") or "text/html" not in accepted:
         return answer
     if answer.status_code == 401:
-        query = scope["query_string"].decode("latin-1")
-        target = slashes.written(path) + (f"?{query}" if query else "")
-        is_page = scope["method"] in ("GET", "HEAD")
-        asked = f"?next={quote(target, safe='')}" if is_page and path != "/" else ""
+        written = scope.get("raw_path") or quote(path).encode()
+        target = b"?".join(filter(None, (written, scope["query_string"]))).decode("latin-1")
+        is_page = scope["method"] in ("GET", "HEAD") and target != "/"
+        asked = f"?next={quote(target, safe='')}" if is_page else ""
         return RedirectResponse(f"/login{asked}", 303)
     told = json.loads(bytes(answer.body))
     values = {"title": told["title"], "detail": told["detail"], "errors": told.get("errors", [])}

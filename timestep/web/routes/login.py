@@ -19,11 +19,13 @@ from timestep.web.problems import problem, too_many
 router = APIRouter(include_in_schema=False)
 
 _SEE_OTHER = 303
+HOME = "/"
+"""Where a login leads to that was asked for by itself."""
 _LONGEST_PATH = 2000
 
 
 @router.get(LOGIN)
-async def login_page(request: Request, next: str = LOGIN) -> Response:  # noqa: A002
+async def login_page(request: Request, next: str = HOME) -> Response:  # noqa: A002
     """The page that asks for a token, or says whose login it is."""
     return _page(request, next)
 
@@ -39,7 +41,7 @@ async def log_in(request: Request) -> Response:
         return RedirectResponse(LOGIN, _SEE_OTHER)
     given, address = auth.form(await request.body()), address_of(request.scope)
     caller = await callers.of_token(given.get("token", "").strip(), address, "form")
-    target = given.get("next", LOGIN)
+    target = given.get("next", HOME)
     if isinstance(caller, Wrong):
         if caller.seconds is not None:
             return too_many(caller.seconds)
@@ -96,7 +98,7 @@ def own_path(path: str) -> str:
     """Where a page may lead to: a path of this host, whatever a link to the page says."""
     is_own = path.startswith("/") and not path.startswith(("//", "/\\"))
     is_plain = path.isascii() and path.isprintable() and len(path) <= _LONGEST_PATH
-    return path if is_own and is_plain else LOGIN
+    return path if is_own and is_plain else HOME
 
 
 def _set_cookie(request: Request, answer: Response, value: str, seconds: int) -> None:
