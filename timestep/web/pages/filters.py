@@ -10,6 +10,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from timestep.runtime.terminal import printable, printable_lines
+from timestep.serialization.documents.outline import outline
 from timestep.serialization.json_output import dumps
 
 _STEPS = (
@@ -40,6 +41,12 @@ def duration(seconds: float | None) -> str:
         return f"{max(seconds, 0):.1f} s"
     unit, size = next((unit, size) for below, unit, size in _STEPS if seconds < below)
     return f"{int(seconds // size)} {unit}"
+
+
+def took(seconds: float | None) -> str:
+    """How long something took, to the millisecond where it was shorter than a second."""
+    is_short = seconds is not None and 0 <= seconds < 1
+    return f"{round((seconds or 0) * 1000)} ms" if is_short else duration(seconds)
 
 
 def moment(when: datetime.datetime | None) -> Markup:
@@ -86,7 +93,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "moment": moment,
     "money": money,
     "number": number,
+    "outline": outline,
     "segment": segment,
     "status": STATUS_WORDS.__getitem__,
+    "took": took,
 }
 """By the names that templates have for them."""

@@ -1,7 +1,8 @@
 // Keeps the parts of a page that are marked with `data-live`, and have an id, as the host has them:
 // after an event the page is asked for anew, and those of its parts that differ are replaced.
 // What a person does in a part meanwhile stays: a part in which something is being typed waits, and
-// what is folded out stays so.
+// what is folded out stays so. Of a list that is marked with `data-live-list` the entries are such
+// parts, and those that are new are added: a page may show the newest ones only.
 import { writeTimes } from "./times.js";
 
 const PAUSE = 500; // Milliseconds between two times that the page is asked for.
@@ -15,7 +16,7 @@ export function follow(path) {
   source.onopen = () => { told.textContent = "live"; renew(); };
   source.onerror = () => { told.textContent = "not connected: trying again"; };
   for (const kind of ["run", "question", "item"]) source.addEventListener(kind, renew);
-  for (const kind of ["model", "run"]) {
+  for (const kind of ["model", "item", "run"]) {
     source.addEventListener(kind, (event) => {
       document.dispatchEvent(new CustomEvent(`timestep:${kind}`, { detail: JSON.parse(event.data) }));
     });
@@ -43,7 +44,12 @@ async function ask() {
 }
 
 function replace(page) {
-  for (const old of document.querySelectorAll("[data-live]")) {
+  for (const list of document.querySelectorAll("[data-live-list]")) {
+    for (const entry of page.getElementById(list.id)?.children ?? []) {
+      if (document.getElementById(entry.id) === null) list.append(document.importNode(entry, true));
+    }
+  }
+  for (const old of document.querySelectorAll("[data-live], [data-live-list] > *")) {
     const next = page.getElementById(old.id);
     if (next === null || old.contains(typing())) continue;
     for (const time of next.querySelectorAll("time")) writeTimes(time.parentElement);

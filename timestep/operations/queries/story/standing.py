@@ -1,0 +1,108 @@
+"""Says in a sentence why a run is as it is, and what helps."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from timestep.journal.fail_fast_read import reading
+from timestep.operations.access import audit
+from timestep.operations.queries.records import Interruption, Run
+from timestep.store.timeline import now as store
+
+CANCELLED = {
+    "cancelled": "Its workflow was cancelled",
+    "timeout": "Cancelled, as its time was over",
+    "code": "Cut off by its workflow's own code",
+    "abandoned": "Cancelled, as its workflow ended without waiting for it",
+}
+"""Why a run was cancelled, by what is recorded of it."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Why a run is as it is."""
+
+    sentence: str
+    since: datetime.datetime | None
+    """Since when it is so; None: that is not known."""
+    help: str | None = None
+    """What helps, where something has to be done about it."""
+    asked: list[Interruption] = field(default_factory=list)
+    """What it waits for people to decide."""
+
+
+async def standing_of(run: Run) -> Standing:
+    """Why a run is as it is.
+
+    Args:
+        run: As `get_run` gives it.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if run.status == "running":
+        return await _running(run)
+    if run.status == "interrupted":
+        return _waiting(run)
+    if run.status == "failed":
+        return _failed(run)
+    if run.status == "cancelled":
+        return await _cancelled(run)
+    return Standing("Completed", run.completed_at)
+
+
+async def _running(run: Run) -> Standing:
+    where = f" on the host {run.executor.id}" if run.executor is not None else ""
+    if run.id is None:
+        state = run.workflow.status if run.workflow else ""
+        queued = state in ("ENQUEUED", "DELAYED")
+        what = "Waits in the queue" if queued else f"Has not begun a run yet{where}"
+        return Standing(what, run.started_at, run.obstacle)
+    id_ = uuid.UUID(run.id)
+    found = await asyncio.to_thread(lambda: reading(lambda connection: store.now(connection, id_)))
+    turn = f"turn {max(run.turns, 1)}"
+    if run.is_stuck:
+        return Standing(f"Goes nowhere in {turn}: nobody executes it", found.since, run.obstacle)
+    if found.calls:
+        names = ", ".join(found.calls)
+        what = f"In {turn} {'calls' if len(found.calls) == 1 else 'makes the calls'} {names}"
+    else:
+        agent = run.current_agent_name or run.agent_name
+        turn = f"turn {run.turns + 1}"
+        what = f"In {turn} asks the model of {agent}"
+    return Standing(f"{what}{where}", found.since or run.started_at, run.obstacle)
+
+
+def _waiting(run: Run) -> Standing:
+    asked = [one for one in run.interruptions if one.resolved_at is None]
+    since = min((one.created_at for one in asked), default=None)
+    if not asked:
+        return Standing("Everything is decided, and it goes on", None, run.obstacle)
+    count = f"{len(asked)} decisions" if len(asked) > 1 else "a decision"
+    return Standing(f"Waits for a person to make {count}", since, run.obstacle, asked)
+
+
+def _failed(run: Run) -> Standing:
+    error = run.error
+    if error is None:
+        return Standing("Failed", run.completed_at, run.obstacle)
+    where = f" in turn {error.turn}" if error.turn else ""
+    message = f": {error.message}" if error.message else ""
+    return Standing(f"Failed{where} with {error.type}{message}", run.completed_at, run.obstacle)
+
+
+async def _cancelled(run: Run) -> Standing:
+    what = CANCELLED.get(run.cancel_reason or "cancelled", "Cancelled")
+    if run.cancel_reason == "cancelled" and run.workflow_id is not None:
+        entry = await _who_cancelled(run.workflow_id)
+        what = f"{what} by {entry.who} ({entry.via})" if entry is not None else what
+    return Standing(what, run.completed_at, run.obstacle)
+
+
+async def _who_cancelled(workflow_id: str) -> Any:
+    found = await audit.list_audit(subject=workflow_id, act="cancel", limit=1)
+    return next((one for one in found.items if one.refused is None), None)

@@ -1,0 +1,170 @@
+"""Reads a run's timeline a part at a time: however long the run is, a part costs the same."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from timestep.errors import InvalidQueryError, UnknownRunError
+from timestep.journal.fail_fast_read import reading
+from timestep.operations.queries.story.making import Rows, turns_of
+from timestep.operations.queries.story.steps import Turn
+from timestep.runtime.terminal import quoted
+from timestep.store.reads import runs
+from timestep.store.timeline import rows as store
+
+ITEMS = 100
+"""Items of a part, about: whole turns, unless one alone has more."""
+_MOST = 300
+"""Answers, checks or runs inside that a part has at most."""
+
+Which = Literal["after", "before", "newest", "turn"]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A part of what a run did."""
+
+    turns: list[Turn]
+    before: int | None
+    """The position before which there is more; None: there is none."""
+    after: int | None
+    """The position after which there is more; None: there is none."""
+    cursor: str
+    """Of the newest event of the run, and its workflow's others, that a part read now shows."""
+
+
+async def part_of(
+    run_id: str,
+    workflow_id: str | None,
+    *,
+    is_over: bool,
+    which: Which = "newest",
+    place: int = 0,
+    limit: int = ITEMS,
+) -> Timeline:
+    """Some turns of a run.
+
+    Args:
+        run_id: The run.
+        workflow_id: Its workflow, all of whose runs the cursor is to be of; None: of the run.
+        is_over: Whether the run has ended.
+        which: The turns `after` or `before` a position, the `newest`, or those from a `turn` on.
+        place: The position, or the turn's number.
+        limit: About how many items it has.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    id_ = uuid.UUID(run_id)
+
+    def read(connection: Any) -> Timeline:
+        # Before all else: what comes meanwhile is told once more.
+        cursor = f"{store.seen(connection, id_, workflow_id)}.0"
+        part = store.part(connection, id_, which, place, limit)
+        found = _rows(connection, id_, part, is_over=is_over)
+        return Timeline(
+            turns_of(found),
+            part.items[0]["position"] if part.items and part.is_more_before else None,
+            part.items[-1]["position"] if part.items and part.is_more_after else None,
+            cursor,
+        )
+
+    return await asyncio.to_thread(lambda: reading(read))
+
+
+def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, is_over: bool) -> Rows:
+    items = part.items
+    first = items[0]["position"] if part.is_more_before else None
+    last = items[-1]["position"] if part.is_more_after else None
+    turns = (
+        items[0]["turn"] if part.is_more_before else 0,
+        items[-1]["turn"] if part.is_more_after else 2**31 - 1,
+    )
+    answers = store.answers(connection, run_id, first, last, _MOST)
+    answers = [row for row in answers if turns[0] <= row["turn"] <= turns[1]]
+    times = [row["created_at"] for row in items]
+    calls = {row["tool_call_id"] for row in items} - {None}
+    return rows_with(
+        connection,
+        run_id,
+        items,
+        answers,
+        store.checks(connection, run_id, turns, _MOST),
+        calls,
+        inside=store.inside(
+            connection,
+            run_id,
+            times[0] if part.is_more_before else None,
+            times[-1] if part.is_more_after else None,
+            _MOST,
+        ),
+        is_over=is_over,
+    )
+
+
+def rows_with(
+    connection: Any,
+    run_id: uuid.UUID,
+    items: list[store.Row],
+    answers: list[store.Row],
+    checks: list[store.Row],
+    calls: set[Any],
+    *,
+    inside: list[store.Row],
+    is_over: bool,
+) -> Rows:
+    """Rows of a run, with what belongs to its calls, and the agents."""
+    found = store.calls(connection, calls)
+    acting = {row["agent_id"] for row in [*answers, *found]} - {None}
+    sequences = [row["sequence"] for row in answers if row["sequence"] is not None]
+    return Rows(
+        items=items,
+        answers=answers,
+        calls=found,
+        checks=checks,
+        checks_of_calls=store.checks_of_calls(connection, calls),
+        questions=store.questions(connection, calls),
+        inside=inside,
+        agents=store.agents(connection, acting),
+        is_over=is_over,
+        used_before=store.used_before(connection, run_id, min(sequences))
+        if sequences
+        else (0, None),
+    )
+
+
+async def whole_document(run_id: str, kind: str, row_id: str) -> str:
+    """A document of a run in JSON, as the database has it.
+
+    Args:
+        run_id: The run.
+        kind: What it is of its row.
+        row_id: The row.
+
+    Raises:
+        UnknownRunError: The run has no such document.
+        DatabaseError: The database refused, or is away.
+    """
+    ids = runs.as_uuid(run_id), runs.as_uuid(row_id)
+
+    def read(connection: Any) -> str | None:
+        return store.whole(connection, ids[0], kind, ids[1]) if ids[0] and ids[1] else None
+
+    found = await asyncio.to_thread(lambda: reading(read))
+    if found is None:
+        raise UnknownRunError(f"run {quoted(run_id)} has no {quoted(kind)} {quoted(row_id)}")
+    return found
+
+
+def place_of(name: str, text: str) -> int:
+    """The position or turn that somebody asks for.
+
+    Raises:
+        InvalidQueryError: It is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidQueryError(f"{name} {quoted(text)} is not a number: use a link of the page")
+    return int(text)

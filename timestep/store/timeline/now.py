@@ -1,0 +1,47 @@
+"""Reads what a run does now: its newest answer, and the calls that are under way."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+_NEWEST = """
+    SELECT m.created_at FROM public.model_responses m WHERE m.run_id = %(run_id)s
+    ORDER BY m.ordinal DESC, m.attempt DESC LIMIT 1"""
+
+_NEWEST_ITEM = """
+    SELECT i.turn, i.created_at FROM public.run_items i WHERE i.run_id = %(run_id)s
+    ORDER BY i.sequence DESC LIMIT 1"""
+
+# Calls are open of the newest answer only.
+_OPEN = """
+    SELECT c.tool_name, c.created_at, c.started_at FROM public.tool_calls c
+    WHERE c.status IN ('pending', 'approved', 'started') AND c.model_response_id = (
+        SELECT m.id FROM public.model_responses m WHERE m.run_id = %(run_id)s
+        ORDER BY m.ordinal DESC, m.attempt DESC LIMIT 1)
+    ORDER BY c.created_at, c.id LIMIT 20"""
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is recorded of the moment."""
+
+    calls: list[str]
+    """The names of the tools that are called, and have not answered."""
+    since: datetime.datetime | None
+    """When the newest of what is recorded was; None: nothing is."""
+
+
+def now(connection: sa.Connection, run_id: uuid.UUID) -> Now:
+    """What a run does at the moment."""
+    values = {"run_id": run_id}
+    open_ = connection.exec_driver_sql(_OPEN, values).all()
+    if open_:
+        return Now([row[0] for row in open_], open_[0][2] or open_[0][1])
+    answered = connection.exec_driver_sql(_NEWEST, values).scalar_one_or_none()
+    item = connection.exec_driver_sql(_NEWEST_ITEM, values).one_or_none()
+    times = [one for one in (answered, item[1] if item else None) if one is not None]
+    return Now([], max(times, default=None))

@@ -1,0 +1,313 @@
+"""Reads a part of what a run did: some of its items, and what belongs to them.
+
+A document is read as text, and its beginning only: it may have megabytes, or a depth that no
+parser follows.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+Row = dict[str, Any]
+
+FETCHED = 65_536
+"""Characters of a document that are read."""
+
+
+def _document(column: str, name: str | None = None) -> str:
+    """A document's beginning, and its length: `NAME` and `NAME_length`."""
+    name = name or column.rpartition(".")[2]
+    return f"left({column}::text, {FETCHED}) AS {name}, length({column}::text) AS {name}_length"
+
+
+# The output of a call is a column of the call.
+_ITEMS = f"""
+    SELECT i.id, i.position, i.turn, i.item_type, i.role, i.agent_id, i.model_response_id,
+        i.tool_call_id, i.created_at, d.*
+    FROM public.run_items i LEFT JOIN LATERAL (
+        SELECT {_document("i.item_data")}
+        WHERE i.item_type <> 'tool_call_output_item' OR i.tool_call_id IS NULL) d ON true
+    WHERE i.run_id = %(run_id)s AND {{which}} ORDER BY i.position {{order}} LIMIT %(limit)s"""
+
+_PARTS = {
+    "after": ("i.position > %(place)s", ""),
+    "before": ("i.position < %(place)s", "DESC"),
+    "newest": ("true", "DESC"),
+    "turn": (
+        """i.position >= (SELECT position FROM public.run_items
+            WHERE run_id = %(run_id)s AND turn >= %(place)s ORDER BY position LIMIT 1)""",
+        "",
+    ),
+}
+
+_ITEMS_OF = _ITEMS.format(
+    which="(i.id = ANY(%(items)s) OR i.tool_call_id = ANY(%(calls)s) "
+    "AND i.item_type <> 'tool_call_output_item')",
+    order="",
+)
+
+_ANSWERS = f"""
+    SELECT m.id, m.turn, m.ordinal, m.attempt, m.agent_id, m.response_id, m.request_id, m.model,
+        {_document("m.error")}, {_document("m.usage")}, m.duration_ms, m.created_at,
+        u.input_tokens, u.cached_input_tokens, u.output_tokens, u.reasoning_tokens,
+        u.total_tokens, u.estimated_cost, u.sequence
+    FROM public.model_responses m
+    LEFT JOIN public.request_usage_entries u ON u.model_response_id = m.id
+    WHERE m.run_id = %(run_id)s AND {{which}} ORDER BY m.ordinal, m.attempt LIMIT %(limit)s"""
+
+_IS_BEFORE = """
+    SELECT EXISTS (
+        SELECT FROM public.run_items WHERE run_id = %(run_id)s AND position < %(place)s)"""
+
+# Answers without an item are between those of the items beside the part.
+_BESIDE = """
+    SELECT m.ordinal FROM public.run_items i
+    JOIN public.model_responses m ON m.id = i.model_response_id
+    WHERE i.run_id = %(run_id)s AND i.position {is_beside} %(place)s
+    ORDER BY i.position {order} LIMIT 1"""
+
+_CALLS = f"""
+    SELECT c.id, c.agent_id, c.model_response_id, c.turn, c.call_id, c.tool_name, c.tool_type,
+        {_document("c.arguments")}, {_document("c.edited_arguments")}, {_document("c.output")},
+        {_document("c.error")}, c.status, c.is_error, c.safe_to_repeat, c.intents, c.attempts,
+        c.duration_ms, c.created_at, c.started_at, c.completed_at, c.run_id, r.workflow_id,
+        c.end_position
+    FROM public.tool_calls c JOIN public.runs r ON r.id = c.run_id
+    WHERE c.id = ANY(%(calls)s)"""
+
+_CHECKS = f"""
+    SELECT g.id, g.turn, g.position, g.guardrail_name, g.type, g.tripwire_triggered,
+        {_document("g.output_info")}, {_document("g.error")}, g.duration_ms, g.created_at
+    FROM public.guardrail_results g WHERE g.run_id = %(run_id)s AND {{which}}
+    ORDER BY g.position LIMIT %(limit)s"""
+
+_CHECKS_OF_CALLS = f"""
+    SELECT g.id, g.tool_call_id, g.guardrail_name, g.type, g.behavior, g.message,
+        {_document("g.output_info")}, {_document("g.error")}, g.duration_ms, g.created_at
+    FROM public.tool_guardrail_results g WHERE g.tool_call_id = ANY(%(calls)s)
+    ORDER BY g.created_at, g.id"""
+
+_QUESTIONS = f"""
+    SELECT q.id, q.tool_call_id, q.reason, q.description, q.expires_at, q.created_at, q.resolved_at,
+        q.resolution_action, q.resolution_message, q.resolution_always, q.resolved_by,
+        {_document("q.resolution_arguments")}
+    FROM public.interruptions q WHERE q.tool_call_id = ANY(%(calls)s)
+    ORDER BY q.created_at, q.id"""
+
+_INSIDE = """
+    SELECT r.id, r.status, r.current_turn, r.started_at, r.completed_at, a.name AS agent_name,
+        r.metadata ->> 'counted_in_step' AS step, u.total_tokens, u.estimated_cost
+    FROM public.runs r JOIN public.agents a ON a.id = r.agent_id
+    LEFT JOIN public.usage_metrics u ON u.run_id = r.id
+    WHERE r.parent_run_id = %(run_id)s AND r.deleted_at IS NULL
+    AND (%(begin)s::timestamptz IS NULL OR r.started_at >= %(begin)s::timestamptz)
+    AND (%(end)s::timestamptz IS NULL OR r.started_at < %(end)s::timestamptz)
+    ORDER BY r.started_at, r.id LIMIT %(limit)s"""
+
+_AGENTS = """
+    SELECT a.id, a.name, a.version, a.model, left(a.instructions, 4000) AS instructions,
+        a.instructions_type, left((to_jsonb(s) - '{id,created_at,deleted_at}'::text[])::text, 4000)
+        AS settings, ARRAY(
+            SELECT t.name FROM public.agent_tools l JOIN public.tools t ON t.id = l.tool_id
+            WHERE l.agent_id = a.id ORDER BY l.position) AS tools
+    FROM public.agents a LEFT JOIN public.model_settings s ON s.id = a.model_settings_id
+    WHERE a.id = ANY(%(ids)s)"""
+
+_USED_BEFORE = """
+    SELECT coalesce(sum(total_tokens), 0), sum(estimated_cost)
+    FROM public.request_usage_entries WHERE run_id = %(run_id)s AND sequence < %(sequence)s"""
+
+# What a model says in an answer that is no item yet comes after these.
+_SEEN = """
+    SELECT coalesce(max(greatest(
+        (SELECT max(sequence) FROM public.run_items i WHERE i.run_id = r.id),
+        (SELECT max(sequence) FROM timestep.run_changes c WHERE c.run_id = r.id))), 0)
+    FROM public.runs r WHERE CASE WHEN %(workflow_id)s::text IS NULL THEN r.id = %(run_id)s
+        ELSE r.workflow_id = %(workflow_id)s END"""
+
+_WHOLE = {
+    "item": ("run_items", "item_data"),
+    "arguments": ("tool_calls", "arguments"),
+    "edited_arguments": ("tool_calls", "edited_arguments"),
+    "output": ("tool_calls", "output"),
+    "error": ("tool_calls", "error"),
+    "answer_error": ("model_responses", "error"),
+    "usage": ("model_responses", "usage"),
+    "check": ("guardrail_results", "output_info"),
+    "check_error": ("guardrail_results", "error"),
+    "call_check": ("tool_guardrail_results", "output_info"),
+    "call_check_error": ("tool_guardrail_results", "error"),
+    "resolution_arguments": ("interruptions", "resolution_arguments"),
+}
+"""Where each kind of document is: its table, and its column."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a run's items, in their order, and whether there are others beside them."""
+
+    items: list[Row]
+    is_more_before: bool
+    is_more_after: bool
+
+
+def part(connection: sa.Connection, run_id: uuid.UUID, which: str, place: int, limit: int) -> Part:
+    """Some items of a run: whole turns, unless one alone has more than fit.
+
+    Args:
+        connection: To the database.
+        run_id: The run.
+        which: Those `after` or `before` a position, the `newest`, or those from a `turn` on.
+        place: The position, or the turn.
+        limit: How many at most.
+    """
+    condition, order = _PARTS[which]
+    values = {"run_id": run_id, "place": place, "limit": limit + 1}
+    found = _rows(connection, _ITEMS.format(which=condition, order=order), values)
+    is_more = len(found) > limit
+    if is_more:
+        cut = found[limit]["turn"]
+        whole = [row for row in found[:limit] if row["turn"] != cut]
+        found = whole or found[:limit]
+    if order:
+        found.reverse()
+        return Part(found, is_more, which != "newest")
+    return Part(found, bool(found) and _is_before(connection, run_id, found[0]), is_more)
+
+
+def _is_before(connection: sa.Connection, run_id: uuid.UUID, item: Row) -> bool:
+    values = {"run_id": run_id, "place": item["position"]}
+    return bool(connection.exec_driver_sql(_IS_BEFORE, values).scalar_one())
+
+
+def items_of(
+    connection: sa.Connection,
+    run_id: uuid.UUID,
+    items: Collection[uuid.UUID],
+    calls: Collection[uuid.UUID],
+    limit: int,
+) -> list[Row]:
+    """These items of a run, and those that ask for these calls."""
+    values = {"run_id": run_id, "items": list(items), "calls": list(calls), "limit": limit}
+    return _rows(connection, _ITEMS_OF, values)
+
+
+def answers(
+    connection: sa.Connection, run_id: uuid.UUID, first: int | None, last: int | None, limit: int
+) -> list[Row]:
+    """The answers of a run's model, each attempt at them, beside its items.
+
+    Args:
+        connection: To the database.
+        run_id: The run.
+        first: The position of the first item; None: from the beginning on.
+        last: That of the last one; None: to the end.
+        limit: How many at most.
+    """
+    after = _beside(connection, run_id, first, "<", "DESC") if first is not None else None
+    before = _beside(connection, run_id, last, ">", "") if last is not None else None
+    conditions = ["true"]
+    if after is not None:
+        conditions.append("m.ordinal > %(after)s")
+    if before is not None:
+        conditions.append("m.ordinal < %(before)s")
+    values = {"run_id": run_id, "after": after, "before": before, "limit": limit}
+    return _rows(connection, _ANSWERS.format(which=" AND ".join(conditions)), values)
+
+
+def _beside(
+    connection: sa.Connection, run_id: uuid.UUID, place: int | None, is_beside: str, order: str
+) -> int | None:
+    sql = _BESIDE.format(is_beside=is_beside, order=order)
+    values = {"run_id": run_id, "place": place}
+    found: int | None = connection.exec_driver_sql(sql, values).scalar_one_or_none()
+    return found
+
+
+def answers_of(
+    connection: sa.Connection, run_id: uuid.UUID, ids: Collection[uuid.UUID], limit: int
+) -> list[Row]:
+    """These answers of a run."""
+    values = {"run_id": run_id, "ids": list(ids), "limit": limit}
+    return _rows(connection, _ANSWERS.format(which="m.id = ANY(%(ids)s)"), values)
+
+
+def calls(connection: sa.Connection, ids: Collection[uuid.UUID]) -> list[Row]:
+    """These tool calls."""
+    return _rows(connection, _CALLS, {"calls": list(ids)}) if ids else []
+
+
+def checks(
+    connection: sa.Connection, run_id: uuid.UUID, turns: tuple[int, int], limit: int
+) -> list[Row]:
+    """What guardrails said of the run in these turns, the first and the last."""
+    values = {"run_id": run_id, "first": turns[0], "last": turns[1], "limit": limit}
+    which = "g.turn BETWEEN %(first)s AND %(last)s"
+    return _rows(connection, _CHECKS.format(which=which), values)
+
+
+def checks_by_id(
+    connection: sa.Connection, run_id: uuid.UUID, ids: Collection[uuid.UUID], limit: int
+) -> list[Row]:
+    """These checks of a run."""
+    values = {"run_id": run_id, "ids": list(ids), "limit": limit}
+    return _rows(connection, _CHECKS.format(which="g.id = ANY(%(ids)s)"), values)
+
+
+def checks_of_calls(connection: sa.Connection, calls: Collection[uuid.UUID]) -> list[Row]:
+    """What guardrails said of these calls."""
+    return _rows(connection, _CHECKS_OF_CALLS, {"calls": list(calls)}) if calls else []
+
+
+def questions(connection: sa.Connection, calls: Collection[uuid.UUID]) -> list[Row]:
+    """What was asked about these calls."""
+    return _rows(connection, _QUESTIONS, {"calls": list(calls)}) if calls else []
+
+
+def inside(
+    connection: sa.Connection, run_id: uuid.UUID, begin: Any, end: Any, limit: int
+) -> list[Row]:
+    """The runs that began inside a run, between two times, where they are given."""
+    values = {"run_id": run_id, "begin": begin, "end": end, "limit": limit}
+    return _rows(connection, _INSIDE, values)
+
+
+def agents(connection: sa.Connection, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Row]:
+    """These agents and their models' settings, by their ids."""
+    return {row["id"]: row for row in _rows(connection, _AGENTS, {"ids": list(ids)})}
+
+
+def used_before(
+    connection: sa.Connection, run_id: uuid.UUID, sequence: int
+) -> tuple[int, float | None]:
+    """The tokens and the cost of what a run used before an entry of its usage."""
+    values = {"run_id": run_id, "sequence": sequence}
+    tokens, cost = connection.exec_driver_sql(_USED_BEFORE, values).one()
+    return int(tokens), None if cost is None else float(cost)
+
+
+def seen(connection: sa.Connection, run_id: uuid.UUID, workflow_id: str | None) -> int:
+    """The number of the newest item or change of a run, or of all runs of its workflow."""
+    values = {"run_id": run_id, "workflow_id": workflow_id}
+    return int(connection.exec_driver_sql(_SEEN, values).scalar_one())
+
+
+def whole(connection: sa.Connection, run_id: uuid.UUID, kind: str, id_: uuid.UUID) -> str | None:
+    """A document of a run as text; None: there is none of this kind and id."""
+    if kind not in _WHOLE:
+        return None
+    table, column = _WHOLE[kind]
+    sql = f"SELECT {column}::text FROM public.{table} WHERE id = %(id)s AND run_id = %(run_id)s"
+    found: str | None = connection.exec_driver_sql(
+        sql, {"id": id_, "run_id": run_id}
+    ).scalar_one_or_none()
+    return found
+
+
+def _rows(connection: sa.Connection, sql: str, values: dict[str, Any]) -> list[Row]:
+    return [dict(row) for row in connection.exec_driver_sql(sql, values).mappings()]

@@ -1,0 +1,93 @@
+"""Serves /runs/{id}: why a run is as it is, and what it did."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from timestep.operations import cancel
+from timestep.operations.queries import runs
+from timestep.operations.queries.records import Run
+from timestep.operations.queries.story import timeline
+from timestep.operations.queries.story.standing import standing_of
+from timestep.operations.queries.story.timeline import Timeline, Which
+from timestep.web.dependencies import Operator
+from timestep.web.pages.filters import segment
+from timestep.web.pages.rendering import page
+from timestep.web.pages.routing import page_router
+from timestep.web.pages.run.bars import bars, told
+from timestep.web.slashes import RunName
+
+router = page_router()
+
+_SEE_OTHER = 303
+_Place = Annotated[str | None, Query()]
+
+
+@router.get("/runs/{run_id}")
+async def one_run(
+    request: Request,
+    run_id: RunName,
+    after: _Place = None,
+    before: _Place = None,
+    turn: _Place = None,
+) -> Response:
+    """The page of a run; of a workflow's id, of its newest run."""
+    run = await runs.get_run(run_id)
+    found = None if run.id is None else await _part(run, after, before, turn)
+    standing = await standing_of(run)
+    return page(
+        request,
+        "run.html",
+        run=run,
+        name=run_id,
+        here=f"/runs/{segment(run_id)}",
+        standing=standing,
+        timeline=found,
+        follows=_follows(run, run_id, found),
+        bars=bars,
+        told=told,
+    )
+
+
+async def _part(run: Run, after: str | None, before: str | None, turn: str | None) -> Timeline:
+    which: Which = "newest"
+    place = 0
+    for name, given in (("after", after), ("before", before), ("turn", turn)):
+        if given:
+            which, place = name, timeline.place_of(name, given)  # type: ignore[assignment]
+    return await timeline.part_of(
+        str(run.id),
+        run.workflow_id if run.parent_run_id is None else None,
+        is_over=run.completed_at is not None,
+        which=which,
+        place=place,
+    )
+
+
+def _follows(run: Run, asked: str, found: Timeline | None) -> str | None:
+    """Where the page is told of news; None: nothing is expected."""
+    if run.completed_at is not None:
+        return None
+    of = run.workflow_id if run.parent_run_id is None and run.workflow_id else run.id or asked
+    begin = f"?after={found.cursor}" if found is not None else ""
+    return f"/api/runs/{segment(of)}/events{begin}"
+
+
+@router.get("/runs/{run_id}/documents/{kind}/{row_id}")
+async def document(run_id: RunName, kind: str, row_id: str) -> Response:
+    """The whole of a document that the page shows the beginning of, as plain text."""
+    text = await timeline.whole_document(run_id, kind, row_id)
+    return Response(
+        text, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"}
+    )
+
+
+@router.post("/runs/{run_id}/cancel")
+async def cancel_run(run_id: RunName, caller: Operator) -> Response:
+    """Cancel a run's workflow, and come back to its page."""
+    run = await runs.get_run(run_id)
+    await cancel.cancel_run(run.workflow_id or run_id)
+    return RedirectResponse(f"/runs/{segment(run_id)}", _SEE_OTHER)
