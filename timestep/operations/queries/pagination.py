@@ -111,6 +111,23 @@ def interruption_place(cursor: str | None) -> uuid.UUID | None:
         raise _bad(cursor) from None
 
 
+def match_place(cursor: str | None) -> tuple[int, uuid.UUID] | None:
+    """The place among what is looked for in a run that a cursor stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of such a list.
+    """
+    if cursor is None:
+        return None
+    try:
+        turn, id_ = _opened(cursor)
+        if type(turn) is not int or not 0 <= turn < 2**31:
+            raise ValueError("it is no turn")
+        return turn, uuid.UUID(id_)
+    except (ValueError, TypeError, AttributeError):
+        raise _bad(cursor) from None
+
+
 def item_place(cursor: str | None) -> int | None:
     """The place in a list of items that a cursor stands for.
 

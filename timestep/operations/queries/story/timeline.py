@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
+from timestep.operations.arguments import check_filter
+from timestep.operations.queries.pagination import cursor_of, match_place
 from timestep.operations.queries.story.making import Rows, turns_of
 from timestep.operations.queries.story.steps import Turn
 from timestep.runtime.terminal import quoted
 from timestep.store.reads import runs
+from timestep.store.timeline import matches
 from timestep.store.timeline import rows as store
 
 ITEMS = 100
 """Items of a part, about: whole turns, unless one alone has more."""
+_MATCHES = 50
+"""What is looked for at once."""
+ONLY: tuple[matches.Only, ...] = get_args(matches.Only)
 _MOST = 300
 """Answers, checks or runs inside that a part has at most."""
 
@@ -34,6 +40,17 @@ class Timeline:
     """The position after which there is more; None: there is none."""
     cursor: str
     """Of the newest event of the run, and its workflow's others, that a part read now shows."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What is looked for in a run: turns with those steps only."""
+
+    turns: list[Turn]
+    count: int
+    """How many there are here."""
+    next_cursor: str | None
+    """What to ask for the next ones with; None: these are the last."""
 
 
 async def part_of(
@@ -134,6 +151,54 @@ def rows_with(
         if sequences
         else (0, None),
     )
+
+
+async def matches_of(
+    run_id: str, *, is_over: bool, only: str | None, text: str | None, cursor: str | None
+) -> Matches:
+    """What is looked for in a run, turn by turn.
+
+    Args:
+        run_id: The run.
+        is_over: Whether the run has ended.
+        only: What `failed`, is `pending`, or was asked about (`approvals`); None: anything.
+        text: What it says, in small letters or capitals; None: anything.
+        cursor: The `next_cursor` of earlier matches.
+
+    Raises:
+        InvalidQueryError: A filter or the cursor cannot be used, or none is given.
+        DatabaseError: The database refused, or is away.
+    """
+    if only is not None and only not in ONLY:
+        raise InvalidQueryError(f"only {quoted(only)} is not one of {', '.join(ONLY)}")
+    check_filter("text", text)
+    if only is None and text is None:
+        raise InvalidQueryError("nothing is looked for: give 'only' or 'text'")
+    after, id_ = match_place(cursor), uuid.UUID(run_id)
+
+    def read(connection: Any) -> Matches:
+        found = matches.matches(connection, id_, only, text, after, _MATCHES + 1)
+        shown = found[:_MATCHES]
+        of = {
+            kind: {one.id for one in shown if one.kind == kind}
+            for kind in ("call", "answer", "check", "item")
+        }
+        items = store.items_of(connection, id_, of["item"], of["call"], 3 * _MATCHES)
+        rows = rows_with(
+            connection,
+            id_,
+            items,
+            store.answers_of(connection, id_, of["answer"], _MATCHES),
+            store.checks_by_id(connection, id_, of["check"], _MATCHES),
+            of["call"],
+            inside=[],
+            is_over=is_over,
+        )
+        is_more = len(found) > len(shown)
+        last = cursor_of([shown[-1].turn, str(shown[-1].id)]) if is_more else None
+        return Matches(turns_of(rows), len(shown), last)
+
+    return await asyncio.to_thread(lambda: reading(read))
 
 
 async def whole_document(run_id: str, kind: str, row_id: str) -> str:

@@ -12,7 +12,7 @@ from timestep.operations.queries import runs
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
 from timestep.operations.queries.story.standing import standing_of
-from timestep.operations.queries.story.timeline import Timeline, Which
+from timestep.operations.queries.story.timeline import Matches, Timeline, Which
 from timestep.web.dependencies import Operator
 from timestep.web.pages.filters import segment
 from timestep.web.pages.rendering import page
@@ -33,10 +33,15 @@ async def one_run(
     after: _Place = None,
     before: _Place = None,
     turn: _Place = None,
+    only: _Place = None,
+    text: _Place = None,
+    cursor: _Place = None,
 ) -> Response:
     """The page of a run; of a workflow's id, of its newest run."""
     run = await runs.get_run(run_id)
-    found = None if run.id is None else await _part(run, after, before, turn)
+    is_search = run.id is not None and bool(only or text)
+    found = None if run.id is None or is_search else await _part(run, after, before, turn)
+    matches = await _matches(run, only, text, cursor) if is_search else None
     standing = await standing_of(run)
     return page(
         request,
@@ -46,6 +51,8 @@ async def one_run(
         here=f"/runs/{segment(run_id)}",
         standing=standing,
         timeline=found,
+        matches=matches,
+        searched={"only": only or "", "text": text or ""},
         follows=_follows(run, run_id, found),
         bars=bars,
         told=told,
@@ -64,6 +71,16 @@ async def _part(run: Run, after: str | None, before: str | None, turn: str | Non
         is_over=run.completed_at is not None,
         which=which,
         place=place,
+    )
+
+
+async def _matches(run: Run, only: str | None, text: str | None, cursor: str | None) -> Matches:
+    return await timeline.matches_of(
+        str(run.id),
+        is_over=run.completed_at is not None,
+        only=only or None,
+        text=text or None,
+        cursor=cursor or None,
     )
 
 

@@ -1,4 +1,7 @@
-// What the page of a run shows besides: what its model says while it speaks.
+// What the page of a run does with a script: it shows what its model says while it speaks, and adds
+// turns in their place. Without one, links lead to pages with them.
+import { writeTimes } from "./times.js";
+
 const MOST = 4000; // Characters that are shown: the newest.
 let answer = null;
 let attempt = 0;
@@ -23,4 +26,36 @@ document.addEventListener("timestep:model", ({ detail }) => {
 // What it said is an item now, which the page has.
 for (const kind of ["item", "run"]) {
   document.addEventListener(`timestep:${kind}`, () => { said = ""; show(); });
+}
+
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest(".more a:not([data-whole])");
+  if (link === null || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+  event.preventDefault();
+  link.setAttribute("aria-disabled", "true");
+  const more = link.closest(".more");
+  try {
+    const answer = await fetch(link.href, { headers: { Accept: "text/html" } });
+    if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
+    add(new DOMParser().parseFromString(await answer.text(), "text/html"), more);
+  } catch {
+    location.assign(link.href);
+  }
+});
+
+function add(page, more) {
+  const turns = document.getElementById("turns");
+  const isBefore = more.id === "more-before";
+  const found = [...page.getElementById("turns").children].filter((turn) => document.getElementById(turn.id) === null);
+  const place = isBefore ? turns.firstElementChild : null;
+  const height = document.documentElement.scrollHeight;
+  for (const turn of found) {
+    for (const time of turn.querySelectorAll("time")) writeTimes(time.parentElement);
+    turns.insertBefore(document.importNode(turn, true), place);
+  }
+  const next = page.getElementById(more.id);
+  // What is read stays where it is on the screen.
+  if (next === null) more.remove(); else more.replaceChildren(...next.childNodes);
+  if (isBefore) scrollBy(0, document.documentElement.scrollHeight - height);
+  else more.querySelector("a")?.focus({ preventScroll: true });
 }
