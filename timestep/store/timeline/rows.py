@@ -19,6 +19,10 @@ FETCHED = 65_536
 """Characters of a document that are read."""
 
 
+INSTRUCTIONS = 20_000
+"""Characters of instructions that are read."""
+
+
 def _document(column: str, name: str | None = None) -> str:
     """A document's beginning, and its length: `NAME` and `NAME_length`."""
     name = name or column.rpartition(".")[2]
@@ -60,9 +64,9 @@ _ANSWERS = f"""
     LEFT JOIN public.request_usage_entries u ON u.model_response_id = m.id
     WHERE m.run_id = %(run_id)s AND {{which}} ORDER BY m.ordinal, m.attempt LIMIT %(limit)s"""
 
-_IS_BEFORE = """
-    SELECT EXISTS (
-        SELECT FROM public.run_items WHERE run_id = %(run_id)s AND position < %(place)s)"""
+_TURN_BEFORE = """
+    SELECT turn FROM public.run_items WHERE run_id = %(run_id)s AND position < %(place)s
+    ORDER BY position DESC LIMIT 1"""
 
 # Answers without an item are between those of the items beside the part.
 _BESIDE = """
@@ -109,10 +113,10 @@ _INSIDE = """
     AND (%(end)s::timestamptz IS NULL OR r.started_at < %(end)s::timestamptz)
     ORDER BY r.started_at, r.id LIMIT %(limit)s"""
 
-_AGENTS = """
-    SELECT a.id, a.name, a.version, a.model, left(a.instructions, 4000) AS instructions,
-        a.instructions_type, left((to_jsonb(s) - '{id,created_at,deleted_at}'::text[])::text, 4000)
-        AS settings, ARRAY(
+_AGENTS = f"""
+    SELECT a.id, a.name, a.version, a.model, left(a.instructions, {INSTRUCTIONS}) AS instructions,
+        a.instructions_type, left((to_jsonb(s)
+            - '{{id,created_at,deleted_at}}'::text[])::text, 4000) AS settings, ARRAY(
             SELECT t.name FROM public.agent_tools l JOIN public.tools t ON t.id = l.tool_id
             WHERE l.agent_id = a.id ORDER BY l.position) AS tools
     FROM public.agents a LEFT JOIN public.model_settings s ON s.id = a.model_settings_id
@@ -121,6 +125,11 @@ _AGENTS = """
 _USED_BEFORE = """
     SELECT coalesce(sum(total_tokens), 0), sum(estimated_cost)
     FROM public.request_usage_entries WHERE run_id = %(run_id)s AND sequence < %(sequence)s"""
+
+_USED_UNTIL = """
+    SELECT coalesce(sum(u.total_tokens), 0), sum(u.estimated_cost)
+    FROM public.request_usage_entries u JOIN public.model_responses m ON m.id = u.model_response_id
+    WHERE u.run_id = %(run_id)s AND m.turn <= %(turn)s"""
 
 # What a model says in an answer that is no item yet comes after these.
 _SEEN = """
@@ -154,6 +163,8 @@ class Part:
     items: list[Row]
     is_more_before: bool
     is_more_after: bool
+    is_cut: bool
+    """Whether the first of its turns begins before it."""
 
 
 def part(connection: sa.Connection, run_id: uuid.UUID, which: str, place: int, limit: int) -> Part:
@@ -176,13 +187,16 @@ def part(connection: sa.Connection, run_id: uuid.UUID, which: str, place: int, l
         found = whole or found[:limit]
     if order:
         found.reverse()
-        return Part(found, is_more, which != "newest")
-    return Part(found, bool(found) and _is_before(connection, run_id, found[0]), is_more)
+    before = _turn_before(connection, run_id, found[0]) if found else None
+    is_more_after = which != "newest" if order else is_more
+    is_cut = bool(found) and before == found[0]["turn"]
+    return Part(found, before is not None, is_more_after, is_cut)
 
 
-def _is_before(connection: sa.Connection, run_id: uuid.UUID, item: Row) -> bool:
+def _turn_before(connection: sa.Connection, run_id: uuid.UUID, item: Row) -> int | None:
     values = {"run_id": run_id, "place": item["position"]}
-    return bool(connection.exec_driver_sql(_IS_BEFORE, values).scalar_one())
+    found: int | None = connection.exec_driver_sql(_TURN_BEFORE, values).scalar_one_or_none()
+    return found
 
 
 def items_of(
@@ -286,8 +300,16 @@ def used_before(
     connection: sa.Connection, run_id: uuid.UUID, sequence: int
 ) -> tuple[int, float | None]:
     """The tokens and the cost of what a run used before an entry of its usage."""
-    values = {"run_id": run_id, "sequence": sequence}
-    tokens, cost = connection.exec_driver_sql(_USED_BEFORE, values).one()
+    return _used(connection, _USED_BEFORE, {"run_id": run_id, "sequence": sequence})
+
+
+def used_until(connection: sa.Connection, run_id: uuid.UUID, turn: int) -> tuple[int, float | None]:
+    """The tokens and the cost of what a run used to the end of a turn."""
+    return _used(connection, _USED_UNTIL, {"run_id": run_id, "turn": turn})
+
+
+def _used(connection: sa.Connection, sql: str, values: dict[str, Any]) -> tuple[int, float | None]:
+    tokens, cost = connection.exec_driver_sql(sql, values).one()
     return int(tokens), None if cost is None else float(cost)
 
 

@@ -52,6 +52,8 @@ class Rows:
     is_over: bool
     """Whether the run has ended: nothing in it goes on."""
     used_before: tuple[int, float | None] = (0, None)
+    is_cut: bool = False
+    """Whether the first turn begins before these items."""
 
 
 @dataclass
@@ -103,18 +105,19 @@ def turns_of(rows: Rows) -> list[Turn]:
         step = _check(row)
         (turn.checks if row["type"] == "input" else turn.ends).append(step)
     _add_inside(made, rows, calls)
-    return list(_totalled(made, rows.used_before))
+    return list(_totalled(made, rows))
 
 
-def _totalled(made: dict[int, _Turn], used: tuple[int, float | None]) -> Iterable[Turn]:
-    tokens, cost = used
+def _totalled(made: dict[int, _Turn], rows: Rows) -> Iterable[Turn]:
+    tokens, cost = rows.used_before
     for number in sorted(made):
         one = made[number]
         own = sum(one.costs) if one.costs else None
         tokens += one.tokens
         cost = cost if own is None else (cost or 0.0) + own
         steps = [*one.checks, *one.steps, *one.ends]
-        yield Turn(number, steps, one.tokens, own, tokens, cost, one.first)
+        is_cut = rows.is_cut and number == min(made)
+        yield Turn(number, steps, one.tokens, own, tokens, cost, one.first, is_cut)
 
 
 def _add_answer(

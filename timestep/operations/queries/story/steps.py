@@ -267,11 +267,8 @@ class Turn:
     cost_so_far: float | None
     first: int | None
     """The position of its first item here; None: it has none."""
-
-    @property
-    def is_continued(self) -> bool:
-        """Whether its beginning, with the model's answer, is on an earlier page."""
-        return self.first is not None and not any(step.kind == "answer" for step in self.steps)
+    is_continued: bool = False
+    """Whether it begins on an earlier page."""
 
     @property
     def begin(self) -> datetime.datetime | None:

@@ -20,6 +20,8 @@ from timestep.store.timeline import rows as store
 
 ITEMS = 100
 """Items of a part, about: whole turns, unless one alone has more."""
+LONGEST_INSTRUCTIONS = store.INSTRUCTIONS
+"""Characters of an agent's instructions that are read: those that are as long may be longer."""
 _MATCHES = 50
 """What is looked for at once."""
 ONLY: tuple[matches.Only, ...] = get_args(matches.Only)
@@ -119,6 +121,7 @@ def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, is_over: bool
             _MOST,
         ),
         is_over=is_over,
+        is_cut=part.is_cut,
     )
 
 
@@ -132,11 +135,17 @@ def rows_with(
     *,
     inside: list[store.Row],
     is_over: bool,
+    is_cut: bool = False,
 ) -> Rows:
     """Rows of a run, with what belongs to its calls, and the agents."""
     found = store.calls(connection, calls)
     acting = {row["agent_id"] for row in [*answers, *found]} - {None}
     sequences = [row["sequence"] for row in answers if row["sequence"] is not None]
+    used: tuple[int, float | None] = (0, None)
+    if is_cut:
+        used = store.used_until(connection, run_id, items[0]["turn"])
+    elif sequences:
+        used = store.used_before(connection, run_id, min(sequences))
     return Rows(
         items=items,
         answers=answers,
@@ -147,9 +156,8 @@ def rows_with(
         inside=inside,
         agents=store.agents(connection, acting),
         is_over=is_over,
-        used_before=store.used_before(connection, run_id, min(sequences))
-        if sequences
-        else (0, None),
+        is_cut=is_cut,
+        used_before=used,
     )
 
 

@@ -11,8 +11,10 @@ from timestep.operations import cancel
 from timestep.operations.queries import runs
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
+from timestep.operations.queries.story.family import family_of
 from timestep.operations.queries.story.standing import standing_of
 from timestep.operations.queries.story.timeline import Matches, Timeline, Which
+from timestep.runtime import terminal
 from timestep.web.dependencies import Operator
 from timestep.web.pages.filters import segment
 from timestep.web.pages.rendering import page
@@ -43,6 +45,7 @@ async def one_run(
     found = None if run.id is None or is_search else await _part(run, after, before, turn)
     matches = await _matches(run, only, text, cursor) if is_search else None
     standing = await standing_of(run)
+    family = [] if run.id is None else await family_of(run.id)
     return page(
         request,
         "run.html",
@@ -50,6 +53,8 @@ async def one_run(
         name=run_id,
         here=f"/runs/{segment(run_id)}",
         standing=standing,
+        family=family,
+        copies=_copies(run),
         timeline=found,
         matches=matches,
         searched={"only": only or "", "text": text or ""},
@@ -82,6 +87,18 @@ async def _matches(run: Run, only: str | None, text: str | None, cursor: str | N
         text=text or None,
         cursor=cursor or None,
     )
+
+
+def _copies(run: Run) -> dict[str, str]:
+    """What there is to be copied of a run, by what it is."""
+    name = run.workflow_id if run.parent_run_id is None and run.workflow_id else str(run.id)
+    found = {"Command": terminal.command("show", name)}
+    if run.id is not None:
+        found["SQL of its items"] = (
+            f"SELECT turn, item_type, item_data FROM run_items WHERE run_id = '{run.id}' "
+            "ORDER BY position;"
+        )
+    return found
 
 
 def _follows(run: Run, asked: str, found: Timeline | None) -> str | None:

@@ -59,3 +59,17 @@ function add(page, more) {
   if (isBefore) scrollBy(0, document.documentElement.scrollHeight - height);
   else more.querySelector("a")?.focus({ preventScroll: true });
 }
+
+// What can be copied has a button for it, where the browser lets a page copy.
+document.addEventListener("toggle", ({ target }) => {
+  if (!navigator.clipboard || !target.open) return;
+  for (const text of target.querySelectorAll("[data-copy]:not([data-copy='has'])")) {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "Copy" });
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text.href ?? text.textContent);
+      button.textContent = "Copied";
+    });
+    text.dataset.copy = "has";
+    text.after(" ", button);
+  }
+}, true);

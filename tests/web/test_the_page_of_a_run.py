@@ -1,0 +1,154 @@
+"""The page of one run: all of it is reached part by part, and nothing that it holds breaks it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.support.api_client import asking, client_of
+from tests.support.dbos_app import App
+from tests.support.hostile_text import ATTACK, obeyed
+from tests.support.recorded_runs import change, long_run
+
+HTML = {"accept": "text/html"}
+
+
+@pytest.fixture(autouse=True)
+def database(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_DB_URL", app.url)
+
+
+def browse(work: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
+    async def asked(web: FastAPI) -> None:
+        async with client_of(web, "127.0.0.1") as client:
+            client.headers.update(HTML)
+            await work(client)
+
+    asking(asked)
+
+
+def turns(page: str) -> list[int]:
+    return [int(found) for found in re.findall(r'<section class="turn" id="turn-(\d+)"', page)]
+
+
+def steps(page: str) -> list[str]:
+    return re.findall(r'<li class="step [^"]*" id="([^"]*)"', page)
+
+
+def link(page: str, text: str) -> str | None:
+    found = re.search(rf'<a href="([^"]*)"[^>]*>{text}</a>', page)
+    return html.unescape(found[1]) if found else None
+
+
+def test_a_long_run_is_read_part_by_part(app: App) -> None:
+    long_run(app.url, "long", turns=120, failed=(7, 90))
+
+    async def work(client: httpx.AsyncClient) -> None:
+        newest = (await client.get("/runs/long")).text
+        assert turns(newest) == list(range(71, 121))
+        assert "so far 1,200, $0.12" in newest, "the running total is of all turns before, too"
+        found, page = turns(newest), newest
+        while (before := link(page, "Earlier turns")) is not None:
+            page = (await client.get(before)).text
+            found = turns(page) + found
+        assert found == list(range(1, 121))
+        page = (await client.get(str(link(newest, "from the first")))).text
+        found = turns(page)
+        while (after := link(page, "Later turns")) is not None:
+            page = (await client.get(after)).text
+            found += turns(page)
+        assert found == list(range(1, 121))
+        assert turns((await client.get("/runs/long?turn=33")).text)[0] == 33
+
+        failed = (await client.get("/runs/long?only=failed")).text
+        assert turns(failed) == [7, 90]
+        assert len(steps(failed)) == 2
+        assert "OSError: gone" in failed
+        said = (await client.get("/runs/long", params={"text": "LOOK 11"})).text
+        assert turns(said) == [11, *range(110, 120)]
+        both = {"text": "look 7", "only": "failed"}
+        assert turns((await client.get("/runs/long", params=both)).text) == [7]
+        assert turns((await client.get("/runs/long", params={"text": "100%"})).text) == []
+        every = (await client.get("/runs/long", params={"text": "look"})).text
+        more = (await client.get(str(link(every, "More")))).text
+        assert (turns(every)[-1], turns(more)[0]) == (50, 51)
+        for bad in ("only=x", "text=%00", "turn=x", "after=-1", "text=a&cursor=x"):
+            assert (await client.get(f"/runs/long?{bad}")).status_code == 422
+        assert (await client.get("/runs/nobody")).status_code == 404
+
+    browse(work)
+
+
+def test_what_a_turn_has_more_of_than_fits_is_on_the_next_page(app: App) -> None:
+    long_run(app.url, "wide", turns=130)
+    for table in ("run_items", "tool_calls"):
+        change(app.url, f"UPDATE {table} SET turn = 1 WHERE turn BETWEEN 2 AND 129")
+
+    async def work(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/wide?turn=1")).text
+        found = steps(page)
+        while (after := link(page, "Later turns")) is not None:
+            page = (await client.get(after)).text
+            assert len(page) < 600_000
+            found += steps(page)
+        calls = [one for one in found if one.startswith("call-")]
+        assert len(calls) == len(set(calls)) == 130
+
+    browse(work)
+
+
+def test_hostile_text_and_documents_are_shown_as_text(app: App) -> None:
+    run = long_run(app.url, "hostile", turns=4)
+    script = "<script>alert(1)</script><img src=x onerror=alert(2)>" + ATTACK.replace("\x00", "")
+    deep = "[" * 5_000 + "]" * 5_000
+    change(app.url, "UPDATE tool_calls SET arguments = %s::jsonb, tool_name = %s", deep, script)
+    change(
+        app.url,
+        "UPDATE tool_calls SET output = jsonb_build_object('a', jsonb_build_object('b', %s::text),"
+        " %s::text, 1) WHERE turn = 2",
+        script,
+        script,
+    )
+    change(
+        app.url,
+        "UPDATE tool_calls SET output = to_jsonb(repeat('<b>', 1700000)) WHERE turn = 3",
+    )
+    change(
+        app.url,
+        "UPDATE run_items SET item_type = 'message_output_item', tool_call_id = NULL, item_data ="
+        " jsonb_build_object('content', jsonb_build_array(jsonb_build_object('text', %s::text)))"
+        " WHERE turn = 4 AND model_response_id IS NOT NULL",
+        script,
+    )
+    change(app.url, "UPDATE model_responses SET model = %s, usage = %s::jsonb", script, deep)
+    change(app.url, "UPDATE agents SET name = %s", script)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/runs/hostile")
+        assert answer.status_code == 200
+        assert len(answer.content) < 300_000
+        assert "alert(1)" in answer.text
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+        assert "<b><b>" not in answer.text
+        assert obeyed(answer.text) == []
+        whole: list[str] = re.findall(r'href="([^"]*/documents/[^"]*)"', answer.text)
+        sizes = {}
+        for path in whole:
+            document = await client.get(path)
+            assert document.headers["content-type"] == "text/plain; charset=utf-8"
+            assert document.headers["x-content-type-options"] == "nosniff"
+            sizes[path.rpartition("/documents/")[2].partition("/")[0]] = len(document.content)
+        assert sizes["arguments"] == 10_000
+        assert sizes["output"] == 5_100_002
+        for path in ("item/x", "nothing/x", f"item/{run}"):
+            assert (await client.get(f"/runs/{run}/documents/{path}")).status_code == 404
+        found = await client.get("/runs/hostile", params={"text": script})
+        assert len(steps(found.text)) == 1
+
+    browse(work)

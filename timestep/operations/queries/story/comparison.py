@@ -1,0 +1,120 @@
+"""Compares two runs turn by turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from timestep.operations.queries.records import Run
+from timestep.operations.queries.story import timeline
+from timestep.operations.queries.story.documents import Document
+from timestep.operations.queries.story.steps import Answer, Call, Check, Inside, Said, Step, Turn
+from timestep.operations.queries.story.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class StepPair:
+    """A step of each of two runs, or of one of them, at the same place of a turn."""
+
+    left: Step | None
+    right: Step | None
+    is_same: bool
+
+
+@dataclass(frozen=True)
+class TurnPair:
+    """A turn of each of two runs, or of one of them."""
+
+    number: int
+    left: Turn | None
+    right: Turn | None
+    steps: list[StepPair]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both did the same in it."""
+        return all(one.is_same for one in self.steps)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Some turns of two runs."""
+
+    turns: list[TurnPair]
+    shared: int
+    """How many turns from the first on are one's alone, as the other is its fork; 0: it is none."""
+    next_turn: int | None
+    """The first turn that is not here; None: there is none."""
+
+
+async def compared(left: Run, right: Run, first: int) -> Comparison:
+    """Two runs turn by turn.
+
+    Args:
+        left: One.
+        right: The other.
+        first: The turn to begin with.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    one, other = await _turns(left, first), await _turns(right, first)
+    ends = [part.turns[-1].number for part in (one, other) if part.after is not None and part.turns]
+    end = min(ends, default=None)
+    numbers = {turn.number for part in (one, other) for turn in part.turns}
+    pairs = [
+        _pair(number, _numbered(one, number), _numbered(other, number))
+        for number in sorted(numbers)
+        if number >= first and (end is None or number <= end)
+    ]
+    return Comparison(pairs, _shared(left, right), None if end is None else end + 1)
+
+
+def _shared(left: Run, right: Run) -> int:
+    for fork, of in ((left, right), (right, left)):
+        if fork.forked_from_run_id == of.id:
+            return (fork.forked_at_turn or 1) - 1
+    return 0
+
+
+async def _turns(run: Run, first: int) -> Timeline:
+    return await timeline.part_of(
+        str(run.id), None, is_over=run.completed_at is not None, which="turn", place=first
+    )
+
+
+def _numbered(part: Timeline, number: int) -> Turn | None:
+    return next((turn for turn in part.turns if turn.number == number), None)
+
+
+def _pair(number: int, left: Turn | None, right: Turn | None) -> TurnPair:
+    one, other = (turn.steps if turn else [] for turn in (left, right))
+    told, others = [_told(step) for step in one], [_told(step) for step in other]
+    steps = []
+    for kind, a, b, c, d in SequenceMatcher(None, told, others, autojunk=False).get_opcodes():
+        for at in range(max(b - a, d - c)):
+            pair = (one[a + at] if a + at < b else None, other[c + at] if c + at < d else None)
+            steps.append(StepPair(*pair, kind == "equal"))
+    return TurnPair(number, left, right, steps)
+
+
+def _told(step: Step) -> tuple[Any, ...]:
+    """What a step says that another run's may say, too: no ids, and no times."""
+    of = step.of
+    if isinstance(of, Answer):
+        agent = of.agent.name if of.agent else None
+        return "answer", agent, of.model, of.title, of.is_failed
+    if isinstance(of, Call):
+        documents = (of.arguments, of.edited_arguments, of.output, of.error)
+        return "call", of.name, of.status, *map(_text, documents)
+    if isinstance(of, Check):
+        return "check", of.name, of.is_tripped, _text(of.info)
+    if isinstance(of, Said):
+        return "said", of.item_type, of.handed_to or of.words
+    assert isinstance(of, Inside), "there are no other steps"
+    return "inside", of.agent_name, of.status
+
+
+def _text(found: Document | None) -> tuple[str, int] | None:
+    return None if found is None else (found.text, found.length)

@@ -1,0 +1,64 @@
+"""Serves /runs/{id}/compare: what is different between a run and another one."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from timestep.errors import UnknownRunError
+from timestep.operations.queries import runs
+from timestep.operations.queries.records import Run
+from timestep.operations.queries.story import timeline
+from timestep.operations.queries.story.comparison import Comparison, TurnPair, compared
+from timestep.operations.queries.story.family import family_of
+from timestep.web.pages.filters import segment
+from timestep.web.pages.rendering import page
+from timestep.web.pages.routing import page_router
+from timestep.web.slashes import RunName
+
+router = page_router()
+
+
+@router.get("/runs/{run_id}/compare")
+async def compare(request: Request, run_id: RunName, turn: str | None = None) -> Response:
+    """The page that shows two runs side by side, or asks for the other one."""
+    run = await runs.get_run(run_id)
+    asked = request.query_params.get("with", "").strip()
+    other, problem = await _other(asked)
+    found: Comparison | None = None
+    if other is not None and run.id is not None and other.id is not None:
+        first = timeline.place_of("turn", turn) if turn else 1
+        found = await compared(run, other, first)
+    return page(
+        request,
+        "compare.html",
+        422 if problem else 200,
+        run=run,
+        other=other,
+        asked=asked,
+        here=f"/runs/{segment(run_id)}",
+        comparison=found,
+        groups=_groups(found.turns) if found else [],
+        family=await family_of(run.id) if run.id is not None else [],
+        problem=problem,
+    )
+
+
+async def _other(asked: str) -> tuple[Run | None, str | None]:
+    """The run that is asked for, or what is wrong with what is."""
+    if not asked:
+        return None, None
+    try:
+        return await runs.get_run(asked), None
+    except UnknownRunError as error:
+        return None, error.message
+
+
+def _groups(turns: list[TurnPair]) -> list[list[TurnPair]]:
+    """Turns side by side that are the same together, each other one alone."""
+    found: list[list[TurnPair]] = []
+    for turn in turns:
+        if turn.is_same and found and found[-1][0].is_same:
+            found[-1].append(turn)
+        else:
+            found.append([turn])
+    return found

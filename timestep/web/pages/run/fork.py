@@ -1,0 +1,159 @@
+"""Serves /runs/{id}/fork: the form that makes a new run begin before a turn of this one."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+
+from timestep.errors import (
+    AlreadyStartedError,
+    InvalidInputError,
+    UnknownCheckpointError,
+)
+from timestep.operations import fork
+from timestep.operations.queries import runs
+from timestep.operations.queries.records import Run
+from timestep.operations.queries.story import timeline
+from timestep.operations.queries.story.steps import AgentVersion
+from timestep.serialization import json_input
+from timestep.serialization.json_output import dumps
+from timestep.web import auth
+from timestep.web.dependencies import Operator
+from timestep.web.pages.filters import segment
+from timestep.web.pages.rendering import page
+from timestep.web.pages.routing import page_router
+from timestep.web.slashes import RunName
+
+router = page_router()
+
+_SEE_OTHER = 303
+_WAYS = {
+    "keep": "as it was",
+    "replace": "this instead",
+    "append": "this in addition",
+}
+"""What becomes of what the model was shown."""
+
+
+@router.get("/runs/{run_id}/fork")
+async def form(request: Request, run_id: RunName, turn: str = "1") -> Response:
+    """The form, filled in with what the run has."""
+    run = await runs.get_run(run_id)
+    agent = await _agent(run, turn)
+    is_first = turn.strip() == "1"
+    return _page(
+        request,
+        run,
+        run_id,
+        {
+            "turn": turn,
+            "way": "keep",
+            "text": _shown(run.input) if is_first else "",
+            "instructions": _instructions(agent) or "",
+            "model": "",
+            # Sent twice, it is the same fork.
+            "workflow_id": str(uuid.uuid4()),
+        },
+        agent,
+    )
+
+
+@router.post("/runs/{run_id}/fork")
+async def make(request: Request, run_id: RunName, caller: Operator) -> Response:
+    """Make the fork, and go to its page; or ask again with what is wrong."""
+    run = await runs.get_run(run_id)
+    sent = auth.form(await request.body())
+    names = ("turn", "way", "text", "instructions", "model", "workflow_id")
+    given = {name: sent.get(name, "").replace("\r\n", "\n") for name in names}
+    agent = await _agent(run, given["turn"])
+    problems: dict[str, str] = {}
+    turn = given["turn"].strip()
+    if not (turn.isascii() and turn.isdigit() and len(turn) < 10):
+        problems["turn"] = "Give the number of a turn, counted from 1."
+    if given["way"] not in _WAYS:
+        problems["way"] = "Choose one of these."
+    elif given["way"] != "keep" and not given["text"].strip():
+        problems["text"] = "Say what the model is shown, or leave it as it was."
+    if not problems:
+        try:
+            workflow_id = await fork.fork_run(
+                str(run.id or run_id), turn=int(turn), **_options(given, agent)
+            )
+            return RedirectResponse(f"/runs/{segment(workflow_id)}", _SEE_OTHER)
+        except UnknownCheckpointError as error:
+            problems["turn"] = error.message
+        except (InvalidInputError, AlreadyStartedError) as error:
+            problems[""] = error.message
+    return _page(request, run, run_id, given, agent, problems)
+
+
+def _options(given: dict[str, str], agent: AgentVersion | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"new_workflow_id": given["workflow_id"] or None}
+    if given["way"] != "keep":
+        key = "input" if given["way"] == "replace" else "append"
+        options[key] = _items(given["text"])
+    changes = {}
+    if given["instructions"].strip() and given["instructions"] != _instructions(agent):
+        changes["instructions"] = given["instructions"]
+    if given["model"].strip():
+        changes["model"] = given["model"].strip()
+    return {**options, "agent": changes or None}
+
+
+def _items(text: str) -> Any:
+    """A list of items where the text is one in JSON; else the text, which a user says."""
+    try:
+        found = json_input.loads(text)
+    except ValueError:
+        return text
+    is_items = isinstance(found, list) and all(isinstance(one, dict) for one in found)
+    return found if is_items and found else text
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(json.loads(dumps(value)), ensure_ascii=False, indent=2)
+
+
+def _instructions(agent: AgentVersion | None) -> str | None:
+    """Those that the form has, to be edited; None: they are made by a function, or too long."""
+    text = agent.instructions if agent else None
+    return text if text is not None and len(text) < timeline.LONGEST_INSTRUCTIONS else None
+
+
+async def _agent(run: Run, turn: str) -> AgentVersion | None:
+    """The agent whose turn it was."""
+    number = turn.strip()
+    if run.id is None or not (number.isascii() and number.isdigit() and len(number) < 10):
+        return None
+    found = await timeline.part_of(
+        run.id, None, is_over=True, which="turn", place=int(number), limit=1
+    )
+    answers = [step.of for one in found.turns for step in one.steps if step.kind == "answer"]
+    return answers[0].agent if answers else None
+
+
+def _page(
+    request: Request,
+    run: Run,
+    name: str,
+    given: dict[str, str],
+    agent: AgentVersion | None,
+    problems: dict[str, str] | None = None,
+) -> Response:
+    return page(
+        request,
+        "fork.html",
+        422 if problems else 200,
+        run=run,
+        here=f"/runs/{segment(name)}",
+        given=given,
+        agent=agent,
+        ways=_WAYS,
+        problems=problems or {},
+    )
