@@ -16,7 +16,7 @@ from timestep.cli import main
 __all__ = ["own_host"]
 
 Both = Callable[..., Result]
-HERE = {"doctor", "graph", "migrate", "serve", "stop"}
+HERE = {"doctor", "migrate", "serve", "stop"}
 """What does not go through a host."""
 NEITHER = {"completion", "init"}
 """What asks neither a host nor a database."""
@@ -52,6 +52,15 @@ def test_each_command_says_the_same(own_host: Host, monkeypatch: pytest.MonkeyPa
     greeting = done("start", "greet", "--input", '{"name": "Ann"}', "--id", "a/greeting", "--wait")
     assert greeting.stdout == "[offline model] hello Ann\n"
     assert greeting.stderr == "workflow a/greeting\n"
+    tagged = ("--tag", "team=billing", "--tag", "ä=b=c")
+    done("start", "greet", "--input", '{"name": "Bob"}', "--id", "broken", "--wait", *tagged)
+    host.rows(
+        """UPDATE runs SET status = 'failed', final_output = NULL, error_type = 'Odd',
+        error_message = 'x', error = '{"traceback": "Traceback\\n  in there\\n"}'
+        WHERE workflow_id = 'broken' RETURNING id"""
+    )
+    assert "in there" in done("show", "broken", "--traceback").stdout
+    assert "tags       ä=b=c, team=billing" in done("show", "broken").stdout
     for n in "12":
         answer = done("start", "ask", "--input", '{"target": "mars"}', "--id", f"ask{n}", "--json")
         assert json.loads(answer.stdout) == {"workflow_id": f"ask{n}"}
@@ -67,6 +76,16 @@ def test_each_command_says_the_same(own_host: Host, monkeypatch: pytest.MonkeyPa
         ("show", "ask1"),
         ("show", "ask1", "--json"),
         ("show", "nobody"),
+        ("show", "broken", "--traceback"),
+        ("show", "broken", "--traceback", "--json"),
+        ("show", "ask1", "--traceback"),
+        ("graph", "ask"),
+        ("graph", "ask", "--json"),
+        ("graph", "nothing"),
+        ("runs", "--tag", "team:billing", "--json"),
+        ("runs", "--tag", "team:"),
+        ("start", "greet", "--input", '{"name": "Ann"}', "--id", "a/greeting", "--tag", "team=x"),
+        ("start", "greet", "--input", '{"name": "Ann"}', "--tag", "a=", "--tag", "dbos.x=1"),
         ("approvals",),
         ("approvals", "--json"),
         ("resume", "ask1"),
@@ -115,7 +134,12 @@ def test_each_command_says_the_same(own_host: Host, monkeypatch: pytest.MonkeyPa
     assert names == ["ann", "bob"]
     assert "bob" in done("tokens", "list").stdout
     monkeypatch.setenv("TIMESTEP_TOKEN", made["token"])
-    for arguments in (("cancel", "fork"), ("audit",), ("resume", "ask1", "--approve", "all")):
+    for arguments in (
+        ("cancel", "fork"),
+        ("audit",),
+        ("resume", "ask1", "--approve", "all"),
+        ("show", "broken", "--traceback"),
+    ):
         refused = remotely(*arguments)
         assert (refused.exit_code, refused.stdout) == (1, "")
         assert "viewer" in refused.stderr
@@ -129,9 +153,8 @@ def test_each_command_says_the_same(own_host: Host, monkeypatch: pytest.MonkeyPa
 
 def test_what_is_about_this_machine_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_URL", "http://127.0.0.1:9")
-    alone = [(name,) for name in sorted(HERE - {"graph"})]
-    for arguments in (*alone, ("graph", "x"), ("show", "x", "--traceback")):
-        result = run(*arguments)
+    for name in sorted(HERE):
+        result = run(name)
         assert result.exit_code == 1
         assert "TIMESTEP_URL names http://127.0.0.1:9: unset it first" in result.stderr
 
@@ -141,7 +164,7 @@ def test_every_other_command_asks_the_host(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TIMESTEP_URL", "http://127.0.0.1:9")
     given = {
         "cancel": ("x",), "fork": ("x", "--turn", "1"), "resume": ("x", "--approve", "all"),
-        "show": ("x",), "start": ("x",), "tokens": ("list",),
+        "graph": ("x",), "show": ("x",), "start": ("x",), "tokens": ("list",),
     }  # fmt: skip
     for name in set(main.commands) - HERE - NEITHER - {"watch"}:
         result = run(name, *given.get(name, ()))

@@ -23,6 +23,7 @@ from timestep.errors import (
     InvalidArgumentsError,
     InvalidInputError,
     InvalidQueryError,
+    InvalidTagsError,
     RemoteError,
     UnknownEntrypointError,
     UnknownInterruptionError,
@@ -31,7 +32,7 @@ from timestep.errors import (
     UnknownTokenError,
 )
 from timestep.operations.access.audit import list_audit
-from timestep.operations.queries.agents import list_agents
+from timestep.operations.queries.agents import handoff_graph, list_agents
 from timestep.operations.queries.runs import list_tool_calls
 from timestep.operations.queries.usage import usage_report
 
@@ -84,7 +85,16 @@ def test_reads_answer_with_the_same_records(host: Host) -> None:
 def test_a_workflow_is_started_decided_followed_forked_and_cancelled(host: Host) -> None:
     async def work() -> None:
         async with Client() as client:
-            started = await client.start("ask", {"target": "mars"}, workflow_id="to/mars?")
+            tags = {"to": "mars"}
+            with pytest.raises(InvalidTagsError) as misnamed:
+                await client.start("ask", {"target": "mars"}, tags={"to:": "mars"})
+            assert misnamed.value.fields[0]["pointer"] == "/to:"
+            with pytest.raises(InvalidInputError) as misfit:
+                await client.start("ask", {"target": 3})
+            assert misfit.value.fields[0]["pointer"] == "/target"
+            started = await client.start(
+                "ask", {"target": "mars"}, workflow_id="to/mars?", tags=tags
+            )
             assert started == "to/mars?"
             assert await client.start("ask", {"target": "mars"}, workflow_id=started) == started
             with pytest.raises(AlreadyStartedError):
@@ -112,6 +122,10 @@ def test_a_workflow_is_started_decided_followed_forked_and_cancelled(host: Host)
             assert [one async for one in client.events(started)] == told
             after = told[2].cursor
             assert [one async for one in client.events(started, after=after)] == told[3:]
+            (found,) = [one async for one in client.list_runs(tag=["to:mars", "to"])]
+            assert (found.workflow_id, found.tags) == (started, tags)
+            assert await client.graph("ask") == await handoff_graph("ask")
+            assert await client.traceback(started) is None
             assert (await client.get_run(started)).final_output == "[offline model] launched phobos"
             (decided,) = await client.interruptions(workflow_id=started, resolved=True)
             assert decided.resolution_arguments == {"target": "phobos"}

@@ -79,6 +79,8 @@ def test_no_error_has_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
                 await client.start("greet", {"name": object()})
             with pytest.raises(InvalidInputError, match="JSON's types"):
                 await client.start("greet", {"name": float("nan")})
+            with pytest.raises(InvalidInputError, match="is empty: give one"):
+                await client.get_run("")
 
     monkeypatch.setattr("timestep.client.connection._PAUSES", (0.0,))
     asyncio.run(refused())
@@ -116,6 +118,8 @@ def test_what_answers_without_what_was_asked_for_is_told(answer: object) -> None
                 client.start("greet"),
                 client.fork("r", turn=1),
                 client.create_token("ann", role="viewer"),
+                client.graph("greet"),
+                client.traceback("r"),
             ):
                 with pytest.raises(RemoteError, match="answers oddly"):
                     await asked

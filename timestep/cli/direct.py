@@ -77,6 +77,16 @@ class Direct:
 
         return await list_tool_calls(run_or_workflow_id)
 
+    async def traceback(self, run_or_workflow_id: str) -> str | None:
+        from timestep.operations.queries.runs import get_traceback
+
+        return await get_traceback(run_or_workflow_id)
+
+    async def graph(self, entrypoint: str) -> str:
+        from timestep.operations.queries.agents import handoff_graph
+
+        return await handoff_graph(entrypoint)
+
     async def events(
         self, run_or_workflow_id: str, *, after: str | None, patience: float
     ) -> AsyncIterator[RunEvent]:

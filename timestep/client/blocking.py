@@ -123,6 +123,8 @@ class BlockingClient:
     page_of_runs = _blocking(Client.page_of_runs)
     list_items = _blocking(Client.list_items)
     list_tool_calls = _blocking(Client.list_tool_calls)
+    traceback = _blocking(Client.traceback)
+    graph = _blocking(Client.graph)
     events = _iterated(Client.events)
     interruptions = _blocking(Client.interruptions)
     resume = _blocking(Client.resume)

@@ -143,7 +143,13 @@ class Connection:
 
 
 def segment(name: str) -> str:
-    """A name as a part of a path; httpx would obey one that is dots only."""
+    """A name as a part of a path; httpx would obey one that is dots only.
+
+    Raises:
+        InvalidInputError: It is empty, and would make the path another one.
+    """
+    if not name:
+        raise InvalidInputError("the id or name of what is asked about is empty: give one")
     text = quote(name.encode(errors="surrogatepass"), safe="")
     return text.replace(".", "%2E") if not name.strip(".") else text
 

@@ -10,10 +10,8 @@ from typing import Any
 
 from timestep.errors import (
     ChangedQuestionError,
-    InvalidArgumentsError,
     InvalidInputError,
     InvalidQueryError,
-    InvalidTagsError,
     RemoteError,
     TimestepError,
 )
@@ -37,7 +35,7 @@ def error_of(status: int, body: bytes, method: str = "GET") -> TimestepError:
     kind = _kinds().get(type_)
     if type_ == _UNFIT:
         kind = InvalidQueryError if method == "GET" else InvalidInputError
-    if kind is InvalidArgumentsError or kind is InvalidTagsError:
+    if kind is not None and issubclass(kind, InvalidInputError):
         return kind(detail, fields=document.get("errors") or ())
     if kind is ChangedQuestionError:
         return ChangedQuestionError(detail, changes=document.get("changes") or ())

@@ -94,6 +94,31 @@ class Reads(Base):
         """
         return await self._list(ToolCall, f"/api/runs/{segment(run_or_workflow_id)}/tool_calls")
 
+    async def traceback(self, run_or_workflow_id: str) -> str | None:
+        """Where in the code a run failed; for operators.
+
+        Returns:
+            Lines; None where none is recorded.
+
+        Raises:
+            UnknownRunError: There is no such run.
+        """
+        path = f"/api/runs/{segment(run_or_workflow_id)}/traceback"
+        found = await self._connection.ask("GET", path)
+        return None if found == {"traceback": None} else self._text(found, "traceback")
+
+    async def graph(self, entrypoint: str) -> str:
+        """Who may hand over to whom, from the agents on that its newest workflow ran.
+
+        Returns:
+            A flowchart in Mermaid's language.
+
+        Raises:
+            UnknownEntrypointError: No run of it is recorded.
+        """
+        path = f"/api/workflows/{segment(entrypoint)}/graph"
+        return self._text(await self._connection.ask("GET", path), "mermaid")
+
     async def events(
         self,
         run_or_workflow_id: str | None = None,

@@ -24,6 +24,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/workflows/{name}/graph": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Draw Graph
+         * @description Who may hand over to whom, from the agents on that the entrypoint's newest workflow ran.
+         */
+        get: operations["draw_graph"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workflows/{name}/runs": {
         parameters: {
             query?: never;
@@ -160,6 +180,26 @@ export interface paths {
          * @description A run's tool calls in the order in which the model asked for them; one page.
          */
         get: operations["list_tool_calls"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run_id}/traceback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Traceback
+         * @description Where in the code a run failed; for operators, as it tells of the code.
+         */
+        get: operations["get_traceback"];
         put?: never;
         post?: never;
         delete?: never;
@@ -709,6 +749,17 @@ export interface components {
              * @description The id of the new workflow.
              */
             workflow_id?: string | null;
+        };
+        /**
+         * Graph
+         * @description Who may hand over to whom.
+         */
+        Graph: {
+            /**
+             * Mermaid
+             * @description A flowchart in Mermaid's language.
+             */
+            mermaid: string;
         };
         /**
          * Health
@@ -1454,6 +1505,17 @@ export interface components {
             edited_arguments: unknown;
         };
         /**
+         * Traceback
+         * @description Where in the code a run failed.
+         */
+        Traceback: {
+            /**
+             * Traceback
+             * @description Lines without secrets and values; null: the run did not fail, or none is recorded.
+             */
+            traceback: string | null;
+        };
+        /**
          * Usage
          * @description Requests and tokens of a run, without those of the runs inside it.
          */
@@ -1791,6 +1853,44 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["Workflows"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    draw_graph: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The entrypoint's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "mermaid": "flowchart TD\n    entrypoint([\"support\"])\n    agent1[\"Support\"]\n    entrypoint --> agent1"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Graph"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -2348,6 +2448,44 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["ToolCallPage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_traceback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Of a run, or of a workflow; a / as %2F. */
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "traceback": "Traceback (most recent call last):\n  File \"shop.py\", line 12, in refund\nshop.OutOfMoney: 40 are left\n"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Traceback"];
                 };
             };
             400: components["responses"]["BadRequest"];

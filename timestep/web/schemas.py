@@ -89,6 +89,21 @@ class Workflows(BaseModel):
     next_cursor: str | None
 
 
+class Graph(BaseModel):
+    """Who may hand over to whom."""
+
+    mermaid: str = Field(description="A flowchart in Mermaid's language.")
+
+
+class Traceback(BaseModel):
+    """Where in the code a run failed."""
+
+    traceback: str | None = Field(
+        description="Lines without secrets and values; null: the run did not fail, or none is "
+        "recorded."
+    )
+
+
 class Start(BaseModel):
     """What to start a workflow with."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from timestep.cli import listings, output
-from timestep.cli.group import as_json, run_async
-from timestep.cli.reach import ask, refuse_host
+from timestep.cli.group import as_json
+from timestep.cli.reach import ask
 from timestep.operations.queries.pagination import Page
 
 
@@ -26,8 +26,5 @@ def graph(entrypoint: str, as_json: bool) -> None:
 
     From the agents on that the newest workflow of ENTRYPOINT ran.
     """
-    from timestep.operations.queries.agents import handoff_graph
-
-    refuse_host("graph")
-    drawn = run_async(lambda: handoff_graph(entrypoint))
+    drawn = ask(lambda host: host.graph(entrypoint))
     output.document({"mermaid": drawn}) if as_json else output.say_lines(drawn)

@@ -9,7 +9,7 @@ import click
 from timestep.cli import output, story
 from timestep.cli.group import as_json, json_value
 from timestep.cli.moments import moment
-from timestep.cli.reach import ask, refuse_host
+from timestep.cli.reach import ask
 from timestep.operations.queries import pagination
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import STATUSES
@@ -62,15 +62,12 @@ async def _listed(host: Reached, limit: int, filters: dict[str, Any]) -> Page[Ru
 @as_json
 def show(run: str, with_traceback: bool, as_json: bool) -> None:
     """Tell the story of a run, or of a workflow's newest run."""
-    if with_traceback:
-        # It tells of the code, and is for who may read the database.
-        refuse_host("show --traceback")
 
     async def work(host: Reached) -> None:
         found = await host.get_run(run)
         items = await host.list_items(found.id) if found.id else []
         calls = await host.list_tool_calls(found.id) if found.id else []
-        failed_at = await _traceback(found.id) if found.id and with_traceback else None
+        failed_at = await host.traceback(found.id) if found.id and with_traceback else None
         if as_json:
             told = {"run": found, "items": items, "tool_calls": calls}
             output.document({**told, "traceback": failed_at} if with_traceback else told)
@@ -80,12 +77,6 @@ def show(run: str, with_traceback: bool, as_json: bool) -> None:
             output.traceback(failed_at)
 
     ask(work)
-
-
-async def _traceback(run_id: str) -> str | None:
-    from timestep.operations.queries.runs import get_traceback
-
-    return await get_traceback(run_id)
 
 
 @click.command()

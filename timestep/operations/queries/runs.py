@@ -111,24 +111,26 @@ async def get_traceback(run_id: str) -> str | None:
     """The traceback of what a run failed with, without secrets and without variables' values.
 
     Args:
-        run_id: The id of a run.
+        run_id: The id of the run, or of a workflow, whose newest run is meant.
 
     Returns:
         Lines; None where none is recorded: the run did not fail, or failed under a version of
         Timestep that recorded none.
 
     Raises:
-        UnknownRunError: `run_id` is not the id of a run.
+        UnknownRunError: There is no such run.
         DatabaseError: The database refused, or is away.
     """
-    id_ = runs.as_uuid(run_id)
-    if id_ is None:
-        raise UnknownRunError(f"{run_id!r} is not the id of a run")
-    envelope = restored(
-        await asyncio.to_thread(lambda: reading(lambda connection: runs.error(connection, id_)))
-    )
-    found = envelope.get("traceback") if isinstance(envelope, dict) else None
-    return found if isinstance(found, str) else None
+
+    def work() -> str | None:
+        id_ = _id_of(str(run_id))
+        if id_ is None:
+            return None
+        envelope = restored(reading(lambda connection: runs.error(connection, id_)))
+        found = envelope.get("traceback") if isinstance(envelope, dict) else None
+        return found if isinstance(found, str) else None
+
+    return await asyncio.to_thread(work)
 
 
 async def list_runs(

@@ -170,6 +170,10 @@ ANSWERS: dict[str, Any] = {
             },
         }
     ),
+    "draw_graph": {
+        "mermaid": 'flowchart TD\n    entrypoint(["support"])\n    agent1["Support"]\n'
+        "    entrypoint --> agent1"
+    },
     "start_workflow": _STARTED,
     "resume_workflow": {
         "workflow_id": "refund-17",
@@ -188,6 +192,10 @@ ANSWERS: dict[str, Any] = {
     },
     "list_items": _page(_ITEM),
     "list_tool_calls": _page(_CALL),
+    "get_traceback": {
+        "traceback": 'Traceback (most recent call last):\n  File "shop.py", line 12, in refund\n'
+        "shop.OutOfMoney: 40 are left\n"
+    },
     "follow_run": _EVENTS,
     "follow_all": _EVENTS,
     "fork_run": {"workflow_id": "b6ad1a0e-2a43-4d0e-9a0f-4b1f5c0d2e61"},

@@ -16,7 +16,7 @@ from timestep.web.dependencies import CONFLICT, Limit, Operator, api_router
 from timestep.web.etags import TAGGED, IfNoneMatch, tagged
 from timestep.web.event_streams import STREAMED, After, cursor_of, has_seen_end, stream_of
 from timestep.web.problems import Answer
-from timestep.web.schemas import Fork, WorkflowRef
+from timestep.web.schemas import Fork, Traceback, WorkflowRef
 from timestep.web.slashes import RunName
 
 router = api_router()
@@ -83,6 +83,12 @@ async def list_items(run_id: RunName, limit: Limit = 100, cursor: str | None = N
 async def list_tool_calls(run_id: RunName) -> Answer:
     """A run's tool calls in the order in which the model asked for them; one page."""
     return Answer(Page(await runs.list_tool_calls(run_id), None))
+
+
+@router.get("/runs/{run_id}/traceback", response_model=Traceback)
+async def get_traceback(run_id: RunName, caller: Operator) -> Answer:
+    """Where in the code a run failed; for operators, as it tells of the code."""
+    return Answer({"traceback": await runs.get_traceback(run_id)})
 
 
 @router.get("/runs/{run_id}/events", response_class=Response, responses=STREAMED)

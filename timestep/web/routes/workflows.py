@@ -9,11 +9,12 @@ from fastapi import Body, Header, Request
 from timestep.errors import InvalidInputError
 from timestep.operations import cancel, resume, start
 from timestep.operations.entrypoints import Entrypoint, named
+from timestep.operations.queries import agents
 from timestep.operations.queries.records import ResumeResult
 from timestep.runtime.terminal import quoted
 from timestep.web.dependencies import CONFLICT, NOBODY, Operator, api_router
 from timestep.web.problems import Answer
-from timestep.web.schemas import Resume, Start, WorkflowRef, Workflows
+from timestep.web.schemas import Graph, Resume, Start, WorkflowRef, Workflows
 from timestep.web.slashes import EntrypointName, WorkflowId
 
 router = api_router()
@@ -37,6 +38,12 @@ async def list_workflows(request: Request) -> Answer:
         for one in sorted(found.values(), key=lambda one: one.name)
     ]
     return Answer({"items": items, "next_cursor": None})
+
+
+@router.get("/workflows/{name}/graph", response_model=Graph)
+async def draw_graph(name: EntrypointName) -> Answer:
+    """Who may hand over to whom, from the agents on that the entrypoint's newest workflow ran."""
+    return Answer({"mermaid": await agents.handoff_graph(name)})
 
 
 @router.post(
