@@ -107,9 +107,10 @@ def test_reading_and_deciding_import_neither_dbos_nor_the_sdk(app: App) -> None:
         ("usage", "--by", "entrypoint", "--json"),
         ("resume", "tidy", "--approve", first),
         ("resume", "tidy", "--reject", second, "--message", "no", "--json"),
+        ("cancel", "tidy"),
         TIMESTEP_DB_URL=app.url,
     )
-    assert [heavy for _, heavy in told] == [[]] * 13
+    assert [heavy for _, heavy in told] == [[]] * 14
     out = [text for text, _ in told]
     assert "tidy" in out[0]
     assert json.loads(out[1])["items"][0]["id"] == run_id
@@ -122,6 +123,9 @@ def test_reading_and_deciding_import_neither_dbos_nor_the_sdk(app: App) -> None:
     assert (used["name"], used["requests"]) == (run_it.__qualname__, 1)
     assert out[11] == "decided 1, 1 still to decide\n"
     assert json.loads(out[12])["resolved"] == [second]
+    assert out[13] == "cancelled tidy\n"
+    (row,) = app.rows("runs")
+    assert (row["status"], row["cancel_reason"]) == ("cancelled", "cancelled")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

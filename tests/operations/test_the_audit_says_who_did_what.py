@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from agents import Runner
-from dbos import DBOS, DBOSClient
+from dbos import DBOS
 
 import timestep
 from tests.support.dbos_app import BODIES, App, run_it
@@ -32,6 +32,7 @@ from timestep.operations.access.acting import Actor
 from timestep.operations.access.audit import list_audit
 from timestep.operations.access.records import AuditEntry
 from timestep.operations.access.tokens import create_token, list_tokens, revoke_token
+from timestep.store.fleet import cancellations
 
 ANN = Actor("ann", "http", "operator", None, "192.0.2.1")
 
@@ -162,7 +163,7 @@ def test_whether_an_act_was_done_is_left_open_where_nobody_knows(
         raise DatabaseError("the connection was lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(DBOSClient, "cancel_workflow", cut)
+        patched.setattr(cancellations, "cancel", cut)
         with pytest.raises(DatabaseError):
             asyncio.run(timestep.cancel_run(workflow_id))
     assert told(act="cancel") == [(acting.user(), "python", "cancel", [workflow_id], None)]

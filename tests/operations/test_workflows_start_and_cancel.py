@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,38 @@ def test_a_workflow_is_cancelled(app: App) -> None:
     asyncio.run(timestep.cancel_run(workflow_id))  # Again, without harm.
     with pytest.raises(UnknownRunError, match="there is no workflow 'nope'"):
         asyncio.run(timestep.cancel_run("nope"))
+
+
+def test_a_workflow_is_cancelled_as_dbos_cancels_one(app: App) -> None:
+    """Wherever it is: under way, in a queue, delayed, given up; and not where it is over."""
+    statuses = (
+        "PENDING",
+        "ENQUEUED",
+        "DELAYED",
+        "MAX_RECOVERY_ATTEMPTS_EXCEEDED",
+        "SUCCESS",
+        "ERROR",
+    )
+    output(start(add, {"one": 1}, workflow_id="w"))
+    found = {}
+    for status in statuses:
+        cancelled = []
+        for cancel in (DBOS.cancel_workflow, lambda id_: asyncio.run(timestep.cancel_run(id_))):
+            app.execute(
+                "UPDATE dbos.workflow_status SET status = %s, queue_name = 'q', owner_xid = 'x', "
+                "deduplication_id = 'd', started_at_epoch_ms = 1, updated_at = 1, "
+                "completed_at = 1, delay_until_epoch_ms = 9",
+                (status,),
+            )
+            with contextlib.suppress(AlreadyEndedError):
+                cancel("w")
+            ((row,),) = app.execute("SELECT to_jsonb(w) FROM dbos.workflow_status w").fetchall()
+            assert row["updated_at"] == row["completed_at"]
+            assert (row["completed_at"] == 1) == (status in ("SUCCESS", "ERROR"))
+            cancelled.append({**row, "updated_at": None, "completed_at": None})
+        assert cancelled[0] == cancelled[1]
+        found[status] = cancelled[1]["status"]
+    assert found == {**dict.fromkeys(statuses, "CANCELLED"), "SUCCESS": "SUCCESS", "ERROR": "ERROR"}
 
 
 def test_an_ended_workflow_cannot_be_cancelled(app: App) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -95,7 +96,7 @@ def test_a_cancellation(app: App) -> None:
     asking(app, "w")
     DBOS.cancel_workflow(workflow_id(app))
     app.execute("UPDATE runs SET status = 'running', completed_at = NULL, cancel_reason = NULL")
-    waits_for_the_lock(app, lambda: recorder().mark_cancelled(workflow_id(app), None))
+    waits_for_the_lock(app, lambda: asyncio.run(recorder().cancelled(workflow_id(app), None)))
     app.execute("UPDATE runs SET status = 'running', completed_at = NULL, cancel_reason = NULL")
     # Who looks after all of them does not wait for one.
     with psycopg.connect(app.url) as holder:

@@ -188,11 +188,10 @@ class Recorder(Database):
     async def cancelled(self, workflow_id: str, root_run_id: uuid.UUID | None) -> None:
         """End a workflow's runs as cancelled; its workflow has ended, so nobody owns it."""
         await in_thread(
-            lambda: self.patiently(lambda: self.mark_cancelled(workflow_id, root_run_id))
+            lambda: self.patiently(lambda: self._end_cancelled(workflow_id, root_run_id))
         )
 
-    def mark_cancelled(self, workflow_id: str, root_run_id: uuid.UUID | None) -> None:
-        """What `cancelled` does, for a caller that blocks and does not wait for the database."""
+    def _end_cancelled(self, workflow_id: str, root_run_id: uuid.UUID | None) -> None:
         with self.connected([workflow_id]) as connection:
             runs_store.cancelled(connection, self.schema, workflow_id, root_run_id)
 

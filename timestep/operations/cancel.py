@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 
 from timestep.database.error_translation import translated
+from timestep.dbos_internals import presence
 from timestep.errors import AlreadyEndedError, UnknownRunError
-from timestep.journal import dbos_client, ownership_watch
+from timestep.journal.reads.database import database
 from timestep.journal.reads.workflow_records import workflow_record
-from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
 from timestep.operations.arguments import check_known
 from timestep.runtime.terminal import quoted
+from timestep.store import run_journal
+from timestep.store.fleet import cancellations
 
 _ENDS = {"SUCCESS": "completed", "ERROR": "failed"}
 """How a workflow ends that is not cancelled, by DBOS's status."""
@@ -40,10 +42,16 @@ def _cancel(workflow_id: str, actor: Actor) -> None:
         raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
     is_over = record.status in _ENDS or record.status == "CANCELLED"
     entry = None if is_over else audit.begin(actor, "cancel", [workflow_id])
-    with translated(recorder().url):
-        dbos_client.client().cancel_workflow(workflow_id)
-        ownership_watch.look_now()
-        recorder().mark_cancelled(workflow_id, None)
+    found = database()
+    with translated(found.url):
+        with found.system() as (system, schema):
+            cancellations.cancel(system, schema, workflow_id)
+        if presence.is_made():
+            from timestep.journal import ownership_watch
+
+            ownership_watch.look_now()
+        with found.connected([workflow_id]) as connection:
+            run_journal.cancelled(connection, found.schema, workflow_id, None)
     # Asked afterwards: it may have ended meanwhile, and then DBOS leaves it as it is.
     record = workflow_record(workflow_id)
     if record is not None and record.status in _ENDS:
