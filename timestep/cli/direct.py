@@ -132,10 +132,10 @@ class Direct:
             again=again,
         )
 
-    async def cancel(self, workflow_id: str) -> None:
+    async def cancel(self, workflow_id: str) -> str:
         from timestep.operations.cancel import cancel_run
 
-        await cancel_run(workflow_id)
+        return await cancel_run(workflow_id)
 
     async def fork(
         self,

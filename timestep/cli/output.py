@@ -72,17 +72,11 @@ def runs(found: Sequence[Run]) -> None:
         say("No runs.")
         return
     table = table_of("run", "status", "agent", "turns", "tokens", "started")
-    seen: set[str | None] = set()
     for run in found:
-        # What `show` takes: the newest run of a workflow has the workflow's id.
-        is_newest = run.parent_run_id is None and run.workflow_id not in seen
-        if run.workflow_id is None:
-            shown = run.id
-        elif is_newest:
-            seen.add(run.workflow_id)
-            shown = run.workflow_id
-        else:
-            shown = f"↳ {run.id}"
+        # The one id of it that all commands take.
+        shown = run.workflow_id if run.id is None or run.is_newest else run.id
+        if run.parent_run_id is not None:
+            shown = f"↳ {shown}"
         status: str = run.status
         if run.is_stuck:
             status += f" ({_stuck(run)})"

@@ -133,14 +133,18 @@ class Client(Reads):
         )
         return self._record(ResumeResult, found)
 
-    async def cancel(self, workflow_id: str) -> None:
-        """Cancel a workflow: no further step of it begins.
+    async def cancel(self, workflow_id: str) -> str:
+        """Cancel a workflow, or that of a run which goes on: no further step of it begins.
+
+        Returns:
+            The workflow's id.
 
         Raises:
             AlreadyEndedError: It has completed, or failed.
             UnknownRunError: There is no such workflow.
         """
-        await self._connection.ask("POST", f"/api/workflows/{segment(workflow_id)}/cancel")
+        path = f"/api/workflows/{segment(workflow_id)}/cancel"
+        return self._text(await self._connection.ask("POST", path), "workflow_id")
 
     async def fork(
         self,

@@ -1197,6 +1197,13 @@ export interface components {
              * @description The run inside which this one was started.
              */
             parent_run_id: string | null;
+            /**
+             * Is Newest
+             * @description Whether its workflow's id stands for it, too, as it does for the newest that is inside no
+             *     other.
+             * @default false
+             */
+            is_newest: boolean;
             /** Agent Name */
             agent_name: string | null;
             /**
@@ -2104,6 +2111,7 @@ export interface operations {
                      *           "workflow_name": "support",
                      *           "status": "interrupted",
                      *           "parent_run_id": null,
+                     *           "is_newest": true,
                      *           "agent_name": "Support",
                      *           "current_agent_name": "Support",
                      *           "session_id": "customer-4",
@@ -2227,6 +2235,7 @@ export interface operations {
                      *       "workflow_name": "support",
                      *       "status": "interrupted",
                      *       "parent_run_id": null,
+                     *       "is_newest": true,
                      *       "agent_name": "Support",
                      *       "current_agent_name": "Support",
                      *       "session_id": "customer-4",

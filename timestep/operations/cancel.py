@@ -8,7 +8,7 @@ from timestep.database.error_translation import translated
 from timestep.dbos_internals import presence
 from timestep.errors import AlreadyEndedError, UnknownRunError
 from timestep.journal.reads.database import database
-from timestep.journal.reads.workflow_records import workflow_record
+from timestep.journal.reads.workflow_records import workflow_named, workflow_record
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
 from timestep.operations.arguments import check_known
@@ -20,12 +20,18 @@ _ENDS = {"SUCCESS": "completed", "ERROR": "failed"}
 """How a workflow ends that is not cancelled, by DBOS's status."""
 
 
-async def cancel_run(workflow_id: str) -> None:
+async def cancel_run(workflow_id: str) -> str:
     """Cancel a workflow: its runs end as `cancelled`, with what they did so far.
 
     What is under way for them (a model's answer, an async tool, the wait for a decision) is
     given up: at once in this process, within about a second in another. To cancel a cancelled one
     again changes nothing. Works from any process that reaches the database.
+
+    Args:
+        workflow_id: Its id, or that of its run that goes on.
+
+    Returns:
+        The workflow's id.
 
     Raises:
         AlreadyEndedError: It has completed, or failed, and stays as it is.
@@ -33,16 +39,19 @@ async def cancel_run(workflow_id: str) -> None:
         DatabaseError: The database refused, or is away.
     """
     check_known(workflow_id, "workflow")
-    await asyncio.to_thread(_cancel, workflow_id, acting.take())
+    return await asyncio.to_thread(_cancel, workflow_id, acting.take())
 
 
-def _cancel(workflow_id: str, actor: Actor) -> None:
-    record = workflow_record(workflow_id)
+def _cancel(name: str, actor: Actor) -> str:
+    found, workflow_id = database(), name
+    if (record := workflow_record(workflow_id)) is None:
+        with translated(found.url):
+            workflow_id = workflow_named(name)
+        record = workflow_record(workflow_id)
     if record is None:
         raise UnknownRunError(f"there is no workflow {quoted(workflow_id)}: see `timestep runs`")
     is_over = record.status in _ENDS or record.status == "CANCELLED"
     entry = None if is_over else audit.begin(actor, "cancel", [workflow_id])
-    found = database()
     with translated(found.url):
         with found.system() as (system, schema):
             cancellations.cancel(system, schema, workflow_id)
@@ -62,3 +71,4 @@ def _cancel(workflow_id: str, actor: Actor) -> None:
         if entry is not None:
             audit.refuse(entry, error)
         raise error
+    return workflow_id

@@ -67,7 +67,7 @@ async def resume_workflow(
     made again without harm, whatever its message. Nothing is applied when one of the ids is bad.
 
     Args:
-        workflow_id: The workflow whose runs wait.
+        workflow_id: The workflow whose runs wait, or its run that goes on, by its id.
         approve: Interruption ids or tool call ids to approve, or `"all"`.
         reject: Those to reject, or `"all"`.
         supply: Results by interruption id or tool call id: the call is not made, and this
@@ -110,6 +110,10 @@ async def resume_workflow(
             has ended waits for nothing, whatever it is recorded as.
     """
     check_known(workflow_id, "workflow")
+    given = workflow_id
+    workflow_id = await in_thread(
+        lambda: database().patiently(lambda: workflow_records.workflow_named(given))
+    )
     check_document("what is supplied", supply)
     check_document("what is edited", edit)
     if edit and always:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,10 @@ from timestep.cli import asking, output
 from timestep.cli.group import as_json
 from timestep.cli.reach import ask
 from timestep.runtime.terminal import quoted
+
+if TYPE_CHECKING:
+    from timestep.cli.reach import Reached
+    from timestep.operations.queries.records import Interruption
 
 
 @click.command("approvals")
@@ -104,19 +108,24 @@ def resume(
         left = f", {len(result.pending)} still to decide" if result.pending else ""
         output.say(f"decided {len(result.resolved)}{left}")
     if from_checkpoint:
-        output.say(f"{workflow_id} goes on from its newest checkpoint")
+        output.say(f"{result.workflow_id} goes on from its newest checkpoint")
     if again and result.goes_on:
-        output.say(f"{workflow_id} goes on")
+        output.say(f"{result.workflow_id} goes on")
     if result.reason is not None:
-        output.tell(f"{workflow_id}: {result.reason}")
+        output.tell(f"{result.workflow_id}: {result.reason}")
 
 
 def _ask(workflow_id: str) -> None:
     """Ask the person at the terminal about what a workflow waits for."""
-    found = ask(lambda host: host.interruptions(workflow_id=workflow_id))
+    found = ask(lambda host: _asked_by(host, workflow_id))
     if not any(one.is_waited_for for one in found):
         output.approvals(found, is_asked=True)
     asking.decide(found)
+
+
+async def _asked_by(host: Reached, name: str) -> list[Interruption]:
+    """What a workflow asks, named by its own id or by that of a run of it."""
+    return await host.interruptions(workflow_id=(await host.get_run(name)).workflow_id)
 
 
 def _documents(option: str, given: tuple[tuple[str, str], ...]) -> dict[str, Any]:

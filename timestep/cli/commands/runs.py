@@ -84,11 +84,11 @@ def show(run: str, with_traceback: bool, as_json: bool) -> None:
 @as_json
 def cancel(workflow_id: str, as_json: bool) -> None:
     """Cancel a workflow: no further step of it begins."""
-    ask(lambda host: host.cancel(workflow_id))
+    cancelled = ask(lambda host: host.cancel(workflow_id))
     if as_json:
-        output.document({"workflow_id": workflow_id})
+        output.document({"workflow_id": cancelled})
     else:
-        output.say(f"cancelled {workflow_id}")
+        output.say(f"cancelled {cancelled}")
 
 
 @click.command()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from timestep.database.error_translation import translated
-from timestep.errors import PickledRecordError
+from timestep.errors import PickledRecordError, UnknownRunError
 from timestep.journal.executors import are_pickles_left_alone, are_pickles_refused, pickled
 from timestep.journal.reads.database import database
+from timestep.runtime.terminal import quoted
 from timestep.serialization.workflow_documents import is_pickle
-from timestep.store.reads import workflow_records, workflow_tags
+from timestep.store.reads import runs, workflow_records, workflow_tags
 from timestep.store.reads.workflow_records import WorkflowRecord
 
 
@@ -26,6 +27,31 @@ def workflow_record(workflow_id: str) -> WorkflowRecord | None:
 def _record(workflow_id: str) -> WorkflowRecord | None:
     with database().system() as (connection, schema):
         return workflow_records.find(connection, schema, workflow_id)
+
+
+def workflow_named(name: str) -> str:
+    """The workflow that is meant by its own id, or by that of a run that stands for it.
+
+    A run does that goes on, and is inside no other. Who names one of the others may mean only that
+    run, and what is done is done to the workflow.
+
+    Returns:
+        Its id; where there is neither, what was given.
+
+    Raises:
+        UnknownRunError: The run is one of the others; the message names its workflow.
+    """
+    with database().connected() as connection:
+        found = runs.find_workflow(connection, name)
+    if found is None or found["workflow_id"] is None:
+        return name
+    if found["parent_run_id"] is None and found["completed_at"] is None:
+        return str(found["workflow_id"])
+    how = "has ended" if found["completed_at"] is not None else "is inside another one"
+    raise UnknownRunError(
+        f"{quoted(name)} is no workflow, but a run that {how}: of the workflow "
+        f"{quoted(found['workflow_id'])}, which is to be given"
+    )
 
 
 def attributes_of(workflow_ids: Collection[str]) -> dict[str, str]:

@@ -146,6 +146,9 @@ class Run(Described):
     status: Status
     parent_run_id: str | None = None
     """The run inside which this one was started."""
+    is_newest: bool = False
+    """Whether its workflow's id stands for it, too, as it does for the newest that is inside no
+    other."""
     agent_name: str | None = None
     current_agent_name: str | None = None
     """The agent that acted last."""

@@ -26,6 +26,19 @@ _SESSION = sessions.sessions
 
 _USAGE_COLUMNS = (*usage.USAGE_COUNTS, "estimated_cost")
 
+_other = _RUN.alias("other")
+_newer = (
+    sa.exists()
+    .select_from(_other)
+    .where(
+        _other.c.workflow_id == _RUN.c.workflow_id,
+        _other.c.parent_run_id.is_(None),
+        _other.c.deleted_at.is_(None),
+        sa.tuple_(_other.c.started_at, _other.c.workflow_step)
+        > sa.tuple_(_RUN.c.started_at, _RUN.c.workflow_step),
+    )
+)
+
 _RUNS = (
     sa.select(
         _RUN.c.id,
@@ -47,6 +60,7 @@ _RUNS = (
         _RUN.c.forked_at_turn,
         _RUN.c.started_at,
         _RUN.c.completed_at,
+        (_RUN.c.parent_run_id.is_(None) & ~_newer).label("is_newest"),
         *(_USAGE.c[name] for name in _USAGE_COLUMNS),
     )
     .select_from(_RUN)
@@ -200,6 +214,21 @@ def find_run(connection: sa.Connection, name: str) -> Row | None:
     if run_id is not None:
         order.insert(0, (_RUN.c.id == run_id).desc())
     found = _rows(connection, query.order_by(*order).limit(1))
+    return found[0] if found else None
+
+
+def find_workflow(connection: sa.Connection, name: str) -> Row | None:
+    """Of the run with this id: its `workflow_id`, `parent_run_id` and `completed_at`.
+
+    None: there is no such run, or a workflow of this id has runs, and is meant.
+    """
+    run_id = as_uuid(name)
+    if run_id is None:
+        return None
+    other = _RUN.alias()
+    is_workflow = sa.exists().select_from(other).where(other.c.workflow_id == name)
+    query = sa.select(_RUN.c.workflow_id, _RUN.c.parent_run_id, _RUN.c.completed_at)
+    found = _rows(connection, query.where(_RUN.c.id == run_id, ~is_workflow))
     return found[0] if found else None
 
 

@@ -55,6 +55,7 @@ _RUN: dict[str, Any] = {
     "workflow_name": "support",
     "status": "interrupted",
     "parent_run_id": None,
+    "is_newest": True,
     "agent_name": "Support",
     "current_agent_name": "Support",
     "session_id": "customer-4",

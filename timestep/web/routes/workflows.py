@@ -94,5 +94,5 @@ async def resume_workflow(
 )
 async def cancel_workflow(workflow_id: WorkflowId, caller: Operator) -> Answer:
     """Cancel a workflow: no further step of it begins."""
-    await cancel.cancel_run(workflow_id)
-    return Answer({"workflow_id": workflow_id}, status_code=202)
+    cancelled = await cancel.cancel_run(workflow_id)
+    return Answer({"workflow_id": cancelled}, status_code=202)
