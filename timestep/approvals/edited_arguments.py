@@ -45,24 +45,34 @@ def checked(edits: Mapping[str, tuple[dict[str, Any], Any]]) -> dict[str, dict[s
     return found
 
 
+def why_not(row: Mapping[str, Any], *, has_schema: bool) -> str | None:
+    """Why the call that a question is about cannot be edited; None: it can.
+
+    Args:
+        row: The question's `type` and `reason`, and the `tool_type` of its call.
+        has_schema: Whether the JSON schema of its arguments is recorded.
+    """
+    if row["type"] == "mcp_approval":
+        return "the model's provider makes it itself, with the arguments that it has"
+    if row["reason"] == "in_doubt":
+        return (
+            "it was begun with these arguments and may have taken effect: approve it, which makes "
+            "it again, or give its result (supply)"
+        )
+    if row["tool_type"] != "function":
+        return f"what a {row['tool_type']} call does is no object of a JSON schema"
+    if not has_schema:
+        return "the JSON schema of its tool is not recorded, so nothing could be checked"
+    return None
+
+
 def _check_applies(row: dict[str, Any]) -> None:
     """Refuse to edit a call that is not made of a function tool's arguments, or that may be over.
 
     Raises:
         InvalidInputError: It is one.
     """
-    why = None
-    if row["type"] == "mcp_approval":
-        why = "the model's provider makes it itself, with the arguments that it has"
-    elif row["reason"] == "in_doubt":
-        why = (
-            "it was begun with these arguments and may have taken effect: approve it, which makes "
-            "it again, or give its result (supply)"
-        )
-    elif row["tool_type"] != "function":
-        why = f"what a {row['tool_type']} call does is no object of a JSON schema"
-    elif not isinstance(row["arguments_schema"], dict):
-        why = "the JSON schema of its tool is not recorded, so nothing could be checked"
+    why = why_not(row, has_schema=isinstance(row["arguments_schema"], dict))
     if why is not None:
         raise InvalidInputError(
             f"call {quoted(row['call_id'])} of tool {quoted(row['tool_name'])} (interruption "

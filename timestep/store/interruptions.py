@@ -13,22 +13,24 @@ from timestep.serialization.documents.json_text import restored, storable
 from timestep.serialization.ids import storable_name
 from timestep.serialization.json_output import arguments_text
 
-# Questions of one turn come in the order in which the model asked for the calls.
-_PLACE = """{0}.created_at, coalesce((
+PLACE = """{0}.created_at, coalesce((
         SELECT min(position) FROM public.run_items WHERE tool_call_id = {0}.tool_call_id
     ), 0), {0}.id"""
+"""The order of questions: those of one turn come as the model asked for the calls."""
 
-# The hash is one of what a person is shown, as the database writes it. Only who decides needs the
-# schema.
-_COLUMNS = """
+HASH = """encode(sha256(convert_to(
+        jsonb_build_array(i.tool_name, i.arguments, i.agent_id)::text, 'UTF8')), 'hex')"""
+"""Of what a person is shown of the question `i`, as the database writes it."""
+
+# Only who decides needs the schema.
+_COLUMNS = f"""
     i.id, i.run_id, r.root_run_id, r.workflow_id, i.type, i.reason, i.call_id, i.tool_call_id,
     i.tool_name, i.arguments, i.description, a.name AS agent_name, i.created_at, i.expires_at,
     i.resolved_at, i.resolution_action, i.resolution_message, i.resolution_output,
     i.resolution_arguments, i.resolution_always, i.resolved_by, c.tool_type,
     CASE WHEN i.resolved_at IS NULL
         THEN coalesce(i.arguments_schema, t.params_json_schema) END AS arguments_schema,
-    encode(sha256(convert_to(
-        jsonb_build_array(i.tool_name, i.arguments, i.agent_id)::text, 'UTF8')), 'hex') AS hash,
+    {HASH} AS hash,
     CASE WHEN root.completed_at IS NOT NULL THEN root.status END AS ended
     FROM public.interruptions i
     JOIN public.runs r ON r.id = i.run_id
@@ -43,14 +45,14 @@ _SELECT = f"""
     AND (%(run_id)s::uuid IS NULL OR i.run_id = %(run_id)s)
     AND (%(resolved)s::boolean IS NULL OR (i.resolved_at IS NOT NULL) = %(resolved)s)
     AND (%(resolved)s::boolean IS DISTINCT FROM false OR root.completed_at IS NULL)
-    AND (%(after)s::uuid IS NULL OR ({_PLACE.format("i")}) > (
-        SELECT {_PLACE.format("last")} FROM public.interruptions last WHERE last.id = %(after)s))
-    ORDER BY {_PLACE.format("i")} LIMIT %(limit)s::int"""
+    AND (%(after)s::uuid IS NULL OR ({PLACE.format("i")}) > (
+        SELECT {PLACE.format("last")} FROM public.interruptions last WHERE last.id = %(after)s))
+    ORDER BY {PLACE.format("i")} LIMIT %(limit)s::int"""
 
 _OF_RUNS = f"""
     SELECT {_COLUMNS}
     WHERE r.id = ANY(%(ids)s) OR r.root_run_id = ANY(%(ids)s)
-    ORDER BY {_PLACE.format("i")}"""
+    ORDER BY {PLACE.format("i")}"""
 # In this order everybody locks both; what is told of a workflow's runs is numbered under its lock.
 _LOCK_QUESTIONS = """
     SELECT id FROM public.interruptions WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE"""

@@ -27,6 +27,8 @@ from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
 from timestep.web.pages import assets
 from timestep.web.pages import runs as runs_page
+from timestep.web.pages.approvals import decisions
+from timestep.web.pages.approvals import inbox as inbox_page
 from timestep.web.pages.run import compare, fork
 from timestep.web.pages.run import view as run_page
 from timestep.web.problems import Answer, handle_problems, problem, told
@@ -86,7 +88,7 @@ def _made(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
     reads = (runs, interruptions, sessions, agents, usage, events)
     for routes in (workflows, *reads, audit, tokens, metrics, login):
         app.include_router(routes.router)
-    for pages in (runs_page, run_page, fork, compare, assets):
+    for pages in (runs_page, run_page, fork, compare, inbox_page, decisions, assets):
         app.include_router(pages.router)
 
     @app.get("/healthz", response_model=schemas.Health, responses=OPEN_ERRORS)

@@ -150,7 +150,7 @@ def _field(headers: Headers, body: bytes) -> str:
 
 
 _FORM = "application/x-www-form-urlencoded"
-_FIELDS = 100
+_FIELDS = 1000
 """Fields of a form at most."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -79,6 +80,29 @@ def line(text: Any) -> str:
 def lines(text: Any) -> str:
     """Somebody's text, which keeps its lines."""
     return printable_lines(text if isinstance(text, str) else dumps(text))
+
+
+def json_text(value: Any) -> str:
+    """JSON on lines, in which each character is seen; nested too deeply for that, on one line.
+
+    Raises:
+        ValueError: It is nested more deeply than can be written at all.
+    """
+    try:
+        try:
+            text = json.dumps(value, ensure_ascii=False, indent=2)
+        except RecursionError:
+            text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    """A character of JSON text, as an escape of JSON's where it would not be seen."""
+    if character == "\n" or character.isprintable() or printable(character) == character:
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def segment(text: str) -> str:

@@ -70,7 +70,8 @@ def page(request: Request, template: str, status: int = 200, /, **values: Any) -
     """The page that a template makes of values, each of which it has to be given.
 
     Args:
-        request: What asks for it: the template has its `path`, and who looks, as `viewer`.
+        request: What asks for it: the template has its `path`, who looks, as `viewer`, and how
+            many questions are `pending`, where that is known.
         template: A file of `templates/`.
         status: Of the answer.
         values: What else the template names.
@@ -78,6 +79,7 @@ def page(request: Request, template: str, status: int = 200, /, **values: Any) -
     rendered = _templates.get_template(template).render(
         path=request.scope["path"],
         viewer=viewer_of(request),
+        pending=getattr(request.state, "pending", None),
         now=datetime.datetime.now(datetime.UTC),
         **values,
     )

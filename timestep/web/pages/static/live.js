@@ -58,6 +58,10 @@ function replace(page) {
       const same = next.querySelector(`#${CSS.escape(open.id)}`);
       if (same !== null) same.open = open.open;
     }
+    for (const given of old.querySelectorAll("input[id], select[id], textarea[id]")) {
+      const same = next.querySelector(`#${CSS.escape(given.id)}`);
+      if (same !== null) keep(given, same);
+    }
     const current = old.querySelector("[data-row].current");
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
     old.replaceChildren(...next.childNodes);
@@ -66,7 +70,14 @@ function replace(page) {
   }
 }
 
+// What is ticked stays so, unless what it stands for has changed; and so does what was typed.
+function keep(given, same) {
+  if (given.type === "checkbox" || given.type === "radio") {
+    if (given.value === same.value) same.checked = given.checked;
+  } else if (given.value !== given.defaultValue) same.value = given.value;
+}
+
 function typing() {
   const element = document.activeElement;
-  return element?.matches("input, textarea, select") ? element : null;
+  return element?.matches("input:not([type=checkbox], [type=radio]), textarea, select") ? element : null;
 }

@@ -1,0 +1,403 @@
+"""Reads what people are asked, with all that they need to decide it; and what they decided."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from timestep.approvals import edited_arguments
+from timestep.errors import UnknownInterruptionError
+from timestep.journal.fail_fast_read import reading
+from timestep.operations.arguments import check_document, check_filter
+from timestep.operations.queries import executions
+from timestep.operations.queries.interruptions import ended_workflows
+from timestep.operations.queries.pagination import (
+    Page,
+    page_of,
+    page_size,
+    run_place,
+    session_place,
+)
+from timestep.runtime.terminal import quoted
+from timestep.serialization.documents.json_text import restored
+from timestep.store.reads import inbox as store
+
+WORKFLOWS = 20
+"""Workflows of a page."""
+EACH = 20
+"""Questions of each of them that a page has; of one workflow alone, `MOST`."""
+MOST = 200
+
+
+@dataclass(frozen=True)
+class Document:
+    """JSON as the database writes it: the whole, or its beginning where it is long."""
+
+    text: str
+    length: int
+    """Characters of the whole."""
+
+    @property
+    def is_cut(self) -> bool:
+        return len(self.text) < self.length
+
+    def value(self) -> Any:
+        """What it says.
+
+        Raises:
+            ValueError: It is cut, or nested more deeply than can be read.
+        """
+        if self.is_cut:
+            raise ValueError("it is cut")
+        try:
+            return restored(json.loads(self.text))
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the audit says of a decision."""
+
+    who: str
+    via: str
+    """`http`, `cli` or `python`."""
+    address: str | None
+    machine: str | None
+    seen: str | None
+    """The hash of the question as it was shown to who decided; None: nothing tells."""
+    is_link: bool
+    """Whether a one-time link of a message decided."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to people, decided or not."""
+
+    id: str
+    run_id: str
+    workflow_id: str | None
+    workflow_name: str | None
+    parent_run_id: str | None
+    outer_agent_name: str | None
+    """The agent of the run inside which it is asked."""
+    session_id: str | None
+    reason: str
+    tool_name: str | None
+    call_id: str | None
+    agent_name: str | None
+    description: str | None
+    hash: str
+    arguments: Document | None
+    required: Any
+    """The names of arguments in the order of the tool's schema, as far as that tells it."""
+    created_at: datetime.datetime
+    expires_at: datetime.datetime | None
+    resolved_at: datetime.datetime | None
+    resolution_action: str | None
+    resolution_message: str | None
+    resolution_always: bool
+    resolved_by: str | None
+    resolution_arguments: Document | None
+    resolution_output: Document | None
+    run_status: str
+    """Of its outermost run."""
+    ended: str | None
+    """How its outermost run has ended, if it has: nobody waits for it any more then."""
+    not_edited: str | None
+    """Why its arguments cannot be edited; None: they can."""
+    entry: Entry | None = None
+    """Of a decision, where the audit has it."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """An item of a run before its question."""
+
+    item_type: str
+    role: str | None
+    agent_name: str | None
+    item: Document
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A run that asks, and what led to it."""
+
+    run_id: str
+    agent_name: str | None
+    outer_agent_name: str | None
+    """Of the run inside which it is; None: of no other."""
+    input: Document
+    """What it was given."""
+    before: list[Said]
+    """Its last items before its first question."""
+    questions: list[Question]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A workflow that waits for people."""
+
+    workflow_id: str
+    workflow_name: str | None
+    session_id: str | None
+    since: datetime.datetime
+    count: int
+    """How many questions wait: more than are here, where there are very many."""
+    started_by: str | None
+    started_at: datetime.datetime | None
+    """When that was; both None: the audit does not tell, as for what code starts."""
+    closed: str | None
+    """How it has ended, if it has: decisions are refused then."""
+    obstacle: str | None
+    """Why nobody, or maybe nobody, would follow a decision, and what helps."""
+    runs: list[Asking] = field(default_factory=list)
+
+
+async def count() -> int:
+    """How many questions wait for people, up to 100.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    return await asyncio.to_thread(lambda: reading(store.count))
+
+
+async def waiting(*, workflow_id: str | None = None, cursor: str | None = None) -> Page[Waiting]:
+    """The workflows that wait for people, which waits longest first, with all that they ask.
+
+    Args:
+        workflow_id: Only this one.
+        cursor: The `next_cursor` of an earlier page.
+
+    Raises:
+        InvalidQueryError: The filter or the cursor cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    check_filter("workflow_id", workflow_id)
+    after = session_place(cursor)
+
+    def read(connection: Any) -> tuple[list[store.Row], _Asked]:
+        found = store.workflows(
+            connection, workflow_id=workflow_id, after=after, limit=WORKFLOWS + 1
+        )
+        ids = [row["workflow_id"] for row in found[:WORKFLOWS]]
+        asked = store.of_workflows(connection, ids, EACH if workflow_id is None else MOST)
+        before = store.items_before(connection, [row["id"] for row in asked])
+        inputs = store.inputs(connection, {row["run_id"] for row in asked})
+        return found, _Asked(asked, before, {row["run_id"]: row for row in inputs})
+
+    def work() -> Page[Waiting]:
+        found, asked = reading(read)
+        page = page_of(found, WORKFLOWS, lambda row: [row["since"].isoformat(), row["workflow_id"]])
+        return Page(_waiting(page.items, asked), page.next_cursor)
+
+    return await asyncio.to_thread(work)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Rows of what workflows ask."""
+
+    questions: list[store.Row]
+    before: list[store.Row]
+    """Items of the runs."""
+    inputs: dict[uuid.UUID, store.Row]
+    """By the ids of the runs."""
+
+
+def _waiting(rows: Sequence[store.Row], asked: _Asked) -> list[Waiting]:
+    ids = [row["workflow_id"] for row in rows]
+    ended = ended_workflows(ids)
+    standing = executions.of_workflows(ids, set(ids) - ended.keys()) if ids else {}
+    starts = reading(lambda connection: store.starts(connection, ids)) if ids else []
+    started = {row["workflow_id"]: row for row in starts}
+    made = []
+    for row in rows:
+        id_ = row["workflow_id"]
+        own = [one for one in asked.questions if one["workflow_id"] == id_]
+        start = started.get(id_, {"who": None, "at": None})
+        execution = standing.get(id_)
+        made.append(
+            Waiting(
+                workflow_id=id_,
+                workflow_name=own[0]["workflow_name"] if own else None,
+                session_id=own[0]["session_id"] if own else None,
+                since=row["since"],
+                count=row["questions"],
+                started_by=start["who"],
+                started_at=start["at"],
+                closed=ended.get(id_),
+                obstacle=execution.obstacle if execution is not None else None,
+                runs=_asking(own, asked),
+            )
+        )
+    return made
+
+
+def _asking(rows: Sequence[store.Row], asked: _Asked) -> list[Asking]:
+    runs: dict[uuid.UUID, list[store.Row]] = {}
+    for row in rows:
+        runs.setdefault(row["run_id"], []).append(row)
+    return [
+        Asking(
+            run_id=str(run_id),
+            agent_name=own[0]["agent_name"],
+            outer_agent_name=own[0]["outer_agent_name"],
+            input=Document(asked.inputs[run_id]["input"], asked.inputs[run_id]["input_length"]),
+            before=[_said(row) for row in asked.before if row["run_id"] == run_id],
+            questions=[_question(row) for row in own],
+        )
+        for run_id, own in runs.items()
+    ]
+
+
+async def questions(ids: Collection[str]) -> list[Question]:
+    """Questions by their ids, decided or not, oldest first, with the audit's entries of them.
+
+    Raises:
+        UnknownInterruptionError: One of them is no question's.
+        DatabaseError: The database refused, or is away.
+    """
+    wanted = [_id(one) for one in ids]
+    found = await asyncio.to_thread(lambda: reading(lambda c: store.named(c, wanted)))
+    missing = set(wanted) - {row["id"] for row in found}
+    if missing:
+        raise _unknown(str(missing.pop()))
+    return await asyncio.to_thread(lambda: _with_entries(found))
+
+
+async def decided(*, workflow_id: str | None = None, cursor: str | None = None) -> Page[Question]:
+    """What was decided, the newest question first, with what the audit says of it.
+
+    Args:
+        workflow_id: Only what this one asked.
+        cursor: The `next_cursor` of an earlier page.
+
+    Raises:
+        InvalidQueryError: The filter or the cursor cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    check_filter("workflow_id", workflow_id)
+    size, before = page_size(50), run_place(cursor)
+
+    def work() -> Page[Question]:
+        rows = reading(
+            lambda connection: store.decided(
+                connection, workflow_id=workflow_id, before=before, limit=size + 1
+            )
+        )
+        page = page_of(rows, size, lambda row: [row["created_at"].isoformat(), str(row["id"])])
+        return Page(_with_entries(page.items), page.next_cursor)
+
+    return await asyncio.to_thread(work)
+
+
+async def schema(id_: str) -> Any:
+    """The JSON schema of the call that a question is about; None: none is recorded.
+
+    Raises:
+        UnknownInterruptionError: There is no such question.
+        DatabaseError: The database refused, or is away.
+    """
+    wanted = _id(id_)
+    return await asyncio.to_thread(lambda: reading(lambda c: store.schema(c, wanted)))
+
+
+async def check_edit(id_: str, arguments: dict[str, Any]) -> None:
+    """See whether a call can be made with other arguments, as `resume_workflow(edit=…)` does.
+
+    Args:
+        id_: The question about the call.
+        arguments: What a person gives instead of the model's.
+
+    Raises:
+        InvalidInputError: They are nested too deeply, or the call cannot be edited.
+        InvalidArgumentsError: They do not fit the tool's JSON schema: `fields` says where.
+        UnknownInterruptionError: There is no such question.
+        DatabaseError: The database refused, or is away.
+    """
+    check_document("what is edited", arguments)
+    wanted = _id(id_)
+
+    def work() -> None:
+        rows = reading(lambda connection: store.named(connection, [wanted]))
+        known = reading(lambda connection: store.schema(connection, wanted))
+        if not rows:
+            raise _unknown(id_)
+        edited_arguments.checked({id_: ({**rows[0], "arguments_schema": known}, arguments)})
+
+    await asyncio.to_thread(work)
+
+
+async def arguments(id_: str) -> str:
+    """The whole arguments of the call that a question is about, as JSON text.
+
+    Raises:
+        UnknownInterruptionError: There is no such question.
+        DatabaseError: The database refused, or is away.
+    """
+    wanted = _id(id_)
+    found = await asyncio.to_thread(lambda: reading(lambda c: store.arguments(c, wanted)))
+    if found is None:
+        raise _unknown(id_)
+    return found
+
+
+def _with_entries(rows: Sequence[store.Row]) -> list[Question]:
+    done = [str(row["id"]) for row in rows if row["resolved_at"] is not None]
+    entries: dict[str, Entry] = {}
+    for row in reading(lambda connection: store.entries(connection, done)) if done else ():
+        for told in row["details"].get("decisions", ()):
+            entries[told["id"]] = Entry(
+                who=row["who"],
+                via=row["via"],
+                address=row["address"],
+                machine=row["machine"],
+                seen=told.get("seen"),
+                is_link=bool(told.get("link")),
+            )
+    return [_question(row, entries.get(str(row["id"]))) for row in rows]
+
+
+def _question(row: store.Row, entry: Entry | None = None) -> Question:
+    apart = ("id", "run_id", "parent_run_id", "not_edited", "entry")
+    documents: tuple[str, ...] = ("arguments", "resolution_arguments", "resolution_output")
+    found: dict[str, Any] = {name: _document(row, name) for name in documents}
+    names = [name for name in Question.__dataclass_fields__ if name not in (*apart, *documents)]
+    return Question(
+        **{name: row[name] for name in names},
+        **found,
+        id=str(row["id"]),
+        run_id=str(row["run_id"]),
+        parent_run_id=None if row["parent_run_id"] is None else str(row["parent_run_id"]),
+        not_edited=edited_arguments.why_not(row, has_schema=bool(row["has_schema"])),
+        entry=entry,
+    )
+
+
+def _said(row: store.Row) -> Said:
+    item = Document(row["item"], row["item_length"])
+    return Said(row["item_type"], row["role"], row["agent_name"], item)
+
+
+def _document(row: store.Row, name: str) -> Document | None:
+    text = row[name]
+    return None if text is None else Document(text, row[f"{name}_length"])
+
+
+def _id(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise _unknown(text) from None
+
+
+def _unknown(id_: str) -> UnknownInterruptionError:
+    return UnknownInterruptionError(f"there is no question {quoted(id_)}: see /approvals")

@@ -1,0 +1,55 @@
+"""Serves /approvals: what people are asked, a run's questions together; and what was decided."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from timestep import config
+from timestep.approvals.webhook import Webhook
+from timestep.operations.queries import inbox
+from timestep.web.pages.approvals import laid_out
+from timestep.web.pages.approvals.decisions import shown_of
+from timestep.web.pages.rendering import page
+from timestep.web.pages.routing import page_router
+
+router = page_router()
+
+_NAMED = 50
+"""Questions that an address names at most."""
+
+
+@router.get("/approvals")
+async def approvals(
+    request: Request,
+    workflow_id: str | None = None,
+    resolved: bool = False,
+    cursor: str | None = None,
+    done: str | None = None,
+) -> Response:
+    """The page of what waits for people; with `resolved=true`, of what was decided."""
+    values = {"workflow_id": workflow_id or None, **_SHOWN}
+    if resolved:
+        found = await inbox.decided(workflow_id=workflow_id or None, cursor=cursor or None)
+        return page(request, "decided.html", found=found, **values)
+    waiting = await inbox.waiting(workflow_id=workflow_id or None, cursor=cursor or None)
+    webhook = Webhook.of(config.read())
+    return page(
+        request,
+        "approvals.html",
+        found=waiting,
+        cursor=cursor,
+        done=await inbox.questions(done.split(",")[:_NAMED]) if done else [],
+        told=None if webhook is None else webhook.shown,
+        **values,
+    )
+
+
+@router.get("/approvals/{question_id}/arguments")
+async def arguments(question_id: str) -> Response:
+    """The whole arguments of a call, however long."""
+    text = await inbox.arguments(question_id)
+    return Response(text, media_type="application/json")
+
+
+_SHOWN = {"laid_out": laid_out.arguments, "messages": laid_out.messages, "shown_of": shown_of}
+"""How templates show documents."""

@@ -1,0 +1,438 @@
+"""Makes the fields of a form of a JSON schema, and reads what was typed into them.
+
+A field is of the kind that its schema says: text, a number, a choice; whatever is none of these is
+JSON in a text area. So is a value that its kind cannot show exactly, such as text with characters
+that are not seen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from timestep.runtime.terminal import printable
+from timestep.serialization.json_input import loads
+from timestep.web.pages.filters import json_text
+
+Kind = Literal["text", "number", "choice", "json"]
+Meaning = Literal["left_out", "null", "text"]
+
+REST = ""
+"""The name of the field for what the schema does not name, and of problems of no field."""
+
+_MOST = 100
+"""Fields that are made one by one: a longer object is JSON as a whole."""
+_DEEPEST = 20
+"""Steps from one reference of a schema to the next that are followed."""
+_MEANINGS: dict[Meaning, str] = {
+    "left_out": "left out",
+    "null": "null",
+    "text": "empty text",
+}
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One of the values of a choice."""
+
+    value: str
+    """As JSON; empty: it is left out."""
+    label: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field as a page shows it."""
+
+    name: str
+    """The property's name; `REST`."""
+    kind: Kind
+    text: str
+    """What is in it."""
+    is_required: bool
+    help: str
+    placeholder: str = ""
+    options: list[Option] = field(default_factory=list)
+    meanings: list[tuple[Meaning, str]] = field(default_factory=list)
+    """What it may mean that nothing is typed, where that may be several things."""
+    meaning: Meaning = "left_out"
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """Its name in the form; it says, too, how what is typed is to be read."""
+        return f"{'json' if self.kind == 'json' else 'value'}.{self.name}"
+
+
+@dataclass(frozen=True)
+class _Property:
+    """What a schema says of a property."""
+
+    name: str
+    schema: Mapping[str, Any]
+    is_required: bool
+    kind: Kind
+    type: str | None
+    is_nullable: bool
+    choices: list[Any]
+
+    @property
+    def meanings(self) -> list[Meaning]:
+        found: list[Meaning] = []
+        if not self.is_required:
+            found.append("left_out")
+        if self.is_nullable and self.kind in ("text", "number"):
+            found.append("null")
+        if self.kind == "text":
+            found.append("text")
+        return found
+
+
+def fields(
+    schema: Any,
+    values: Mapping[str, Any],
+    *,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, list[str]] | None = None,
+) -> list[Field]:
+    """The fields of a form.
+
+    Args:
+        schema: Of an object.
+        values: What is in them.
+        typed: What a form was sent with that is shown once more, in place of the values.
+        problems: What is wrong with it, by the names of properties.
+    """
+    told = problems or {}
+    found = list(_properties(schema))
+    made = [_field(one, values, typed, told.get(one.name, [])) for one in found]
+    rest = {name: values[name] for name in values if name not in {one.name for one in found}}
+    if rest or _takes_more(schema) or not found:
+        text = json_text(rest) if rest else ""
+        if typed is not None:
+            text = typed.get(f"json.{REST}", "")
+        label = "Further values, as a JSON object." if found else "A JSON object."
+        made.append(Field(REST, "json", text, False, label, "{}", problems=told.get(REST, [])))
+    return made
+
+
+def read(
+    schema: Any, form: Mapping[str, str], before: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """What was typed into the fields of a schema, and what of it cannot be read.
+
+    Args:
+        schema: That of which `fields` made them.
+        form: The fields that were sent.
+        before: What was in them: where the text is the same, the value is exactly that.
+
+    Returns:
+        The values, and what is wrong with each that is not among them.
+    """
+    values: dict[str, Any] = {}
+    problems: dict[str, list[str]] = {}
+    for one in _properties(schema):
+        try:
+            value = _read(one, form, before.get(one.name, _LEFT_OUT))
+        except ValueError as error:
+            problems[one.name] = [str(error)]
+            continue
+        if value is not _LEFT_OUT:
+            values[one.name] = value
+    text = form.get(f"json.{REST}", "").strip()
+    if text:
+        try:
+            rest = _loaded(text)
+            if not isinstance(rest, dict):
+                raise ValueError("This is no JSON object: write {…}.")
+            for name in rest.keys() & values.keys():
+                raise ValueError(f"{name!r} has a field of its own.")
+            values.update(rest)
+        except ValueError as error:
+            problems[REST] = [str(error)]
+    return values, problems
+
+
+def by_field(found: list[dict[str, str]], *, below: int = 0) -> dict[str, list[str]]:
+    """What an error says of each field, by the names of properties.
+
+    Args:
+        found: Its `fields`, with JSON pointers.
+        below: How many parts the pointers have before the name.
+    """
+    told: dict[str, list[str]] = {}
+    for one in found:
+        parts = [
+            part.replace("~1", "/").replace("~0", "~") for part in one["pointer"].split("/")[1:]
+        ][below:]
+        place = ".".join(parts[1:])
+        detail = f"{place}: {one['detail']}" if place else one["detail"]
+        told.setdefault(parts[0] if parts else REST, []).append(detail)
+    return told
+
+
+_LEFT_OUT: Any = object()
+
+
+def _properties(schema: Any) -> Iterator[_Property]:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(found, dict) or len(found) > _MOST:
+        return
+    required = schema.get("required")
+    # Schemas that the database has are in no order: what is required tells it, as far as it does.
+    needed = [name for name in required if name in found] if isinstance(required, list) else []
+    for name in [*dict.fromkeys(needed), *(name for name in found if name not in needed)]:
+        given = found[name]
+        one, is_nullable = _plain(schema, given)
+        kind, type_, choices = _kind(one)
+        help_ = given if isinstance(given, dict) else {}
+        yield _Property(name, {**one, **help_}, name in needed, kind, type_, is_nullable, choices)
+
+
+def _plain(root: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
+    """A schema without references and without null among its types; whether that was there."""
+    one: Any = given
+    is_nullable = False
+    for _ in range(_DEEPEST):
+        if not isinstance(one, dict):
+            return {}, is_nullable
+        if isinstance(one.get("$ref"), str):
+            one = _referred(root, one["$ref"])
+            continue
+        kinds = one.get("anyOf", one.get("oneOf"))
+        if isinstance(kinds, list) and {"type": "null"} in kinds:
+            others = [kind for kind in kinds if kind != {"type": "null"}]
+            is_nullable = True
+            one = others[0] if len(others) == 1 else {}
+            continue
+        types = one.get("type")
+        if isinstance(types, list) and "null" in types:
+            is_nullable = True
+            others = [kind for kind in types if kind != "null"]
+            one = {**one, "type": others[0] if len(others) == 1 else others}
+        return one, is_nullable
+    return {}, is_nullable
+
+
+def _referred(root: Mapping[str, Any], reference: str) -> Any:
+    found: Any = root
+    if not reference.startswith("#/"):
+        return {}
+    for part in reference[2:].split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _kind(schema: Mapping[str, Any]) -> tuple[Kind, str | None, list[Any]]:
+    choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if isinstance(choices, list) and choices and all(map(_is_scalar, choices)):
+        return "choice", None, choices
+    type_ = schema.get("type")
+    if "anyOf" in schema or "oneOf" in schema or "allOf" in schema:
+        return "json", None, []
+    if type_ == "boolean":
+        return "choice", "boolean", [True, False]
+    if type_ == "string":
+        return "text", "string", []
+    if type_ in ("integer", "number"):
+        return "number", str(type_), []
+    return "json", None, []
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _takes_more(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("additionalProperties", False) is not False
+
+
+def _field(
+    one: _Property,
+    values: Mapping[str, Any],
+    typed: Mapping[str, str] | None,
+    problems: list[str],
+) -> Field:
+    value = values.get(one.name, _LEFT_OUT)
+    kind, text = _shown(one, value)
+    meanings = one.meanings
+    meaning: Meaning = "left_out"
+    if value is None:
+        meaning = "null"
+    elif value == "":
+        meaning = "text"
+    if typed is not None:
+        if f"json.{one.name}" in typed:
+            kind = "json"
+        text = typed.get(f"{'json' if kind == 'json' else 'value'}.{one.name}", "")
+        named = typed.get(f"empty.{one.name}")
+        meaning = next((known for known in meanings if known == named), meaning)
+    return Field(
+        name=one.name,
+        kind=kind,
+        text=text,
+        is_required=one.is_required,
+        help=_help(one),
+        placeholder=_default(one),
+        options=_options(one) if kind == "choice" else [],
+        meanings=[(known, _MEANINGS[known]) for known in meanings] if len(meanings) > 1 else [],
+        meaning=meaning if meaning in meanings or not meanings else meanings[0],
+        problems=problems,
+    )
+
+
+def _shown(one: _Property, value: Any) -> tuple[Kind, str]:
+    """As what a value is shown in its field, and how."""
+    if value is _LEFT_OUT:
+        return one.kind, ""
+    if one.kind == "choice" and any(_is_same(value, choice) for choice in _choices(one)):
+        return "choice", _option(value)
+    if one.kind in ("text", "number") and value is None and one.is_nullable:
+        return one.kind, ""
+    if one.kind == "text" and isinstance(value, str) and _is_fit(value):
+        return "text", value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if one.kind == "number" and is_number:
+        return "number", json_text(value)
+    return "json", json_text(value)
+
+
+def _is_fit(text: str) -> bool:
+    """Whether a text area shows exactly what a text is, and gives it back."""
+    return all(one in "\n\t" or printable(one) == one for one in text)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _choices(one: _Property) -> list[Any]:
+    is_added = one.is_nullable and None not in one.choices
+    return [*one.choices, *([None] if is_added else [])]
+
+
+def _option(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _options(one: _Property) -> list[Option]:
+    made = [
+        Option(_option(value), value if isinstance(value, str) else json_text(value))
+        for value in _choices(one)
+    ]
+    # What was chosen has to be seen: no value is the first one by itself.
+    return [Option("", "choose" if one.is_required else _default(one) or "left out"), *made]
+
+
+def _default(one: _Property) -> str:
+    if "default" not in one.schema or one.is_required:
+        return ""
+    value = one.schema["default"]
+    shown = value if isinstance(value, str) and value else json_text(value)
+    return f"left out: {shown[:100]}"
+
+
+_BOUNDS = (
+    ("minimum", "at least {}"),
+    ("exclusiveMinimum", "more than {}"),
+    ("maximum", "at most {}"),
+    ("exclusiveMaximum", "less than {}"),
+    ("minLength", "at least {} characters"),
+    ("maxLength", "at most {} characters"),
+    ("pattern", "like {}"),
+    ("format", "a {}"),
+)
+
+
+def _help(one: _Property) -> str:
+    """What a person is told of a field, in a line."""
+    kinds = {"integer": "whole number", "number": "number"}
+    parts = [kinds[one.type]] if one.type in kinds else []
+    if one.kind == "json":
+        named = one.schema.get("type")
+        parts.append(f"JSON: {named}" if isinstance(named, str) else "JSON")
+    for name, told in _BOUNDS:
+        bound = one.schema.get(name)
+        if isinstance(bound, str | int | float) and not isinstance(bound, bool):
+            parts.append(told.format(str(bound)[:100]))
+    described = one.schema.get("description")
+    if isinstance(described, str) and described.strip():
+        parts.append(described.strip()[:500])
+    return "; ".join(parts)
+
+
+def _read(one: _Property, form: Mapping[str, str], before: Any) -> Any:
+    """What was typed for a property.
+
+    Raises:
+        ValueError: It cannot be read; the message is for who typed it.
+    """
+    as_json = form.get(f"json.{one.name}")
+    if as_json is not None or one.kind == "json":
+        return _read_json(one, as_json or "", before)
+    typed = form.get(f"value.{one.name}", "")
+    if one.kind == "choice":
+        chosen = [value for value in _choices(one) if _option(value) == typed]
+        if not chosen:
+            return _nothing(one, form)
+        return chosen[0]
+    if one.kind == "text":
+        text = typed.replace("\r\n", "\n")
+        return text or _nothing(one, form)
+    number = typed.strip()
+    if not number:
+        return _nothing(one, form)
+    if number == _shown(one, before)[1]:
+        return before
+    return _number(one, number)
+
+
+def _number(one: _Property, text: str) -> int | float:
+    if _WHOLE_NUMBER.fullmatch(text):
+        return int(text)
+    try:
+        value = loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, float):
+        what = "whole number, like 12" if one.type == "integer" else "number, like 12 or 0.5"
+        raise ValueError(f"This is no {what}.")
+    if one.type == "integer" and not value.is_integer():
+        raise ValueError("This is no whole number, like 12.")
+    return value
+
+
+def _read_json(one: _Property, typed: str, before: Any) -> Any:
+    text = typed.replace("\r\n", "\n").strip()
+    if not text:
+        return _nothing(one, {})
+    if before is not _LEFT_OUT and text == json_text(before):
+        return before
+    return _loaded(text)
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return loads(text)
+    except ValueError as error:
+        raise ValueError(f"This is no JSON: {error}.") from None
+
+
+def _nothing(one: _Property, form: Mapping[str, str]) -> Any:
+    """What it means that nothing is typed.
+
+    Raises:
+        ValueError: Something has to be.
+    """
+    meanings = one.meanings
+    named = form.get(f"empty.{one.name}")
+    meaning = named if named in meanings else next(iter(meanings), None)
+    if meaning is None:
+        raise ValueError("It is required.")
+    values: dict[str, Any] = {"left_out": _LEFT_OUT, "null": None, "text": ""}
+    return values[meaning]
