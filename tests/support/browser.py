@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from tests.support.host_process import Host
 
@@ -41,6 +42,8 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.skip("the pages' tests need Chromium, and there is none: apt-get install chromium")
     with sync_playwright() as playwright:
+        # What guards against hanging alone has a minute.
+        expect.set_options(timeout=60_000)
         launched = playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
         yield launched
         launched.close()
@@ -95,3 +98,13 @@ def shot(page: Page, name: str) -> None:
     """Keep a screenshot, where `SCREENSHOTS` names a folder for them."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def serious(page: Page) -> list[str]:
+    """What axe finds in a page that keeps people from using it, each with where it is."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html']}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]

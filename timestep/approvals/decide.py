@@ -127,7 +127,7 @@ def with_checked_edits(chosen: Sequence[Choice]) -> list[Choice]:
 
 def check_expected(
     workflow_id: str, rows: list[Row], chosen: Sequence[Choice], expect: Mapping[str, str]
-) -> None:
+) -> dict[uuid.UUID, str]:
     """Refuse to decide what is not what was shown.
 
     Args:
@@ -135,6 +135,9 @@ def check_expected(
         rows: All that it has asked.
         chosen: What is decided.
         expect: The hash of each question as it was shown, by its id or its call's.
+
+    Returns:
+        What was shown: the hashes of questions by their ids.
 
     Raises:
         ChangedQuestionError: A question has another hash, or is named by "all" alone.
@@ -168,6 +171,7 @@ def check_expected(
             + "; ".join(map(_told_change, changes)),
             changes=changes,
         )
+    return {id_: decided[id_].row["hash"] for id_ in shown}
 
 
 _SHOWN = ("id", "hash", "tool_name", "arguments", "agent_name")
@@ -239,6 +243,7 @@ def decision(
     always: bool = False,
     by: str | None = None,
     value: Any = UNSET,
+    seen: str | None = None,
 ) -> dict[str, Any]:
     """What `store.resolve` writes of a decision about the question of a row.
 
@@ -249,6 +254,7 @@ def decision(
         always: Whether later calls are decided likewise.
         by: Who decided.
         value: The supplied result, as `supplied.documents` makes it, or the edited arguments.
+        seen: The hash of the question as it was shown to who decided.
     """
     is_supplied = action == "supply"
     return {
@@ -260,4 +266,5 @@ def decision(
         "has_output": is_supplied,
         "output": value if is_supplied else None,
         "arguments": storable(value) if action == "edit" else None,
+        "seen": seen,
     }

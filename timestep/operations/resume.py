@@ -261,12 +261,18 @@ def _decide(
     """Write what is decided about the questions of a workflow, and give all that was named."""
     chosen = choose(asked.workflow_id, rows, asked.approve, asked.reject, asked.supply, asked.edit)
     undecided = _undecided(chosen, always=asked.always)
-    check_expected(asked.workflow_id, rows, chosen, asked.expect)
+    seen = check_expected(asked.workflow_id, rows, chosen, asked.expect)
     if undecided and ended is not None:
         raise NobodyWaitsError(_nothing_follows(asked.workflow_id, ended))
     decisions = [
         decision(
-            one.row, one.action, asked.message, always=asked.always, by=asked.by, value=one.value
+            one.row,
+            one.action,
+            asked.message,
+            always=asked.always,
+            by=asked.by,
+            value=one.value,
+            seen=seen.get(one.row["id"]),
         )
         for one in with_checked_edits(undecided)
     ]

@@ -288,6 +288,7 @@ _BY_CODE = {
     "output": None,
     "has_output": False,
     "arguments": None,
+    "seen": None,
     "always": False,
     "by": "code",
 }

@@ -142,8 +142,8 @@ def resolve(
     Args:
         connection: Where the transaction goes on.
         schema: DBOS's, or its copy's.
-        decisions: `id`, `action`, `message`, `always`, `by` of each, and where there are any
-            `output` (with `has_output`) and `arguments`.
+        decisions: `id`, `action`, `message`, `always`, `by`, `seen` of each, and where there are
+            any `output` (with `has_output`) and `arguments`.
 
     Returns:
         Those that were not made before, for the audit: each with its `tool_name`, and in `asked`

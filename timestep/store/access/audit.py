@@ -73,6 +73,8 @@ def add_decided(
             "tool": one["tool_name"],
             "action": one["action"],
             **({"always": True} if one["always"] else {}),
+            # The hash of the question as it was shown to who decided.
+            **({"seen": one["seen"]} if one["seen"] else {}),
             **_versions(one),
         }
         for question, one in zip(questions, written, strict=True)

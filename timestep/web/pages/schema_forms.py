@@ -184,7 +184,8 @@ def _properties(schema: Any) -> Iterator[_Property]:
         return
     required = schema.get("required")
     # Schemas that the database has are in no order: what is required tells it, as far as it does.
-    needed = [name for name in required if name in found] if isinstance(required, list) else []
+    listed = required if isinstance(required, list) else []
+    needed = [name for name in listed if isinstance(name, str) and name in found]
     for name in [*dict.fromkeys(needed), *(name for name in found if name not in needed)]:
         given = found[name]
         one, is_nullable = _plain(schema, given)

@@ -53,7 +53,8 @@ def arguments(document: Document | None, order: Any = None) -> list[Part]:
         value = document.value()
         if not isinstance(value, dict):
             return [_part(None, value)]
-        first = [name for name in order if name in value] if isinstance(order, list) else []
+        listed = order if isinstance(order, list) else []
+        first = [name for name in listed if isinstance(name, str) and name in value]
         names = [*first, *(name for name in value if name not in first)]
         parts = [_part(name, value[name]) for name in names[:_MOST]]
     except ValueError:
