@@ -45,8 +45,9 @@ from timestep.errors import (
 )
 from timestep.runtime import logs
 from timestep.runtime.terminal import quoted
-from timestep.serialization.json_output import dumps, pointer
+from timestep.serialization.json_output import dumps
 from timestep.web import slashes
+from timestep.web.description import misfits
 from timestep.web.pages.rendering import page
 
 _log = logs.logger()
@@ -57,8 +58,6 @@ TYPE = "urn:timestep:"
 
 _LATER = "5"
 """Seconds after which a queue may have room: how long its workflows take is not known."""
-_SHOWN = 10
-"""Problems of a request that are told at once: a body may have very many."""
 
 _STATUSES: dict[type[TimestepError], int] = {
     UnknownEntrypointError: 404,
@@ -245,13 +244,8 @@ async def _http(request: Request, error: Exception) -> Answer:
 
 async def _validation(request: Request, error: Exception) -> Answer:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    shown = [(list(map(str, one["loc"])), one["msg"]) for one in found[:_SHOWN]]
-    lines = [f"{'.'.join(where)}: {text}" for where, text in shown]
-    if len(found) > _SHOWN:
-        lines.append(f"and {len(found) - _SHOWN} more")
-    fields = [{"pointer": pointer(where), "detail": text} for where, text in shown]
-    return problem(422, "; ".join(lines), members={"errors": fields})
+    text, fields = misfits.told(request, error.errors(), error.body)
+    return problem(422, text, members={"errors": fields})
 
 
 async def _timestep(request: Request, error: Exception) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -108,6 +108,8 @@ class Start(BaseModel):
     """What to start a workflow with."""
 
     model_config = _STRICT
+    MISPLACED: ClassVar[str] = "the entrypoint's parameters go into 'input'"
+    """What is told of a field that is none."""
 
     input: dict[str, Any] = Field({}, description="The entrypoint's parameters by name.")
     workflow_id: str | None = Field(None, description="The same id again answers the same run.")

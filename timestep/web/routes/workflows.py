@@ -65,8 +65,21 @@ async def start_workflow(
                 f"{quoted(given['workflow_id'])}: give one of them, or the same twice"
             )
         given["workflow_id"] = key
-    workflow_id = await start.start_run(named(request.app.state.entrypoints, name), **given)
+    entrypoint = named(request.app.state.entrypoints, name)
+    if "input" not in body.model_fields_set:
+        _check_without_input(entrypoint)
+    workflow_id = await start.start_run(entrypoint, **given)
     return Answer({"workflow_id": workflow_id}, status_code=202)
+
+
+def _check_without_input(entrypoint: Entrypoint) -> None:
+    """Say what to send, where an entrypoint needs an input and the body has none."""
+    try:
+        entrypoint.validate({})
+    except InvalidInputError as error:
+        names = ", ".join(f'"{one}": …' for one in entrypoint.input_schema["required"])
+        message = f'{error.message}. The body has no "input": send {{"input": {{{names}}}}}'
+        raise InvalidInputError(message, fields=error.fields) from error
 
 
 @router.post("/workflows/{workflow_id}/resume", response_model=ResumeResult, responses=CONFLICT)
