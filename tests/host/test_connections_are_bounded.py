@@ -175,6 +175,23 @@ def test_the_token_is_asked_for_before_a_body_is_read(tokens: None) -> None:
     serving(work)
 
 
+def test_a_body_whose_length_is_said_twice_is_no_way_for_another_request() -> None:
+    """A proxy before the host may go by the other length, and take the rest for another's."""
+
+    async def work(it: Served) -> None:
+        both = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for sent in (POST + both, POST.replace(b"/api/runs", b"/healthz") + both):
+            client = await it.connected(sent + b"0\r\n\r\n" + HEAD)
+            status, headers, body = await client.answer()
+            assert (status, headers["connection"]) == (400, "close")
+            assert "both say how long the body is" in json.loads(body)["detail"]
+            assert await as_time_passes(client.ended()) == b""
+        assert it.bodies == []
+        assert await it.status() == 200
+
+    serving(work)
+
+
 def test_a_refused_body_is_not_kept(tokens: None) -> None:
     async def work(it: Served) -> None:
         client = await it.connected(POST + b"Content-Length: 3000000\r\n\r\n")

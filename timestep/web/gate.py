@@ -85,6 +85,12 @@ class Gate:
         if not auth.is_host(headers):
             hosts = " and ".join(map(quoted, headers.getlist("host")))
             return problem(400, f"the header 'Host' says {hosts}: it names one host")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy that goes by the other one would take what follows for another's request.
+            text = (
+                "the headers 'Content-Length' and 'Transfer-Encoding' both say how long the body is"
+            )
+            return problem(400, f"{text}: send one of them", headers={"Connection": "close"})
         if not path.startswith("/"):
             return problem(
                 400, f"the request is for {quoted(path)}: ask for a path, like /api/runs"

@@ -105,7 +105,10 @@ def _kind_of(error: type[TimestepError]) -> str:
 
 
 KINDS: dict[str, tuple[int, str]] = {
-    "bad-request": (400, "The request is no HTTP, says not one host, or is for no path."),
+    "bad-request": (
+        400,
+        "The request is no HTTP, says not one host or not one length, or is for no path.",
+    ),
     "unauthorized": (401, "No token was sent, or an unknown one."),
     "forbidden": (403, "The token's role does not allow it."),
     "foreign-page": (403, "Another site's page sent it, or may have."),
