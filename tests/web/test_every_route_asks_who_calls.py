@@ -163,3 +163,23 @@ def test_a_browsers_login_changes_nothing_for_other_pages() -> None:
                         assert answer.status_code == 401, (name, value)
 
     asking(work, create_app(config.read(), {}))
+
+
+def test_an_open_host_does_nothing_for_other_sites() -> None:
+    """Without tokens, what a browser of this machine sends for them shows in its headers."""
+
+    async def work(app: FastAPI) -> None:
+        async with client_of(app, "127.0.0.1") as client:
+            for call in calls(app):
+                if call == ("GET", "/api/events"):
+                    continue
+                for host in ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example"):
+                    answer = await sent(client, call, host=host)
+                    assert answer.status_code in (400, 403), (call, host)
+                for origin in ("https://evil.example", "null", f"{OWN}:81"):
+                    answer = await sent(client, call, origin=origin)
+                    # What is only read, another site's page may ask for, and is not shown.
+                    assert (answer.status_code == 403) == (call[0] not in SAFE), (call, origin)
+                    assert "access-control-allow-origin" not in answer.headers
+
+    asking(work, create_app(config.read(), {}))

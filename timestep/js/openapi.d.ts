@@ -1643,7 +1643,7 @@ export interface components {
         /**
          * @description The request says no host, or is for no path.
          *
-         *     - `urn:timestep:bad-request`: The request is no HTTP, says not one host, or is for no path.
+         *     - `urn:timestep:bad-request`: The request is no HTTP, says not one host or not one length, or is for no path.
          */
         BadRequest: {
             headers: {
