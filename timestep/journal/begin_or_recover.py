@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from timestep.database.servers import pglite
 from timestep.database.urls import shown
-from timestep.dbos_internals import control_errors, step_numbers
+from timestep.dbos_internals import control_errors, presence, step_numbers
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError, NotDurableError
 from timestep.journal.recorder import Journal, Recorder
@@ -175,6 +177,8 @@ class _Beginning:
             with recorder.connected([workflow_id]) as connection:
                 found = run_journal.journal(connection, run_id)
                 row = found["runs"][str(run_id)]
+                if row["status"] == "running":
+                    run_journal.note_recovery(connection, self._recovery(found, row))
                 if row["cancel_reason"] == "code":
                     if recorder.mirror is not None:
                         recorder.mirror.copy_steps(connection, workflow_id)
@@ -183,6 +187,22 @@ class _Beginning:
                 return found
 
         return recorder.patiently(work)
+
+    def _recovery(self, found: Journal, row: dict[str, Any]) -> dict[str, Any]:
+        """Who goes on with a run that an execution has left, and what is not made again."""
+        calls = found.get("tool_calls", {}).values()
+        checks = [found.get(f"{kind}guardrail_results", {}) for kind in ("", "tool_")]
+        return {
+            "run_id": self.values["id"],
+            "token": self.owner.token,
+            "executor_id": presence.own_executor()[0],
+            "node": platform.node(),
+            "process_id": os.getpid(),
+            "turn": row["current_turn"],
+            "answers": len(found.get("model_responses", {})),
+            "calls": sum(call["completed_at"] is not None for call in calls),
+            "checks": sum(map(len, checks)),
+        }
 
     def _outputs(self) -> dict[str, dict[str, Any]]:
         recorder = self.recorder

@@ -113,6 +113,11 @@ _INSIDE = """
     AND (%(end)s::timestamptz IS NULL OR r.started_at < %(end)s::timestamptz)
     ORDER BY r.started_at, r.id LIMIT %(limit)s"""
 
+_RECOVERIES = """
+    SELECT token AS id, executor_id, node, process_id, turn, answers, calls, checks, recovered_at
+    FROM timestep.recoveries WHERE run_id = %(run_id)s AND turn BETWEEN %(first)s AND %(last)s
+    ORDER BY recovered_at, token LIMIT %(limit)s"""
+
 _AGENTS = f"""
     SELECT a.id, a.name, a.version, a.model, left(a.instructions, {INSTRUCTIONS}) AS instructions,
         a.instructions_type, left((to_jsonb(s)
@@ -289,6 +294,14 @@ def inside(
     """The runs that began inside a run, between two times, where they are given."""
     values = {"run_id": run_id, "begin": begin, "end": end, "limit": limit}
     return _rows(connection, _INSIDE, values)
+
+
+def recoveries(
+    connection: sa.Connection, run_id: uuid.UUID, turns: tuple[int, int], limit: int
+) -> list[Row]:
+    """Where other executions went on with a run in these turns, the first and the last."""
+    values = {"run_id": run_id, "first": turns[0], "last": turns[1], "limit": limit}
+    return _rows(connection, _RECOVERIES, values)
 
 
 def agents(connection: sa.Connection, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Row]:

@@ -9,7 +9,16 @@ from typing import Any
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
 from timestep.operations.queries.story.documents import Document
-from timestep.operations.queries.story.steps import Answer, Call, Check, Inside, Said, Step, Turn
+from timestep.operations.queries.story.steps import (
+    Answer,
+    Call,
+    Check,
+    Inside,
+    Recovery,
+    Said,
+    Step,
+    Turn,
+)
 from timestep.operations.queries.story.timeline import Timeline
 
 
@@ -89,7 +98,7 @@ def _numbered(part: Timeline, number: int) -> Turn | None:
 
 
 def _pair(number: int, left: Turn | None, right: Turn | None) -> TurnPair:
-    one, other = (turn.steps if turn else [] for turn in (left, right))
+    one, other = (_own(turn) if turn else [] for turn in (left, right))
     told, others = [_told(step) for step in one], [_told(step) for step in other]
     steps = []
     for kind, a, b, c, d in SequenceMatcher(None, told, others, autojunk=False).get_opcodes():
@@ -97,6 +106,11 @@ def _pair(number: int, left: Turn | None, right: Turn | None) -> TurnPair:
             pair = (one[a + at] if a + at < b else None, other[c + at] if c + at < d else None)
             steps.append(StepPair(*pair, kind == "equal"))
     return TurnPair(number, left, right, steps)
+
+
+def _own(turn: Turn) -> list[Step]:
+    """What the run did in a turn, whoever executed it."""
+    return [step for step in turn.steps if not isinstance(step.of, Recovery)]
 
 
 def _told(step: Step) -> tuple[Any, ...]:

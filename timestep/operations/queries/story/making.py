@@ -19,6 +19,7 @@ from timestep.operations.queries.story.steps import (
     CheckOfCall,
     Inside,
     Question,
+    Recovery,
     Said,
     Span,
     SpanKind,
@@ -48,6 +49,7 @@ class Rows:
     checks_of_calls: list[Row]
     questions: list[Row]
     inside: list[Row]
+    recoveries: list[Row]
     agents: dict[uuid.UUID, Row]
     is_over: bool
     """Whether the run has ended: nothing in it goes on."""
@@ -105,6 +107,8 @@ def turns_of(rows: Rows) -> list[Turn]:
         step = _check(row)
         (turn.checks if row["type"] == "input" else turn.ends).append(step)
     _add_inside(made, rows, calls)
+    for row in rows.recoveries:
+        _add_recovery(made.setdefault(max(row["turn"], 1), _Turn()), row)
     return list(_totalled(made, rows))
 
 
@@ -181,6 +185,27 @@ def _add_inside(made: dict[int, _Turn], rows: Rows, calls: dict[uuid.UUID, Call]
         elif made:
             span = Span("run", found.started_at, found.completed_at)
             made[max(made)].steps.append(Step("inside", found, [span]))
+
+
+def _add_recovery(turn: _Turn, row: Row) -> None:
+    """Put a recovery before the first step of its turn that begins, or goes on, after it."""
+    at = row["recovered_at"]
+    found = Recovery(
+        id=row["id"],
+        executor_id=row["executor_id"],
+        node=row["node"],
+        process_id=row["process_id"],
+        answers=row["answers"],
+        calls=row["calls"],
+        checks=row["checks"],
+        at=at,
+    )
+    later = (
+        place
+        for place, step in enumerate(turn.steps)
+        if step.spans and (step.spans[-1].end is None or step.spans[-1].end > at)
+    )
+    turn.steps.insert(next(later, len(turn.steps)), Step("recovery", found, []))
 
 
 def _around(found: Inside, calls: Iterable[Call]) -> Call | None:

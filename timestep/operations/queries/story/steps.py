@@ -214,10 +214,31 @@ class Check:
         return self.is_tripped is not False
 
 
-Kind = Literal["answer", "call", "check", "said", "inside"]
+@dataclass(frozen=True)
+class Recovery:
+    """Where another execution went on with the run, as the one before had ended without its end."""
+
+    id: str
+    executor_id: str
+    node: str
+    process_id: int
+    answers: int
+    """How many were recorded by then, and not made again, as are `calls` and `checks`."""
+    calls: int
+    checks: int
+    at: datetime.datetime
 
 
-_LABELS = {"answer": "model", "call": "tool", "check": "guardrail", "inside": "run"}
+Kind = Literal["answer", "call", "check", "said", "inside", "recovery"]
+
+
+_LABELS = {
+    "answer": "model",
+    "call": "tool",
+    "check": "guardrail",
+    "inside": "run",
+    "recovery": "host",
+}
 
 
 @dataclass(frozen=True)
@@ -226,7 +247,7 @@ class Step:
 
     kind: Kind
     of: Any
-    """An `Answer`, `Call`, `Check`, `Said` or `Inside`."""
+    """An `Answer`, `Call`, `Check`, `Said`, `Inside` or `Recovery`."""
     spans: list[Span]
 
     @property

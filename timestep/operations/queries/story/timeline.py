@@ -120,6 +120,7 @@ def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, is_over: bool
             times[-1] if part.is_more_after else None,
             _MOST,
         ),
+        recoveries=store.recoveries(connection, run_id, turns, _MOST),
         is_over=is_over,
         is_cut=part.is_cut,
     )
@@ -134,6 +135,7 @@ def rows_with(
     calls: set[Any],
     *,
     inside: list[store.Row],
+    recoveries: list[store.Row],
     is_over: bool,
     is_cut: bool = False,
 ) -> Rows:
@@ -154,6 +156,7 @@ def rows_with(
         checks_of_calls=store.checks_of_calls(connection, calls),
         questions=store.questions(connection, calls),
         inside=inside,
+        recoveries=recoveries,
         agents=store.agents(connection, acting),
         is_over=is_over,
         is_cut=is_cut,
@@ -200,6 +203,7 @@ async def matches_of(
             store.checks_by_id(connection, id_, of["check"], _MATCHES),
             of["call"],
             inside=[],
+            recoveries=[],
             is_over=is_over,
         )
         is_more = len(found) > len(shown)

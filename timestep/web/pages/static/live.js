@@ -37,6 +37,8 @@ async function ask() {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (answer.redirected) location.reload();
     if (answer.ok) replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } catch {
+    // The host is away, as is told; the page is asked for once it is there again.
   } finally {
     isUnderWay = false;
     if (isWanted) renew();
