@@ -89,7 +89,7 @@ def _shared(left: Run, right: Run) -> int:
 
 async def _turns(run: Run, first: int) -> Timeline:
     return await timeline.part_of(
-        str(run.id), None, is_over=run.completed_at is not None, which="turn", place=first
+        str(run.id), None, goes_on=run.status == "running", which="turn", place=first
     )
 
 

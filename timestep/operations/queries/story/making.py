@@ -28,6 +28,10 @@ from timestep.operations.queries.story.steps import (
 )
 from timestep.store.timeline.rows import Row
 
+_LINES = 6
+"""What a model was shown of a run that is told with its answer, at most."""
+_LINE = 300
+"""Characters of each."""
 _CALLS = ("tool_call_item",)
 _USAGE = (
     "input_tokens",
@@ -51,8 +55,8 @@ class Rows:
     inside: list[Row]
     recoveries: list[Row]
     agents: dict[uuid.UUID, Row]
-    is_over: bool
-    """Whether the run has ended: nothing in it goes on."""
+    goes_on: bool
+    """Whether the run is executed: what has not ended in it goes on."""
     used_before: tuple[int, float | None] = (0, None)
     is_cut: bool = False
     """Whether the first turn begins before these items."""
@@ -73,6 +77,7 @@ def turns_of(rows: Rows) -> list[Turn]:
     made: dict[int, _Turn] = {}
     agents = {id_: _agent(row) for id_, row in rows.agents.items()}
     calls = {row["id"]: _call(row, rows, agents) for row in rows.calls}
+    shown = _Shown(rows.items, calls)
     answered: dict[int, list[Row]] = {}
     for row in rows.answers:
         answered.setdefault(row["ordinal"], []).append(row)
@@ -90,16 +95,16 @@ def turns_of(rows: Rows) -> list[Turn]:
         turn = made.setdefault(attempts[0]["turn"], _Turn())
         items = [row for one in attempts for row in by_answer.pop(one["id"], [])]
         asked = [calls[row["tool_call_id"]].name for row in items if row["tool_call_id"] in calls]
-        _add_answer(turn, attempts, items, agents, asked)
-        _add_items(turn, items, calls)
+        _add_answer(turn, attempts, items, agents, asked, shown)
+        _add_items(turn, items, calls, goes_on=rows.goes_on)
     for items in by_answer.values():
         # Their answer is on another page.
         turn = made[items[0]["turn"]]
         turn.steps += [_said_step(_said(row)) for row in items if row["item_type"] not in _CALLS]
-        _add_items(turn, items, calls)
+        _add_items(turn, items, calls, goes_on=rows.goes_on)
     for row in beside:
         turn = made[row["turn"]]
-        _add_items(turn, [row], calls)
+        _add_items(turn, [row], calls, goes_on=rows.goes_on)
         if row["item_data"] is not None and row["tool_call_id"] not in calls:
             turn.steps.append(_said_step(_said(row)))
     for row in rows.checks:
@@ -110,6 +115,39 @@ def turns_of(rows: Rows) -> list[Turn]:
     for row in rows.recoveries:
         _add_recovery(made.setdefault(max(row["turn"], 1), _Turn()), row)
     return list(_totalled(made, rows))
+
+
+class _Shown:
+    """Tells what a model was shown of the items that there are, in a line each."""
+
+    def __init__(self, items: list[Row], calls: dict[uuid.UUID, Call]) -> None:
+        self._lines = [(row["position"], *_line(row, calls)) for row in items]
+
+    def before(self, position: int | None) -> tuple[list[tuple[str, str]], int]:
+        """The newest lines before a position, and how many items came before them.
+
+        Args:
+            position: None: after all of them, as an answer without items is.
+        """
+        earlier = [one for one in self._lines if position is None or one[0] < position]
+        newest = earlier[-_LINES:]
+        first = newest[0][0] if newest else position or 1
+        return [(label, text) for _, label, text in newest], first - 1
+
+
+def _line(row: Row, calls: dict[uuid.UUID, Call]) -> tuple[str, str]:
+    call = calls.get(row["tool_call_id"])
+    if call is not None and row["item_type"] == "tool_call_output_item":
+        found = call.error or call.output
+        return f"output of {call.name}", found.text[:_LINE] if found else ""
+    if call is not None:
+        given = call.edited_arguments or call.arguments
+        return f"call of {call.name}", given.text[:_LINE] if given else ""
+    if row["item_data"] is None:
+        return "output", ""
+    said = _said(row)
+    label = said.role or said.item_type.removesuffix("_item").replace("_", " ")
+    return label, (said.words or said.data.text)[:_LINE]
 
 
 def _totalled(made: dict[int, _Turn], rows: Rows) -> Iterable[Turn]:
@@ -130,6 +168,7 @@ def _add_answer(
     items: list[Row],
     agents: dict[uuid.UUID, AgentVersion],
     asked: list[str],
+    shown: _Shown,
 ) -> None:
     last = attempts[-1]
     told = [_attempt(row) for row in attempts]
@@ -138,6 +177,7 @@ def _add_answer(
         for one in told
     ]
     said = [_said(row) for row in items if row["item_type"] not in _CALLS]
+    told_before, before = shown.before(min((row["position"] for row in items), default=None))
     answer = Answer(
         id=str(last["id"]),
         ordinal=last["ordinal"],
@@ -149,20 +189,23 @@ def _add_answer(
         usage=document(last, "usage"),
         said=said,
         calls=asked,
-        seen=min((row["position"] for row in items), default=0),
+        shown=told_before,
+        before=before,
     )
     turn.steps.append(Step("answer", answer, spans))
     turn.tokens += sum(one.total_tokens for one in told)
     turn.costs += [one.cost for one in told if one.cost is not None]
 
 
-def _add_items(turn: _Turn, items: list[Row], calls: dict[uuid.UUID, Call]) -> None:
+def _add_items(
+    turn: _Turn, items: list[Row], calls: dict[uuid.UUID, Call], *, goes_on: bool
+) -> None:
     for row in items:
         call = calls.get(row["tool_call_id"])
         is_output = row["item_type"] == "tool_call_output_item"
         # One that another run's state left has no item that asks for it.
         if call is not None and (not is_output or call.is_left):
-            turn.steps.append(_call_step(call))
+            turn.steps.append(_call_step(call, goes_on=goes_on))
 
 
 def _add_inside(made: dict[int, _Turn], rows: Rows, calls: dict[uuid.UUID, Call]) -> None:
@@ -326,7 +369,7 @@ def _question(row: Row) -> Question:
     )
 
 
-def _call_step(call: Call) -> Step:
+def _call_step(call: Call, *, goes_on: bool) -> Step:
     spans = [_span("guardrail", one.at, one.duration_ms) for one in call.checks if one.duration_ms]
     spans += [Span("person", one.asked_at, one.decided_at) for one in call.questions]
     if call.started_at is not None:
@@ -335,6 +378,9 @@ def _call_step(call: Call) -> Step:
         waited_until = min([call.started_at, *(one.asked_at for one in call.questions)])
         if waited_until > call.asked_at:
             spans.insert(0, Span("queued", call.asked_at, waited_until))
+    elif goes_on and call.is_open and not any(one.decided_at is None for one in call.questions):
+        # When it is begun is recorded with its outcome.
+        spans.append(Span("tool", call.asked_at, None))
     return Step("call", call, spans)
 
 

@@ -56,7 +56,7 @@ async def standing_of(run: Run) -> Standing:
 
 
 async def _running(run: Run) -> Standing:
-    where = f" on the host {run.executor.id}" if run.executor is not None else ""
+    where = f", on the host {run.executor.id}" if run.executor is not None else ""
     if run.id is None:
         state = run.workflow.status if run.workflow else ""
         queued = state in ("ENQUEUED", "DELAYED")
@@ -69,11 +69,10 @@ async def _running(run: Run) -> Standing:
         return Standing(f"Goes nowhere in {turn}: nobody executes it", found.since, run.obstacle)
     if found.calls:
         names = ", ".join(found.calls)
-        what = f"In {turn} {'calls' if len(found.calls) == 1 else 'makes the calls'} {names}"
+        what = f"Calls {names} in {turn}"
     else:
         agent = run.current_agent_name or run.agent_name
-        turn = f"turn {run.turns + 1}"
-        what = f"In {turn} asks the model of {agent}"
+        what = f"Asks the model of {agent} in turn {run.turns + 1}"
     return Standing(f"{what}{where}", found.since or run.started_at, run.obstacle)
 
 

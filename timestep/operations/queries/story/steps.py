@@ -101,8 +101,10 @@ class Answer:
     said: list[Said]
     calls: list[str]
     """The names of the tools that it asks for."""
-    seen: int
-    """How many items of the run came before."""
+    shown: list[tuple[str, str]]
+    """The newest of what it was shown of the run: what each is, and what it says in a line."""
+    before: int
+    """How many items of the run came before these."""
 
     @property
     def title(self) -> str | None:
@@ -190,6 +192,11 @@ class Call:
     checks: list[CheckOfCall] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     inside: list[Inside] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no outcome yet, as far as its own row tells."""
+        return self.status in ("pending", "approved", "started")
 
     @property
     def is_failed(self) -> bool:

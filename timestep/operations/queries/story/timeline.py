@@ -59,7 +59,7 @@ async def part_of(
     run_id: str,
     workflow_id: str | None,
     *,
-    is_over: bool,
+    goes_on: bool,
     which: Which = "newest",
     place: int = 0,
     limit: int = ITEMS,
@@ -69,7 +69,7 @@ async def part_of(
     Args:
         run_id: The run.
         workflow_id: Its workflow, all of whose runs the cursor is to be of; None: of the run.
-        is_over: Whether the run has ended.
+        goes_on: Whether the run is executed.
         which: The turns `after` or `before` a position, the `newest`, or those from a `turn` on.
         place: The position, or the turn's number.
         limit: About how many items it has.
@@ -83,7 +83,7 @@ async def part_of(
         # Before all else: what comes meanwhile is told once more.
         cursor = f"{store.seen(connection, id_, workflow_id)}.0"
         part = store.part(connection, id_, which, place, limit)
-        found = _rows(connection, id_, part, is_over=is_over)
+        found = _rows(connection, id_, part, goes_on=goes_on)
         return Timeline(
             turns_of(found),
             part.items[0]["position"] if part.items and part.is_more_before else None,
@@ -94,7 +94,7 @@ async def part_of(
     return await asyncio.to_thread(lambda: reading(read))
 
 
-def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, is_over: bool) -> Rows:
+def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, goes_on: bool) -> Rows:
     items = part.items
     first = items[0]["position"] if part.is_more_before else None
     last = items[-1]["position"] if part.is_more_after else None
@@ -121,7 +121,7 @@ def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, is_over: bool
             _MOST,
         ),
         recoveries=store.recoveries(connection, run_id, turns, _MOST),
-        is_over=is_over,
+        goes_on=goes_on,
         is_cut=part.is_cut,
     )
 
@@ -136,7 +136,7 @@ def rows_with(
     *,
     inside: list[store.Row],
     recoveries: list[store.Row],
-    is_over: bool,
+    goes_on: bool,
     is_cut: bool = False,
 ) -> Rows:
     """Rows of a run, with what belongs to its calls, and the agents."""
@@ -158,20 +158,20 @@ def rows_with(
         inside=inside,
         recoveries=recoveries,
         agents=store.agents(connection, acting),
-        is_over=is_over,
+        goes_on=goes_on,
         is_cut=is_cut,
         used_before=used,
     )
 
 
 async def matches_of(
-    run_id: str, *, is_over: bool, only: str | None, text: str | None, cursor: str | None
+    run_id: str, *, goes_on: bool, only: str | None, text: str | None, cursor: str | None
 ) -> Matches:
     """What is looked for in a run, turn by turn.
 
     Args:
         run_id: The run.
-        is_over: Whether the run has ended.
+        goes_on: Whether the run is executed.
         only: What `failed`, is `pending`, or was asked about (`approvals`); None: anything.
         text: What it says, in small letters or capitals; None: anything.
         cursor: The `next_cursor` of earlier matches.
@@ -204,7 +204,7 @@ async def matches_of(
             of["call"],
             inside=[],
             recoveries=[],
-            is_over=is_over,
+            goes_on=goes_on,
         )
         is_more = len(found) > len(shown)
         last = cursor_of([shown[-1].turn, str(shown[-1].id)]) if is_more else None

@@ -132,7 +132,7 @@ async def _agent(run: Run, turn: str) -> AgentVersion | None:
     if run.id is None or not (number.isascii() and number.isdigit() and len(number) < 10):
         return None
     found = await timeline.part_of(
-        run.id, None, is_over=True, which="turn", place=int(number), limit=1
+        run.id, None, goes_on=False, which="turn", place=int(number), limit=1
     )
     answers = [step.of for one in found.turns for step in one.steps if step.kind == "answer"]
     return answers[0].agent if answers else None

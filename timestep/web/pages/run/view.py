@@ -73,7 +73,7 @@ async def _part(run: Run, after: str | None, before: str | None, turn: str | Non
     return await timeline.part_of(
         str(run.id),
         run.workflow_id if run.parent_run_id is None else None,
-        is_over=run.completed_at is not None,
+        goes_on=run.status == "running",
         which=which,
         place=place,
     )
@@ -82,7 +82,7 @@ async def _part(run: Run, after: str | None, before: str | None, turn: str | Non
 async def _matches(run: Run, only: str | None, text: str | None, cursor: str | None) -> Matches:
     return await timeline.matches_of(
         str(run.id),
-        is_over=run.completed_at is not None,
+        goes_on=run.status == "running",
         only=only or None,
         text=text or None,
         cursor=cursor or None,
@@ -93,6 +93,8 @@ def _copies(run: Run) -> dict[str, str]:
     """What there is to be copied of a run, by what it is."""
     name = run.workflow_id if run.parent_run_id is None and run.workflow_id else str(run.id)
     found = {"Command": terminal.command("show", name)}
+    if run.status == "failed":
+        found["Traceback"] = terminal.command("show", name, "--traceback")
     if run.id is not None:
         found["SQL of its items"] = (
             f"SELECT turn, item_type, item_data FROM run_items WHERE run_id = '{run.id}' "

@@ -2,7 +2,8 @@
 // after an event the page is asked for anew, and those of its parts that differ are replaced.
 // What a person does in a part meanwhile stays: a part in which something is being typed waits, and
 // what is folded out stays so. Of a list that is marked with `data-live-list` the entries are such
-// parts, and those that are new are added: a page may show the newest ones only.
+// parts, and those that are new are added: a page may show the newest ones only. What is marked with
+// `data-keep`, and has an id, stays what a script made of it.
 import { writeTimes } from "./times.js";
 
 const PAUSE = 500; // Milliseconds between two times that the page is asked for.
@@ -63,6 +64,9 @@ function replace(page) {
     for (const given of old.querySelectorAll("input[id], select[id], textarea[id]")) {
       const same = next.querySelector(`#${CSS.escape(given.id)}`);
       if (same !== null) keep(given, same);
+    }
+    for (const kept of old.querySelectorAll("[data-keep][id]")) {
+      next.querySelector(`#${CSS.escape(kept.id)}`)?.replaceWith(kept);
     }
     const current = old.querySelector("[data-row].current");
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";

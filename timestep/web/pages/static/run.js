@@ -60,6 +60,22 @@ function add(page, more) {
   else more.querySelector("a")?.focus({ preventScroll: true });
 }
 
+// A run inside shows its turns once it is unfolded, and those inside of it likewise.
+document.addEventListener("toggle", async ({ target }) => {
+  if (!target.dataset.load || !target.open) return;
+  const answer = await fetch(target.dataset.load, { headers: { Accept: "text/html" } });
+  if (!answer.ok || answer.redirected) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const turns = [...(page.getElementById("turns")?.children ?? [])];
+  for (const turn of turns) {
+    // Its turns are no parts of this page, which has others of these names.
+    for (const named of [turn, turn.querySelector("h3")]) named?.removeAttribute("id");
+    turn.removeAttribute("aria-labelledby");
+    for (const time of turn.querySelectorAll("time")) writeTimes(time.parentElement);
+  }
+  target.querySelector(".loaded").replaceChildren(...turns.map((turn) => document.importNode(turn, true)));
+}, true);
+
 // What can be copied has a button for it, where the browser lets a page copy.
 document.addEventListener("toggle", ({ target }) => {
   if (!navigator.clipboard || !target.open) return;
