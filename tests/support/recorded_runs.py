@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 
 _AGENT = """
-    INSERT INTO agents (id, name, instructions_type) VALUES (%(agent)s, %(agent)s::text, 'none')"""
+    INSERT INTO agents (id, name, version, instructions_type)
+    VALUES (%(agent)s, 'Ann', %(version)s, 'none')"""
 
 _RUN = """
     INSERT INTO runs (id, workflow_id, root_run_id, agent_id, status, input, current_turn,
@@ -68,6 +69,7 @@ def long_run(url: str, workflow_id: str, *, turns: int, failed: tuple[int, ...] 
     """
     run, agent = uuid.uuid4(), uuid.uuid4()
     values = {"run": run, "agent": agent, "workflow": workflow_id, "turns": turns}
+    values["version"] = agent.int % 2**31 or 1
     with psycopg.connect(url) as connection:
         for sql in (_AGENT, _RUN, _USAGE, _ROWS):
             connection.execute(sql, {**values, "failed": list(failed)})

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.support.api_client import asking, client_of
+from tests.support.api_client import asking, client_of, sends
 from tests.support.dbos_app import App
 from tests.support.hostile_text import ATTACK, obeyed
 from tests.support.recorded_runs import change, long_run
@@ -146,9 +146,108 @@ def test_hostile_text_and_documents_are_shown_as_text(app: App) -> None:
             sizes[path.rpartition("/documents/")[2].partition("/")[0]] = len(document.content)
         assert sizes["arguments"] == 10_000
         assert sizes["output"] == 5_100_002
+        change(app.url, "UPDATE runs SET final_output = to_jsonb(repeat('<b>', 1700000))")
+        answer = await client.get("/runs/hostile")
+        assert len(answer.content) < 300_000
+        assert f"/runs/{run}/documents/final_output/{run}" in answer.text
+        whole_output = await client.get(f"/runs/{run}/documents/final_output/{run}")
+        assert len(whole_output.content) == 5_100_002
         for path in ("item/x", "nothing/x", f"item/{run}"):
             assert (await client.get(f"/runs/{run}/documents/{path}")).status_code == 404
         found = await client.get("/runs/hostile", params={"text": script})
         assert len(steps(found.text)) == 1
+
+    browse(work)
+
+
+def test_what_a_provider_called_is_shown(app: App) -> None:
+    long_run(app.url, "hosted", turns=2)
+    change(
+        app.url,
+        """UPDATE run_items SET tool_call_id = NULL,
+            item_data = '{"type": "web_search_call", "action": {"query": "owls"}}'
+        WHERE turn = 1 AND model_response_id IS NOT NULL""",
+    )
+
+    async def work(client: httpx.AsyncClient) -> None:
+        assert "owls" in (await client.get("/runs/hosted")).text
+
+    browse(work)
+
+
+def test_who_may_only_view_is_told_so(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMESTEP_API_TOKENS", "vic:viewer:short,olga:operator:long")
+    run = long_run(app.url, "viewed", turns=1)
+    change(
+        app.url,
+        "UPDATE runs SET status = 'running', completed_at = NULL, final_output = NULL"
+        " WHERE id = %s",
+        run,
+    )
+
+    async def work(client: httpx.AsyncClient) -> None:
+        client.headers.update(sends("short"))
+        page = (await client.get("/runs/viewed")).text
+        assert re.search(r"<button[^>]* disabled[^>]*>Cancel</button>", page)
+        for path in ("/runs/viewed/cancel", "/runs/viewed/fork"):
+            assert (await client.post(path)).status_code == 403
+        assert (await client.get("/runs/viewed/fork")).status_code == 200
+        client.headers.update(sends("long"))
+        page = (await client.get("/runs/viewed")).text
+        assert re.search(r"<button[^>]*>Cancel</button>", page)
+        assert " disabled" not in page
+
+    browse(work)
+
+
+def test_a_fork_is_asked_for_again_with_what_is_wrong(app: App) -> None:
+    long_run(app.url, "forked", turns=2)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        given = {"turn": "two", "way": "append", "text": "", "instructions": "Be <b>", "model": ""}
+        answer = await client.post("/runs/forked/fork", data=given)
+        assert answer.status_code == 422
+        assert "Give the number of a turn" in answer.text
+        assert "Say what the model is shown" in answer.text
+        assert 'value="two"' in answer.text
+        assert "Be &lt;b&gt;</textarea>" in answer.text
+        answer = await client.post("/runs/forked/fork", data={**given, "turn": "1", "text": "x"})
+        assert answer.status_code == 422
+        assert "cannot be forked" in answer.text
+        both = await client.get("/runs/forked/compare", params={"with": "nobody"})
+        assert both.status_code == 422
+        assert "there is no run and no workflow" in both.text
+
+    browse(work)
+
+
+def test_runs_are_compared_turn_by_turn(app: App) -> None:
+    one, other = (long_run(app.url, name, turns=60) for name in ("one", "other"))
+    change(
+        app.url,
+        """UPDATE tool_calls SET output = '"saw a cat"' WHERE run_id = %s AND turn = 7""",
+        other,
+    )
+    change(
+        app.url,
+        "UPDATE runs SET forked_from_run_id = %s, forked_at_turn = 3 WHERE id = %s",
+        one,
+        other,
+    )
+
+    async def work(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/one?turn=1")).text
+        assert "Forks: 2 runs of one family" in page
+        page = (await client.get(str(link(page, "compare")))).text
+        assert re.findall(r"<summary>(Turns? .*)</summary>", page) == [
+            "Turns 1 to 6 are the same",
+            "Turns 8 to 50 are the same",
+        ]
+        assert page.count('class="pair differs"') == 1
+        assert "saw a cat" in page
+        page = (await client.get(str(link(page, "Turns from 51 on")))).text
+        assert re.findall(r"<summary>(Turns? .*)</summary>", page) == [
+            "Turns 51 to 60 are the same"
+        ]
 
     browse(work)

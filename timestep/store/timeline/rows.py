@@ -145,6 +145,8 @@ _SEEN = """
         ELSE r.workflow_id = %(workflow_id)s END"""
 
 _WHOLE = {
+    "input": ("runs", "input"),
+    "final_output": ("runs", "final_output"),
     "item": ("run_items", "item_data"),
     "arguments": ("tool_calls", "arguments"),
     "edited_arguments": ("tool_calls", "edited_arguments"),
@@ -337,7 +339,8 @@ def whole(connection: sa.Connection, run_id: uuid.UUID, kind: str, id_: uuid.UUI
     if kind not in _WHOLE:
         return None
     table, column = _WHOLE[kind]
-    sql = f"SELECT {column}::text FROM public.{table} WHERE id = %(id)s AND run_id = %(run_id)s"
+    of = "id" if table == "runs" else "run_id"
+    sql = f"SELECT {column}::text FROM public.{table} WHERE id = %(id)s AND {of} = %(run_id)s"
     found: str | None = connection.exec_driver_sql(
         sql, {"id": id_, "run_id": run_id}
     ).scalar_one_or_none()
