@@ -97,7 +97,8 @@ def pages(browser: Browser, host: Host) -> Iterator[Pages]:
 def shot(page: Page, name: str) -> None:
     """Keep a screenshot, where `SCREENSHOTS` names a folder for them."""
     if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        # Given a path, Playwright writes it in a thread that it leaves behind.
+        (Path(folder) / f"{name}.png").write_bytes(page.screenshot(full_page=True))
 
 
 def serious(page: Page) -> list[str]:

@@ -37,7 +37,9 @@ from timestep.serialization.registered_types import declare
 
 PACKAGE = "workflows"
 _SHOWN = 3
-"""Problems of an input that are told at once."""
+"""Problems of an input that an error's text tells."""
+_FIELDS = 20
+"""Those that it tells by their fields."""
 
 _Parameter = inspect.Parameter
 _typed_dict: Any = TypedDict
@@ -88,12 +90,12 @@ class Entrypoint:
             return self._adapter.validate_python(given)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
-            shown = problems[:_SHOWN]
+            shown = problems[:_FIELDS]
             lines = [self._problem(problem) for problem in shown]
             places = [pointer(problem["loc"]) for problem in shown]
             more = len(problems) - _SHOWN
             raise InvalidInputError(
-                f"the input does not fit {self.name!r}: {'; '.join(lines)}"
+                f"the input does not fit {self.name!r}: {'; '.join(lines[:_SHOWN])}"
                 + (f"; and {more} more" if more > 0 else ""),
                 fields=[
                     {"pointer": place, "detail": line}

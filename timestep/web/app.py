@@ -27,6 +27,7 @@ from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
 from timestep.web.pages import assets
 from timestep.web.pages import runs as runs_page
+from timestep.web.pages import start as start_page
 from timestep.web.pages.approvals import decisions
 from timestep.web.pages.approvals import inbox as inbox_page
 from timestep.web.pages.run import compare, fork
@@ -88,7 +89,8 @@ def _made(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
     reads = (runs, interruptions, sessions, agents, usage, events)
     for routes in (workflows, *reads, audit, tokens, metrics, login):
         app.include_router(routes.router)
-    for pages in (runs_page, run_page, fork, compare, inbox_page, decisions, assets):
+    page_routes = (runs_page, run_page, fork, compare, inbox_page, decisions, start_page, assets)
+    for pages in page_routes:
         app.include_router(pages.router)
 
     @app.get("/healthz", response_model=schemas.Health, responses=OPEN_ERRORS)

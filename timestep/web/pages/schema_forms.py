@@ -25,6 +25,8 @@ REST = ""
 
 _MOST = 100
 """Fields that are made one by one: a longer object is JSON as a whole."""
+_SHOWN = 10
+"""Properties of an object inside that a field's help names."""
 _DEEPEST = 20
 """Steps from one reference of a schema to the next that are followed."""
 _MEANINGS: dict[Meaning, str] = {
@@ -335,7 +337,7 @@ def _default(one: _Property) -> str:
         return ""
     value = one.schema["default"]
     shown = value if isinstance(value, str) and value else json_text(value)
-    return f"left out: {shown[:100]}"
+    return f"left out ({shown[:100]})"
 
 
 _BOUNDS = (
@@ -357,6 +359,9 @@ def _help(one: _Property) -> str:
     if one.kind == "json":
         named = one.schema.get("type")
         parts.append(f"JSON: {named}" if isinstance(named, str) else "JSON")
+        inside = one.schema.get("properties")
+        if isinstance(inside, dict) and inside:
+            parts[-1] += f" with {', '.join(list(inside)[:_SHOWN])}"
     for name, told in _BOUNDS:
         bound = one.schema.get(name)
         if isinstance(bound, str | int | float) and not isinstance(bound, bool):

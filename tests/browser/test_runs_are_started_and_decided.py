@@ -1,4 +1,4 @@
-"""The inbox, in a real browser: what is asked, and how people decide it."""
+"""The form that starts a run, and the inbox, in a real browser: from the start to the end."""
 
 from __future__ import annotations
 
@@ -38,10 +38,15 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
 
 
-def test_a_run_is_approved_and_seen_to_end(host: Host, pages: Pages) -> None:
+def test_a_run_is_started_approved_and_seen_to_end(host: Host, pages: Pages) -> None:
     page = pages.open("/approvals")
     expect(page.locator("#connection")).to_have_text("live")
-    workflow_id = asked(host, "moon")
+    form = pages.open("/start")
+    form.get_by_role("link", name="ask", exact=True).click()
+    form.get_by_label("target").fill("moon")
+    press(form, "Start")
+    form.wait_for_url("**/runs/*")
+    workflow_id = form.url.rpartition("/")[2]
     question = card(page, "moon")
     expect(question).to_contain_text("target")
     expect(page.locator("#pending")).to_contain_text(re.compile("[0-9]"))
@@ -53,6 +58,33 @@ def test_a_run_is_approved_and_seen_to_end(host: Host, pages: Pages) -> None:
     expect(done(page, "moon")).to_contain_text("Approved")
     expect(done(page, "moon")).to_contain_text("completed")
     assert host.output(workflow_id).endswith("launched moon")
+
+
+def test_a_form_asks_again_and_starts_one_run(host: Host, pages: Pages) -> None:
+    page = pages.open("/start/plain", java_script_enabled=False, viewport=PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    order = page.get_by_label("order (required)")
+    order.fill('{"item": "hat", "count": "many"}')
+    press(page, "Start")
+    expect(page.locator(".wrong")).to_contain_text("count")
+    expect(order).to_have_value('{"item": "hat", "count": "many"}')
+    workflow_id = page.locator("[name=workflow_id]").get_attribute("value")
+    order.fill('{"item": "hat", "count": 2}')
+    press(page, "Start")
+    page.wait_for_url(f"**/runs/{workflow_id}")
+    assert host.output(str(workflow_id)) == "2 hat"
+    # The same form, sent once more, is the same run; with another input it says so.
+    page.go_back()
+    press(page, "Start")
+    page.wait_for_url(f"**/runs/{workflow_id}")
+    page.go_back()
+    page.get_by_label("order (required)").fill('{"item": "hat", "count": 3}')
+    press(page, "Start")
+    expect(page.get_by_role("alert")).to_contain_text("This form has started a run already")
+    assert page.locator("[name=workflow_id]").get_attribute("value") != workflow_id
+    press(page, "Start")
+    page.wait_for_url("**/runs/*")
+    assert host.output(page.url.rpartition("/")[2]) == "3 hat"
 
 
 def test_a_call_is_edited_rejected_and_given_a_result(host: Host, pages: Pages) -> None:
@@ -154,4 +186,7 @@ def test_the_pages_are_accessible(host: Host, pages: Pages, scheme: str) -> None
     found.append(looked_at(page, f"approvals-edit-{scheme}"))
     page.goto("/approvals?resolved=true")
     found.append(looked_at(page, f"approvals-decided-{scheme}"))
-    assert found == [[], [], [], []]
+    for name in ("start", "start/plain"):
+        page.goto(f"/{name}")
+        found.append(looked_at(page, f"{name.replace('/', '-')}-{scheme}"))
+    assert found == [[]] * 6

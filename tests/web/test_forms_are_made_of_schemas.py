@@ -1,0 +1,181 @@
+"""The fields of a form: of each schema one that shows a value exactly, and gives it back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from timestep.web.pages.schema_forms import REST, by_field, fields, read
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "$defs": {"Place": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    "properties": {
+        "name": {"type": "string", "description": "Whose it is", "maxLength": 20},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        "count": {"type": "integer", "minimum": 1},
+        "price": {"type": ["number", "null"]},
+        "paid": {"type": "boolean", "default": True},
+        "size": {"enum": ["small", "large", 3]},
+        "place": {"$ref": "#/$defs/Place"},
+        "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+    },
+    "required": ["name", "price", "size"],
+    "additionalProperties": False,
+}
+
+
+def sent(schema: Any, values: dict[str, Any], **typed: str) -> dict[str, str]:
+    """What a browser sends of the form with these values in it, and what was typed over them."""
+    form = {}
+    for one in fields(schema, values):
+        form[one.key] = one.text.replace("\n", "\r\n")
+        if one.meanings:
+            form[f"empty.{one.name}"] = one.meaning
+    return {**form, **typed}
+
+
+def test_each_property_has_the_field_that_it_needs() -> None:
+    made = {one.name: one for one in fields(SCHEMA, {})}
+    # What is required comes first: of the database's schemas, it alone tells an order.
+    assert list(made) == ["name", "price", "size", "note", "count", "paid", "place", "either"]
+    kinds = {name: one.kind for name, one in made.items()}
+    assert kinds == {
+        "name": "text",
+        "note": "text",
+        "count": "number",
+        "price": "number",
+        "paid": "choice",
+        "size": "choice",
+        "place": "json",
+        "either": "json",
+    }
+    assert [one.value for one in made["size"].options] == ["", '"small"', '"large"', "3"]
+    assert [one.label for one in made["paid"].options] == ["left out (true)", "true", "false"]
+    assert made["name"].help == "at most 20 characters; Whose it is"
+    assert made["place"].help == "JSON: object with city"
+    # Where nothing that is typed may mean several things, the form asks which.
+    assert [name for name, _ in made["note"].meanings] == ["left_out", "null", "text"]
+    assert made["name"].meanings == made["price"].meanings == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "", "price": None, "size": 3},
+        {"name": "a\n\tb", "price": 0.1, "size": "small", "paid": False, "note": ""},
+        # What a field would not show, or give back, as it is, is JSON there.
+        {"name": "a\r\nb", "price": 1e300, "size": "huge", "note": None, "count": 10**30},
+        {"name": "\u202egod\u200b\x07", "price": "12", "size": True, "paid": 1},
+        {"name": 5, "price": 2.0, "size": [], "place": {"city": "Köln \u2028"}, "either": "x"},
+        {"name": "x", "price": 1, "size": "small", "unknown": {"a": [1]}, "": 2},
+    ],
+)
+def test_a_value_comes_back_as_it_was(values: dict[str, Any]) -> None:
+    assert read(SCHEMA, sent(SCHEMA, values), values) == (values, {})
+    for one in fields(SCHEMA, values):
+        assert all(character.isprintable() or character in "\n\t" for character in one.text)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(list(SCHEMA["properties"])),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(st.characters(exclude_categories=["Cs"])),
+            lambda inner: st.lists(inner, max_size=2),
+            max_leaves=3,
+        ),
+    )
+)
+def test_any_value_comes_back_as_it_was(values: dict[str, Any]) -> None:
+    given_ = {"name": "x", "price": 1, "size": 3, **values}
+    # What is no choice, and what may not be left out, has to be there.
+    found, problems = read(SCHEMA, sent(SCHEMA, given_), given_)
+    assert problems == {}
+    assert json.dumps(found, sort_keys=True) == json.dumps(given_, sort_keys=True)
+
+
+def test_what_is_typed_is_read_or_told_and_kept() -> None:
+    form = {
+        "value.name": "ann",
+        "value.price": "1,5",
+        "value.count": "2.5",
+        "value.size": "",
+        "json.place": '{"city": ',
+        "json.either": "[" * 5000,
+        "value.note": " ",
+    }
+    values, problems = read(SCHEMA, form, {})
+    assert values == {"name": "ann", "note": " "}
+    assert {name: lines[0][:20] for name, lines in problems.items()} == {
+        "price": "This is no number, l",
+        "count": "This is no whole num",
+        "size": "It is required.",
+        "place": "This is no JSON: Exp",
+        "either": "This is no JSON: it ",
+    }
+    shown = {one.name: one for one in fields(SCHEMA, {}, typed=form, problems=problems)}
+    assert (shown["price"].text, shown["place"].text) == ("1,5", '{"city": ')
+    assert shown["price"].problems == problems["price"]
+
+
+def test_empty_fields_mean_what_is_chosen() -> None:
+    def note(meaning: str) -> Any:
+        form = sent(SCHEMA, {"name": "a", "price": 1, "size": 3}, **{"empty.note": meaning})
+        return read(SCHEMA, form, {})[0].get("note", "left out")
+
+    assert [note(one) for one in ("left_out", "null", "text", "nonsense")] == [
+        "left out",
+        None,
+        "",
+        "left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        None,
+        True,
+        [],
+        {"properties": []},
+        {"properties": {"a": True, "b": {"$ref": "#/properties/b"}, "c": {"$ref": "http://x"}}},
+        {"properties": {"a": {"anyOf": 5}, "b": {"type": [[], None]}, "c": {"enum": []}}},
+        {"properties": {"a": {"type": "string"}}, "required": [[], {}, "a", "a", "none"]},
+        {"properties": {str(number): {} for number in range(1000)}},
+        {"properties": {"a": {"enum": ["x"], "minimum": {}, "description": 5, "default": {}}}},
+    ],
+)
+def test_odd_schemas_have_forms(schema: Any) -> None:
+    values = {"a": "x", "b": None}
+    assert read(schema, sent(schema, values), values) == (values, {})
+
+
+def test_the_rest_is_an_object_without_what_has_a_field() -> None:
+    for text, told in {
+        "[]": "This is no JSON object: write {…}.",
+        '{"name": 1}': "'name' has a field of its own.",
+    }.items():
+        form = sent(SCHEMA, {"name": "a", "price": 1, "size": 3}, **{f"json.{REST}": text})
+        assert read(SCHEMA, form, {})[1] == {REST: [told]}
+
+
+def test_problems_of_pointers_are_told_at_their_fields() -> None:
+    found = [
+        {"pointer": "/c1/place/city", "detail": "too long"},
+        {"pointer": "/c1/a~1b", "detail": "no"},
+        {"pointer": "/c1", "detail": "and 3 more"},
+    ]
+    assert by_field(found, below=1) == {
+        "place": ["city: too long"],
+        "a/b": ["no"],
+        REST: ["and 3 more"],
+    }
