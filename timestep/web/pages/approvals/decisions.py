@@ -139,7 +139,7 @@ async def decide(request: Request, caller: Operator) -> Response:
             problems = schema_forms.by_field(error.fields, below=1)
             return await _edit(request, own[0], None, problems, status=422)
         except TimestepError as error:
-            if isinstance(error, DatabaseError) and not done:
+            if isinstance(error, DatabaseError | InvalidInputError) and not done:
                 raise
             errors |= {one.id: error for one in own}
     if errors:
@@ -225,14 +225,15 @@ def _checked(choice: Choice, questions: Sequence[Question]) -> tuple[Choice, dic
         return choice, {}
     if len(questions) > 1:
         raise InvalidInputError("one call at a time is edited, or given a result")
-    name = "result" if choice.action == "supply" else "arguments"
     text = choice.result if choice.action == "supply" else choice.arguments
     value: Any = text
     if choice.action == "edit" or choice.is_json:
         try:
             value = json_input.loads(text)
         except ValueError as error:
-            problems = {name: [f"This is no JSON that can be used: {error}."]}
+            if choice.action == "edit":
+                raise InvalidInputError(f"the edited arguments are no JSON: {error}") from None
+            problems = {"result": [f"This is no JSON that can be used: {error}."]}
             return dataclasses.replace(choice, problems=problems), {}
     return choice, {questions[0].id: value}
 
