@@ -37,6 +37,7 @@ _COMMANDS = {
     "graph": ("agents:graph", "Draw who may hand over to whom, as a Mermaid flowchart."),
     "init": ("init:init", "Make a new application in a folder of its name."),
     "migrate": ("server:migrate_", "Bring the database to this version's schema."),
+    "open": ("open:open_", "Open the page of a host, or of a run, in a browser."),
     "resume": ("approvals:resume", "Decide what a workflow asks, and let it go on."),
     "runs": ("runs:runs", "List runs, newest first."),
     "serve": ("server:serve", "Run the workflows of ./workflows and serve the HTTP API."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from timestep import config
 from timestep.cli.direct import Direct
 from timestep.cli.group import fail, run_async
-from timestep.errors import ConfigurationError
+from timestep.errors import ConfigurationError, HostUnreachableError
 
 if TYPE_CHECKING:
     from timestep.client.client import Client
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Reached = Client | Direct
 
 T = TypeVar("T")
+
+_PATIENCE = 10.0
+"""Seconds until a host is given up."""
 
 
 def is_remote() -> bool:
@@ -46,3 +49,52 @@ def refuse_host(what: str) -> None:
     with contextlib.suppress(ConfigurationError):
         if (url := config.read().url) is not None:
             fail(f"{what} does not go through a host, and TIMESTEP_URL names {url}: unset it first")
+
+
+def page_of_host(run: str | None) -> str:
+    """The address of the page of a host, or of a run there.
+
+    Of the host that TIMESTEP_URL names; else of this machine's, at TIMESTEP_HOST and TIMESTEP_PORT.
+
+    Args:
+        run: The id of a run, or of a workflow.
+
+    Raises:
+        ConfigurationError: The settings cannot work, or do not tell which port it is.
+        HostUnreachableError: No host is there.
+        RemoteError: What is there is none.
+    """
+    settings = config.read()
+    url = settings.url or _own_address(settings)
+
+    import asyncio
+
+    from timestep.client.connection import Connection, segment
+
+    async def base() -> str:
+        connection = Connection(url, None, timeout=_PATIENCE, plain_http=False, transport=None)
+        try:
+            await connection.ask("GET", "/healthz")
+        except HostUnreachableError as error:
+            if settings.url is not None:
+                raise
+            raise HostUnreachableError(
+                f"{error.message}: start a host with `timestep serve`, or name one with "
+                "TIMESTEP_URL"
+            ) from error
+        finally:
+            await connection.close()
+        return connection.url
+
+    return asyncio.run(base()) + ("/" if run is None else f"/runs/{segment(run)}")
+
+
+def _own_address(settings: config.Settings) -> str:
+    """Where a host of this machine listens, as a browser reaches it."""
+    if settings.port == 0:
+        raise ConfigurationError(
+            "TIMESTEP_PORT=0 lets a host take any free port: set TIMESTEP_URL to the address that "
+            "`timestep serve` told"
+        )
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name := settings.host.strip("[]"), name)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
