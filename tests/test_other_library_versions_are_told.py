@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import forked_processes
 from timestep import versions
-from timestep.cli import doctor
+from timestep.operations.diagnosis import doctor
 
 ROOT = Path(__file__).parents[1]
 

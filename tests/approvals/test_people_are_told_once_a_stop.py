@@ -29,8 +29,8 @@ from tests.support.dbos_app import BODIES, App
 from tests.support.decisions import waiting
 from tests.support.host_process import Host, own_host
 from timestep.approvals import notifications
-from timestep.cli import doctor
 from timestep.execution.identity import known_runs
+from timestep.operations.diagnosis import doctor
 
 __all__ = ["own_host"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.support.browser import PHONE, Pages
@@ -14,8 +16,13 @@ def test_a_run_shows_as_it_begins_and_ends(host: Host, pages: Pages) -> None:
     workflow_id = host.begin("ask", target="moon")
     row = page.locator("[data-row]", has_text=workflow_id)
     expect(row).to_contain_text("waits for a person")
+    expect(row).to_contain_text("Launch moon")
+    row.get_by_role("checkbox").check()
     host.post(f"/api/workflows/{workflow_id}/resume", {"approve": "all"})
     expect(row).to_contain_text("completed")
+    expect(row).to_contain_text("launched moon")
+    # What was ticked stays so.
+    expect(row.get_by_role("checkbox")).to_be_checked()
 
 
 def test_keys_lead_through_the_list(host: Host, pages: Pages) -> None:
@@ -34,3 +41,84 @@ def test_the_list_needs_no_script_and_no_wide_screen(host: Host, pages: Pages) -
     page = pages.open("/", java_script_enabled=False, viewport=PHONE)
     expect(page.locator("[data-row]", has_text=workflow_id)).to_contain_text("completed")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    # An id is cut to what fits, and whole for who copies it.
+    id_ = page.locator(".id", has_text=workflow_id)
+    assert id_.get_attribute("title") == workflow_id
+    box = id_.bounding_box()
+    assert box is not None
+    assert box["height"] < 30
+    page.get_by_text("More filters").click()
+    page.get_by_label("Workflow").fill(workflow_id)
+    page.get_by_role("button", name="Filter").click()
+    expect(page).to_have_url(re.compile(rf"\?.*workflow_id={workflow_id}"))
+    expect(page.locator("[data-row]")).to_have_count(1)
+
+
+def test_filters_complete_and_stay_in_the_address(host: Host, pages: Pages) -> None:
+    for name in ("greet", "ask"):
+        host.begin(name, **{"greet": {"name": "ann"}, "ask": {"target": "sun"}}[name])
+    host.run_when(host.begin("greet", name="last"), "completed")
+    page = pages.open("/")
+    page.get_by_text("More filters").click()
+    agent = page.get_by_label("Agent")
+    agent.press_sequentially("gre")
+    expect(page.locator("#list-agent option")).to_have_count(1)
+    assert page.locator("#list-agent option").get_attribute("value") == "Greeter"
+    agent.fill("Greeter")
+    agent.press("Enter")
+    expect(page).to_have_url(re.compile("agent=Greeter"))
+    page.get_by_role("link", name="waits for a person").click()
+    expect(page).to_have_url(re.compile("agent=Greeter&status=interrupted"))
+    expect(page.get_by_text("No runs are like that.")).to_be_visible()
+    page.get_by_label("Since").fill("soon")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("is neither a time ago")).to_be_visible()
+    assert page.get_by_label("Since").input_value() == "soon"
+
+
+def test_many_are_cancelled_once_each_was_named(host: Host, pages: Pages) -> None:
+    waiting = [host.begin("ask", target=f"star {number}") for number in range(2)]
+    done = host.begin("greet", name="ann")
+    for workflow_id in waiting:
+        host.run_when(workflow_id, "interrupted")
+    host.run_when(done, "completed")
+    page = pages.open("/", java_script_enabled=False)
+    for workflow_id in (*waiting, done):
+        page.locator("[data-row]", has_text=workflow_id).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Cancel the chosen").click()
+    expect(page.get_by_role("heading", name="Cancel 2 workflows?")).to_be_visible()
+    for workflow_id in (*waiting, done):
+        expect(page.locator("[data-row]", has_text=workflow_id)).to_be_visible()
+    # One of them ends before the button is pressed.
+    host.post(f"/api/workflows/{waiting[0]}/resume", {"approve": "all"})
+    host.run_when(waiting[0], "completed")
+    page.get_by_role("button", name="Cancel these 2").click()
+    expect(page.get_by_text("Nothing was cancelled")).to_be_visible()
+    expect(page.locator("[data-row]", has_text=waiting[0])).to_contain_text("has ended meanwhile")
+    assert host.run(waiting[1])["status"] == "interrupted"
+    page.get_by_role("button", name="Cancel it").click()
+    expect(page.get_by_role("heading", name="Each of these has ended")).to_be_visible()
+    assert host.run(waiting[1])["status"] == "cancelled"
+
+
+def test_many_are_forked_once_each_was_named(host: Host, pages: Pages) -> None:
+    ends = [host.begin("greet", name="ann"), host.begin("ask", target="mars")]
+    host.run_when(ends[0], "completed")
+    host.run_when(ends[1], "interrupted")
+    page = pages.open("/", java_script_enabled=False)
+    for workflow_id in ends:
+        page.locator("[data-row]", has_text=workflow_id).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Fork the chosen").click()
+    turn = page.locator("[data-row]", has_text=ends[0]).get_by_role("spinbutton")
+    turn.fill("7")
+    page.get_by_role("button", name="Fork these 2").click()
+    expect(page.get_by_text("Those that are marked were not forked")).to_be_visible()
+    expect(page.locator("[data-row]", has_text=ends[1])).to_contain_text("forked")
+    turn.fill("1")
+    page.get_by_role("button", name="Fork these 2").click()
+    expect(page.get_by_role("heading", name="2 forks started")).to_be_visible()
+    found = host.rows(
+        "SELECT count(DISTINCT f.workflow_id) AS forks FROM dbos.workflow_status s "
+        "JOIN runs f ON f.workflow_id = s.workflow_uuid WHERE s.forked_from IS NOT NULL"
+    )
+    assert found[0]["forks"] <= 2

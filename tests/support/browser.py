@@ -91,7 +91,7 @@ def pages(browser: Browser, host: Host) -> Iterator[Pages]:
     opened = Pages(browser, host)
     yield opened
     opened.close()
-    assert opened.wrong == []
+    assert opened.wrong == [], opened.wrong
 
 
 def shot(page: Page, name: str) -> None:
@@ -101,9 +101,15 @@ def shot(page: Page, name: str) -> None:
         (Path(folder) / f"{name}.png").write_bytes(page.screenshot(full_page=True))
 
 
-def serious(page: Page) -> list[str]:
-    """What axe finds in a page that keeps people from using it, each with where it is."""
-    found = Axe().run(page).response["violations"]
+def serious(page: Page, *rules: str) -> list[str]:
+    """What axe finds in a page that keeps people from using it, each with where it is.
+
+    Args:
+        page: The page.
+        rules: Axe's rules that it looks at; none: at all.
+    """
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    found = Axe().run(page, options=options).response["violations"]
     return [
         f"{one['id']}: {one['nodes'][0]['html']}"
         for one in found

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import re
 
 import click
 
+from timestep.errors import InvalidQueryError
+from timestep.operations.arguments import moment_of, span_of
 from timestep.runtime.terminal import quoted
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"([0-9]{1,9})([mhdw])", re.ASCII)
 
 
 def span(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime.timedelta | None:
@@ -18,7 +16,7 @@ def span(ctx: click.Context, param: click.Parameter, text: str | None) -> dateti
     if text is None:
         return None
     try:
-        found = _span(text)
+        found = span_of(text)
     except OverflowError:
         found = None
     if found is None:
@@ -34,16 +32,6 @@ def moment(
     if text is None:
         return None
     try:
-        if (ago := _span(text)) is not None:
-            return datetime.datetime.now(datetime.UTC) - ago
-        return datetime.datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{quoted(text)} is neither a time ago (30m, 12h, 7d, 2w) nor a day or time such as "
-            "2026-01-31 or 2026-01-31T12:00"
-        ) from None
-
-
-def _span(text: str) -> datetime.timedelta | None:
-    found = _SPAN.fullmatch(text)
-    return None if found is None else datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return moment_of(text)
+    except InvalidQueryError as error:
+        raise click.BadParameter(error.message) from None

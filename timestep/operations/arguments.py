@@ -6,6 +6,7 @@ Python, the command line and the HTTP API share these checks: each operation mak
 from __future__ import annotations
 
 import datetime
+import re
 
 from timestep.errors import InvalidInputError, InvalidQueryError, UnknownRunError
 from timestep.runtime.terminal import quoted
@@ -72,6 +73,42 @@ def checked_moment(what: str, moment: object) -> datetime.datetime:
         return moment.astimezone(datetime.UTC)
     except OverflowError:
         raise InvalidQueryError(f"{what} {moment} is not a time") from None
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN = re.compile(r"([0-9]{1,9})([mhdw])", re.ASCII)
+
+
+def span_of(text: str) -> datetime.timedelta | None:
+    """The time that `12h`, `30d` or `8w` stands for; None: the text is no such thing.
+
+    Raises:
+        OverflowError: It is too long for Python.
+    """
+    found = _SPAN.fullmatch(text)
+    return None if found is None else datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def moment_of(text: str, zone: datetime.tzinfo | None = None) -> datetime.datetime:
+    """The time that people mean by `7d` (ago), `2026-01-31` or `2026-01-31T12:00+01:00`.
+
+    Args:
+        text: What they gave.
+        zone: The time zone of a time that names none; None: the machine's own.
+
+    Raises:
+        InvalidQueryError: It is none of these.
+    """
+    try:
+        if (ago := span_of(text)) is not None:
+            return datetime.datetime.now(datetime.UTC) - ago
+        found = datetime.datetime.fromisoformat(text)
+        return found.astimezone() if zone is None or found.tzinfo else found.replace(tzinfo=zone)
+    except (ValueError, OverflowError):
+        raise InvalidQueryError(
+            f"{quoted(text)} is neither a time ago (30m, 12h, 7d, 2w) nor a day or time such as "
+            "2026-01-31 or 2026-01-31T12:00"
+        ) from None
 
 
 def check_seconds(what: str, seconds: object) -> None:

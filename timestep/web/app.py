@@ -25,13 +25,7 @@ from timestep.web.description.document import describe
 from timestep.web.event_streams import EventStreams
 from timestep.web.gate import Gate
 from timestep.web.headers import with_headers
-from timestep.web.pages import assets
-from timestep.web.pages import runs as runs_page
-from timestep.web.pages import start as start_page
-from timestep.web.pages.approvals import decisions
-from timestep.web.pages.approvals import inbox as inbox_page
-from timestep.web.pages.run import compare, fork
-from timestep.web.pages.run import view as run_page
+from timestep.web.pages.routers import ROUTERS
 from timestep.web.problems import Answer, handle_problems, problem, told
 from timestep.web.routes import (
     agents,
@@ -89,16 +83,15 @@ def _made(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
     reads = (runs, interruptions, sessions, agents, usage, events)
     for routes in (workflows, *reads, audit, tokens, metrics, login):
         app.include_router(routes.router)
-    page_routes = (runs_page, run_page, fork, compare, inbox_page, decisions, start_page, assets)
-    for pages in page_routes:
-        app.include_router(pages.router)
+    for router in ROUTERS:
+        app.include_router(router)
 
     @app.get("/healthz", response_model=schemas.Health, responses=OPEN_ERRORS)
     async def healthz() -> Answer:
         """Whether the process serves."""
         return Answer({"status": "ok"})
 
-    looks = _Readiness()
+    looks = app.state.readiness = _Readiness()
 
     not_ready: dict[int | str, dict[str, Any]] = {
         **OPEN_ERRORS,

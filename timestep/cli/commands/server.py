@@ -90,7 +90,7 @@ def doctor_(as_json: bool) -> None:
     """Check settings, packages, the database and the entrypoints."""
     refuse_host("doctor")
 
-    from timestep.cli import doctor
+    from timestep.operations.diagnosis import doctor
 
     findings = []
     if as_json:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from timestep.errors import UnknownEntrypointError
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.arguments import check_filter
+from timestep.operations.queries.pagination import Page, item_place, page_of, page_size
 from timestep.operations.queries.records import AgentDefinition
 from timestep.runtime.terminal import printable, quoted
+from timestep.serialization.ids import storable_name
 from timestep.store.reads import definitions as store
 
 
@@ -19,11 +23,83 @@ async def list_agents() -> list[AgentDefinition]:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    rows = await asyncio.to_thread(lambda: reading(store.agents))
-    return [
-        AgentDefinition(**{name: value for name, value in row.items() if name != "id"})
-        for row in rows
-    ]
+    return [_agent(row) for row in await asyncio.to_thread(lambda: reading(store.agents))]
+
+
+async def list_versions(
+    name: str, *, limit: int = 50, cursor: str | None = None
+) -> Page[AgentDefinition]:
+    """The versions in which runs had an agent, the newest first.
+
+    Args:
+        name: The agent's.
+        limit: 1 to 200.
+        cursor: The `next_cursor` of an earlier page.
+
+    Raises:
+        InvalidQueryError: The limit or the cursor cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    size, before, key = page_size(limit), item_place(cursor), storable_name(name)
+    rows = await asyncio.to_thread(
+        lambda: reading(
+            lambda connection: store.versions(connection, key, before=before, limit=size + 1)
+        )
+    )
+    return page_of([_agent(row) for row in rows], size, lambda one: one.version)
+
+
+def _agent(row: dict[str, Any]) -> AgentDefinition:
+    return AgentDefinition(**{name: value for name, value in row.items() if name != "id"})
+
+
+@dataclass(frozen=True)
+class Handoff:
+    """That an agent may hand over to another one."""
+
+    source: str
+    target: str
+    """The other agent's name."""
+    tool_name: str
+    """The tool that the model calls to do so."""
+    is_dynamic: bool
+    """Whether that is decided while a run goes on."""
+
+
+async def all_handoffs() -> list[Handoff]:
+    """Who may hand over to whom, of the newest version of each agent.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+
+    def work(connection: Any) -> list[Handoff]:
+        names = {row["id"]: row["name"] for row in store.agents(connection)}
+        found = [
+            Handoff(
+                names[row["agent_id"]],
+                row["target_name"],
+                row["tool_name"],
+                row["is_enabled"] == "dynamic",
+            )
+            for row in store.handoffs(connection, list(names))
+        ]
+        # The same to several versions of the other agent is one.
+        return list(dict.fromkeys(found))
+
+    return await asyncio.to_thread(lambda: reading(work))
+
+
+def mermaid(handoffs: Sequence[Handoff]) -> str:
+    """A flowchart of who may hand over to whom, in Mermaid's language."""
+    names = dict.fromkeys(name for one in handoffs for name in (one.source, one.target))
+    nodes = {name: f"agent{number}" for number, name in enumerate(names, 1)}
+    lines = ["flowchart TD", *(f"    {node}[{_label(name)}]" for name, node in nodes.items())]
+    for one in handoffs:
+        arrow = "-.->" if one.is_dynamic else "-->"
+        label = _label(one.tool_name)
+        lines.append(f"    {nodes[one.source]} {arrow}|{label}| {nodes[one.target]}")
+    return "\n".join(lines)
 
 
 async def handoff_graph(entrypoint: str) -> str:

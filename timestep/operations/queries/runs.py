@@ -9,12 +9,12 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from timestep.database.error_translation import translated
 from timestep.errors import InvalidQueryError, UnknownRunError
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.journal.reads.workflow_records import attributes_of, workflow_record
-from timestep.operations.arguments import check_filter, check_known, checked_moment
+from timestep.operations.arguments import check_known
+from timestep.operations.overview import filters
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
 from timestep.operations.queries.pagination import (
@@ -35,14 +35,12 @@ from timestep.operations.queries.records import (
     Usage,
 )
 from timestep.operations.queries.rows import moment_of, of_row, run_of, workflow_of
-from timestep.operations.tags import filters_of
 from timestep.operations.tags import shown as tags_of
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.json_text import restored
-from timestep.serialization.ids import storable_name
 from timestep.serialization.workflow_documents import shown_arguments
 from timestep.store import interruptions
-from timestep.store.reads import runs, workflow_tags
+from timestep.store.reads import runs
 from timestep.store.reads.workflow_records import WorkflowRecord
 
 _STATUS_OF: dict[str, Status] = {
@@ -145,6 +143,8 @@ async def list_runs(
     until: datetime.datetime | None = None,
     text: str | None = None,
     tag: str | Sequence[str] | None = None,
+    nested: bool = True,
+    brief: bool = False,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[Run]:
@@ -169,6 +169,8 @@ async def list_runs(
             letters or capitals.
         tag: What their workflow is tagged with: `team:billing`, or `team` for any value; or
             several, all of which it has.
+        nested: Whether runs inside other runs are among them.
+        brief: Without `input` and `interruptions`; `final_output` is the beginning of it, as text.
         limit: 1 to 200.
         cursor: The `next_cursor` of an earlier page, with the same filters.
 
@@ -176,30 +178,19 @@ async def list_runs(
         InvalidQueryError: A filter, the limit or the cursor cannot be used.
         DatabaseError: The database refused, or is away.
     """
-    if status is not None and status not in STATUSES:
-        raise InvalidQueryError(f"status {quoted(status)} is not one of {', '.join(STATUSES)}")
-    for name, given in {
-        "agent": agent,
-        "entrypoint": entrypoint,
-        "session_id": session_id,
-        "workflow_id": workflow_id,
-        "version": version,
-        "text": text,
-    }.items():
-        check_filter(name, given)
-    tags = filters_of(tag)
-    filters = runs.Filters(
+    wanted = filters.checked(
         status=status,
-        agent=None if agent is None else storable_name(agent),
+        agent=agent,
         entrypoint=entrypoint,
-        session_key=None if session_id is None else storable_name(session_id),
+        session_id=session_id,
         workflow_id=workflow_id,
         version=version,
-        since=None if since is None else checked_moment("since", since),
-        until=None if until is None else checked_moment("until", until),
+        since=since,
+        until=until,
         text=text,
-        tags=tags,
+        tag=tag,
     )
+    wanted = dataclasses.replace(wanted, nested=nested)
     before, size = run_place(cursor), page_size(limit)
 
     def work() -> Page[Run]:
@@ -207,11 +198,17 @@ async def list_runs(
             raise InvalidQueryError(f"version {quoted(version)}: runs in PGlite have none")
         rows, end = reading(
             lambda connection: runs.list_runs(
-                connection, database().schema, _known(filters), before=before, limit=size + 1
+                connection,
+                database().schema,
+                filters.known(wanted),
+                before=before,
+                limit=size + 1,
+                brief=brief,
             )
         )
-        found = _whole(rows)
-        if filters == runs.Filters(status=status, workflow_id=workflow_id) and status in (
+        found = _whole(rows, brief=brief)
+        others = runs.Filters(status=status, workflow_id=workflow_id, nested=nested)
+        if wanted == others and status in (
             None,
             "running",
         ):
@@ -227,19 +224,6 @@ async def list_runs(
         return Page(page.items, cursor_of([_written(end[0]), str(end[1])]))
 
     return await asyncio.to_thread(work)
-
-
-def _known(filters: runs.Filters) -> runs.Filters:
-    """The same with the workflows that have the tags, where that is known of not too many."""
-    if not filters.tags:
-        return filters
-    # DBOS's own tables in SQLite cannot be asked together with the runs.
-    limit = None if database().mirror is not None else runs.LOOKED_THROUGH + 1
-    with translated(database().url), database().system() as (connection, schema):
-        found = workflow_tags.tagged(connection, schema, filters.tags, limit=limit)
-    if len(found) == limit:
-        return filters
-    return dataclasses.replace(filters, tags=(), workflow_ids=tuple(found))
 
 
 def _written(moment: datetime.datetime | None) -> str | None:
@@ -350,11 +334,11 @@ def _without_run(workflow_id: str, found: WorkflowRecord) -> Run:
     )
 
 
-def _whole(rows: Sequence[dict[str, Any]]) -> list[Run]:
+def _whole(rows: Sequence[dict[str, Any]], *, brief: bool = False) -> list[Run]:
     """Runs with what they ask, and with who executes them."""
     if not rows:
         return []
-    runs_ = _with_interruptions(rows)
+    runs_ = [run_of(row, []) for row in rows] if brief else _with_interruptions(rows)
     open_ = [run for run in runs_ if run.completed_at is None and run.workflow_id is not None]
     asking = [run for run in open_ if any(one.resolved_at is None for one in run.interruptions)]
     found = executions.of_workflows(_workflows_of(open_), _workflows_of(asking))

@@ -29,8 +29,7 @@ async def usage_report(
         InvalidQueryError: `by` is none of these, or `since` has no time zone.
         DatabaseError: The database refused, or is away.
     """
-    if by not in get_args(UsageBy):
-        raise InvalidQueryError(f"by {by!r} is not one of {', '.join(get_args(UsageBy))}")
+    _check(by)
     begin = None if since is None else checked_moment("since", since)
     rows = await asyncio.to_thread(lambda: _usage(by, begin))
     return [
@@ -44,6 +43,23 @@ async def usage_report(
         )
         for row in rows
     ]
+
+
+def usage_sql(*, by: UsageBy, since: datetime.datetime | None = None) -> str:
+    """A statement of SQL that tells what `usage_report` tells, for people who go on from it.
+
+    It reads each request, where the report reads sums: of very many it takes longer.
+
+    Raises:
+        InvalidQueryError: `by` is none of these, or `since` has no time zone.
+    """
+    _check(by)
+    return usage.plain_sql(by, None if since is None else checked_moment("since", since))
+
+
+def _check(by: str) -> None:
+    if by not in get_args(UsageBy):
+        raise InvalidQueryError(f"by {by!r} is not one of {', '.join(get_args(UsageBy))}")
 
 
 def _usage(by: UsageBy, since: datetime.datetime | None) -> list[dict[str, Any]]:

@@ -29,6 +29,11 @@ _AGENTS = f"""
         (SELECT max(version) FROM public.agents newest WHERE newest.name = a.name)
     ORDER BY a.name"""
 
+_VERSIONS = f"""
+    {_AGENT} WHERE a.deleted_at IS NULL AND a.name = %(name)s
+    AND (%(before)s::integer IS NULL OR a.version < %(before)s)
+    ORDER BY a.version DESC LIMIT %(limit)s"""
+
 _FIRST = """
     SELECT DISTINCT r.agent_id FROM public.runs r
     WHERE r.parent_run_id IS NULL AND r.workflow_id =
@@ -54,6 +59,11 @@ _HANDOFFS = """
 def agents(connection: sa.Connection) -> list[Row]:
     """The newest version of each agent that a run had, by name."""
     return _rows(connection, _AGENTS, {})
+
+
+def versions(connection: sa.Connection, name: str, *, before: int | None, limit: int) -> list[Row]:
+    """The versions of an agent, the newest first; with `before`, those before that one."""
+    return _rows(connection, _VERSIONS, {"name": name, "before": before, "limit": limit})
 
 
 def reached(connection: sa.Connection, workflow_name: str) -> tuple[list[Any], list[Row]]:

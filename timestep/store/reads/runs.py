@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import uuid
@@ -39,41 +40,55 @@ _newer = (
     )
 )
 
-_RUNS = (
-    sa.select(
-        _RUN.c.id,
-        _RUN.c.workflow_id,
-        _RUN.c.workflow_name,
-        _RUN.c.parent_run_id,
-        _AGENT.c.name.label("agent_name"),
-        _CURRENT.c.name.label("current_agent_name"),
-        _SESSION.c.session_key,
-        _RUN.c.status,
-        _RUN.c.input,
-        _RUN.c.final_output,
-        _RUN.c.current_turn,
-        _RUN.c.error_type,
-        _RUN.c.error_message,
-        _RUN.c.error_turn,
-        _RUN.c.cancel_reason,
-        _RUN.c.forked_from_run_id,
-        _RUN.c.forked_at_turn,
-        _RUN.c.started_at,
-        _RUN.c.completed_at,
-        (_RUN.c.parent_run_id.is_(None) & ~_newer).label("is_newest"),
-        *(_USAGE.c[name] for name in _USAGE_COLUMNS),
-    )
-    .select_from(_RUN)
-    .join(_AGENT, _AGENT.c.id == _RUN.c.agent_id)
+_COLUMNS = (
+    _RUN.c.id,
+    _RUN.c.workflow_id,
+    _RUN.c.workflow_name,
+    _RUN.c.parent_run_id,
+    _AGENT.c.name.label("agent_name"),
+    _CURRENT.c.name.label("current_agent_name"),
+    _SESSION.c.session_key,
+    _RUN.c.status,
+    _RUN.c.current_turn,
+    _RUN.c.error_type,
+    _RUN.c.error_message,
+    _RUN.c.error_turn,
+    _RUN.c.cancel_reason,
+    _RUN.c.forked_from_run_id,
+    _RUN.c.forked_at_turn,
+    _RUN.c.started_at,
+    _RUN.c.completed_at,
+    (_RUN.c.parent_run_id.is_(None) & ~_newer).label("is_newest"),
+    *(_USAGE.c[name] for name in _USAGE_COLUMNS),
+)
+_FROM = (
+    _RUN.join(_AGENT, _AGENT.c.id == _RUN.c.agent_id)
     .outerjoin(_CURRENT, _CURRENT.c.id == _RUN.c.current_agent_id)
     .outerjoin(_SESSION, _SESSION.c.id == _RUN.c.session_id)
     .outerjoin(_USAGE, _USAGE.c.run_id == _RUN.c.id)
-    .where(_RUN.c.deleted_at.is_(None))
 )
+
+
+def _select(*documents: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    query = sa.select(*_COLUMNS, *documents).select_from(_FROM)
+    return query.where(_RUN.c.deleted_at.is_(None))
+
+
+_RUNS = _select(_RUN.c.input, _RUN.c.final_output)
+
+BEGINNING = 300
+"""Characters of a final output that a brief list has."""
+
+# A text without its quotes; of what JSONB cannot hold, the JSON that is kept of it.
+_SAID = sa.func.coalesce(_RUN.c.final_output["$text"].astext, _RUN.c.final_output[()].astext)
+
+_BRIEF = _select(sa.null().label("input"), sa.func.left(_SAID, BEGINNING).label("final_output"))
 
 
 Place = tuple[datetime.datetime, uuid.UUID]
 """Where a run is in a list: when it began, and its id."""
+
+_STATUSES = ("running", "interrupted", "failed", "completed", "cancelled")
 
 LOOKED_THROUGH = 2_000
 """Runs that are looked at, for what no index knows, until a page ends as it is."""
@@ -98,6 +113,8 @@ class Filters:
     """The workflows that they belong to one of."""
     tags: tuple[workflow_tags.Tag, ...] = ()
     """What their workflows are tagged with."""
+    nested: bool = True
+    """Whether runs inside other runs are among them."""
 
 
 def list_runs(
@@ -107,6 +124,7 @@ def list_runs(
     *,
     before: Place | None = None,
     limit: int,
+    brief: bool = False,
 ) -> tuple[list[Row], Place | None]:
     """Runs, newest first.
 
@@ -116,6 +134,7 @@ def list_runs(
         filters: Which runs.
         before: Only those after this place in the list.
         limit: How many at most.
+        brief: Without `input`; `final_output` is the beginning of it as text, or None.
 
     Returns:
         The runs; and the place up to which runs were looked at, where that was not to the end.
@@ -129,14 +148,64 @@ def list_runs(
     if others:
         # The end first, and then all up to it: however rare what is asked for is, no statement
         # looks at more.
-        last = sa.select(_RUN.c.started_at, _RUN.c.id).where(_RUN.c.deleted_at.is_(None), *known)
-        last = last.order_by(*_NEWEST).offset(LOOKED_THROUGH - 1).limit(1)
-        found = connection.execute(last).one_or_none()
-        if found is not None:
-            end = (found[0], found[1])
+        end = _end(connection, known, LOOKED_THROUGH)
+        if end is not None:
             others.append(_placed(end) <= _PLACE)
-    query = _RUNS.where(*known, *others)
+    query = (_BRIEF if brief else _RUNS).where(*known, *others)
     return _rows(connection, query.order_by(*_NEWEST).limit(limit)), end
+
+
+def counts_by_status(
+    connection: sa.Connection, schema: str, filters: Filters, *, limit: int
+) -> tuple[dict[str, int], bool]:
+    """How many runs have each status, whichever `filters.status` is.
+
+    Args:
+        connection: To the database.
+        schema: DBOS's.
+        filters: Which runs.
+        limit: How many of a status are counted at most; where anything else is asked for, how many
+            runs at all, the newest ones.
+
+    Returns:
+        The counts, without those that are 0; and whether they are all that is known of the newest
+        ones alone.
+    """
+    filters = dataclasses.replace(filters, status=None)
+    if filters == Filters(nested=filters.nested):
+        # Each from its own part of an index.
+        inside = [
+            _counted(_RUN.c.status == one, *_outermost(filters)).limit(limit) for one in _STATUSES
+        ]
+        found = sa.union_all(*(sa.select(one.subquery()) for one in inside)).subquery()
+        return _counts(connection, found), False
+    known = _known_by_indexes(connection, filters)
+    if known is None:
+        return {}, False
+    others = _looked_at(schema, filters)
+    end = _end(connection, known, LOOKED_THROUGH if others else limit)
+    if end is not None:
+        others.append(_placed(end) <= _PLACE)
+    return _counts(connection, _counted(*known, *others).subquery()), end is not None
+
+
+def _counted(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(_RUN.c.status).where(_RUN.c.deleted_at.is_(None), *conditions)
+
+
+def _counts(connection: sa.Connection, found: sa.Subquery) -> dict[str, int]:
+    query = sa.select(found.c.status, sa.func.count()).group_by(found.c.status)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _end(
+    connection: sa.Connection, known: list[sa.ColumnElement[bool]], count: int
+) -> Place | None:
+    """The place of the last of so many runs, newest first; None: there are fewer."""
+    last = sa.select(_RUN.c.started_at, _RUN.c.id).where(_RUN.c.deleted_at.is_(None), *known)
+    last = last.order_by(*_NEWEST).offset(count - 1).limit(1)
+    found = connection.execute(last).one_or_none()
+    return None if found is None else (found[0], found[1])
 
 
 _PLACE = sa.tuple_(_RUN.c.started_at, _RUN.c.id)
@@ -151,7 +220,7 @@ def _known_by_indexes(
     connection: sa.Connection, filters: Filters
 ) -> list[sa.ColumnElement[bool]] | None:
     """What indexes tell of the runs that are asked for; None: there can be none."""
-    found: list[sa.ColumnElement[bool]] = []
+    found = _outermost(filters)
     # Ids first: how many runs each has decides which index serves the list.
     for table, name, given, column in (
         (_AGENT, "name", filters.agent, _RUN.c.agent_id),
@@ -180,6 +249,10 @@ def _known_by_indexes(
     if filters.until is not None:
         found.append(_RUN.c.started_at < filters.until)
     return found
+
+
+def _outermost(filters: Filters) -> list[sa.ColumnElement[bool]]:
+    return [] if filters.nested else [_RUN.c.parent_run_id.is_(None)]
 
 
 def _looked_at(schema: str, filters: Filters) -> list[sa.ColumnElement[bool]]:

@@ -89,6 +89,14 @@ _OF_WORKFLOWS = f"""
     WHERE r.started_at >= %(since)s::timestamptz GROUP BY 1 ORDER BY name"""
 
 
+_PLAIN = {
+    **_NAMES,
+    "model": "nullif(e.model, '')",
+    "day": "to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    "entrypoint": "root.workflow_name",
+}
+
+
 def move_on(connection: sa.Connection) -> None:
     """Add to the sums what no transaction may still change, in the open transaction.
 
@@ -148,3 +156,25 @@ def _whole(since: datetime.datetime | None) -> dict[str, datetime.datetime | str
     hour = hour if hour == utc else hour + datetime.timedelta(hours=1)
     day = hour.replace(hour=0)
     return {"hour": hour, "day": day if day == hour else day + datetime.timedelta(days=1)}
+
+
+def plain_sql(by: str, since: datetime.datetime | None) -> str:
+    """The same report as one statement for people, which reads each request anew.
+
+    Args:
+        by: `agent`, `model`, `day` or `entrypoint`.
+        since: None: all runs.
+    """
+    sums = "".join(f"    sum(e.{name}) AS {name},\n" for name in USAGE_COUNTS)
+    join = {
+        "agent": "JOIN agents a ON a.id = r.agent_id\n",
+        "entrypoint": "JOIN runs root ON root.id = r.root_run_id\n",
+    }.get(by, "")
+    where = "" if since is None else f"WHERE r.started_at >= '{since.isoformat()}'\n"
+    return (
+        f"SELECT {_PLAIN[by]} AS name,\n{sums}"
+        "    sum(e.estimated_cost) AS cost,\n"
+        "    count(*) FILTER (WHERE e.estimated_cost IS NULL) AS unpriced_requests\n"
+        "FROM runs r\nJOIN request_usage_entries e ON e.run_id = r.id\n"
+        f"{join}{where}GROUP BY 1 ORDER BY 1;"
+    )

@@ -1,5 +1,6 @@
 // Lets a page be used by keys: the entries are those marked with `data-row`.
-const isTyping = (element) => element.closest("input, textarea, select, [contenteditable]") !== null;
+const TYPED = "input:not([type=checkbox]), textarea, select, [contenteditable]";
+const isTyping = (element) => element.closest(TYPED) !== null;
 
 export function obeyKeys() {
   document.addEventListener("keydown", (event) => {
@@ -19,7 +20,7 @@ function move(by) {
   const next = all[Math.min(Math.max(at === -1 ? (by > 0 ? 0 : all.length - 1) : at + by, 0), all.length - 1)];
   current()?.classList.remove("current");
   next.classList.add("current");
-  (next.querySelector("a, summary, button, input") ?? next).focus();
+  (next.querySelector("a, summary") ?? next.querySelector("button, input") ?? next).focus();
   next.scrollIntoView({ block: "nearest" });
   return true;
 }

@@ -1,0 +1,63 @@
+"""Counts runs by status, as far as that is quick."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
+
+from timestep.errors import InvalidQueryError
+from timestep.journal.fail_fast_read import reading
+from timestep.journal.reads.database import database
+from timestep.operations.overview import filters
+from timestep.operations.queries.records import STATUSES, Status
+from timestep.runtime.terminal import quoted
+from timestep.store.reads import runs as store
+
+if TYPE_CHECKING:
+    from timestep.operations.queries.records import RunFilters
+
+MOST = 2_000
+"""Runs of a status that are counted: each is read, wherever in a large table it is."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many runs there are."""
+
+    by_status: dict[Status, int]
+    is_least: bool
+    """Whether there may be more of each: only the newest runs were looked at."""
+
+    def shown(self, status: Status) -> str:
+        """A count as people read it: `2,000+` where there are more, or may be."""
+        count = self.by_status[status]
+        return f"{min(count, MOST):,}" + ("+" if count > MOST or self.is_least else "")
+
+
+async def count_runs(*, nested: bool = True, **given: Unpack[RunFilters]) -> Counts:
+    """Count the runs that `list_runs` would list, for each status, up to `MOST`.
+
+    Args:
+        nested: Whether runs inside other runs are counted.
+        given: As `list_runs` takes them; `status` says nothing.
+
+    Raises:
+        InvalidQueryError: A filter cannot be used.
+        DatabaseError: The database refused, or is away.
+    """
+    wanted = dataclasses.replace(filters.checked(**given), nested=nested)
+
+    def work() -> Counts:
+        if wanted.version is not None and database().mirror is not None:
+            raise InvalidQueryError(f"version {quoted(wanted.version)}: runs in PGlite have none")
+        known = filters.known(wanted)
+        found, is_least = reading(
+            lambda connection: store.counts_by_status(
+                connection, database().schema, known, limit=MOST + 1
+            )
+        )
+        return Counts({status: found.get(status, 0) for status in STATUSES}, is_least)
+
+    return await asyncio.to_thread(work)

@@ -1,0 +1,1 @@
+"""Reads what pages tell of many runs at once; `timestep.operations.overview` alone asks."""

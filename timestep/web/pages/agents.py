@@ -1,0 +1,38 @@
+"""Serves /agents: what agents are made of, their versions, and who hands over to whom."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from timestep.operations.queries import agents
+from timestep.web.drawing.layers import layout
+from timestep.web.pages.rendering import page
+from timestep.web.pages.routing import page_router
+
+router = page_router()
+
+_DRAWN = 100
+"""Agents that a drawing has at most: of more, nobody would see anything in it."""
+
+
+@router.get("/agents")
+async def agents_page(
+    request: Request, name: str | None = None, cursor: str | None = None
+) -> Response:
+    """The agents that runs had, each in its newest version; or the versions of one."""
+    if name:
+        versions = await agents.list_versions(name, cursor=cursor or None)
+        return page(request, "agent.html", name=name, versions=versions, cursor=cursor)
+    found = await agents.list_agents()
+    handoffs = await agents.all_handoffs()
+    names = list(dict.fromkeys(end for one in handoffs for end in (one.source, one.target)))
+    drawing = layout(names, [(one.source, one.target, one.tool_name) for one in handoffs])
+    return page(
+        request,
+        "agents.html",
+        agents=found,
+        handoffs=handoffs,
+        drawing=drawing if len(names) <= _DRAWN else None,
+        dynamic={(one.source, one.target) for one in handoffs if one.is_dynamic},
+        mermaid=agents.mermaid(handoffs),
+    )

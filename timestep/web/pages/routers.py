@@ -1,0 +1,25 @@
+"""Gathers what serves the pages."""
+
+from __future__ import annotations
+
+from timestep.web.pages import agents, assets, health, runs, sessions, start, usage
+from timestep.web.pages.approvals import decisions, inbox
+from timestep.web.pages.run import compare, fork, view
+
+ROUTERS = tuple(
+    module.router
+    for module in (
+        runs,
+        view,
+        fork,
+        compare,
+        inbox,
+        decisions,
+        sessions,
+        agents,
+        usage,
+        start,
+        health,
+        assets,
+    )
+)
