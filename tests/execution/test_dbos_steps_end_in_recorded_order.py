@@ -7,10 +7,13 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from agents import Agent, RunHooks, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS, WorkflowHandleAsync
 from dbos._sys_db import SystemDatabase
 
@@ -20,6 +23,8 @@ from tests.support.sibling_runs import Consume, Team, Turns, as_completed, calle
 from timestep import testing
 from timestep.dbos_internals import process
 from timestep.dbos_internals.ends import told_in_order
+from timestep.dbos_internals.step_numbers import Keeping
+from timestep.execution import identity
 
 TURNS: list[Turns] = []
 """Those of the test; a child workflow is given nothing that is no JSON."""
@@ -187,6 +192,108 @@ def test_steps_after_what_is_told_and_asked_have_the_same_numbers(
     assert replays(app, body, times=1).startswith("after [")
 
 
+async def chain_beside_runs() -> str:
+    """The body awaits a run, and another one, while a task of its makes steps after steps.
+
+    Neither tells the other how far it has come, and both would draw the workflow's next number.
+    """
+    team = Team()
+    TURNS[:] = [team.turns]
+
+    async def chain() -> list[str]:
+        return [await by_child(name) if name == "c" else await stepped(name) for name in "abcd"]
+
+    going_on = asyncio.ensure_future(chain())
+    said = [await team.one("first"), await stepped("between"), await team.one("second")]
+    return await team.then([*said, *await going_on, await stepped("last")])
+
+
+def test_a_chain_of_steps_beside_the_bodys_runs_has_the_same_numbers(app: App) -> None:
+    said = replays(app, chain_beside_runs, times=8)
+    assert said == "after ['first!', 'between!', 'second!', 'a!', 'b!', 'c!', 'd!', 'last!']!"
+
+
+def numbers(app: App) -> list[int]:
+    found = app.execute(
+        "SELECT function_id FROM dbos.operation_outputs WHERE workflow_uuid = 'w' "
+        "ORDER BY function_id"
+    )
+    return [number for (number,) in found.fetchall()]
+
+
+def test_runs_that_nothing_goes_on_beside_leave_no_gap(app: App) -> None:
+    """What they have kept and not drawn is drawn by what comes after."""
+
+    async def body() -> str:
+        TURNS[:] = [Team().turns]
+        said = [await Team().one("first"), await stepped("between"), await Team().one("bad")]
+        return await Team().then([*said, await stepped("last")])
+
+    replays(app, body, times=1)
+    assert numbers(app)[-1] == 8
+
+
+def test_what_an_earlier_version_recorded_goes_on_with_its_numbers(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs drew the workflow's own numbers, and so did a step beside one."""
+
+    async def body() -> str:
+        team = Team("beside", "first")
+        TURNS[:] = [team.turns]
+        beside = asyncio.ensure_future(stepped("beside"))
+        beside.add_done_callback(lambda _: asyncio.ensure_future(team.turns.over("beside")))
+        return await team.then([await team.one("first"), await beside])
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(identity, "Keeping", lambda ask, _: Keeping(ask, False))
+        app.run(body, workflow_id="w")
+    assert numbers(app)[-1] < 10
+    assert app.rows("runs")[0]["metadata"] == {"after_step": 0}
+    app.replay("w")
+
+
+def test_a_run_that_waits_for_people_keeps_its_numbers(app: App) -> None:
+    """A replay has the decision at once: the run goes on sooner than the chain beside it."""
+    goes_on: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    class Going(RunHooks[Any]):
+        async def on_tool_end(self, *_: Any) -> None:
+            goes_on[-1][1].set()
+
+    @function_tool(needs_approval=True)
+    async def act() -> str:
+        return "acted"
+
+    model = ScriptedModel([[function_call("act", {}, call_id="c")], [assistant_message("done")]])
+    agent = Agent("A", model=model, tools=[act])
+
+    async def body() -> str:
+        TURNS[:] = [Team().turns]
+        goes_on.append((asyncio.get_running_loop(), asyncio.Event()))
+
+        async def chain() -> list[str]:
+            said = [await stepped("a")]
+            await goes_on[-1][1].wait()
+            return [*said, await stepped("b"), await stepped("c")]
+
+        going_on = asyncio.ensure_future(chain())
+        result = await timestep.run_agent(agent, "hi", hooks=Going())
+        return f"{result.final_output} {await going_on} {await stepped('last')}"
+
+    done: Future[str] = Future()
+    start = threading.Thread(target=lambda: done.set_result(app.run(body, "w")), daemon=True)
+    start.start()
+    app.until(lambda: app.rows("interruptions"))
+    ((loop, may_go_on),) = goes_on
+    loop.call_soon_threadsafe(may_go_on.set)
+    app.until(lambda: app.steps("w").count(stepped.__qualname__) > 2)
+    asyncio.run(timestep.resume_workflow("w", approve="all"))
+    assert done.result(60) == "done ['a!', 'b!', 'c!'] last!"
+    start.join()
+    assert app.replay("w") == done.result()
+
+
 async def results_beside_a_run() -> str:
     """DBOS draws the number of a child's result when the child has ended; here it is drawn before.
 
@@ -336,6 +443,7 @@ def test_whoever_records_holds_one_connection_of_dbos_and_waits_for_no_other(
 LONG = {
     **{way.__name__: beside(way, as_completed) for way in WAYS},
     "chains": chains,
+    "chain beside runs": chain_beside_runs,
     "results beside a run": results_beside_a_run,
     "time limit": first_of(slept_long, is_run_first=True),
     "no message": first_of(no_message, is_run_first=False),

@@ -34,7 +34,7 @@ class WorkflowScope:
     drawn: set[int] = field(default_factory=set)
     """Those of the workflow's own step numbers that its runs have drawn."""
     set_aside: list[range] = field(default_factory=list)
-    """Those that its streamed runs draw."""
+    """Those that its streamed runs draw, and those of its body beside which others are drawn."""
     kept: dict[type[Any], Any] = field(default_factory=dict)
     """What `kept` made for it, by its kind."""
 
@@ -106,7 +106,16 @@ def dbos_context() -> DBOSContext:
 def newest_number() -> Callable[[], int]:
     """Tells the newest step number that the code of the caller's workflow has drawn."""
     context = dbos_context()
-    return lambda: context.function_id
+    return lambda: newest_of(context)
+
+
+def newest_of(context: DBOSContext) -> int:
+    """The newest step number that was drawn in a context.
+
+    Its attribute tells after which number the next one is drawn.
+    """
+    number: int = vars(context)["function_id"]
+    return number
 
 
 class UnattendedWorkflows(PerProcess):
@@ -138,4 +147,4 @@ def numbers_of_code() -> list[int]:
     """The step numbers that the workflow's own code has drawn, beside those of its runs."""
     found = scope()
     of_runs = found.drawn.union(*found.set_aside)
-    return sorted({*range(1, dbos_context().function_id + 1)} - of_runs)
+    return sorted({*range(1, newest_of(dbos_context()) + 1)} - of_runs)

@@ -55,6 +55,21 @@ class Counters:
         if self._steps is not None:
             self._steps = self._steps.set_aside(begun)
 
+    def keep(self) -> None:
+        """Draw from numbers that nothing beside the run draws, if it is one of the body's task."""
+        if self._steps is not None:
+            self._steps = self._steps.keep()
+
+    def keep_no_more(self) -> None:
+        """Let what comes after the run draw what it has kept, unless something drew beside it."""
+        if self._steps is not None:
+            self._steps.keep_no_more()
+
+    def keep_on(self) -> None:
+        """Keep the numbers that the run has left while its caller waits for people's decisions."""
+        if self._steps is not None:
+            self._steps.keep_on()
+
     @property
     def are_set_aside(self) -> bool:
         """Whether the run's steps are numbered apart from what its task does beside it."""

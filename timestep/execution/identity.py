@@ -14,7 +14,7 @@ from agents import ModelResponse
 
 from timestep.dbos_internals import bodies, workflow_scope
 from timestep.dbos_internals.ends import told_in_order
-from timestep.dbos_internals.step_numbers import StepNumbers
+from timestep.dbos_internals.step_numbers import Keeping, StepNumbers
 from timestep.dbos_internals.step_records import SharedRecords
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import ReplayError
@@ -175,6 +175,7 @@ def _open_in_workflow(found: Recorder, task: str, shared: WorkflowRuns) -> Run:
         order=shared.order,
         place=place,
         after_step=after_step,
+        keeping=lane.numbers.keeping,
     )
     shared.runs.append(run)
     if run.parent is not None:
@@ -220,7 +221,16 @@ def _lane_of(shared: WorkflowRuns, task: asyncio.Task[Any] | None) -> Lane:
 def _new_lane(shared: WorkflowRuns, task: asyncio.Task[Any] | None, number: int) -> Lane:
     shared.lanes += 1
     drawn_by = None if task is None else weakref.ref(task)
-    return Lane(drawn_by, workflow_scope.scope().owner, StepNumbers(block=number), number)
+    owner = workflow_scope.scope().owner
+    keeping = None
+    if number == 0 and not shared.is_of_earlier_version:
+        keeping = Keeping(lambda: _keep_numbers(owner), True if bodies.is_new() else None)
+    return Lane(drawn_by, owner, StepNumbers(block=number, keeping=keeping), number)
+
+
+def _keep_numbers(owner: Owner) -> bool:
+    """Whether the runs of a workflow's body keep numbers. Blocks."""
+    return recorder().keeps_numbers(owner.workflow_id) is not False
 
 
 def _is_of_earlier_version() -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from agents import Agent, Model, RunState
 from agents.guardrail import InputGuardrailResult
 
-from timestep.dbos_internals.step_numbers import StepNumbers, StepReservation
+from timestep.dbos_internals.step_numbers import Keeping, StepNumbers, StepReservation
 from timestep.dbos_internals.step_records import Records, SharedRecords
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import ReplayError
@@ -42,6 +42,9 @@ from timestep.serialization.registered_types import PROCESS, RegisteredTypes
 
 _SETS_ASIDE = "sets_aside"
 """Is true in the metadata of a streamed run for which step numbers are set aside."""
+
+_KEEPS = "keeps_numbers"
+"""Is true in the metadata of a run of a workflow's body whose runs keep numbers."""
 
 _AFTER_STEP = "after_step"
 """Is the `after_step` of a run, in its metadata."""
@@ -77,6 +80,7 @@ class Run:
         place: Which run of its workflow it is: its task, and how many runs that began before.
         after_step: The newest number of the workflow's own counter when it began, where that is
             the body's task's alone; what earlier versions recorded has none.
+        keeping: Whether the runs of its workflow's body keep numbers; None where it is none.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Run:
         order: RunOrder,
         place: tuple[int, int] | None = None,
         after_step: int | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self.recorder = recorder
         self.owner = owner
@@ -102,6 +107,7 @@ class Run:
         self._workflow_step = workflow_step
         self._place = place
         self._after_step = after_step
+        self._keeping = keeping
         self._shared = shared
         self._counted_in: uuid.UUID | None = None
 
@@ -172,6 +178,10 @@ class Run:
         """Draw from numbers of its own: what is begun while the run goes on draws others."""
         if self._workflow_step is not None:
             self.counters.set_aside(self._workflow_step)
+
+    def keep_numbers(self) -> None:
+        """Draw from numbers that are drawn after the run where nothing is drawn beside it."""
+        self.counters.keep()
 
     def begin_with(self, history: History, counted_in: uuid.UUID | None) -> None:
         """Say what a new run begins with.
@@ -257,6 +267,8 @@ class Run:
             self._check_same(journal["runs"][str(self.id)], values)
         self.record.read(journal)
         own = journal["runs"][str(self.id)]
+        if self._keeping is not None and self._keeping.is_known is None:
+            self._keeping.is_known = self.record.is_new or _KEEPS in own["metadata"]
         if not self.record.is_new and _SETS_ASIDE not in own["metadata"]:
             self.counters.give_back()
         self.ends.read(self.id, own, may_go_on=self.record.may_go_on)
@@ -286,6 +298,8 @@ class Run:
             found["counted_in_step"] = str(self._counted_in)
         if self.counters.are_set_aside:
             found[_SETS_ASIDE] = True
+        if self._keeping is not None and self._keeping.is_known is not False:
+            found[_KEEPS] = True
         if self._after_step is not None:
             found[_AFTER_STEP] = self._after_step
         return found
@@ -324,6 +338,7 @@ class Run:
         self.agent_use.begin(self.definitions.agents)
         self.ends.go_on()
         self.limits.begin_again()
+        self.counters.keep()
         self.calls.draw_again()
 
     def start_timer(self) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from timestep import config
 from timestep.database.async_pool import Answered
-from timestep.dbos_internals import control_errors, step_records
+from timestep.dbos_internals import control_errors, step_numbers, step_records
 from timestep.dbos_internals.workflow_scope import Owner
 from timestep.errors import DatabaseError
 from timestep.journal.kept_outcomes import KeptOutcomes
@@ -213,11 +213,20 @@ class Recorder(Database):
 
     def draws_apart(self, workflow_id: str) -> bool | None:
         """Whether only the body's task has a workflow's own counter; None: no run is recorded."""
+        return self._have_all("after_step", workflow_id, below=None)
+
+    def keeps_numbers(self, workflow_id: str) -> bool | None:
+        """Whether the runs of a workflow's body keep numbers; None: none of them is recorded."""
+        return self._have_all("keeps_numbers", workflow_id, below=step_numbers.BLOCK)
+
+    def _have_all(self, name: str, workflow_id: str, *, below: int | None) -> bool | None:
         schema = self.schema if self.mirror is None else None
 
         def attempt() -> bool | None:
             with self.engine.connect() as connection:
-                return run_continuations.are_apart(connection, workflow_id, schema=schema)
+                return run_continuations.have_all(
+                    connection, name, workflow_id, schema=schema, below=below
+                )
 
         return self.patiently(attempt)
 

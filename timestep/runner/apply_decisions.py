@@ -36,6 +36,8 @@ _DOUBT_REJECTED = (
 async def decided_state(result: RunResult | RunResultStreaming) -> RunState[Any]:
     """The state of an interrupted run once everything it asks is decided."""
     run = _run_of(result)
+    # Nobody has drawn since it stopped. When it goes on depends on people, and not on the record.
+    run.counters.keep_on()
     while True:
         state = result.to_state()
         asked = [(item, *_asked(run, item)) for item in state.get_interruptions()]

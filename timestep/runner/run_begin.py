@@ -56,6 +56,8 @@ def prepare(
         return run
     if is_streamed:
         run.set_numbers_aside()
+    else:
+        run.keep_numbers()
     history, enclosing = RunHistory(), current_step()
     is_counted = enclosing is not None and _counts_in(enclosing, options.get("context"))
     run.begin_with(history, enclosing.id if enclosing is not None and is_counted else None)

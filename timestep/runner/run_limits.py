@@ -44,4 +44,7 @@ async def leave(run: Run) -> None:
     process_state.of(Installation).leave(run)
     if run.parent is None:
         shared_connections.leave(run.root_id)
-    await run.ends.hand_over()
+    try:
+        await run.ends.hand_over()
+    finally:
+        run.counters.keep_no_more()

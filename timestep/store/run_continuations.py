@@ -28,12 +28,12 @@ _RUNS = """
         AND runs.deleted_at IS NULL
     ORDER BY workflow_step, runs.started_at"""
 
-_ARE_APART = """
+_HAVE_ALL = """
     WITH RECURSIVE source AS (
         SELECT %(workflow_id)s AS id{forks}
     )
-    SELECT bool_and(metadata ? 'after_step') FROM public.runs
-    WHERE parent_run_id IS NULL AND workflow_step IS NOT NULL
+    SELECT bool_and(metadata ? %(name)s::text) FROM public.runs
+    WHERE parent_run_id IS NULL AND workflow_step < coalesce(%(below)s::int, 2147483647)
         AND (workflow_id IN (SELECT id FROM source) OR id IN (
             SELECT run_id FROM timestep.continuations WHERE workflow_id = %(workflow_id)s
             UNION SELECT source_run_id FROM timestep.continuations
@@ -120,19 +120,24 @@ def top_runs(connection: sa.Connection, workflow_id: str) -> list[Row]:
     return [dict(row) for row in found.mappings()]
 
 
-def are_apart(connection: sa.Connection, workflow_id: str, *, schema: str | None) -> bool | None:
-    """Whether only the body's task has the workflow's own counter; None: no run is recorded.
+def have_all(
+    connection: sa.Connection, name: str, workflow_id: str, *, schema: str | None, below: int | None
+) -> bool | None:
+    """Whether a workflow's runs all have something in their metadata; None: no run is recorded.
 
     A fork has the numbers of what it is a fork of.
 
     Args:
         connection: To the recorder's database.
+        name: What they have.
         workflow_id: The workflow.
         schema: Where DBOS's tables are; None: in another database.
+        below: Of which runs: those with step numbers below this; None: of all.
     """
     forks = "" if schema is None else _FORKS.replace("{schema}", schema)
     found: bool | None = connection.exec_driver_sql(
-        _ARE_APART.replace("{forks}", forks), {"workflow_id": workflow_id}
+        _HAVE_ALL.replace("{forks}", forks),
+        {"workflow_id": workflow_id, "name": name, "below": below},
     ).scalar()
     return found
 
