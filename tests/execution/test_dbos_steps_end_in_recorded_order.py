@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from agents import Agent, RunHooks, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
-from dbos import DBOS, WorkflowHandleAsync
+from dbos import DBOS, SetWorkflowID, WorkflowHandleAsync
 from dbos._sys_db import SystemDatabase
 
 import timestep
@@ -157,7 +157,26 @@ async def ask_all() -> None:
     await DBOS.get_all_events_async(str(DBOS.workflow_id))
 
 
-@pytest.mark.parametrize("tell", [set_event, send, write_stream, ask_status, ask_all])
+async def ask_more() -> None:
+    await DBOS.retrieve_workflow_async(str(DBOS.workflow_id))
+    await DBOS.list_queued_workflows_async(limit=1)
+    await DBOS.list_workflow_steps_async("nobody")
+
+
+async def administer() -> None:
+    await DBOS.update_workflow_attributes_async(str(DBOS.workflow_id), {"told": 1})
+    await DBOS.resume_workflows_async(["forked"])
+    await DBOS.set_workflow_delay_async(str(DBOS.workflow_id), delay_seconds=1)
+
+
+async def fork() -> None:
+    await DBOS.fork_workflow_async("forked", 1, queue_name="nobody's")
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [set_event, send, write_stream, ask_status, ask_all, ask_more, administer, fork],
+)
 def test_steps_after_what_is_told_and_asked_have_the_same_numbers(
     app: App, tell: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +195,8 @@ def test_steps_after_what_is_told_and_asked_have_the_same_numbers(
     async def body() -> str:
         team = Team("told", "one")
         TURNS[:] = [team.turns]
+        with SetWorkflowID("forked"):
+            await empty()
 
         async def telling() -> str:
             for _ in range(3):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from timestep.dbos_internals.ends import records
-from timestep.dbos_internals.ends.records import GET_RESULT, Recorded
+from timestep.dbos_internals.ends.records import GET_RESULT, Made, Recorded
 from timestep.execution.replay import end_order
 from timestep.execution.replay.operation_order import OperationEnd, Operations
 from timestep.execution.replay.run_order import RunOrder
@@ -28,7 +28,7 @@ def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 def order_of(monkeypatch: pytest.MonkeyPatch, *found: Recorded, copied_until: int = 0) -> RunOrder:
     """The order of an execution of which earlier ones have recorded something."""
     monkeypatch.setattr(records, "recorded", lambda _: list(found))
-    monkeypatch.setattr(records, "copied_until", lambda _: copied_until)
+    monkeypatch.setattr(records, "made", lambda _: Made(copied_until, is_fork=True))
     order = RunOrder(is_repeated=True)
     order.operations.know("w")
     return order
@@ -40,6 +40,11 @@ def step(number: int, place: int) -> Recorded:
 
 def end(order: RunOrder, number: int) -> OperationEnd:
     return OperationEnd(order, "w", number, "step", None)
+
+
+def begun(operations: Operations, number: int, child: str) -> int | None:
+    operations.begin(number, child)
+    return operations.place_of(number)
 
 
 async def ticks(count: int) -> None:
@@ -99,9 +104,30 @@ async def test_what_a_fork_copied_is_waited_for_when_something_else_came_in_vain
 def test_results_of_one_child_have_their_own_places(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Recorded(number, GET_RESULT, "c", 30 - number) for number in (5, 6, 7)]
     monkeypatch.setattr(records, "recorded", lambda _: found)
-    monkeypatch.setattr(records, "copied_until", lambda _: 0)
+    monkeypatch.setattr(records, "made", lambda _: Made(0, is_fork=False))
     operations = Operations()
     operations.know("w")
     # Earlier versions had drawn another number for that of 9.
-    assert [operations.place_of(number, "c") for number in (6, 9, 7)] == [24, 25, 23]
-    assert operations.place_of(9, "c") is None
+    assert [begun(operations, number, "c") for number in (6, 9, 7)] == [24, 25, 23]
+    assert begun(operations, 10, "c") is None
+
+
+@pytest.mark.parametrize("is_read_first", [True, False])
+def test_results_of_children_have_their_places_whoever_is_asked_first(
+    monkeypatch: pytest.MonkeyPatch, is_read_first: bool
+) -> None:
+    found = [Recorded(5, GET_RESULT, "a", 30), Recorded(6, GET_RESULT, "b", 20)]
+    monkeypatch.setattr(records, "recorded", lambda _: found)
+    monkeypatch.setattr(records, "made", lambda _: Made(0, is_fork=False))
+    operations = Operations()
+    if is_read_first:
+        operations.know("w")
+    operations.begin(5, "b")
+    operations.begin(6, "a")
+    operations.know("w")
+    assert [operations.place_of(number) for number in (5, 6)] == [20, 30]
+    operations.leave(5)
+    assert operations.first_before(31, is_repeated=True) == 5
+    operations.leave(6)
+    # That of another child is not its own.
+    assert begun(operations, 5, "c") is None

@@ -29,7 +29,7 @@ from dbos import error as dbos_errors
 from dbos._event_loop import BackgroundEventLoop
 
 from timestep.dbos_internals import control_errors, workflow_scope
-from timestep.dbos_internals.ends import told_in_order
+from timestep.dbos_internals.ends import operation, told_in_order
 from timestep.dbos_internals.serializer import error_as_recorded, value_as_recorded
 from timestep.errors import (
     CancelledItselfError,
@@ -110,7 +110,8 @@ def _contained_step(dbos: Any, context: Any, function: Any, *args: Any, **option
     if options.get("retries_allowed"):
         options["should_retry"] = code.retried_if(options.get("should_retry"))
     with _made_by_dbos():
-        outcome = _step(dbos, context, code.contained(), *args, **options)
+        contained = operation.held(code.contained())
+        outcome = _step(dbos, context, contained, *args, **options)
     if inspect.iscoroutinefunction(function):
         outcome = _awaited(outcome)
     return told_in_order.step_told(context.function_id, step_name, outcome)

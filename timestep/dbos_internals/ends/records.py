@@ -25,10 +25,21 @@ class Recorded:
     child: str | None
     completed_at: int
     """Milliseconds since 1970; when it will end, of a sleep."""
+    is_of_run: bool = False
+    """Whether it is a step of a run, of which that one knows when it ends."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How DBOS's row of a workflow was made."""
+
+    at: int
+    """Milliseconds since 1970."""
+    is_fork: bool
 
 
 def recorded(workflow_id: str) -> list[Recorded]:
-    """What DBOS has recorded of a workflow's operations, but for the steps of runs; blocks."""
+    """What DBOS has recorded of a workflow's operations, and of the steps of its runs; blocks."""
     found = _dbos._get_dbos_instance()._sys_db.list_workflow_steps(workflow_id)
     return [
         Recorded(
@@ -36,9 +47,10 @@ def recorded(workflow_id: str) -> list[Recorded]:
             step["function_name"],
             step["child_workflow_id"],
             step["completed_at_epoch_ms"],
+            _is_of_run(step),
         )
         for step in found
-        if step["completed_at_epoch_ms"] is not None and not _is_of_run(step)
+        if step["completed_at_epoch_ms"] is not None
     ]
 
 
@@ -67,11 +79,9 @@ def _is_of_run(step: StepInfo) -> bool:
     return isinstance(output, dict) and output.keys() == {"run_id", "table", "id"}
 
 
-def copied_until(workflow_id: str) -> int:
-    """Until when what is recorded of a workflow was recorded of the one that it is a fork of.
-
-    Returns:
-        Milliseconds since 1970; 0 where it is no fork. Blocks.
-    """
+def made(workflow_id: str) -> Made:
+    """When a workflow was made, and whether as a fork of another one; blocks."""
     status = _dbos._get_dbos_instance()._sys_db.get_workflow_status(workflow_id)
-    return status["created_at"] or 0 if status and status["forked_from"] else 0
+    if status is None:
+        return Made(0, is_fork=False)
+    return Made(status["created_at"] or 0, is_fork=bool(status["forked_from"]))

@@ -16,9 +16,8 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import CodeType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from dbos import DBOS, WorkflowStatus, _core, _dbos, _queue, _sys_db
 from dbos import error as dbos_errors
@@ -28,32 +27,13 @@ from dbos._outcome import Pending
 from dbos._sys_db import SystemDatabase
 
 from timestep.dbos_internals.ends import records
+from timestep.dbos_internals.ends.drawn_when_awaited import NAMES, draws
+from timestep.dbos_internals.ends.operation import End, Operation, begun, current, held
 from timestep.dbos_internals.ends.records import GET_RESULT, SLEEP
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
 
 T = TypeVar("T")
-
-
-class End(Protocol):
-    """The end of one operation, in one execution of its workflow."""
-
-    def stamp(self, due: int | None, newest: Callable[[], int]) -> int:
-        """Its place, as milliseconds since 1970: drawn now, from any thread, or as it was before.
-
-        Args:
-            due: When the operation will end, if that is known.
-            newest: Reads the newest place that is recorded in its workflow.
-        """
-
-    def take_back(self) -> None:
-        """Have no place of its own: an earlier execution recorded another one. Any thread does."""
-
-    async def hand_over(self) -> None:
-        """Return when it is the turn of the end; at once where none is recorded."""
-
-    def leave(self) -> None:
-        """Let nobody wait for the end any more."""
 
 
 Keeper = Callable[[int, str, str | None], End]
@@ -65,19 +45,6 @@ def keep(keeper: Keeper) -> None:
     process_state.of(ToldInOrder).keeper = keeper
 
 
-@dataclass(frozen=True)
-class _Operation:
-    """One that goes on."""
-
-    workflow_id: str
-    number: int
-    end: End
-    context: DBOSContext | None = None
-    """Of the step that the result of a child is recorded as."""
-    is_sleep: bool = False
-
-
-_current: ContextVar[_Operation | None] = ContextVar("timestep_operation", default=None)
 _apart: ContextVar[tuple[str, int] | None] = ContextVar("timestep_apart", default=None)
 
 
@@ -97,7 +64,7 @@ def _begun(
     *,
     child: str | None = None,
     context: DBOSContext | None = None,
-) -> _Operation | None:
+) -> Operation | None:
     """An operation of the workflow's code that begins; None where nobody keeps its order."""
     found, keeper = get_local_dbos_context(), process_state.of(ToldInOrder).keeper
     if keeper is None or found is None or not found.is_workflow():
@@ -105,39 +72,39 @@ def _begun(
     if _apart.get() == (found.workflow_id, number):
         return None
     end = keeper(number, name, child)
-    return _Operation(found.workflow_id, number, end, context, is_sleep=name == SLEEP)
+    return Operation(found.workflow_id, number, end, context, is_sleep=name == SLEEP)
 
 
-def _begun_next(name: str) -> _Operation | None:
+def _begun_next(name: str) -> Operation | None:
     """An operation that draws its number as soon as it is awaited."""
     found = get_local_dbos_context()
     return None if found is None else _begun(found.function_id + 1, name)
 
 
-async def _told(one: _Operation | None, work: Awaitable[T]) -> T:
+async def _told(one: Operation | None, work: Awaitable[T]) -> T:
     """What an operation gives, when it is the turn of its end."""
     if one is None:
         return await work
-    token = _current.set(one)
+    token = current.set(one)
     try:
         value = await work
     except GeneratorExit:
         # It is freed unfinished, with its loop: nobody goes on here.
         raise
     except Exception:
-        _current.reset(token)
+        current.reset(token)
         await _handed_over(one)
         raise
     except BaseException:
-        _current.reset(token)
+        current.reset(token)
         one.end.leave()
         raise
-    _current.reset(token)
+    current.reset(token)
     await _handed_over(one)
     return value
 
 
-async def _handed_over(one: _Operation) -> None:
+async def _handed_over(one: Operation) -> None:
     try:
         await one.end.hand_over()
     finally:
@@ -175,23 +142,6 @@ _init_child = SystemDatabase.init_child_workflow
 _start_async = _core.start_workflow_async
 _step_async = _core.run_step_async
 
-_NAMES = {
-    "sleep_async": SLEEP,
-    "recv_async": "DBOS.recv",
-    "get_event_async": "DBOS.getEvent",
-    "set_event_async": "DBOS.setEvent",
-    "get_all_events_async": "DBOS.get_events",
-    "send_async": "DBOS.send",
-    "send_bulk_async": "DBOS.send_bulk",
-    "write_stream_async": "DBOS.writeStream",
-    "close_stream_async": "DBOS.closeStream",
-    "get_workflow_status_async": "DBOS.getStatus",
-    "list_workflows_async": "DBOS.listWorkflows",
-    "cancel_workflows_async": "DBOS.cancelWorkflow",
-    "resume_workflow_async": "DBOS.resumeWorkflow",
-}
-"""Operations that draw their number as soon as they are awaited, and what they are recorded as."""
-
 
 def _code_within(code: CodeType, *names: str) -> CodeType:
     for name in names:
@@ -211,10 +161,9 @@ def _next_told(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     @functools.wraps(original)
     async def told(cls: Any, *args: Any, **options: Any) -> Any:
         work = original(cls, *args, **options)
-        seconds = options.get("seconds", args[0] if args else 0)
-        if name == "sleep_async" and seconds <= 0:
+        if not draws(name, args, options):
             return await work
-        return await _told(_begun_next(_NAMES[name]), work)
+        return await _told(_begun_next(NAMES[name]), work)
 
     return told
 
@@ -227,14 +176,16 @@ async def _run_step(
         # The former is told where DBOS invokes it.
         return await work
     name = options.get("name") or function.__qualname__
-    return await _told(_begun(context.function_id, name), work)
+    one = _begun(context.function_id, name)
+    return await _told(one, begun(one, work))
 
 
 async def _start(dbos: Any, context: DBOSContext, function: Any, *args: Any, **options: Any) -> Any:
     work = _start_async(dbos, context, function, *args, **options)
     if not context.has_parent():
         return await work
-    return await _told(_begun(context.parent_workflow_fid, "start of a workflow"), work)
+    one = _begun(context.parent_workflow_fid, "start of a workflow")
+    return await _told(one, begun(one, work))
 
 
 async def _call_as_step(
@@ -246,7 +197,8 @@ async def _call_as_step(
     work = _call_coroutine(system, function, name, context)
     if context is None or not context.is_workflow():
         return await work
-    return await _told(_begun(context.function_id, name), work)
+    one = _begun(context.function_id, name)
+    return await _told(one, begun(one, work))
 
 
 def _result_of(original: Any) -> Any:
@@ -258,7 +210,7 @@ def _result_of(original: Any) -> Any:
             return await work
         own = context.snapshot_step_ctx(reserve_sleep_id=False)
         one = _begun(own.function_id, GET_RESULT, child=handle.workflow_id, context=own)
-        return await _told(one, work)
+        return await _told(one, begun(one, work))
 
     return get_result
 
@@ -277,7 +229,7 @@ def _then(outcome: Pending[Any], stage: Any, *, dbos: DBOS | None = None) -> Pen
         return made
     own = inspect.getclosurevars(stage).nonlocals["resctx"]
     one = None if own is None else _begun(own.function_id, GET_RESULT, context=own)
-    return made if one is None else Pending(lambda: _told(one, made()))
+    return made if one is None else Pending(lambda: _told(one, begun(one, made())))
 
 
 _starting: ContextVar[int | None] = ContextVar("timestep_starting", default=None)
@@ -285,7 +237,7 @@ _starting: ContextVar[int | None] = ContextVar("timestep_starting", default=None
 
 
 def _init_child_at_its_place(system: SystemDatabase, *args: Any, **options: Any) -> Any:
-    one = _current.get()
+    one = current.get()
     parent = (options["parent_workflow_id"], options["parent_function_id"])
     if one is None or (one.workflow_id, one.number) != parent:
         return _init_child(system, *args, **options)
@@ -316,7 +268,7 @@ class _Clock:
 def _record_at_its_place(
     system: SystemDatabase, result: Any, completed_at_epoch_ms: int, conn: Any, **options: Any
 ) -> None:
-    one = _current.get()
+    one = current.get()
     if one is not None and (one.workflow_id, one.number) == (
         result["workflow_uuid"],
         result["function_id"],
@@ -338,7 +290,7 @@ def _record_result(
     *,
     started_at_epoch_ms: int,
 ) -> None:
-    one = _current.get()
+    one = current.get()
     own = None if one is None else one.context
     if one is None or own is None or context not in (None, own):
         _record_get_result(
@@ -377,6 +329,8 @@ _OURS: dict[tuple[Any, str], Any] = {
     (SystemDatabase, "call_coroutine_as_step"): _call_as_step,
     (SystemDatabase, "init_child_workflow"): _init_child_at_its_place,
     (_sys_db, "time"): _Clock(),
+    (SystemDatabase, "recv_async"): held(SystemDatabase.recv_async),
+    (SystemDatabase, "get_event_async"): held(SystemDatabase.get_event_async),
     (WorkflowHandleAsyncTask, "get_result"): _result_of(_task_result),
     (WorkflowHandleAsyncPolling, "get_result"): _result_of(_polled_result),
     (WorkflowHandleAsyncTask, "get_status"): _status,
@@ -385,7 +339,7 @@ _OURS: dict[tuple[Any, str], Any] = {
     (_dbos, "start_workflow_async"): _start,
     (_queue, "start_workflow_async"): _start,
     (_dbos, "run_step_async"): _run_step,
-    **{(DBOS, name): classmethod(_next_told(name)) for name in _NAMES},
+    **{(DBOS, name): classmethod(_next_told(name)) for name in NAMES},
 }
 """What is in the place of DBOS's own."""
 _OWN = {(owner, name): vars(owner)[name] for owner, name in _OURS}

@@ -22,10 +22,10 @@ from timestep.runtime import logs
 
 _log = logs.logger()
 
-_TICKS = 20
+TICKS = 20
 """Turns of the loop that the tasks which carry an end on have until the next one is told."""
 
-_LOOK = 0.01
+LOOK = 0.01
 """Seconds until a replay looks again whether an operation of DBOS's has begun."""
 
 PATIENCE = 30.0
@@ -129,7 +129,7 @@ class EndOrder:
             self._done.add(position)
             self._tell(position)
             if self.is_crowded:
-                self._settle(_TICKS)
+                self._settle(TICKS)
             else:
                 self._wake()
 
@@ -147,7 +147,7 @@ class EndOrder:
                 deadline = None
             elif deadline is None:
                 deadline = time.monotonic() + patience
-            if await self._changed(position, deadline, _LOOK if blocker.step is not None else None):
+            if await self._changed(position, deadline, LOOK if blocker.step is not None else None):
                 continue
             lost = (
                 f"{blocker.what} before {what}, as the record tells, and has not done so in "

@@ -18,6 +18,9 @@ from timestep.dbos_internals.ends import records
 from timestep.dbos_internals.ends.records import GET_RESULT, SLEEP, Recorded
 from timestep.dbos_internals.step_numbers import BLOCK
 
+_NEVER = 2**63
+"""A place after all others."""
+
 
 class Order(Protocol):
     """The order that the ends of operations are told in, with those of runs."""
@@ -38,6 +41,8 @@ class Order(Protocol):
 
     async def hand_over(self, position: int, what: str) -> None: ...
 
+    async def until_past(self, what: str, workflow_id: str) -> None: ...
+
 
 class Operations:
     """What one execution knows of its workflow's operations, and of those of earlier ones."""
@@ -45,13 +50,24 @@ class Operations:
     def __init__(self) -> None:
         self.newest = 0
         """The highest place that is recorded of what has ended."""
-        self.under_way: set[int] = set()
-        self._lock = threading.Lock()
+        self._under_way: dict[int, str | None] = {}
+        """The children whose results are awaited, or none, by the numbers of what goes on."""
+        self._recorded_as: dict[int, int | None] = {}
+        """The numbers with which it is recorded; None: its own is recorded of something else."""
+        self._reading, self._changing = threading.Lock(), threading.Lock()
         self._is_read = False
         self._places: dict[int, int] = {}
-        self._of_child: dict[str, dict[int, int]] = {}
+        self._of_child: dict[str, set[int]] = {}
+        """The numbers of the results of a child that nobody asked for yet."""
+        self._results: set[int] = set()
+        """Those of all children."""
         self._left: deque[tuple[int, int]] = deque()
         """Places and numbers, in their order, of what may come yet."""
+        self._of_runs: list[tuple[int, int]] = []
+        """Places and numbers, in their order, of the steps of runs that have numbers of the
+        workflow's own counter."""
+        self.made_at = 0
+        """When the workflow was made, in milliseconds since 1970."""
         self._copied_until = 0
         """Where what a fork has copied ends. What it does itself comes after that, though its runs
         may end anew that first ended before."""
@@ -59,6 +75,39 @@ class Operations:
         """Numbers and places of what was handed over."""
         self.newest_number: Callable[[], int] = lambda: 0
         """The newest number that the workflow's code has drawn."""
+
+    def begin(self, number: int, child: str | None) -> None:
+        """Note that an operation begins.
+
+        It need not have the number with which it is recorded: `asyncio.as_completed` awaits what it
+        is given in any order, and earlier versions drew other numbers for the results of children.
+
+        Args:
+            number: The operation's.
+            child: Whose result it gives.
+        """
+        with self._changing:
+            self._under_way[number] = child
+            if self._is_read:
+                self._find(number)
+
+    def _find(self, number: int) -> None:
+        child = self._under_way[number]
+        recorded: int | None = number
+        if child is not None and self._of_child:
+            numbers = self._of_child.get(child, set())
+            if number not in numbers:
+                recorded = min(numbers, default=None if number in self._results else number)
+            numbers.discard(recorded or 0)
+        self._recorded_as[number] = recorded
+
+    def leave(self, number: int) -> None:
+        """Note that an operation has ended, or was given up: it is not waited for any more."""
+        with self._changing:
+            del self._under_way[number]
+            recorded = self._recorded_as.pop(number, number)
+        if recorded is not None:
+            self.tell(recorded)
 
     def tell(self, told: int) -> None:
         """Note that the end with a number, or a place, is not waited for any more."""
@@ -75,37 +124,41 @@ class Operations:
 
     def know(self, workflow_id: str) -> None:
         """Read what is recorded of a workflow's operations, once; blocks."""
-        with self._lock:
+        with self._reading:
             if self._is_read:
                 return
-            self._read(records.recorded(workflow_id))
-            if self._left:
-                self._copied_until = records.copied_until(workflow_id)
-            self._is_read = True
+            everything = records.recorded(workflow_id)
+            made = records.made(workflow_id) if everything else None
+            with self._changing:
+                self._read(everything)
+                if made is not None:
+                    self.made_at = made.at
+                    self._copied_until = made.at if made.is_fork else 0
+                for number in self._under_way:
+                    self._find(number)
+                self._is_read = True
 
     def come_after(self, newest: int) -> None:
         """Note the newest place of what has ended, which is known before all the others are."""
         self.newest = max(self.newest, newest)
 
-    def _read(self, found: list[Recorded]) -> None:
+    def _read(self, everything: list[Recorded]) -> None:
+        of_runs = [one for one in everything if one.is_of_run and one.number < BLOCK]
+        self._of_runs = sorted((one.completed_at, one.number) for one in of_runs)
+        found = [one for one in everything if not one.is_of_run]
         for one in found:
             self._places[one.number] = one.completed_at
             if one.name == GET_RESULT and one.child is not None:
-                self._of_child.setdefault(one.child, {})[one.number] = one.completed_at
+                self._of_child.setdefault(one.child, set()).add(one.number)
+                self._results.add(one.number)
             if one.name != SLEEP:
                 self.newest = max(self.newest, one.completed_at)
         self._left.extend(sorted((one.completed_at, one.number) for one in found))
 
-    def place_of(self, number: int, child: str | None) -> int | None:
-        """Where the end of an operation stands, as is recorded.
-
-        Args:
-            number: The operation's.
-            child: Whose result it gives: earlier versions drew other numbers for that.
-        """
-        if child is not None and (places := self._of_child.get(child)):
-            return places.pop(number if number in places else min(places))
-        return self._places.get(number)
+    def place_of(self, number: int) -> int | None:
+        """Where the end of an operation that goes on stands, if it is recorded."""
+        recorded = self._recorded_as.get(number, number)
+        return None if recorded is None else self._places.get(recorded)
 
     def first_before(self, place: int, *, is_repeated: bool) -> int | None:
         """The number of the first operation that ended before a place, and comes yet.
@@ -114,15 +167,33 @@ class Operations:
             place: The place.
             is_repeated: Whether what has not begun will.
         """
-        while self._left and self._is_past(*self._left[0], is_repeated=is_repeated):
-            self._left.popleft()
-        if self._left and self._left[0][0] <= self._copied_until < place:
-            left = (one for one in self._left if one[0] > self._copied_until)
-            left = (one for one in left if not self._is_past(*one, is_repeated=is_repeated))
-            first = next(left, None)
-        else:
-            first = self._left[0] if self._left else None
-        return first[1] if first is not None and first[0] < place else None
+        with self._changing:
+            while self._left and self._is_past(*self._left[0], is_repeated=is_repeated):
+                self._left.popleft()
+            if self._left and self._left[0][0] <= self._copied_until < place:
+                left = (one for one in self._left if one[0] > self._copied_until)
+                left = (one for one in left if not self._is_past(*one, is_repeated=is_repeated))
+                first = next(left, None)
+            else:
+                first = self._left[0] if self._left else None
+            return first[1] if first is not None and first[0] < place else None
+
+    def left(self, *, is_repeated: bool) -> tuple[int, int] | None:
+        """The place and the number of something that is recorded, and comes yet.
+
+        Args:
+            is_repeated: Whether what has not begun will.
+        """
+        if (number := self.first_before(_NEVER, is_repeated=is_repeated)) is not None:
+            return self._places[number], number
+        newest = self.newest_number()
+        of_runs = (one for one in self._of_runs if is_repeated and one[1] > newest)
+        return next(of_runs, None)
+
+    @property
+    def are_over(self) -> bool:
+        """Whether the workflow has ended: DBOS's counter of it is there no more."""
+        return self.newest_number() < 0
 
     def _is_past(self, place: int, number: int, *, is_repeated: bool) -> bool:
         if place in self._told or number in self._told:
@@ -130,7 +201,7 @@ class Operations:
         return not self._comes(number, is_repeated=is_repeated)
 
     def _comes(self, number: int, *, is_repeated: bool) -> bool:
-        if number in self.under_way:
+        if number in self._recorded_as.values():
             return True
         return is_repeated and self.newest_number() < number < BLOCK
 
@@ -153,13 +224,12 @@ class OperationEnd:
         self._workflow_id = workflow_id
         self._number = number
         self._what = f"step {number} ({what}) ends"
-        self._child = child
         self._lock = threading.Lock()
         self._place: int | None = None
         self._mistaken: int | None = None
         """A place that was drawn, though an earlier execution had recorded another one."""
         self._is_over = False
-        order.operations.under_way.add(number)
+        order.operations.begin(number, child)
         order.enter()
 
     def stamp(self, due: int | None, newest: Callable[[], int]) -> int:
@@ -178,6 +248,14 @@ class OperationEnd:
         with self._lock:
             self._mistaken, self._place = self._place, None
 
+    async def may_begin(self) -> None:
+        """Return when the operation may begin, of which no end need be recorded."""
+        operations = self._order.operations
+        if not operations.are_known:
+            await asyncio.to_thread(operations.know, self._workflow_id)
+        if operations.place_of(self._number) is None:
+            await self._order.until_past(self._what, self._workflow_id)
+
     async def hand_over(self) -> None:
         """Return when it is the turn of the end; at once where none is recorded.
 
@@ -190,7 +268,7 @@ class OperationEnd:
         if not operations.are_known and (place is None or self._order.is_crowded):
             await asyncio.to_thread(operations.know, self._workflow_id)
         if place is None:
-            place = operations.place_of(self._number, self._child)
+            place = operations.place_of(self._number)
         if place is not None:
             await self._order.hand_over(place, self._what)
             operations.tell(place)
@@ -199,8 +277,7 @@ class OperationEnd:
         """Let nobody wait for the end any more."""
         with self._lock:
             self._is_over, place = True, self._place or self._mistaken
-        self._order.operations.under_way.discard(self._number)
-        self._order.operations.tell(self._number)
+        self._order.operations.leave(self._number)
         if place is not None:
             self._order.forget(place)
         self._order.leave()

@@ -22,6 +22,8 @@ class Replay:
     """Seconds, at most, that each step is held up before its record is read."""
     source: random.Random
     """Where the delays come from."""
+    holds: float = 0.0
+    """Seconds that what was not recorded is held, in which the code may give it up again."""
 
 
 class WatchedReplays(PerProcess):
@@ -72,6 +74,15 @@ async def hold_up(workflow_id: str) -> None:
     replay = process_state.of(WatchedReplays).by_workflow.get(workflow_id)
     if replay is not None and replay.delay:
         await asyncio.sleep(replay.source.uniform(0, replay.delay))
+
+
+def holds(workflow_id: str) -> float:
+    """Seconds that an operation is held of which nothing is recorded, if its workflow is watched.
+
+    That has ended before, so whatever is recorded of nothing was given up, or left.
+    """
+    replay = process_state.of(WatchedReplays).by_workflow.get(workflow_id)
+    return 0.0 if replay is None else replay.holds
 
 
 def refused(workflow_id: str, step: str, run: object | None) -> ReplayError | None:

@@ -14,8 +14,15 @@ import time
 import uuid
 from typing import Any
 
-from timestep.execution.replay.end_order import Blocker, EndOrder
+from timestep.execution.replay import replay_check
+from timestep.execution.replay.end_order import LOOK, TICKS, Blocker, EndOrder
 from timestep.execution.replay.operation_order import Operations
+from timestep.runtime import logs
+
+_log = logs.logger()
+
+_MARGIN = 10.0
+"""Seconds that code gets, beyond those it first took, to give an operation up once more."""
 
 RecordedEnd = int | list[int]
 """Which of the ends of runs it is; with its time, where operations end beside it."""
@@ -40,6 +47,8 @@ class RunOrder(EndOrder):
         """Whether positions are times, in milliseconds since 1970."""
         self._drawing = threading.Lock()
         self._newest_end = 0
+        self._told_at = 0
+        """The highest position of all that was handed over."""
         self._which: dict[int, int] = {}
         """Which of the ends of runs has a position."""
         self.operations = Operations()
@@ -118,6 +127,50 @@ class RunOrder(EndOrder):
             position += 1
         return position
 
+    async def until_past(self, what: str, workflow_id: str) -> None:
+        """Wait until all that is recorded has come again.
+
+        An operation whose end is not recorded need not have been under way when its process ended.
+        The code may have given it up, after a time or as something else ended first, and gone on.
+
+        Args:
+            what: What ends when it has begun, for people.
+            workflow_id: The workflow.
+
+        Raises:
+            CancelledError: The workflow has ended meanwhile.
+        """
+        begun, since = time.monotonic(), max(self._told_at, self.operations.made_at)
+        while (left := self._left()) is not None:
+            place, blocker = left
+            first_took = max(0, place - since) / 1000
+            if time.monotonic() > begun + first_took + _MARGIN:
+                _log.warning("%s before %s, as the record tells, which begins now", blocker, what)
+                return
+            await self._look()
+        # What ended last may be what has it given up.
+        for _ in range(TICKS):
+            await asyncio.sleep(0)
+        deadline = time.monotonic() + replay_check.holds(workflow_id)
+        while time.monotonic() < deadline:
+            await self._look()
+
+    async def _look(self) -> None:
+        if self.operations.are_over:
+            raise asyncio.CancelledError
+        await asyncio.sleep(LOOK)
+
+    def _left(self) -> tuple[int, str] | None:
+        """What is recorded, and comes yet: about when it ended, and what it is, for people."""
+        recorded = (position for position, one in list(self._open.items()) if one.is_recorded)
+        first = min(filter(self._comes, recorded), default=None)
+        if first is not None:
+            return first, self._open[first].what
+        for run_id, after in self._to_begin.items() if self._is_repeated else ():
+            return after, f"run {run_id} begins"
+        step = self.operations.left(is_repeated=self._is_repeated)
+        return None if step is None else (step[0], f"step {step[1]} ends")
+
     def recorded(self, position: int) -> RecordedEnd:
         """What is recorded of the end of a run that has a position."""
         which = self._which[position]
@@ -143,6 +196,7 @@ class RunOrder(EndOrder):
             self.forget(position)
 
     def _tell(self, position: int) -> None:
+        self._told_at = max(self._told_at, position)
         self.told = max(self.told, self._which.get(position, 0))
 
     def _is(self, run_id: uuid.UUID) -> None:
