@@ -43,7 +43,7 @@ def test_a_browser_without_a_login_is_led_to_it(path: str, target: str) -> None:
     asking(work)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/?status=odd", "/?cursor=odd"])
+@pytest.mark.parametrize("path", ["/nothing", "/runs/nobody", "/sessions/nobody"])
 def test_what_is_wrong_is_told_in_a_page(path: str) -> None:
     async def work(app: FastAPI) -> None:
         async with client_of(app) as client:
