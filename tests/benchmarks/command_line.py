@@ -62,6 +62,7 @@ PAIRS = (
     Pair(("approvals",), DRIVERS, 1.5),
     Pair(("usage",), DRIVERS, 1.5),
     Pair(("resume", WORKFLOW, "--approve", "all"), DRIVERS, 1.5),
+    Pair(("cancel", WORKFLOW), DRIVERS, 1.5),
 )
 
 
