@@ -38,7 +38,6 @@ def run_of(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:
         workflow_name=row["workflow_name"],
         status=row["status"],
         parent_run_id=_id(row["parent_run_id"]),
-        is_newest=row["is_newest"],
         agent_name=row["agent_name"],
         current_agent_name=row["current_agent_name"],
         session_id=row["session_key"],

@@ -342,11 +342,14 @@ def _whole(rows: Sequence[dict[str, Any]], *, brief: bool = False) -> list[Run]:
     open_ = [run for run in runs_ if run.completed_at is None and run.workflow_id is not None]
     asking = [run for run in open_ if any(one.resolved_at is None for one in run.interruptions)]
     found = executions.of_workflows(_workflows_of(open_), _workflows_of(asking))
-    tagged = attributes_of(_workflows_of(runs_))
+    workflows = _workflows_of(runs_)
+    tagged = attributes_of(workflows)
+    newest = reading(lambda connection: runs.newest(connection, workflows))
     return [
         dataclasses.replace(
             run,
             tags=tags_of(tagged.get(run.workflow_id or "")),
+            is_newest=run.id in newest,
             **({} if run.completed_at else _standing(found.get(run.workflow_id))),
         )
         for run in runs_

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,19 +28,6 @@ _SESSION = sessions.sessions
 
 _USAGE_COLUMNS = (*usage.USAGE_COUNTS, "estimated_cost")
 
-_other = _RUN.alias("other")
-_newer = (
-    sa.exists()
-    .select_from(_other)
-    .where(
-        _other.c.workflow_id == _RUN.c.workflow_id,
-        _other.c.parent_run_id.is_(None),
-        _other.c.deleted_at.is_(None),
-        sa.tuple_(_other.c.started_at, _other.c.workflow_step)
-        > sa.tuple_(_RUN.c.started_at, _RUN.c.workflow_step),
-    )
-)
-
 _COLUMNS = (
     _RUN.c.id,
     _RUN.c.workflow_id,
@@ -58,7 +46,6 @@ _COLUMNS = (
     _RUN.c.forked_at_turn,
     _RUN.c.started_at,
     _RUN.c.completed_at,
-    (_RUN.c.parent_run_id.is_(None) & ~_newer).label("is_newest"),
     *(_USAGE.c[name] for name in _USAGE_COLUMNS),
 )
 _FROM = (
@@ -278,16 +265,34 @@ def _looked_at(schema: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
     return found
 
 
+_NEWEST_OF_WORKFLOW = (_RUN.c.started_at.desc(), _RUN.c.workflow_step.desc())
+
+
 def find_run(connection: sa.Connection, name: str) -> Row | None:
     """The run with this id, or the newest top-level run of the workflow with this id."""
     run_id = as_uuid(name)
     of_workflow = sa.and_(_RUN.c.workflow_id == name, _RUN.c.parent_run_id.is_(None))
     query = _RUNS.where(of_workflow if run_id is None else sa.or_(_RUN.c.id == run_id, of_workflow))
-    order = [_RUN.c.started_at.desc(), _RUN.c.workflow_step.desc()]
+    order: list[sa.ColumnElement[Any]] = [*_NEWEST_OF_WORKFLOW]
     if run_id is not None:
         order.insert(0, (_RUN.c.id == run_id).desc())
     found = _rows(connection, query.order_by(*order).limit(1))
     return found[0] if found else None
+
+
+def newest(connection: sa.Connection, workflow_ids: Collection[str]) -> set[str]:
+    """The ids of the runs that `find_run` finds by the ids of their workflows."""
+    # All of a workflow's at once: to ask of each run whether it is the newest looks at the others
+    # again and again.
+    place = sa.func.row_number().over(partition_by=_RUN.c.workflow_id, order_by=_NEWEST_OF_WORKFLOW)
+    theirs = sa.select(_RUN.c.id, place.label("place")).where(
+        _RUN.c.workflow_id.in_(workflow_ids),
+        _RUN.c.parent_run_id.is_(None),
+        _RUN.c.deleted_at.is_(None),
+    )
+    placed = theirs.subquery()
+    found = connection.execute(sa.select(placed.c.id).where(placed.c.place == 1))
+    return {str(id_) for id_ in found.scalars()}
 
 
 def find_workflow(connection: sa.Connection, name: str) -> Row | None:
