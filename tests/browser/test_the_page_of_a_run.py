@@ -21,6 +21,21 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def say(host: Host, workflow_id: str, attempt: int, text: str) -> None:
+    """Record what the model of a run says while it speaks."""
+    change(
+        host.database,
+        """INSERT INTO timestep.stream_batches (
+            id, run_id, model_response_id, turn, attempt, first_attempt, position, events)
+        SELECT gen_random_uuid(), id, id, 3, %s, 1, 0, jsonb_build_array(jsonb_build_object(
+            'type', 'response.output_text.delta', 'delta', %s::text))
+        FROM runs WHERE workflow_id = %s""",
+        attempt,
+        text,
+        workflow_id,
+    )
+
+
 def unfold(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
 
@@ -34,8 +49,13 @@ def test_a_run_shows_what_it_does_until_it_ends(host: Host, pages: Pages, tmp_pa
     call = page.locator("#turn-2 .step.call")
     call.locator("summary").first.click()
     expect(call).to_contain_text("Idempotency key")
+    speaking = page.locator("#speaking")
+    for attempt, said in ((1, "I th"), (1, "ink <b>"), (2, "No: ")):
+        say(host, workflow_id, attempt, said)
+        expect(speaking).to_have_text({"I th": "I th", "ink <b>": "I think <b>"}.get(said, said))
     (tmp_path / "go").touch()
     expect(standing).to_contain_text("Completed")
+    expect(speaking).to_be_hidden()
     expect(standing).to_contain_text("all done")
     expect(page.locator("#turn-3")).to_contain_text("all done")
     # What was folded out while it went on still is.
