@@ -50,7 +50,7 @@ def test_a_long_run_is_read_part_by_part(app: App) -> None:
 
     async def work(client: httpx.AsyncClient) -> None:
         newest = (await client.get("/runs/long")).text
-        assert turns(newest) == list(range(71, 121))
+        assert turns(newest) == list(range(61, 121))
         assert "so far 1,200, $0.12" in newest, "the running total is of all turns before, too"
         found, page = turns(newest), newest
         while (before := link(page, "Earlier turns")) is not None:
@@ -94,10 +94,20 @@ def test_what_a_turn_has_more_of_than_fits_is_on_the_next_page(app: App) -> None
         found = steps(page)
         while (after := link(page, "Later turns")) is not None:
             page = (await client.get(after)).text
-            assert len(page) < 600_000
             found += steps(page)
         calls = [one for one in found if one.startswith("call-")]
         assert len(calls) == len(set(calls)) == 130
+        # Of a turn that is cut the newest steps are shown first, and its beginning is before them.
+        newest = (await client.get("/runs/wide")).text
+        assert turns(newest) == [130]
+        page = (await client.get(str(link(newest, "Earlier turns")))).text
+        assert len(steps(page)) == 60
+        assert 'id="turn-1-from-' in page
+        assert "Turn 1, continued" in page
+        both = (await client.get("/runs/wide/compare?with=wide")).text
+        assert "Turn 1 has more steps than fit" in both
+        # Nobody asks for a turn that is not there but by a link of an earlier time.
+        assert steps((await client.get("/runs/wide?turn=999")).text) == steps(newest)
 
     browse(work)
 
@@ -222,7 +232,7 @@ def test_a_fork_is_asked_for_again_with_what_is_wrong(app: App) -> None:
 
 
 def test_runs_are_compared_turn_by_turn(app: App) -> None:
-    one, other = (long_run(app.url, name, turns=60) for name in ("one", "other"))
+    one, other = (long_run(app.url, name, turns=70) for name in ("one", "other"))
     change(
         app.url,
         """UPDATE tool_calls SET output = '"saw a cat"' WHERE run_id = %s AND turn = 7""",
@@ -241,13 +251,41 @@ def test_runs_are_compared_turn_by_turn(app: App) -> None:
         page = (await client.get(str(link(page, "compare")))).text
         assert re.findall(r"<summary>(Turns? .*)</summary>", page) == [
             "Turns 1 to 6 are the same",
-            "Turns 8 to 50 are the same",
+            "Turns 8 to 60 are the same",
         ]
         assert page.count('class="pair differs"') == 1
         assert "saw a cat" in page
-        page = (await client.get(str(link(page, "Turns from 51 on")))).text
+        page = (await client.get(str(link(page, "Turns from 61 on")))).text
         assert re.findall(r"<summary>(Turns? .*)</summary>", page) == [
-            "Turns 51 to 60 are the same"
+            "Turns 61 to 70 are the same"
         ]
+
+    browse(work)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            "status = 'failed', error_type = 'OSError', error_message = '<b>no</b> disk', "
+            "error_turn = 2",
+            "Failed in turn 2 with OSError: <b>no</b> disk",
+        ),
+        ("status = 'failed', error_type = 'OSError', error_message = ''", "Failed with OSError"),
+        ("status = 'cancelled', cancel_reason = 'timeout'", "Cancelled, as its time was over"),
+        ("status = 'running', completed_at = NULL", "Asks the model of Ann in turn 3"),
+        ("status = 'interrupted', completed_at = NULL", "Everything is decided, and it goes on"),
+        ("final_output = '{\"answer\": [1, 2]}'", "Completed"),
+    ],
+)
+def test_why_a_run_is_as_it_is(app: App, columns: str, expected: str) -> None:
+    run = long_run(app.url, "why", turns=2)
+    change(app.url, f"UPDATE runs SET {columns} WHERE id = %s", run)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/why")).text
+        found = re.search(r'<p class="sentence">([^<]*)<', page)
+        assert found is not None
+        assert html.unescape(found[1]) == expected
 
     browse(work)

@@ -25,6 +25,12 @@ _OPEN = """
     ORDER BY c.created_at, c.id LIMIT 20"""
 
 
+# Later ones are of a workflow that waited for a person.
+_QUEUED = """
+    SELECT created_at, started_at_epoch_ms FROM "{schema}".workflow_status
+    WHERE workflow_uuid = :workflow_id AND started_at_epoch_ms IS NOT NULL"""
+
+
 @dataclass(frozen=True)
 class Now:
     """What is recorded of the moment."""
@@ -45,3 +51,19 @@ def now(connection: sa.Connection, run_id: uuid.UUID) -> Now:
     item = connection.exec_driver_sql(_NEWEST_ITEM, values).one_or_none()
     times = [one for one in (answered, item[1] if item else None) if one is not None]
     return Now([], max(times, default=None))
+
+
+def queued(connection: sa.Connection, schema: str, workflow_id: str) -> tuple[int, int] | None:
+    """When a workflow was given to a queue, and when it was last taken from one.
+
+    Args:
+        connection: To DBOS's own tables.
+        schema: Theirs.
+        workflow_id: The workflow.
+
+    Returns:
+        Both in milliseconds since 1970; None: it was in none.
+    """
+    sql = sa.text(_QUEUED.replace("{schema}", schema))
+    found = connection.execute(sql, {"workflow_id": workflow_id}).one_or_none()
+    return None if found is None else (found[0], found[1])

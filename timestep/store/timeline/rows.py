@@ -29,14 +29,17 @@ def _document(column: str, name: str | None = None) -> str:
     return f"left({column}::text, {FETCHED}) AS {name}, length({column}::text) AS {name}_length"
 
 
-# The output of a call is a column of the call.
+# The output of a call is told with the call; but where another run's model asked for that, no item
+# of this run does.
+_IS_TOLD = """(i.item_type <> 'tool_call_output_item' OR NOT EXISTS (
+        SELECT FROM public.tool_calls c
+        WHERE c.id = i.tool_call_id AND c.model_response_id IS NOT NULL))"""
+
 _ITEMS = f"""
     SELECT i.id, i.position, i.turn, i.item_type, i.role, i.agent_id, i.model_response_id,
-        i.tool_call_id, i.created_at, d.*
-    FROM public.run_items i LEFT JOIN LATERAL (
-        SELECT {_document("i.item_data")}
-        WHERE i.item_type <> 'tool_call_output_item' OR i.tool_call_id IS NULL) d ON true
-    WHERE i.run_id = %(run_id)s AND {{which}} ORDER BY i.position {{order}} LIMIT %(limit)s"""
+        i.tool_call_id, i.created_at, {_document("i.item_data")}
+    FROM public.run_items i WHERE i.run_id = %(run_id)s AND {{which}} AND {_IS_TOLD}
+    ORDER BY i.position {{order}} LIMIT %(limit)s"""
 
 _PARTS = {
     "after": ("i.position > %(place)s", ""),
@@ -50,8 +53,7 @@ _PARTS = {
 }
 
 _ITEMS_OF = _ITEMS.format(
-    which="(i.id = ANY(%(items)s) OR i.tool_call_id = ANY(%(calls)s) "
-    "AND i.item_type <> 'tool_call_output_item')",
+    which="(i.id = ANY(%(items)s) OR i.tool_call_id = ANY(%(calls)s))",
     order="",
 )
 
@@ -64,9 +66,10 @@ _ANSWERS = f"""
     LEFT JOIN public.request_usage_entries u ON u.model_response_id = m.id
     WHERE m.run_id = %(run_id)s AND {{which}} ORDER BY m.ordinal, m.attempt LIMIT %(limit)s"""
 
-_TURN_BEFORE = """
-    SELECT turn FROM public.run_items WHERE run_id = %(run_id)s AND position < %(place)s
-    ORDER BY position DESC LIMIT 1"""
+_NEIGHBOUR = f"""
+    SELECT i.position, i.turn, i.created_at FROM public.run_items i
+    WHERE i.run_id = %(run_id)s AND i.position {{is_beside}} %(place)s AND {_IS_TOLD}
+    ORDER BY i.position {{order}} LIMIT 1"""
 
 # Answers without an item are between those of the items beside the part.
 _BESIDE = """
@@ -165,13 +168,23 @@ _WHOLE = {
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a run's items, in their order, and whether there are others beside them."""
+    """Some of a run's items, in their order, with those beside them."""
 
     items: list[Row]
-    is_more_before: bool
-    is_more_after: bool
-    is_cut: bool
-    """Whether the first of its turns begins before it."""
+    before: Row | None
+    """The item before the first: its position, turn and time. None: there is none, as with
+    `after`, the one after the last."""
+    after: Row | None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the first of its turns begins before it."""
+        return self.before is not None and self.before["turn"] == self.items[0]["turn"]
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the last of its turns goes on after it."""
+        return self.after is not None and self.after["turn"] == self.items[-1]["turn"]
 
 
 def part(connection: sa.Connection, run_id: uuid.UUID, which: str, place: int, limit: int) -> Part:
@@ -180,30 +193,36 @@ def part(connection: sa.Connection, run_id: uuid.UUID, which: str, place: int, l
     Args:
         connection: To the database.
         run_id: The run.
-        which: Those `after` or `before` a position, the `newest`, or those from a `turn` on.
+        which: Those `after` or `before` a position, the `newest`, or those from a `turn` on; where
+            nothing is after it, the newest.
         place: The position, or the turn.
         limit: How many at most.
     """
     condition, order = _PARTS[which]
     values = {"run_id": run_id, "place": place, "limit": limit + 1}
     found = _rows(connection, _ITEMS.format(which=condition, order=order), values)
-    is_more = len(found) > limit
-    if is_more:
+    if len(found) > limit:
         cut = found[limit]["turn"]
         whole = [row for row in found[:limit] if row["turn"] != cut]
         found = whole or found[:limit]
+    if not found:
+        return Part([], None, None) if which == "newest" else _newest(connection, run_id, limit)
     if order:
         found.reverse()
-    before = _turn_before(connection, run_id, found[0]) if found else None
-    is_more_after = which != "newest" if order else is_more
-    is_cut = bool(found) and before == found[0]["turn"]
-    return Part(found, before is not None, is_more_after, is_cut)
+    before = _neighbour(connection, run_id, found[0], "<", "DESC")
+    return Part(found, before, _neighbour(connection, run_id, found[-1], ">", ""))
 
 
-def _turn_before(connection: sa.Connection, run_id: uuid.UUID, item: Row) -> int | None:
-    values = {"run_id": run_id, "place": item["position"]}
-    found: int | None = connection.exec_driver_sql(_TURN_BEFORE, values).scalar_one_or_none()
-    return found
+def _newest(connection: sa.Connection, run_id: uuid.UUID, limit: int) -> Part:
+    return part(connection, run_id, "newest", 0, limit)
+
+
+def _neighbour(
+    connection: sa.Connection, run_id: uuid.UUID, item: Row, is_beside: str, order: str
+) -> Row | None:
+    sql = _NEIGHBOUR.format(is_beside=is_beside, order=order)
+    found = _rows(connection, sql, {"run_id": run_id, "place": item["position"]})
+    return found[0] if found else None
 
 
 def items_of(

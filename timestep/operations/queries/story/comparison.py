@@ -53,6 +53,8 @@ class Comparison:
     turns: list[TurnPair]
     shared: int
     """How many turns from the first on are one's alone, as the other is its fork; 0: it is none."""
+    cut: int | None
+    """The turn that has more steps than are here; None: there is none."""
     next_turn: int | None
     """The first turn that is not here; None: there is none."""
 
@@ -77,7 +79,9 @@ async def compared(left: Run, right: Run, first: int) -> Comparison:
         for number in sorted(numbers)
         if number >= first and (end is None or number <= end)
     ]
-    return Comparison(pairs, _shared(left, right), None if end is None else end + 1)
+    cuts = [part.turns[-1].number for part in (one, other) if part.is_cut_off and part.turns]
+    cut = next((number for number in cuts if number == end), None)
+    return Comparison(pairs, _shared(left, right), cut, None if end is None else end + 1)
 
 
 def _shared(left: Run, right: Run) -> int:

@@ -65,7 +65,7 @@ def attempt_of(row: Row) -> Attempt:
 def said_of(row: Row) -> Said:
     """An item that is no call."""
     data = document(row, "item_data", "item")
-    assert data is not None, "only outputs of calls are read without their item"
+    assert data is not None, "each item has its document"
     return Said(
         id=str(row["id"]),
         position=row["position"],
@@ -99,7 +99,6 @@ def call_of(
         edited_arguments=document(row, "edited_arguments"),
         output=document(row, "output"),
         error=document(row, "error"),
-        is_left=row["model_response_id"] is None,
         status=row["status"],
         is_error=row["is_error"],
         is_safe_to_repeat=row["safe_to_repeat"],

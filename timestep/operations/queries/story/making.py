@@ -99,9 +99,8 @@ def turns_of(rows: Rows) -> list[Turn]:
         _add_items(turn, items, calls, goes_on=rows.goes_on)
     for row in beside:
         turn = made[row["turn"]]
+        turn.steps += [Step("said", one, []) for one in _said([row], calls)]
         _add_items(turn, [row], calls, goes_on=rows.goes_on)
-        if row["item_data"] is not None and row["tool_call_id"] not in calls:
-            turn.steps.append(Step("said", said_of(row), []))
     for row in rows.checks:
         turn = made.setdefault(max(row["turn"], 1), _Turn())
         step = check_of(row)
@@ -116,7 +115,7 @@ class _Shown:
     """Tells what a model was shown of the items that there are, in a line each."""
 
     def __init__(self, items: list[Row], calls: dict[uuid.UUID, Call]) -> None:
-        self._lines = [(row["position"], *_line(row, calls)) for row in items]
+        self._lines = [(row["position"], *line) for row in items for line in _lines(row, calls)]
 
     def before(self, position: int | None) -> tuple[list[tuple[str, str]], int]:
         """The newest lines before a position, and how many items came before them.
@@ -130,19 +129,18 @@ class _Shown:
         return [(label, text) for _, label, text in newest], first - 1
 
 
-def _line(row: Row, calls: dict[uuid.UUID, Call]) -> tuple[str, str]:
+def _lines(row: Row, calls: dict[uuid.UUID, Call]) -> Iterable[tuple[str, str]]:
     call = calls.get(row["tool_call_id"])
-    if call is not None and row["item_type"] == "tool_call_output_item":
-        found = call.error or call.output
-        return f"output of {call.name}", found.text[:_LINE] if found else ""
-    if call is not None:
-        given = call.edited_arguments or call.arguments
-        return f"call of {call.name}", given.text[:_LINE] if given else ""
-    if row["item_data"] is None:
-        return "output", ""
-    said = said_of(row)
-    label = said.role or said.item_type.removesuffix("_item").replace("_", " ")
-    return label, (said.words or said.data.text)[:_LINE]
+    if call is None:
+        said = said_of(row)
+        label = said.role or said.item_type.removesuffix("_item").replace("_", " ")
+        yield label, (said.words or said.data.text)[:_LINE]
+        return
+    for label, found in (
+        ("call", call.edited_arguments or call.arguments),
+        ("output", call.error or call.output),
+    ):
+        yield f"{label} of {call.name}", found.text[:_LINE] if found else ""
 
 
 def _totalled(made: dict[int, _Turn], rows: Rows) -> Iterable[Turn]:
@@ -201,9 +199,7 @@ def _add_items(
 ) -> None:
     for row in items:
         call = calls.get(row["tool_call_id"])
-        is_output = row["item_type"] == "tool_call_output_item"
-        # One that another run's state left has no item that asks for it.
-        if call is not None and (not is_output or call.is_left):
+        if call is not None:
             turn.steps.append(call_step(call, goes_on=goes_on))
 
 

@@ -6,12 +6,18 @@ import asyncio
 import datetime
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
 
+from timestep.database.error_translation import translated
 from timestep.journal.fail_fast_read import reading
+from timestep.journal.reads.database import database
 from timestep.operations.access import audit
+from timestep.operations.access.acting import NOBODY, Via
+from timestep.operations.access.records import AuditEntry
 from timestep.operations.queries.records import Interruption, Run
 from timestep.store.timeline import now as store
+
+_LONGEST = 2000
+"""Characters of an error's message in the sentence."""
 
 CANCELLED = {
     "cancelled": "Its workflow was cancelled",
@@ -20,6 +26,9 @@ CANCELLED = {
     "abandoned": "Cancelled, as its workflow ended without waiting for it",
 }
 """Why a run was cancelled, by what is recorded of it."""
+
+
+_WAYS: dict[Via, str] = {"http": "over HTTP", "cli": "at a terminal", "python": "in Python"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,27 @@ async def standing_of(run: Run) -> Standing:
     if run.status == "cancelled":
         return await _cancelled(run)
     return Standing("Completed", run.completed_at)
+
+
+async def queued_for(run: Run) -> float | None:
+    """For how many seconds a run's workflow was in a queue; None: in none, as far as is known.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    workflow_id, began = run.workflow_id, run.started_at
+    if workflow_id is None or began is None or run.parent_run_id is not None:
+        return None
+
+    def read() -> tuple[int, int] | None:
+        with translated(database().url), database().system() as (connection, schema):
+            return store.queued(connection, schema, workflow_id)
+
+    found = await asyncio.to_thread(read)
+    # Taken later, it had waited for a person meanwhile.
+    if found is None or found[1] > began.timestamp() * 1000:
+        return None
+    return (found[1] - found[0]) / 1000
 
 
 async def _running(run: Run) -> Standing:
@@ -90,7 +120,8 @@ def _failed(run: Run) -> Standing:
     if error is None:
         return Standing("Failed", run.completed_at, run.obstacle)
     where = f" in turn {error.turn}" if error.turn else ""
-    message = f": {error.message}" if error.message else ""
+    said = error.message if len(error.message) <= _LONGEST else f"{error.message[:_LONGEST]} …"
+    message = f": {said}" if said else ""
     return Standing(f"Failed{where} with {error.type}{message}", run.completed_at, run.obstacle)
 
 
@@ -98,10 +129,15 @@ async def _cancelled(run: Run) -> Standing:
     what = CANCELLED.get(run.cancel_reason or "cancelled", "Cancelled")
     if run.cancel_reason == "cancelled" and run.workflow_id is not None:
         entry = await _who_cancelled(run.workflow_id)
-        what = f"{what} by {entry.who} ({entry.via})" if entry is not None else what
+        what = f"{what} {_by(entry)}" if entry is not None else what
     return Standing(what, run.completed_at, run.obstacle)
 
 
-async def _who_cancelled(workflow_id: str) -> Any:
+def _by(entry: AuditEntry) -> str:
+    way = _WAYS[entry.via]
+    return f"{way}, without a token" if entry.who == NOBODY else f"by {entry.who} {way}"
+
+
+async def _who_cancelled(workflow_id: str) -> AuditEntry | None:
     found = await audit.list_audit(subject=workflow_id, act="cancel", limit=1)
     return next((one for one in found.items if one.refused is None), None)

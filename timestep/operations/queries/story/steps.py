@@ -177,8 +177,6 @@ class Call:
     edited_arguments: Document | None
     output: Document | None
     error: Document | None
-    is_left: bool
-    """Whether another run's model asked for it, which left it to this one."""
     status: str
     is_error: bool
     is_safe_to_repeat: bool

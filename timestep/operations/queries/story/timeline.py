@@ -18,7 +18,7 @@ from timestep.store.reads import runs
 from timestep.store.timeline import matches
 from timestep.store.timeline import rows as store
 
-ITEMS = 100
+ITEMS = 60
 """Items of a part, about: whole turns, unless one alone has more."""
 LONGEST_INSTRUCTIONS = store.INSTRUCTIONS
 """Characters of an agent's instructions that are read: those that are as long may be longer."""
@@ -42,6 +42,8 @@ class Timeline:
     """The position after which there is more; None: there is none."""
     cursor: str
     """Of the newest event of the run, and its workflow's others, that a part read now shows."""
+    is_cut_off: bool
+    """Whether the last turn goes on after it."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ async def part_of(
         found = _rows(connection, id_, part, goes_on=goes_on)
         return Timeline(
             turns_of(found),
-            part.items[0]["position"] if part.items and part.is_more_before else None,
-            part.items[-1]["position"] if part.items and part.is_more_after else None,
+            part.items[0]["position"] if part.before is not None else None,
+            part.items[-1]["position"] if part.after is not None else None,
             cursor,
+            part.is_cut_off,
         )
 
     return await asyncio.to_thread(lambda: reading(read))
@@ -96,15 +99,14 @@ async def part_of(
 
 def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, goes_on: bool) -> Rows:
     items = part.items
-    first = items[0]["position"] if part.is_more_before else None
-    last = items[-1]["position"] if part.is_more_after else None
+    first = items[0]["position"] if part.before is not None else None
+    last = items[-1]["position"] if part.after is not None else None
     turns = (
-        items[0]["turn"] if part.is_more_before else 0,
-        items[-1]["turn"] if part.is_more_after else 2**31 - 1,
+        items[0]["turn"] if part.before is not None else 0,
+        items[-1]["turn"] if part.after is not None else 2**31 - 1,
     )
     answers = store.answers(connection, run_id, first, last, _MOST)
     answers = [row for row in answers if turns[0] <= row["turn"] <= turns[1]]
-    times = [row["created_at"] for row in items]
     calls = {row["tool_call_id"] for row in items} - {None}
     return rows_with(
         connection,
@@ -116,8 +118,8 @@ def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, goes_on: bool
         inside=store.inside(
             connection,
             run_id,
-            times[0] if part.is_more_before else None,
-            times[-1] if part.is_more_after else None,
+            items[0]["created_at"] if part.before is not None else None,
+            part.after["created_at"] if part.after is not None else None,
             _MOST,
         ),
         recoveries=store.recoveries(connection, run_id, turns, _MOST),

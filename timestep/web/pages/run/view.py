@@ -12,7 +12,7 @@ from timestep.operations.queries import runs
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
 from timestep.operations.queries.story.family import family_of
-from timestep.operations.queries.story.standing import standing_of
+from timestep.operations.queries.story.standing import queued_for, standing_of
 from timestep.operations.queries.story.timeline import Matches, Timeline, Which
 from timestep.runtime import terminal
 from timestep.web.dependencies import Operator
@@ -53,6 +53,7 @@ async def one_run(
         name=run_id,
         here=f"/runs/{segment(run_id)}",
         standing=standing,
+        queued=await queued_for(run),
         family=family,
         copies=_copies(run),
         timeline=found,
