@@ -263,29 +263,37 @@ def test_runs_are_compared_turn_by_turn(app: App) -> None:
     browse(work)
 
 
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        (
+def test_why_a_run_is_as_it_is(app: App) -> None:
+    standings = {
+        "failed": (
             "status = 'failed', error_type = 'OSError', error_message = '<b>no</b> disk', "
             "error_turn = 2",
             "Failed in turn 2 with OSError: <b>no</b> disk",
         ),
-        ("status = 'failed', error_type = 'OSError', error_message = ''", "Failed with OSError"),
-        ("status = 'cancelled', cancel_reason = 'timeout'", "Cancelled, as its time was over"),
-        ("status = 'running', completed_at = NULL", "Asks the model of Ann in turn 3"),
-        ("status = 'interrupted', completed_at = NULL", "Everything is decided, and it goes on"),
-        ("final_output = '{\"answer\": [1, 2]}'", "Completed"),
-    ],
-)
-def test_why_a_run_is_as_it_is(app: App, columns: str, expected: str) -> None:
-    run = long_run(app.url, "why", turns=2)
-    change(app.url, f"UPDATE runs SET {columns} WHERE id = %s", run)
+        "mute": (
+            "status = 'failed', error_type = 'OSError', error_message = ''",
+            "Failed with OSError",
+        ),
+        "late": (
+            "status = 'cancelled', cancel_reason = 'timeout'",
+            "Cancelled, as its time was over",
+        ),
+        "asks": ("status = 'running', completed_at = NULL", "Asks the model of Ann in turn 3"),
+        "decided": (
+            "status = 'interrupted', completed_at = NULL",
+            "Everything is decided, and it goes on",
+        ),
+        "done": ("final_output = '{\"answer\": [1, 2]}'", "Completed"),
+    }
+    for name, (columns, _) in standings.items():
+        run = long_run(app.url, name, turns=2)
+        change(app.url, f"UPDATE runs SET {columns} WHERE id = %s", run)
 
     async def work(client: httpx.AsyncClient) -> None:
-        page = (await client.get("/runs/why")).text
-        found = re.search(r'<p class="sentence">([^<]*)<', page)
-        assert found is not None
-        assert html.unescape(found[1]) == expected
+        for name, (_, expected) in standings.items():
+            page = (await client.get(f"/runs/{name}")).text
+            found = re.search(r'<p class="sentence">([^<]*)<', page)
+            assert found is not None
+            assert html.unescape(found[1]) == expected
 
     browse(work)

@@ -93,7 +93,11 @@ def _shared(left: Run, right: Run) -> int:
 
 async def _turns(run: Run, first: int) -> Timeline:
     return await timeline.part_of(
-        str(run.id), None, goes_on=run.status == "running", which="turn", place=first
+        str(run.id),
+        None,
+        goes_on=run.status == "running" and not run.is_stuck,
+        which="turn",
+        place=first,
     )
 
 

@@ -74,7 +74,7 @@ async def _part(run: Run, after: str | None, before: str | None, turn: str | Non
     return await timeline.part_of(
         str(run.id),
         run.workflow_id if run.parent_run_id is None else None,
-        goes_on=run.status == "running",
+        goes_on=run.status == "running" and not run.is_stuck,
         which=which,
         place=place,
     )
@@ -83,7 +83,7 @@ async def _part(run: Run, after: str | None, before: str | None, turn: str | Non
 async def _matches(run: Run, only: str | None, text: str | None, cursor: str | None) -> Matches:
     return await timeline.matches_of(
         str(run.id),
-        goes_on=run.status == "running",
+        goes_on=run.status == "running" and not run.is_stuck,
         only=only or None,
         text=text or None,
         cursor=cursor or None,
