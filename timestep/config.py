@@ -21,7 +21,10 @@ PREFIX = "TIMESTEP_"
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-_SECRETS = ("api_tokens", "token", "url", "escalation_url", "escalation_secret", "openai_api_key")
+_SECRETS = (
+    *("api_tokens", "token", "url", "escalation_url", "escalation_secret"),
+    *("link_key", "openai_api_key"),
+)
 """Settings whose value no error shows: a chat's webhook URL lets anybody write there, and a host's
 may be written with a password."""
 
@@ -34,6 +37,18 @@ def _secret_address(value: str) -> Secret:
 def _signing_secret(value: str) -> Secret:
     environment.key_of(value)
     return Secret(value)
+
+
+def _link_key(value: str) -> Secret:
+    if len(environment.key_of(value)) < _SHORTEST_KEY:
+        raise ValueError(
+            f"is shorter than {_SHORTEST_KEY} bytes, and who has a link may look for it: use 32 "
+            "random characters or more"
+        )
+    return Secret(value)
+
+
+_SHORTEST_KEY = 32
 
 
 def _address(value: str) -> str:
@@ -261,6 +276,16 @@ class Settings:
     public_url: Annotated[str, _address] | None = _setting(
         None, "Where people reach the host: messages link to it.", kind="URL", unset="no links"
     )
+    link_key: Annotated[Secret, _link_key] | None = _setting(
+        None,
+        "What one-time links in messages are signed with: whoever gets such a link decides about "
+        "one call, without a login.",
+        kind="text of 32 bytes or more",
+        unset="messages have no such links",
+    )
+    link_lifetime: Seconds = _setting(
+        3600.0, "How long a one-time link holds.", unit="seconds", gt=0
+    )
     url: Annotated[str, _host_address] | None = _setting(
         None,
         "The host that `timestep.Client` asks, and that commands go through.",
@@ -303,8 +328,13 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Every secret that the settings hold: to be kept out of what is shown."""
-        given = (self.escalation_url, self.escalation_secret, self.token, self.openai_api_key)
-        held = [*given, *(token.secret for token in self.api_tokens)]
+        given = (self.escalation_url, self.escalation_secret, self.link_key)
+        held = [
+            *given,
+            self.token,
+            self.openai_api_key,
+            *(token.secret for token in self.api_tokens),
+        ]
         found = [secret.get_secret_value() for secret in held if secret is not None]
         password = addresses.password_of(self.db_url or "")
         return found if password is None else [*found, password, unquote(password)]

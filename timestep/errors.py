@@ -257,6 +257,10 @@ class NobodyWaitsError(TimestepError):
     """The workflow that asked has ended: nothing would follow the decision."""
 
 
+class ExpiredLinkError(TimestepError):
+    """The time of the one-time link is over: log in to decide."""
+
+
 class StateError(TimestepError):
     """The state of a run cannot be saved or loaded."""
 

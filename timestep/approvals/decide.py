@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -244,6 +245,7 @@ def decision(
     by: str | None = None,
     value: Any = UNSET,
     seen: str | None = None,
+    until: datetime.datetime | None = None,
 ) -> dict[str, Any]:
     """What `store.resolve` writes of a decision about the question of a row.
 
@@ -255,6 +257,7 @@ def decision(
         by: Who decided.
         value: The supplied result, as `supplied.documents` makes it, or the edited arguments.
         seen: The hash of the question as it was shown to who decided.
+        until: The time of the one-time link that decides; after it nothing is decided.
     """
     is_supplied = action == "supply"
     return {
@@ -267,4 +270,5 @@ def decision(
         "output": value if is_supplied else None,
         "arguments": storable(value) if action == "edit" else None,
         "seen": seen,
+        "until": until,
     }

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from timestep.approvals import links
 from timestep.config import Settings
 from timestep.environment import key_of
 from timestep.runtime import terminal
@@ -68,6 +69,10 @@ class Webhook:
     key: bytes | None
     is_chat: bool
     public_url: str | None
+    link_key: bytes | None = None
+    """What one-time links are signed with; None: messages have none."""
+    link_lifetime: float = 0.0
+    """Seconds."""
 
     @classmethod
     def of(cls, settings: Settings) -> Webhook | None:
@@ -82,6 +87,10 @@ class Webhook:
             key=None if secret is None else key_of(secret.get_secret_value()),
             is_chat=(settings.escalation_format or ("slack" if at_slack else "json")) == "slack",
             public_url=settings.public_url,
+            link_key=None
+            if settings.link_key is None
+            else key_of(settings.link_key.get_secret_value()),
+            link_lifetime=settings.link_lifetime,
         )
 
     @property
@@ -93,11 +102,70 @@ class Webhook:
     def message(self, workflow_id: str, run_id: str, questions: Sequence[Row]) -> bytes:
         """The body of the message that a run waits for answers."""
         if self.is_chat:
-            content: object = {"text": _text(workflow_id, questions)}
+            content: object = {"text": self._text(workflow_id, questions)}
         else:
-            content = _document(workflow_id, run_id, questions, self.public_url)
+            content = self._document(workflow_id, run_id, questions)
         # In ASCII, which also has a word for half of a surrogate pair.
         return json.dumps(content).encode()
+
+    def _document(self, workflow_id: str, run_id: str, questions: Sequence[Row]) -> dict[str, Any]:
+        path = f"/api/workflows/{quote(workflow_id, safe='')}/resume"
+        resume = {"method": "POST", "path": path, "command": _command(workflow_id)}
+        if self.public_url is not None:
+            resume["url"] = self.public_url + path
+            resume["page"] = self._page(workflow_id)
+        return {
+            "type": "interruptions.waiting",
+            "timestamp": max(row["created_at"] for row in questions).isoformat(),
+            "data": {
+                "workflow_id": workflow_id,
+                "run_id": run_id,
+                "interruptions": [
+                    {**_interruption(row), "link": self._link(row)} for row in questions
+                ],
+                "resume": resume,
+            },
+        }
+
+    def _page(self, workflow_id: str) -> str:
+        """The page on which who has logged in decides what a workflow asks."""
+        return f"{self.public_url}/approvals?workflow_id={quote(workflow_id, safe='')}"
+
+    def _link(self, row: Row) -> dict[str, str] | None:
+        """A one-time link to decide a question with, and the time of it; None: there is none."""
+        if self.link_key is None or self.public_url is None:
+            return None
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        until = now + datetime.timedelta(seconds=max(self.link_lifetime, 1))
+        if row["expires_at"] is not None:
+            until = min(until, row["expires_at"].replace(microsecond=0))
+        secret = links.signed(links.Link(row["id"], row["hash"], until), self.link_key)
+        return {"url": f"{self.public_url}/approve/{secret}", "expires_at": until.isoformat()}
+
+    def _text(self, workflow_id: str, questions: Sequence[Row]) -> str:
+        """Without the calls' arguments: more people read a chat than may see them."""
+        count = len(questions)
+        what = "An approval is" if count == 1 else f"{count} approvals are"
+        lines = [f"{what} waiting in workflow {_escaped(workflow_id)}:"]
+        for row in questions[:_LISTED]:
+            who, tool = (
+                _escaped(row["agent_name"] or "an agent"),
+                _escaped(row["tool_name"] or "a tool"),
+            )
+            doubt = ", which may have been called already" if row["reason"] == "in_doubt" else ""
+            link = self._link(row)
+            once = "" if link is None else f": <{link['url']}|decide it once, without a login>"
+            lines.append(f"• {who} wants to call {tool}{doubt}{once}")
+        if count > _LISTED:
+            lines.append(f"• and {count - _LISTED} more")
+        deadlines = [row["expires_at"] for row in questions if row["expires_at"] is not None]
+        if deadlines:
+            first = min(deadlines).astimezone(datetime.UTC)
+            lines.append(f"What nobody decides is rejected from {first:%Y-%m-%d %H:%M:%S} UTC on.")
+        if self.public_url is not None:
+            lines.append(f"Decide at: <{self._page(workflow_id)}>")
+        lines.append(f"Decide with: {_escaped(_command(workflow_id))}")
+        return "\n".join(lines)
 
     def headers(self, message_id: str, sent_at: int, body: bytes) -> dict[str, str]:
         """The headers of a message; its signature, if there is a key."""
@@ -186,25 +254,6 @@ def _retry_after(response: httpx.Response) -> float:
     return max((moment - datetime.datetime.now(datetime.UTC)).total_seconds(), 0.0)
 
 
-def _document(
-    workflow_id: str, run_id: str, questions: Sequence[Row], public_url: str | None
-) -> dict[str, Any]:
-    path = f"/api/workflows/{quote(workflow_id, safe='')}/resume"
-    resume = {"method": "POST", "path": path, "command": _command(workflow_id)}
-    if public_url is not None:
-        resume["url"] = public_url + path
-    return {
-        "type": "interruptions.waiting",
-        "timestamp": max(row["created_at"] for row in questions).isoformat(),
-        "data": {
-            "workflow_id": workflow_id,
-            "run_id": run_id,
-            "interruptions": [_interruption(row) for row in questions],
-            "resume": resume,
-        },
-    }
-
-
 def _interruption(row: Row) -> dict[str, Any]:
     arguments = restored(row["arguments"])
     text = json.dumps(arguments, ensure_ascii=False, default=str)
@@ -224,28 +273,6 @@ def _interruption(row: Row) -> dict[str, Any]:
         "created_at": row["created_at"].isoformat(),
         "expires_at": row["expires_at"].isoformat() if row["expires_at"] is not None else None,
     }
-
-
-def _text(workflow_id: str, questions: Sequence[Row]) -> str:
-    """Without the calls' arguments: more people read a chat than may see them."""
-    count = len(questions)
-    what = "An approval is" if count == 1 else f"{count} approvals are"
-    lines = [f"{what} waiting in workflow {_escaped(workflow_id)}:"]
-    for row in questions[:_LISTED]:
-        who, tool = (
-            _escaped(row["agent_name"] or "an agent"),
-            _escaped(row["tool_name"] or "a tool"),
-        )
-        doubt = ", which may have been called already" if row["reason"] == "in_doubt" else ""
-        lines.append(f"• {who} wants to call {tool}{doubt}")
-    if count > _LISTED:
-        lines.append(f"• and {count - _LISTED} more")
-    deadlines = [row["expires_at"] for row in questions if row["expires_at"] is not None]
-    if deadlines:
-        first = min(deadlines).astimezone(datetime.UTC)
-        lines.append(f"What nobody decides is rejected from {first:%Y-%m-%d %H:%M:%S} UTC on.")
-    lines.append(f"Decide with: {_escaped(_command(workflow_id))}")
-    return "\n".join(lines)
 
 
 def _command(workflow_id: str) -> str:

@@ -7,8 +7,9 @@ them (a takeover, a result in place of a call, those in this process who wait) i
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from timestep.approvals.decide import (
@@ -19,10 +20,12 @@ from timestep.approvals.decide import (
     decision,
     with_checked_edits,
 )
+from timestep.approvals.links import Link
 from timestep.database.error_translation import translated
 from timestep.dbos_internals import presence
 from timestep.errors import (
     AlreadyResolvedError,
+    ExpiredLinkError,
     InvalidInputError,
     NobodyWaitsError,
     UnknownInterruptionError,
@@ -143,7 +146,44 @@ async def resume_workflow(
         repeat_steps=repeat_steps,
         again=again,
     )
-    found = database()
+    return await _carried_out(asked)
+
+
+async def decide_by_link(
+    workflow_id: str, link: Link, *, approve: bool, message: str | None = None, by: str
+) -> ResumeResult:
+    """Decide about one call by a one-time link, whose time the deciding statement looks at.
+
+    Args:
+        workflow_id: The workflow whose run asks.
+        link: What the message told of.
+        approve: False: the call is rejected.
+        message: What the model is told of a rejection.
+        by: Who decided, as far as that is known.
+
+    Raises:
+        ExpiredLinkError: The time of the link is over; nothing is written.
+        ChangedQuestionError, UnknownInterruptionError, AlreadyResolvedError, NobodyWaitsError,
+        PickledRecordError: As `resume_workflow` raises them.
+    """
+    await in_thread(lambda: workflow_records.check_readable(workflow_id, unread=_OVER))
+    names = [str(link.question)]
+    return await _carried_out(
+        _Asked(
+            workflow_id=workflow_id,
+            actor=acting.take(by),
+            approve=names if approve else (),
+            reject=() if approve else names,
+            expect={names[0]: link.hash},
+            message=message,
+            by=by,
+            until=link.until,
+        )
+    )
+
+
+async def _carried_out(asked: _Asked) -> ResumeResult:
+    found, workflow_id = database(), asked.workflow_id
 
     def attempt() -> _Done:
         with translated(found.url):
@@ -151,7 +191,7 @@ async def resume_workflow(
 
     # A takeover is seen to be possible or not where the database is.
     done = await in_thread(
-        attempt if from_checkpoint else lambda: found.patiently(lambda: _do(asked, found))
+        attempt if asked.from_checkpoint else lambda: found.patiently(lambda: _do(asked, found))
     )
     if presence.is_made():
         from timestep.approvals import wait_for_decision
@@ -174,15 +214,17 @@ class _Asked:
     actor: acting.Actor
     approve: Sequence[str] | str
     reject: Sequence[str] | str
-    supply: dict[str, Any]
-    edit: Mapping[str, Any]
+    supply: Mapping[str, Any] = field(default_factory=dict)
+    edit: Mapping[str, Any] = field(default_factory=dict)
     expect: Mapping[str, str]
-    always: bool
+    always: bool = False
     message: str | None
     by: str | None
-    from_checkpoint: bool
-    repeat_steps: bool
-    again: bool
+    from_checkpoint: bool = False
+    repeat_steps: bool = False
+    again: bool = False
+    until: datetime.datetime | None = None
+    """Of a one-time link: its time."""
 
     @property
     def is_decision(self) -> bool:
@@ -273,10 +315,14 @@ def _decide(
             by=asked.by,
             value=one.value,
             seen=seen.get(one.row["id"]),
+            until=asked.until,
         )
         for one in with_checked_edits(undecided)
     ]
     written = store.resolve(connection, schema, decisions)
+    if len(written) < len(decisions):
+        # Nobody else decides meanwhile: the questions are locked.
+        raise ExpiredLinkError
     edited = [one.row["id"] for one in undecided if one.action == "edit"]
     store.show_edits(connection, edited)
     audit_store.add_decided(connection, asked.actor.entry(), asked.workflow_id, written)

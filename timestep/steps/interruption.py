@@ -289,6 +289,7 @@ _BY_CODE = {
     "has_output": False,
     "arguments": None,
     "seen": None,
+    "until": None,
     "always": False,
     "by": "code",
 }

@@ -67,7 +67,9 @@ _RESOLVE = """
         resolution_message = %(message)s, resolution_output = %(output)s::text::jsonb,
         resolution_arguments = %(arguments)s::text::jsonb, resolution_always = %(always)s,
         resolved_by = %(by)s
-    WHERE id = %(id)s AND resolved_at IS NULL RETURNING tool_name, arguments"""
+    WHERE id = %(id)s AND resolved_at IS NULL
+    AND (%(until)s::timestamptz IS NULL OR clock_timestamp() < %(until)s::timestamptz)
+    RETURNING tool_name, arguments"""
 
 _CALL = """
     UPDATE public.tool_calls SET status = %(status)s,
@@ -143,7 +145,8 @@ def resolve(
         connection: Where the transaction goes on.
         schema: DBOS's, or its copy's.
         decisions: `id`, `action`, `message`, `always`, `by`, `seen` of each, and where there are
-            any `output` (with `has_output`) and `arguments`.
+            any `output` (with `has_output`) and `arguments`; `until` is the time after which it is
+            not made, of a one-time link.
 
     Returns:
         Those that were not made before, for the audit: each with its `tool_name`, and in `asked`

@@ -28,6 +28,8 @@ _RETRY_AFTER = "1"
 
 LOGIN = "/login"
 """What is answered without a token, so that one can be shown."""
+LINKS = "/approve/"
+"""Below it are one-time links, each of which is what lets one in, where they are switched on."""
 ASSETS = "/assets/"
 """Below it are the style and the scripts of the pages, that of the login among them."""
 
@@ -118,7 +120,8 @@ class Gate:
         if isinstance(caller, Caller):
             scope["state"]["caller"] = caller
             return None
-        if path in OPEN or path == LOGIN:
+        is_link = self.settings.link_key is not None and path.startswith(LINKS)
+        if path in OPEN or path == LOGIN or is_link:
             return None
         if caller is not None and caller.seconds is not None:
             return too_many(caller.seconds)

@@ -75,6 +75,7 @@ def add_decided(
             **({"always": True} if one["always"] else {}),
             # The hash of the question as it was shown to who decided.
             **({"seen": one["seen"]} if one["seen"] else {}),
+            **({"link": True} if one["until"] else {}),
             **_versions(one),
         }
         for question, one in zip(questions, written, strict=True)

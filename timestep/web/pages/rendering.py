@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from timestep.config import Role
 from timestep.web import auth
-from timestep.web.callers import Caller
+from timestep.web.callers import Caller, Callers
 from timestep.web.pages import filters
 
 SECTIONS = (
@@ -43,7 +43,7 @@ class Viewer:
     """Who looks at a page, as far as its template needs to know."""
 
     name: str | None
-    """None: the host asks for no token, and so nobody says who it is."""
+    """None: nobody says who it is, as the host asks for no token, or not for this page."""
     role: Role
     form_token: str
     """What each form of the page has in a field of this name; empty where none is asked."""
@@ -54,6 +54,8 @@ class Viewer:
         """Why the viewer may not do what takes this role: for a disabled button; None: it may."""
         if auth.reaches(self.role, role):
             return None
+        if self.name is None:
+            return f"This takes a login with the role {role}."
         return f"This takes the role {role}: {self.name} is a {self.role}."
 
 
@@ -61,7 +63,8 @@ def viewer_of(request: Request) -> Viewer:
     """Who asked for a page."""
     caller: Caller | None = request.state.caller
     if caller is None:
-        return Viewer(None, "admin", "", False)
+        callers: Callers = request.app.state.callers
+        return Viewer(None, "viewer" if callers.are_asked else "admin", "", False)
     token = auth.form_token(caller) if caller.is_login else ""
     return Viewer(caller.name, caller.role, token, caller.is_login)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from timestep.web.pages import agents, assets, health, runs, sessions, start, usage
-from timestep.web.pages.approvals import decisions, inbox
+from timestep.web.pages.approvals import decisions, inbox, links
 from timestep.web.pages.run import compare, fork, view
 
 ROUTERS = tuple(
@@ -15,6 +15,7 @@ ROUTERS = tuple(
         compare,
         inbox,
         decisions,
+        links,
         sessions,
         agents,
         usage,
