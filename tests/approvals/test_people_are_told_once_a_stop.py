@@ -225,6 +225,7 @@ def test_a_webhook_is_told_until_it_has_heard_and_only_once(
         "method": "POST",
         "path": "/api/workflows/w/resume",
         "url": "https://agents.example/api/workflows/w/resume",
+        "page": "https://agents.example/approvals?workflow_id=w",
         "command": "timestep resume w --approve all",
     }
     (one,) = escalations()
@@ -381,7 +382,8 @@ def test_a_chat_is_told_in_words_without_the_arguments(
         "2 approvals are waiting in workflow w:",
         *["• &lt;!channel&gt; &amp; Co wants to call delete"] * 2,
     ]
-    (_, deadline, _) = lines[2:]
+    (_, deadline, page, _) = lines[2:]
+    assert page == "Decide at: <https://agents.example/approvals?workflow_id=w>"
     assert deadline.startswith("What nobody decides is rejected from 2")
     assert lines[-1] == "Decide with: timestep resume w --approve all"
     assert set(receiver.got[0].content) == {"text"}

@@ -120,12 +120,14 @@ class Webhook:
             "data": {
                 "workflow_id": workflow_id,
                 "run_id": run_id,
-                "interruptions": [
-                    {**_interruption(row), "link": self._link(row)} for row in questions
-                ],
+                "interruptions": [self._interruption(row) for row in questions],
                 "resume": resume,
             },
         }
+
+    def _interruption(self, row: Row) -> dict[str, Any]:
+        link = self._link(row)
+        return {**_interruption(row), **({} if link is None else {"link": link})}
 
     def _page(self, workflow_id: str) -> str:
         """The page on which who has logged in decides what a workflow asks."""

@@ -824,7 +824,8 @@ export interface components {
             resolution_always: boolean;
             /**
              * Resolved By
-             * @description Who decided: a person, `timeout`, or `code` that decided on the run's state.
+             * @description Who decided: a person, `a one-time link`, `timeout`, or `code` that decided on the run's
+             *     state.
              */
             resolved_by: string | null;
             /**
@@ -1800,6 +1801,7 @@ export interface components {
          *     - `urn:timestep:already-resolved`: The interruption was decided already, and differently.
          *     - `urn:timestep:already-started`: A workflow with this id was started already, differently.
          *     - `urn:timestep:changed-question`: What is to be decided is not what was shown.
+         *     - `urn:timestep:expired-link`: The time of the one-time link is over: log in to decide.
          *     - `urn:timestep:nobody-waits`: The workflow that asked has ended: nothing would follow the decision.
          *     - `urn:timestep:takeover`: The workflow cannot go on from its newest checkpoint.
          *     - `urn:timestep:token-name-taken`: Another token of the HTTP API has the name.

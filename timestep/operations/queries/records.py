@@ -49,7 +49,8 @@ class Interruption(Described):
     resolution_always: bool
     """Whether later calls of the same tool in the same run are decided likewise."""
     resolved_by: str | None
-    """Who decided: a person, `timeout`, or `code` that decided on the run's state."""
+    """Who decided: a person, `a one-time link`, `timeout`, or `code` that decided on the run's
+    state."""
     is_waited_for: bool = True
     """False: its workflow has ended; whoever goes on with its run's state decides."""
     obstacle: str | None = None
