@@ -127,6 +127,16 @@ def test_what_is_typed_is_read_or_told_and_kept() -> None:
     assert shown["price"].problems == problems["price"]
 
 
+def test_what_is_left_out_and_has_to_be_there_is_filled_in() -> None:
+    """A strict schema asks for all of them, and a model left one out that its tool knows."""
+    schema = {
+        "properties": {"a": {"type": "boolean", "default": False}, "b": {"type": "string"}},
+        "required": ["a", "b"],
+    }
+    assert [one.text for one in fields(schema, {"b": "x"})] == ["false", "x"]
+    assert read(schema, sent(schema, {"b": "x"}), {"b": "x"}) == ({"a": False, "b": "x"}, {})
+
+
 def test_empty_fields_mean_what_is_chosen() -> None:
     def note(meaning: str) -> Any:
         form = sent(SCHEMA, {"name": "a", "price": 1, "size": 3}, **{"empty.note": meaning})

@@ -301,3 +301,29 @@ def test_a_page_is_made_with_a_bearer_token_and_without_one_leads_to_the_login(a
             assert "Nothing waits for a decision." in answer.text
 
     asking(work)
+
+
+def test_questions_inside_runs_say_where_they_are_asked(app: App) -> None:
+    inner = clerk({"cents": 7})
+    tool = inner.as_tool("ask_clerk", "Ask the clerk.")
+
+    def answer(items: list[Any]) -> list[Any]:
+        found = outputs(items)
+        call = function_call("ask_clerk", {"input": "refund me"}, call_id="outer")
+        return [assistant_message(str(found["outer"]))] if found else [call]
+
+    outcome = started(app, Agent(name="Boss", model=AnsweringModel(answer), tools=[tool]))
+    app.until(waiting)
+
+    async def work(client: httpx.AsyncClient, token: str) -> None:
+        page = re.sub(r"\s+", " ", (await client.get("/approvals")).text)
+        assert "What led to it, in the run of Clerk &lt;b&gt; inside that of Boss" in page
+        assert "refund me" in page
+        assert "started by" not in page, "code has started it"
+        form = await fields(action="approve", always="yes", form_token=token)
+        assert (await client.post("/approvals/decide", data=form)).status_code == 303
+
+    logged_in("ooo", work)
+    assert outcome.result(60) == "refunded 7"
+    (question,) = waiting(resolved=True)
+    assert question.resolution_always

@@ -261,7 +261,9 @@ def _field(
     typed: Mapping[str, str] | None,
     problems: list[str],
 ) -> Field:
-    value = values.get(one.name, _LEFT_OUT)
+    # What has to be there and is not, as a model may leave out what a tool has a default for.
+    otherwise = one.schema.get("default", _LEFT_OUT) if one.is_required else _LEFT_OUT
+    value = values.get(one.name, otherwise)
     kind, text = _shown(one, value)
     meanings = one.meanings
     meaning: Meaning = "left_out"

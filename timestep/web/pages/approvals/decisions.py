@@ -331,7 +331,7 @@ class Change:
 def _changes(question: Question, choice: Choice) -> list[Change]:
     before, after = _values(question), json_input.loads(choice.arguments)
     made = []
-    for name in [*before, *(name for name in after if name not in before)]:
+    for name in laid_out.ordered({**before, **after}, question.required):
         was, is_ = (_written(values, name) for values in (before, after))
         made.append(Change(name, was, is_, was != is_))
     return made

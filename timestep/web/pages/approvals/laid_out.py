@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,15 +53,20 @@ def arguments(document: Document | None, order: Any = None) -> list[Part]:
         value = document.value()
         if not isinstance(value, dict):
             return [_part(None, value)]
-        listed = order if isinstance(order, list) else []
-        first = [name for name in listed if isinstance(name, str) and name in value]
-        names = [*first, *(name for name in value if name not in first)]
-        parts = [_part(name, value[name]) for name in names[:_MOST]]
+        parts = [_part(name, value[name]) for name in ordered(value, order)[:_MOST]]
     except ValueError:
         return [_text(None, document.text, is_json=True, is_cut=document.is_cut)]
     if len(value) > _MOST:
         parts.append(Part(None, f"and {len(value) - _MOST} more", False, True))
     return parts
+
+
+def ordered(names: Iterable[str], order: Any) -> list[str]:
+    """Names, of which those that are in a list come first, in its order, if it is one."""
+    known = list(names)
+    listed = order if isinstance(order, list) else []
+    first = [name for name in listed if isinstance(name, str) and name in known]
+    return list(dict.fromkeys([*first, *known]))
 
 
 def _part(name: str | None, value: Any) -> Part:
