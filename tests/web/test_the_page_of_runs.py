@@ -63,6 +63,7 @@ def test_each_run_tells_in_a_line_what_it_does_or_said(app: App) -> None:
     record_run(app, "w5", "failed", workflow_name="fails", error_message="first\nsecond")
     record_run(app, "w6", "completed", workflow_name="says", final_output="It is <done>.")
     record_run(app, "w7", "completed", workflow_name="long", final_output=["x" * 5_000_000])
+    record_run(app, "w9", "failed", workflow_name="tells", error_message="y" * 5_000_000)
     record_run(app, "w8", "cancelled", workflow_name="ends", cancel_reason="timeout")
     record_run(app, "w2", "running", workflow_name="inner", parent_run_id=calls, root_run_id=calls)
     app.execute("UPDATE runs SET current_agent_id = agent_id WHERE id = %s", (asks,))
@@ -72,7 +73,7 @@ def test_each_run_tells_in_a_line_what_it_does_or_said(app: App) -> None:
             page = await get(client, "/")
             found = rows_of(page)
             assert list(found) == [
-                "ends", "long", "says", "fails", "plain", "waits", "calls", "asks",
+                "ends", "tells", "long", "says", "fails", "plain", "waits", "calls", "asks",
             ]  # fmt: skip
             assert "asks the model" in found["asks"]
             assert "calls tool_0, tool_1, tool_2 and 2 more" in found["calls"]
@@ -188,9 +189,15 @@ def test_who_only_views_can_press_nothing(app: App, monkeypatch: pytest.MonkeyPa
                 shown = await ask("v", "GET", f"/{act}?run={id_}")
                 assert shown.status_code == 200
                 assert (await ask("o", "GET", f"/{act}?run=nothing")).status_code == 404
+                many = "&".join(f"run={number}" for number in range(51))
+                assert "50 at once may be" in (await ask("o", "GET", f"/{act}?{many}")).text
                 none = await ask("o", "GET", f"/{act}")
                 assert none.status_code == 422
                 assert "no run is chosen" in none.text
+            for turn in ("0", "-1", "x", "9" * 5000, "²"):
+                wrong = await ask("o", "POST", "/fork", data={f"turn.{id_}": turn})
+                assert wrong.status_code == 422
+                assert "is not a number of a turn, counted from 1" in wrong.text
             left = await client.get("/?agent=Ann", headers=HTML)
             assert left.headers["location"] == "/login?next=%2F%3Fagent%3DAnn"
 

@@ -193,6 +193,9 @@ def test_usage_is_told_by_the_page_the_api_and_its_sql_alike(app: App) -> None:
             assert 'value="soon"' in wrong
             assert "is neither a time ago" in wrong
             await get(client, "/usage?by=year", 422)
+            for odd in ("0001-01-01T00:00:00%2B01:00", "999999999w"):
+                await get(client, f"/usage?since={odd}", 422)
+                await get(client, f"/?since={odd}", 422)
 
     asking(work)
 

@@ -170,7 +170,8 @@ async def list_runs(
         tag: What their workflow is tagged with: `team:billing`, or `team` for any value; or
             several, all of which it has.
         nested: Whether runs inside other runs are among them.
-        brief: Without `input` and `interruptions`; `final_output` is the beginning of it, as text.
+        brief: Without `input` and `interruptions`, with the beginnings of `final_output`, as text,
+            and of the error's message.
         limit: 1 to 200.
         cursor: The `next_cursor` of an earlier page, with the same filters.
 

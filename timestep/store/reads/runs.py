@@ -39,7 +39,6 @@ _COLUMNS = (
     _RUN.c.status,
     _RUN.c.current_turn,
     _RUN.c.error_type,
-    _RUN.c.error_message,
     _RUN.c.error_turn,
     _RUN.c.cancel_reason,
     _RUN.c.forked_from_run_id,
@@ -61,15 +60,19 @@ def _select(*documents: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return query.where(_RUN.c.deleted_at.is_(None))
 
 
-_RUNS = _select(_RUN.c.input, _RUN.c.final_output)
+_RUNS = _select(_RUN.c.input, _RUN.c.final_output, _RUN.c.error_message)
 
 BEGINNING = 300
-"""Characters of a final output that a brief list has."""
+"""Characters of a final output, and of an error, that a brief list has."""
 
 # A text without its quotes; of what JSONB cannot hold, the JSON that is kept of it.
 _SAID = sa.func.coalesce(_RUN.c.final_output["$text"].astext, _RUN.c.final_output[()].astext)
 
-_BRIEF = _select(sa.null().label("input"), sa.func.left(_SAID, BEGINNING).label("final_output"))
+_BRIEF = _select(
+    sa.null().label("input"),
+    sa.func.left(_SAID, BEGINNING).label("final_output"),
+    sa.func.left(_RUN.c.error_message, BEGINNING).label("error_message"),
+)
 
 
 Place = tuple[datetime.datetime, uuid.UUID]
@@ -121,7 +124,7 @@ def list_runs(
         filters: Which runs.
         before: Only those after this place in the list.
         limit: How many at most.
-        brief: Without `input`; `final_output` is the beginning of it as text, or None.
+        brief: Without `input`, with the beginnings of `final_output`, as text, and `error_message`.
 
     Returns:
         The runs; and the place up to which runs were looked at, where that was not to the end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from timestep.operations.overview.suggestions import Suggested, suggestions
 from timestep.operations.queries import runs
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import Run, Status
+from timestep.runtime.terminal import quoted
 from timestep.web import auth
 from timestep.web.dependencies import Operator
 from timestep.web.pages.rendering import page
@@ -35,6 +37,8 @@ _SIZE = 50
 
 STATUSES: tuple[Status, ...] = ("running", "interrupted", "failed", "completed", "cancelled")
 """In the order in which an operator asks for them."""
+
+_TURN = re.compile("[1-9][0-9]{0,8}", re.ASCII)
 
 _COMPLETED: tuple[Suggested, ...] = ("agent", "entrypoint", "session_id", "workflow_id", "version")
 _MOMENTS = ("since", "until")
@@ -208,8 +212,8 @@ async def fork_many(request: Request, _: Operator) -> Response:
     once = form.get("once", "")
     for one, given in zip(chosen, turns.values(), strict=True):
         one.turn = given.strip()
-        if not (one.turn.isascii() and one.turn.isdigit() and int(one.turn) > 0):
-            one.wrong = f"{one.turn!r} is not a number of a turn, counted from 1"
+        if _TURN.fullmatch(one.turn) is None:
+            one.wrong = f"{quoted(one.turn)} is not a number of a turn, counted from 1"
     problem = "Nothing was forked: see what is wrong." if _is_wrong(chosen) else None
     if problem is None:
         for one in chosen:

@@ -11,6 +11,7 @@ from timestep.errors import InvalidQueryError
 from timestep.operations import arguments
 from timestep.operations.queries.records import UsageBy, UsageRow
 from timestep.operations.queries.usage import usage_report, usage_sql
+from timestep.runtime.terminal import quoted
 from timestep.web.drawing.bars import chart
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
@@ -29,9 +30,11 @@ async def usage_page(request: Request, by: str = "day", since: str = "30d") -> R
     rows: list[UsageRow] = []
     sql, begin = "", None
     if by not in get_args(UsageBy):
-        wrong["by"] = f"{by!r} is not one of {', '.join(get_args(UsageBy))}"
+        wrong["by"] = f"{quoted(by)} is not one of {', '.join(get_args(UsageBy))}"
     try:
-        begin = arguments.moment_of(since.strip(), datetime.UTC) if since.strip() else None
+        if since.strip():
+            moment = arguments.moment_of(since.strip(), datetime.UTC)
+            begin = arguments.checked_moment("since", moment)
         if not wrong:
             rows = await usage_report(by=cast("UsageBy", by), since=begin)
             sql = usage_sql(by=cast("UsageBy", by), since=begin)
