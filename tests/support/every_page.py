@@ -13,6 +13,10 @@ PAGES: dict[str, str] = {
     # Of one thing. `{waits}`, `{said}` and `{failed}` are ids of workflows.
     "run": "/runs/{waits}",
     "run-completed": "/runs/{said}",
+    "run-failed": "/runs/{failed}",
+    "run-fork": "/runs/{said}/fork",
+    "run-compare": "/runs/{said}/compare?with={waits}",
+    "start-one": "/start/support",
     "session": "/sessions/customer-7",
     "agent": "/agents?name=Triage",
     # What is asked, and answered, on the way.
