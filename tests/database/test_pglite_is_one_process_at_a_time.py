@@ -236,6 +236,8 @@ def test_other_processes_use_it_through_its_host(host: Host, tmp_path: Path) -> 
         assert (listed["workflow_id"], listed["status"]) == (asks, "completed")
         assert listed["tags"] == {"team": "billing"}
     assert host.get("/api/runs", tag="team:sales").json()["items"] == []
+    for path in ("/", "/sessions", "/agents", "/usage", "/health"):
+        assert host.get(path).status_code == 200, path
 
     works = host.begin("work", folder=str(host.folder))
     until(lambda: lines(host.folder, "held") != [])

@@ -130,6 +130,8 @@ def test_filters_stay_in_the_address_and_tell_what_is_wrong(app: App) -> None:
             (last,) = names(await get(client, older.replace("&amp;", "&")))
             assert last == "answer"
             assert 'href="/?agent=Ann+%26+Bob&amp;since=7d&amp;status=failed"' in page
+            assert names(await get(client, "/?tag=team:billing")) == []
+            assert "is neither NAME:VALUE nor NAME" in await get(client, "/?tag=:", 422)
             wrong = await get(client, "/?since=yesterday&agent=%00&status=odd&text=x", 422)
             assert "is neither a time ago" in wrong
             assert "has a NUL character" in wrong
