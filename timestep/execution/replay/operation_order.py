@@ -97,7 +97,10 @@ class Operations:
         if child is not None and self._of_child:
             numbers = self._of_child.get(child, set())
             if number not in numbers:
-                recorded = min(numbers, default=None if number in self._results else number)
+                is_of_other = number in self._results
+                # A higher one may be that of the same child's next result: this was given up.
+                found = (one for one in numbers if is_of_other or one < number)
+                recorded = min(found, default=None if is_of_other else number)
             numbers.discard(recorded or 0)
         self._recorded_as[number] = recorded
 
