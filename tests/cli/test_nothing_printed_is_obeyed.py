@@ -22,9 +22,10 @@ import timestep
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
 from tests.support.hostile_text import ATTACK, TEXTS, obeyed
-from timestep.cli import asking, doctor, listings, main, output, story
+from timestep.cli import asking, listings, main, output, story
 from timestep.host.banner import greet
 from timestep.host.launch import Launched, Left
+from timestep.operations.diagnosis import doctor
 from timestep.operations.queries.records import (
     STATUSES,
     AgentDefinition,
