@@ -59,6 +59,7 @@ _OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     float | None: st.floats(0, 9) | st.none(),
     datetime.datetime: st.just(MOMENT),
     datetime.datetime | None: st.just(MOMENT) | st.none(),
+    dict[str, Any]: st.dictionaries(TEXTS, JSON, max_size=3),
 }
 
 
