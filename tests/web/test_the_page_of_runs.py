@@ -92,6 +92,39 @@ def test_each_run_tells_in_a_line_what_it_does_or_said(app: App) -> None:
     asking(work)
 
 
+def test_a_workflow_that_has_begun_no_run_is_listed_by_what_it_lacks(app: App) -> None:
+    async def nothing() -> str:
+        return "done"
+
+    app.run(nothing, "lacks/it")
+    app.execute(
+        "UPDATE dbos.workflow_status SET status = 'DELAYED', delay_until_epoch_ms = 9e12::bigint, "
+        "output = NULL, application_version = 'v0', queue_name = 'q', executor_id = NULL "
+        "WHERE workflow_uuid = 'lacks/it'"
+    )
+    app.execute(
+        "INSERT INTO timestep.setbacks (workflow_id, version, reason, delay_until) "
+        "VALUES ('lacks/it', 'v0', 'no OPENAI_API_KEY', 9e12::bigint)"
+    )
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web) as client:
+            page = await get(client, "/")
+            assert '<a href="/runs/lacks%2Fit">run_it</a>' in page
+            assert "lacks something: no OPENAI_API_KEY" in page
+            assert '<span class="badge failed">stuck</span>' in page
+            asked = await get(client, "/cancel?run=lacks%2Fit")
+            assert "Cancel 1 workflow?" in asked
+            assert "lacks something" in await get(client, "/health")
+            # It has no run that could be forked.
+            form = {"turn.lacks/it": "1", "once": "x"}
+            refused = await client.post("/fork", data=form, headers=HTML)
+            assert refused.status_code == 422
+            assert "Those that are marked were not forked" in refused.text
+
+    asking(work)
+
+
 def test_counts_stop_where_they_would_take_long(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "MOST", 3)
     for number in range(5):
