@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720.0, 160.0
 """Of the part of a chart that has the bars."""
-MARGIN = 24.0
+MARGIN = 30.0
 """Below and above them, for texts."""
-_WIDEST = 48.0
+_WIDEST = 68.0
 _GAP = 0.25
 """Of a bar's width."""
 _LABELS = 8
@@ -27,6 +27,8 @@ class Bar:
     label: str
     is_labelled: bool
     """Whether there is room for its label below."""
+    is_minor: bool
+    """Whether that is left out where the chart is small: every second one."""
 
 
 @dataclass(frozen=True)
@@ -62,5 +64,6 @@ def chart(values: Sequence[tuple[str, Sequence[float]]]) -> Chart:
             top -= height
             placed.append((round(top, 2), round(height, 2)))
         x = round(number * step + (step - width) / 2, 2)
-        bars.append(Bar(x, round(width, 2), tuple(placed), label, number % every == 0))
+        place, rest = divmod(number, every)
+        bars.append(Bar(x, round(width, 2), tuple(placed), label, rest == 0, place % 2 == 1))
     return Chart(bars, highest)
