@@ -31,9 +31,9 @@ def _document(column: str, name: str | None = None) -> str:
 
 # The output of a call is told with the call; but where another run's model asked for that, no item
 # of this run does.
-_IS_TOLD = """(i.item_type <> 'tool_call_output_item' OR NOT EXISTS (
-        SELECT FROM public.tool_calls c
-        WHERE c.id = i.tool_call_id AND c.model_response_id IS NOT NULL))"""
+# Looked up for each item: with EXISTS, all calls that there are would be read for it.
+_IS_TOLD = """(i.item_type <> 'tool_call_output_item' OR (
+        SELECT c.model_response_id FROM public.tool_calls c WHERE c.id = i.tool_call_id) IS NULL)"""
 
 _ITEMS = f"""
     SELECT i.id, i.position, i.turn, i.item_type, i.role, i.agent_id, i.model_response_id,
@@ -144,8 +144,7 @@ _SEEN = """
     SELECT coalesce(max(greatest(
         (SELECT max(sequence) FROM public.run_items i WHERE i.run_id = r.id),
         (SELECT max(sequence) FROM timestep.run_changes c WHERE c.run_id = r.id))), 0)
-    FROM public.runs r WHERE CASE WHEN %(workflow_id)s::text IS NULL THEN r.id = %(run_id)s
-        ELSE r.workflow_id = %(workflow_id)s END"""
+    FROM public.runs r WHERE {which}"""
 
 _WHOLE = {
     "input": ("runs", "input"),
@@ -349,8 +348,9 @@ def _used(connection: sa.Connection, sql: str, values: dict[str, Any]) -> tuple[
 
 def seen(connection: sa.Connection, run_id: uuid.UUID, workflow_id: str | None) -> int:
     """The number of the newest item or change of a run, or of all runs of its workflow."""
+    which = "r.id = %(run_id)s" if workflow_id is None else "r.workflow_id = %(workflow_id)s"
     values = {"run_id": run_id, "workflow_id": workflow_id}
-    return int(connection.exec_driver_sql(_SEEN, values).scalar_one())
+    return int(connection.exec_driver_sql(_SEEN.format(which=which), values).scalar_one())
 
 
 def whole(connection: sa.Connection, run_id: uuid.UUID, kind: str, id_: uuid.UUID) -> str | None:
