@@ -21,6 +21,8 @@ from timestep.web.callers import Caller
 
 OPEN = {"/healthz", "/readyz", "/login"}
 OF_LOGINS = {"/login", "/logout"}
+LINKS = {"/approve/{secret}"}
+"""One-time links let in whoever has one, whatever the role, and nobody where they are off."""
 ADMINS = {"/api/audit", "/api/tokens", "/api/tokens/{name}/revoke"}
 OPERATORS = {"/api/runs/{run_id}/traceback"}
 """Reads that are not for viewers, besides those of admins."""
@@ -85,7 +87,7 @@ def test_each_role_is_let_in_to_what_it_is_for_and_nobody_to_anything() -> None:
                     assert stranger.status_code in (401, 303), call
                     if stranger.status_code == 303:
                         assert stranger.headers["location"].startswith("/login")
-                if path in OPEN | OF_LOGINS or path == "/api/events":
+                if path in OPEN | OF_LOGINS | LINKS or path == "/api/events":
                     continue
                 viewer = (await sent(client, call, **sends(secrets["viewer"]))).status_code
                 operator = (await sent(client, call, **sends(secrets["operator"]))).status_code
