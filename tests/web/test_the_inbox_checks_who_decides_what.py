@@ -18,6 +18,7 @@ from tests.support.api_client import OWN, asking, client_of, sends
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
 from tests.support.decisions import started, waiting
+from timestep.web.pages.approvals import decisions
 
 HOSTILE = '</dd><script>alert(1)</script><img src=x onerror="alert(2)">\u202egnp.exe\x1b[31m\x00'
 
@@ -183,6 +184,33 @@ def test_many_are_decided_each_with_its_entry_or_none_that_changed(app: App) -> 
     ).fetchall()
     assert [entry[:2] for entry in entries] == [("olga", "192.0.2.1")]
     assert all(one["seen"] for one in entries[0][2]["decisions"])
+
+
+def test_what_is_decided_in_the_same_moment_is_told(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = started(app, clerk({"cents": 1}, {"cents": 2}))
+    first, second = app.until(waiting)
+
+    async def work(client: httpx.AsyncClient, token: str) -> None:
+        form = await fields(action="approve", form_token=token)
+        await timestep.resume_workflow("w", reject=[first.id], message="no", by="bob")
+        # As if that had come just after the page looked.
+        monkeypatch.setattr(decisions, "_refusals", lambda choice, questions: [])
+        answer = await client.post("/approvals/decide", data=form)
+        page = re.sub(r"\s+", " ", answer.text)
+        assert answer.status_code == 409
+        assert "Nothing was decided" in page
+        assert "It was decided before you." in page
+        assert "by bob" in page
+        assert [one.id for one in await asked()] == [second.id]
+        # Many that were decided are shown in part, and the rest is told.
+        many = ",".join([second.id] * 53)
+        assert "3 more were decided" in (await client.get(f"/approvals?done={many}")).text
+
+    logged_in("ooo", work)
+    timestep.resume_workflow_sync("w", approve=[second.id])
+    assert outcome.result(60) == "no; refunded 2"
 
 
 def test_edited_arguments_are_checked_and_kept(app: App) -> None:

@@ -15,7 +15,7 @@ from timestep.web.pages.routing import page_router
 router = page_router()
 
 _NAMED = 50
-"""Questions that an address names at most."""
+"""Questions that an address names and a page shows at most."""
 
 
 @router.get("/approvals")
@@ -31,6 +31,7 @@ async def approvals(
     if resolved:
         found = await inbox.decided(workflow_id=workflow_id or None, cursor=cursor or None)
         return page(request, "decided.html", found=found, **values)
+    named = done.split(",") if done else []
     waiting = await inbox.waiting(workflow_id=workflow_id or None, cursor=cursor or None)
     webhook = Webhook.of(config.read())
     return page(
@@ -38,7 +39,8 @@ async def approvals(
         "approvals.html",
         found=waiting,
         cursor=cursor,
-        done=await inbox.questions(done.split(",")[:_NAMED]) if done else [],
+        done=await inbox.questions(named[:_NAMED]),
+        more=max(len(named) - _NAMED, 0),
         told=None if webhook is None else webhook.shown,
         **values,
     )
