@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timestep.web.pages.schema_forms import REST, by_field, fields, read
+from timestep.web.pages.forms.schema_forms import REST, by_field, fields, read
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

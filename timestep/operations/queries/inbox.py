@@ -120,7 +120,6 @@ class Said:
     """An item of a run before its question."""
 
     item_type: str
-    role: str | None
     agent_name: str | None
     item: Document
 
@@ -251,7 +250,11 @@ def _asking(rows: Sequence[store.Row], asked: _Asked) -> list[Asking]:
             agent_name=own[0]["agent_name"],
             outer_agent_name=own[0]["outer_agent_name"],
             input=Document(asked.inputs[run_id]["input"], asked.inputs[run_id]["input_length"]),
-            before=[_said(row) for row in asked.before if row["run_id"] == run_id],
+            before=[
+                Said(row["item_type"], row["agent_name"], Document(row["item"], row["item_length"]))
+                for row in asked.before
+                if row["run_id"] == run_id
+            ],
             questions=[_question(row) for row in own],
         )
         for run_id, own in runs.items()
@@ -306,8 +309,7 @@ async def schema(id_: str) -> Any:
         UnknownInterruptionError: There is no such question.
         DatabaseError: The database refused, or is away.
     """
-    wanted = _id(id_)
-    return await asyncio.to_thread(lambda: reading(lambda c: store.schema(c, wanted)))
+    return await asyncio.to_thread(lambda: reading(lambda c: store.schema(c, _id(id_))))
 
 
 async def check_edit(id_: str, arguments: dict[str, Any]) -> None:
@@ -343,8 +345,7 @@ async def arguments(id_: str) -> str:
         UnknownInterruptionError: There is no such question.
         DatabaseError: The database refused, or is away.
     """
-    wanted = _id(id_)
-    found = await asyncio.to_thread(lambda: reading(lambda c: store.arguments(c, wanted)))
+    found = await asyncio.to_thread(lambda: reading(lambda c: store.arguments(c, _id(id_))))
     if found is None:
         raise _unknown(id_)
     return found
@@ -368,7 +369,7 @@ def _with_entries(rows: Sequence[store.Row]) -> list[Question]:
 
 def _question(row: store.Row, entry: Entry | None = None) -> Question:
     apart = ("id", "run_id", "parent_run_id", "not_edited", "entry")
-    documents: tuple[str, ...] = ("arguments", "resolution_arguments", "resolution_output")
+    documents = ["arguments", "resolution_arguments", "resolution_output"]
     found: dict[str, Any] = {name: _document(row, name) for name in documents}
     names = [name for name in Question.__dataclass_fields__ if name not in (*apart, *documents)]
     return Question(
@@ -380,11 +381,6 @@ def _question(row: store.Row, entry: Entry | None = None) -> Question:
         not_edited=edited_arguments.why_not(row, has_schema=bool(row["has_schema"])),
         entry=entry,
     )
-
-
-def _said(row: store.Row) -> Said:
-    item = Document(row["item"], row["item_length"])
-    return Said(row["item_type"], row["role"], row["agent_name"], item)
 
 
 def _document(row: store.Row, name: str) -> Document | None:

@@ -96,7 +96,7 @@ _ITEMS = f"""
             ON item.tool_call_id = i.tool_call_id AND item.run_id = i.run_id
         WHERE i.id = ANY(%(ids)s) GROUP BY i.run_id
     ) AS asked CROSS JOIN LATERAL (
-        SELECT item.position, item.item_type, item.role, a.name AS agent_name,
+        SELECT item.position, item.item_type, a.name AS agent_name,
             left(item.item_data::text, {_WHOLE}) AS item,
             length(item.item_data::text) AS item_length
         FROM public.run_items item LEFT JOIN public.agents a ON a.id = item.agent_id

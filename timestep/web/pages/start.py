@@ -14,7 +14,7 @@ from timestep.operations import start
 from timestep.operations.entrypoints import Entrypoint, named
 from timestep.web import auth
 from timestep.web.dependencies import Operator
-from timestep.web.pages import schema_forms
+from timestep.web.pages.forms import schema_forms
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 from timestep.web.slashes import EntrypointName

@@ -30,9 +30,9 @@ from timestep.web import auth
 from timestep.web.callers import Caller, actor_of
 from timestep.web.dependencies import NOBODY, Operator
 from timestep.web.gate import address_of
-from timestep.web.pages import schema_forms
 from timestep.web.pages.approvals import laid_out
 from timestep.web.pages.filters import json_text
+from timestep.web.pages.forms import schema_forms
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 from timestep.web.problems import told

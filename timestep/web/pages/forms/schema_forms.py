@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from timestep.runtime.terminal import printable
 from timestep.serialization.json_input import loads
 from timestep.web.pages.filters import json_text
-
-Kind = Literal["text", "number", "choice", "json"]
-Meaning = Literal["left_out", "null", "text"]
+from timestep.web.pages.forms.properties import Kind, Meaning, Property, properties, takes_more
 
 REST = ""
 """The name of the field for what the schema does not name, and of problems of no field."""
 
-_MOST = 100
-"""Fields that are made one by one: a longer object is JSON as a whole."""
 _SHOWN = 10
 """Properties of an object inside that a field's help names."""
-_DEEPEST = 20
-"""Steps from one reference of a schema to the next that are followed."""
 _MEANINGS: dict[Meaning, str] = {
     "left_out": "left out",
     "null": "null",
@@ -70,30 +64,6 @@ class Field:
         return f"{'json' if self.kind == 'json' else 'value'}.{self.name}"
 
 
-@dataclass(frozen=True)
-class _Property:
-    """What a schema says of a property."""
-
-    name: str
-    schema: Mapping[str, Any]
-    is_required: bool
-    kind: Kind
-    type: str | None
-    is_nullable: bool
-    choices: list[Any]
-
-    @property
-    def meanings(self) -> list[Meaning]:
-        found: list[Meaning] = []
-        if not self.is_required:
-            found.append("left_out")
-        if self.is_nullable and self.kind in ("text", "number"):
-            found.append("null")
-        if self.kind == "text":
-            found.append("text")
-        return found
-
-
 def fields(
     schema: Any,
     values: Mapping[str, Any],
@@ -110,10 +80,10 @@ def fields(
         problems: What is wrong with it, by the names of properties.
     """
     told = problems or {}
-    found = list(_properties(schema))
+    found = list(properties(schema))
     made = [_field(one, values, typed, told.get(one.name, [])) for one in found]
     rest = {name: values[name] for name in values if name not in {one.name for one in found}}
-    if rest or _takes_more(schema) or not found:
+    if rest or takes_more(schema) or not found:
         text = json_text(rest) if rest else ""
         if typed is not None:
             text = typed.get(f"json.{REST}", "")
@@ -137,7 +107,7 @@ def read(
     """
     values: dict[str, Any] = {}
     problems: dict[str, list[str]] = {}
-    for one in _properties(schema):
+    for one in properties(schema):
         try:
             value = _read(one, form, before.get(one.name, _LEFT_OUT))
         except ValueError as error:
@@ -180,83 +150,8 @@ def by_field(found: list[dict[str, str]], *, below: int = 0) -> dict[str, list[s
 _LEFT_OUT: Any = object()
 
 
-def _properties(schema: Any) -> Iterator[_Property]:
-    found = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(found, dict) or len(found) > _MOST:
-        return
-    required = schema.get("required")
-    # Schemas that the database has are in no order: what is required tells it, as far as it does.
-    listed = required if isinstance(required, list) else []
-    needed = [name for name in listed if isinstance(name, str) and name in found]
-    for name in [*dict.fromkeys(needed), *(name for name in found if name not in needed)]:
-        given = found[name]
-        one, is_nullable = _plain(schema, given)
-        kind, type_, choices = _kind(one)
-        help_ = given if isinstance(given, dict) else {}
-        yield _Property(name, {**one, **help_}, name in needed, kind, type_, is_nullable, choices)
-
-
-def _plain(root: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
-    """A schema without references and without null among its types; whether that was there."""
-    one: Any = given
-    is_nullable = False
-    for _ in range(_DEEPEST):
-        if not isinstance(one, dict):
-            return {}, is_nullable
-        if isinstance(one.get("$ref"), str):
-            one = _referred(root, one["$ref"])
-            continue
-        kinds = one.get("anyOf", one.get("oneOf"))
-        if isinstance(kinds, list) and {"type": "null"} in kinds:
-            others = [kind for kind in kinds if kind != {"type": "null"}]
-            is_nullable = True
-            one = others[0] if len(others) == 1 else {}
-            continue
-        types = one.get("type")
-        if isinstance(types, list) and "null" in types:
-            is_nullable = True
-            others = [kind for kind in types if kind != "null"]
-            one = {**one, "type": others[0] if len(others) == 1 else others}
-        return one, is_nullable
-    return {}, is_nullable
-
-
-def _referred(root: Mapping[str, Any], reference: str) -> Any:
-    found: Any = root
-    if not reference.startswith("#/"):
-        return {}
-    for part in reference[2:].split("/"):
-        name = part.replace("~1", "/").replace("~0", "~")
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
-def _kind(schema: Mapping[str, Any]) -> tuple[Kind, str | None, list[Any]]:
-    choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(choices, list) and choices and all(map(_is_scalar, choices)):
-        return "choice", None, choices
-    type_ = schema.get("type")
-    if "anyOf" in schema or "oneOf" in schema or "allOf" in schema:
-        return "json", None, []
-    if type_ == "boolean":
-        return "choice", "boolean", [True, False]
-    if type_ == "string":
-        return "text", "string", []
-    if type_ in ("integer", "number"):
-        return "number", str(type_), []
-    return "json", None, []
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def _takes_more(schema: Any) -> bool:
-    return isinstance(schema, dict) and schema.get("additionalProperties", False) is not False
-
-
 def _field(
-    one: _Property,
+    one: Property,
     values: Mapping[str, Any],
     typed: Mapping[str, str] | None,
     problems: list[str],
@@ -291,7 +186,7 @@ def _field(
     )
 
 
-def _shown(one: _Property, value: Any) -> tuple[Kind, str]:
+def _shown(one: Property, value: Any) -> tuple[Kind, str]:
     """As what a value is shown in its field, and how."""
     if value is _LEFT_OUT:
         return one.kind, ""
@@ -316,7 +211,7 @@ def _is_same(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-def _choices(one: _Property) -> list[Any]:
+def _choices(one: Property) -> list[Any]:
     is_added = one.is_nullable and None not in one.choices
     return [*one.choices, *([None] if is_added else [])]
 
@@ -325,7 +220,7 @@ def _option(value: Any) -> str:
     return json.dumps(value)
 
 
-def _options(one: _Property) -> list[Option]:
+def _options(one: Property) -> list[Option]:
     made = [
         Option(_option(value), value if isinstance(value, str) else json_text(value))
         for value in _choices(one)
@@ -334,7 +229,7 @@ def _options(one: _Property) -> list[Option]:
     return [Option("", "choose" if one.is_required else _default(one) or "left out"), *made]
 
 
-def _default(one: _Property) -> str:
+def _default(one: Property) -> str:
     if "default" not in one.schema or one.is_required:
         return ""
     value = one.schema["default"]
@@ -354,7 +249,7 @@ _BOUNDS = (
 )
 
 
-def _help(one: _Property) -> str:
+def _help(one: Property) -> str:
     """What a person is told of a field, in a line."""
     kinds = {"integer": "whole number", "number": "number"}
     parts = [kinds[one.type]] if one.type in kinds else []
@@ -374,7 +269,7 @@ def _help(one: _Property) -> str:
     return "; ".join(parts)
 
 
-def _read(one: _Property, form: Mapping[str, str], before: Any) -> Any:
+def _read(one: Property, form: Mapping[str, str], before: Any) -> Any:
     """What was typed for a property.
 
     Raises:
@@ -400,7 +295,7 @@ def _read(one: _Property, form: Mapping[str, str], before: Any) -> Any:
     return _number(one, number)
 
 
-def _number(one: _Property, text: str) -> int | float:
+def _number(one: Property, text: str) -> int | float:
     if _WHOLE_NUMBER.fullmatch(text):
         return int(text)
     try:
@@ -415,7 +310,7 @@ def _number(one: _Property, text: str) -> int | float:
     return value
 
 
-def _read_json(one: _Property, typed: str, before: Any) -> Any:
+def _read_json(one: Property, typed: str, before: Any) -> Any:
     text = typed.replace("\r\n", "\n").strip()
     if not text:
         return _nothing(one, {})
@@ -431,7 +326,7 @@ def _loaded(text: str) -> Any:
         raise ValueError(f"This is no JSON: {error}.") from None
 
 
-def _nothing(one: _Property, form: Mapping[str, str]) -> Any:
+def _nothing(one: Property, form: Mapping[str, str]) -> Any:
     """What it means that nothing is typed.
 
     Raises:
