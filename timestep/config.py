@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 from collections.abc import Callable
@@ -32,23 +31,6 @@ may be written with a password."""
 def _secret_address(value: str) -> Secret:
     addresses.parts_of(value)
     return Secret(value)
-
-
-def _signing_secret(value: str) -> Secret:
-    environment.key_of(value)
-    return Secret(value)
-
-
-def _link_key(value: str) -> Secret:
-    if len(environment.key_of(value)) < _SHORTEST_KEY:
-        raise ValueError(
-            f"is shorter than {_SHORTEST_KEY} bytes, and who has a link may look for it: use 32 "
-            "random characters or more"
-        )
-    return Secret(value)
-
-
-_SHORTEST_KEY = 32
 
 
 def _address(value: str) -> str:
@@ -112,20 +94,7 @@ def _tokens(value: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < _LONGEST:
-        raise ValueError("is not a number of seconds like 0.5")
-    return seconds
-
-
-_LONGEST = 86400.0
-"""The seconds of a day: a longer wait is a mistake."""
-
-Seconds = Annotated[float, _seconds]
+Seconds = Annotated[float, environment.seconds]
 
 
 def _setting(
@@ -262,7 +231,7 @@ class Settings:
         kind="URL",
         unset="nobody is told",
     )
-    escalation_secret: Annotated[Secret, _signing_secret] | None = _setting(
+    escalation_secret: Annotated[Secret, environment.signing_secret] | None = _setting(
         None,
         "What messages to the webhook are signed with: `whsec_` and base64, or any text.",
         kind="text",
@@ -276,7 +245,7 @@ class Settings:
     public_url: Annotated[str, _address] | None = _setting(
         None, "Where people reach the host: messages link to it.", kind="URL", unset="no links"
     )
-    link_key: Annotated[Secret, _link_key] | None = _setting(
+    link_key: Annotated[Secret, environment.link_key] | None = _setting(
         None,
         "What one-time links in messages are signed with: whoever gets such a link decides about "
         "one call, without a login.",

@@ -6,12 +6,17 @@ Commands read the settings before they do anything else, so this imports next to
 from __future__ import annotations
 
 import base64
+import math
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 _YES = ("1", "on", "t", "true", "y", "yes")
 _NO = ("0", "off", "f", "false", "n", "no")
 _SECRET_PREFIX = "whsec_"
+_SHORTEST_KEY = 32
+"""Bytes of a key that nobody finds by trying."""
+_LONGEST = 86400.0
+"""The seconds of a day: a longer wait is a mistake."""
 
 
 class Secret:
@@ -49,6 +54,45 @@ def key_of(secret: str) -> bytes:
     if not key:
         raise ValueError(f"what follows {_SECRET_PREFIX!r} is not base64")
     return key
+
+
+def signing_secret(text: str) -> Secret:
+    """A secret for signatures.
+
+    Raises:
+        ValueError: As `key_of` raises it.
+    """
+    key_of(text)
+    return Secret(text)
+
+
+def link_key(text: str) -> Secret:
+    """A secret for links that let in who has one.
+
+    Raises:
+        ValueError: As `key_of` raises it; or it is so short that it might be found.
+    """
+    if len(key_of(text)) < _SHORTEST_KEY:
+        raise ValueError(
+            f"is shorter than {_SHORTEST_KEY} bytes, and who has a link may look for it: use 32 "
+            "random characters or more"
+        )
+    return Secret(text)
+
+
+def seconds(text: str) -> float:
+    """A time to wait.
+
+    Raises:
+        ValueError: It is none, or longer than a day.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < _LONGEST:
+        raise ValueError("is not a number of seconds like 0.5")
+    return found
 
 
 def parsed(text: str, annotation: Any) -> Any:

@@ -178,7 +178,7 @@ class _Beginning:
                 found = run_journal.journal(connection, run_id)
                 row = found["runs"][str(run_id)]
                 if row["status"] == "running":
-                    run_journal.note_recovery(connection, self._recovery(found, row))
+                    run_continuations.note_recovery(connection, self._recovery(found, row))
                 if row["cancel_reason"] == "code":
                     if recorder.mirror is not None:
                         recorder.mirror.copy_steps(connection, workflow_id)

@@ -113,6 +113,13 @@ _INSIDE = """
 _FORGET_OUTCOME = """
     DELETE FROM "{schema}".workflow_output WHERE workflow_uuid = %(workflow_id)s"""
 
+_NOTE_RECOVERY = """
+    INSERT INTO timestep.recoveries (
+        run_id, token, executor_id, node, process_id, turn, answers, calls, checks)
+    VALUES (%(run_id)s, %(token)s, %(executor_id)s, %(node)s, %(process_id)s, %(turn)s,
+        %(answers)s, %(calls)s, %(checks)s)
+    ON CONFLICT DO NOTHING"""
+
 
 def top_runs(connection: sa.Connection, workflow_id: str) -> list[Row]:
     """The runs that a workflow's code began, by their steps; those that stand in for one, too."""
@@ -259,3 +266,13 @@ def enqueue(connection: sa.Connection, schema: str, values: Row) -> None:
     """
     connection.exec_driver_sql(_FORGET_OUTCOME.replace("{schema}", schema), values)
     connection.exec_driver_sql(_ENQUEUE.replace("{schema}", schema), values)
+
+
+def note_recovery(connection: sa.Connection, values: dict[str, Any]) -> None:
+    """Note, for people, that an execution goes on with a run that another one has left.
+
+    Args:
+        connection: To the database of the schema.
+        values: The columns of `timestep.recoveries`.
+    """
+    connection.exec_driver_sql(_NOTE_RECOVERY, values)

@@ -202,14 +202,6 @@ _JOURNAL = """
             AND n.metadata ? 'counted_in_step'"""
 
 
-_NOTE_RECOVERY = """
-    INSERT INTO timestep.recoveries (
-        run_id, token, executor_id, node, process_id, turn, answers, calls, checks)
-    VALUES (%(run_id)s, %(token)s, %(executor_id)s, %(node)s, %(process_id)s, %(turn)s,
-        %(answers)s, %(calls)s, %(checks)s)
-    ON CONFLICT DO NOTHING"""
-
-
 @dataclass(frozen=True)
 class Begun:
     """What became of a run's beginning."""
@@ -383,16 +375,6 @@ def holders(
     sql = _HOLDERS.replace("{schema}", schema)
     found = connection.exec_driver_sql(sql, {"workflow_ids": list(workflow_ids)})
     return {workflow_id: (status, token) for workflow_id, status, token in found}
-
-
-def note_recovery(connection: sa.Connection, values: dict[str, Any]) -> None:
-    """Note, for people, that an execution goes on with a run that another one has left.
-
-    Args:
-        connection: To the database of the schema.
-        values: The columns of `timestep.recoveries`.
-    """
-    connection.exec_driver_sql(_NOTE_RECOVERY, values)
 
 
 def journal(connection: sa.Connection, run_id: uuid.UUID) -> dict[str, dict[str, dict[str, Any]]]:
