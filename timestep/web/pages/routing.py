@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request
 
 from timestep.errors import DatabaseUnreachableError
-from timestep.operations.queries import inbox
+from timestep.operations.overview import inbox
 from timestep.web.auth import require
 from timestep.web.dependencies import database_answers
 

@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from timestep import config
 from timestep.approvals.webhook import Webhook
-from timestep.operations.queries import inbox
+from timestep.operations.overview import inbox
 from timestep.web.pages.approvals import laid_out
 from timestep.web.pages.approvals.decisions import shown_of
 from timestep.web.pages.rendering import page

@@ -25,7 +25,7 @@ from timestep.operations.queries.pagination import (
 )
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.json_text import restored
-from timestep.store.reads import inbox as store
+from timestep.store.reads.overview import inbox as store
 
 WORKFLOWS = 20
 """Workflows of a page."""
