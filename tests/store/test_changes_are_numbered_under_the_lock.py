@@ -64,6 +64,7 @@ def waits_for_the_lock(app: App, change: Callable[[], Any]) -> None:
 def decided(connection: Any, question: str, action: str) -> list[dict[str, Any]]:
     """What of a decision is new."""
     values = {"message": None, "output": None, "has_output": False, "always": False, "by": "me"}
+    values |= {"seen": None, "until": None}
     decision = {**values, "id": question, "action": action}
     return interruptions.resolve(connection, "dbos", [decision])
 

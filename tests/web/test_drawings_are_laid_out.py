@@ -8,8 +8,10 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from timestep.operations.queries.agents import Handoff
 from timestep.web.drawing import bars, layers
 from timestep.web.drawing.layers import layout
+from timestep.web.pages.agents import drawing_of
 
 NODES = st.integers(0, 12).map(lambda count: [f"n{number}" for number in range(count)])
 GRAPHS = NODES.flatmap(
@@ -90,3 +92,13 @@ def test_bars_stand_on_each_other_and_reach_to_the_highest() -> None:
     assert max(bar.x + bar.width for bar in many.bars) <= bars.WIDTH
     assert sum(bar.is_labelled for bar in many.bars) == 8
     assert bars.chart([]).bars == []
+
+
+def test_what_would_take_long_to_be_laid_out_is_not_drawn() -> None:
+    def handing_over(count: int) -> list[Handoff]:
+        pairs = itertools.permutations(range(count), 2)
+        return [Handoff(f"a{one}", f"a{other}", "transfer", False) for one, other in pairs]
+
+    assert drawing_of(handing_over(17)) is not None
+    assert drawing_of(handing_over(18)) is None
+    assert drawing_of([Handoff("a0", f"a{one}", "t", False) for one in range(1, 101)]) is None

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timestep.web.pages.forms.schema_forms import REST, by_field, fields, read
+from timestep.web.pages.filters import json_text
+from timestep.web.pages.forms.properties import REST
+from timestep.web.pages.forms.schema_forms import by_field, fields, read
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -167,6 +169,23 @@ def test_empty_fields_mean_what_is_chosen() -> None:
 def test_odd_schemas_have_forms(schema: Any) -> None:
     values = {"a": "x", "b": None}
     assert read(schema, sent(schema, values), values) == (values, {})
+
+
+def test_what_no_form_can_name_is_json() -> None:
+    for name in ("", "two\nlines", "two\rlines"):
+        schema = {"properties": {name: {"type": "string"}, "b": {"type": "object"}}}
+        values = {name: "keep", "b": {"x": 1}}
+        assert [one.name for one in fields(schema, values)] == [REST]
+        assert read(schema, sent(schema, values), values) == (values, {})
+
+
+def test_deep_json_is_not_much_longer_as_it_is_read() -> None:
+    value: Any = [1] * 1000
+    for _ in range(300):
+        value = [value]
+    assert len(json_text(value)) < 10_000
+    assert json.loads(json_text(value)) == value
+    assert json_text({"a": [1]}) == '{\n  "a": [\n    1\n  ]\n}'
 
 
 def test_the_rest_is_an_object_without_what_has_a_field() -> None:

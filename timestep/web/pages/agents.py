@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import Request, Response
 
 from timestep.operations.queries import agents
-from timestep.web.drawing.layers import layout
+from timestep.operations.queries.agents import Handoff
+from timestep.web.drawing.layers import Drawing, layout
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 
@@ -13,6 +16,8 @@ router = page_router()
 
 _DRAWN = 100
 """Agents that a drawing has at most: of more, nobody would see anything in it."""
+_ARROWS = 300
+"""Handoffs that it has at most: laying out many more would keep the host from all else."""
 
 
 @router.get("/agents")
@@ -25,14 +30,20 @@ async def agents_page(
         return page(request, "agent.html", name=name, versions=versions, cursor=cursor)
     found = await agents.list_agents()
     handoffs = await agents.all_handoffs()
-    names = list(dict.fromkeys(end for one in handoffs for end in (one.source, one.target)))
-    drawing = layout(names, [(one.source, one.target, one.tool_name) for one in handoffs])
     return page(
         request,
         "agents.html",
         agents=found,
         handoffs=handoffs,
-        drawing=drawing if len(names) <= _DRAWN else None,
+        drawing=drawing_of(handoffs),
         dynamic={(one.source, one.target) for one in handoffs if one.is_dynamic},
         mermaid=agents.mermaid(handoffs),
     )
+
+
+def drawing_of(handoffs: Sequence[Handoff]) -> Drawing | None:
+    """A drawing of who hands over to whom; None: it would have too much in it."""
+    names = list(dict.fromkeys(end for one in handoffs for end in (one.source, one.target)))
+    if len(names) > _DRAWN or len(handoffs) > _ARROWS:
+        return None
+    return layout(names, [(one.source, one.target, one.tool_name) for one in handoffs])

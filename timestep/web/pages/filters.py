@@ -22,6 +22,9 @@ _STEPS = (
 )
 """Below how many seconds an age is given in which unit, of so many seconds."""
 
+_DEEPEST = 20
+"""Levels of JSON that is on lines: each one more makes all lines in it longer."""
+
 NOTHING = "\N{EN DASH}"
 """Stands where there is no value."""
 
@@ -83,19 +86,28 @@ def lines(text: Any) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON on lines, in which each character is seen; nested too deeply for that, on one line.
+    """JSON on lines, in which each character is seen; nested deeply, on one line.
 
     Raises:
         ValueError: It is nested more deeply than can be written at all.
     """
     try:
-        try:
-            text = json.dumps(value, ensure_ascii=False, indent=2)
-        except RecursionError:
-            text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, indent=None if _is_deep(value) else 2)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return "".join(map(_escaped, text))
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        inside = [one.values() if isinstance(one, dict) else one for one in level if _holds(one)]
+        level = [one for several in inside for one in several]
+    return any(map(_holds, level))
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, dict | list) and len(value) > 0
 
 
 def _escaped(character: str) -> str:

@@ -32,7 +32,7 @@ from timestep.web.dependencies import NOBODY, Operator
 from timestep.web.gate import address_of
 from timestep.web.pages.approvals import laid_out
 from timestep.web.pages.filters import json_text
-from timestep.web.pages.forms import schema_forms
+from timestep.web.pages.forms import properties, schema_forms
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 from timestep.web.problems import told
@@ -181,7 +181,7 @@ async def edited(request: Request, question_id: str, caller: Operator) -> Respon
         except InvalidArgumentsError as error:
             problems = schema_forms.by_field(error.fields, below=1)
         except InvalidInputError as error:
-            problems = {schema_forms.REST: [error.message]}
+            problems = {properties.REST: [error.message]}
     if problems:
         return await _edit(request, question, form, problems, status=422)
     choice = dataclasses.replace(choice, arguments=json.dumps(values))

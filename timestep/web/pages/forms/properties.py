@@ -9,6 +9,9 @@ from typing import Any, Literal
 Kind = Literal["text", "number", "choice", "json"]
 Meaning = Literal["left_out", "null", "text"]
 
+REST = ""
+"""The name of the field for what the schema does not name, and of problems of no field."""
+
 _DEEPEST = 20
 """Steps from one reference of a schema to the next that are followed."""
 _MOST = 100
@@ -43,7 +46,7 @@ class Property:
 def properties(schema: Any) -> Iterator[Property]:
     """The properties of an object's schema, whatever that is; none where there are very many."""
     found = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(found, dict) or len(found) > _MOST:
+    if not isinstance(found, dict) or len(found) > _MOST or not all(map(_is_named, found)):
         return
     required = schema.get("required")
     # Schemas that the database has are in no order: what is required tells it, as far as it does.
@@ -55,6 +58,11 @@ def properties(schema: Any) -> Iterator[Property]:
         kind, type_, choices = _kind(one)
         help_ = given if isinstance(given, dict) else {}
         yield Property(name, {**one, **help_}, name in needed, kind, type_, is_nullable, choices)
+
+
+def _is_named(name: str) -> bool:
+    """Whether a field may have this name: `REST` is another's, and browsers change lines' ends."""
+    return name != REST and "\n" not in name and "\r" not in name
 
 
 def _plain(root: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:

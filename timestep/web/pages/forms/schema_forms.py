@@ -16,10 +16,14 @@ from typing import Any
 from timestep.runtime.terminal import printable
 from timestep.serialization.json_input import loads
 from timestep.web.pages.filters import json_text
-from timestep.web.pages.forms.properties import Kind, Meaning, Property, properties, takes_more
-
-REST = ""
-"""The name of the field for what the schema does not name, and of problems of no field."""
+from timestep.web.pages.forms.properties import (
+    REST,
+    Kind,
+    Meaning,
+    Property,
+    properties,
+    takes_more,
+)
 
 _SHOWN = 10
 """Properties of an object inside that a field's help names."""
