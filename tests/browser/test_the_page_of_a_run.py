@@ -190,3 +190,21 @@ def test_a_host_that_dies_under_an_open_page(
     assert lines(tmp_path, "notes") == ["noted"]
     pages.close()
     assert pages.wrong == []
+
+
+def test_the_documented_reader_is_told_of_a_run(host: Host, pages: Pages) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "streaming.md").read_text()
+    example = page.partition("```js\n")[2].partition("```")[0]
+    assert "EventSource" in example
+    workflow_id = host.begin("greet", name="ann")
+    seen = pages.open("/").evaluate(
+        f"""(id) => new Promise((resolve) => {{
+            const seen = [];
+            const show = (event) => seen.push(event.type);
+            {example}
+            source.addEventListener("end", () => resolve(seen));
+        }})""",
+        workflow_id,
+    )
+    assert (seen[0], seen[-1]) == ("run.started", "run.completed")
+    assert "message_output_item" in seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -49,11 +50,32 @@ def test_its_types_are_golden(packages: Path, tmp_path: Path, renew_golden: bool
         assert made.read_text() == TYPES.read_text(), "pytest --renew-golden -k golden"
 
 
+def documented() -> str:
+    """A program with the example of the documentation, which prints what it is answered."""
+    page = Path(__file__).parents[2] / "docs" / "clients.md"
+    (example,) = re.findall(
+        r"^```typescript\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE
+    )
+    for shown, given in {
+        "'https://runs.example.com'": "process.env['HOST']",
+        "'research'": "'greet'",
+        "topic: 'tides'": "name: 'tides'",
+    }.items():
+        assert example.count(shown) == 1, shown
+        example = example.replace(shown, given)
+    around = "declare const process: { env: Record<string, string> };\nconst token = undefined;\n"
+    return f"{around}{example}console.log(JSON.stringify(data ?? error));\n"
+
+
 def test_it_is_typed_and_asks_a_host(own_host: Host, packages: Path, tmp_path: Path) -> None:
     options = "--strict --module nodenext --target es2022 --lib es2023,dom,dom.iterable"
     compiler = "node_modules/typescript/bin/tsc"
-    node(packages, compiler, "client.ts", *options.split(), "--outDir", "made")
+    (packages / "documented.ts").write_text(documented())
+    programs = ("client.ts", "documented.ts")
+    node(packages, compiler, *programs, *options.split(), "--outDir", "made")
     host = own_host.start()
+    told = json.loads(node(packages, "made/documented.js", HOST=host.url))
+    assert host.output(told["workflow_id"]) == "[offline model] hello tides"
     told = json.loads(node(packages, "made/client.js", TIMESTEP_URL=host.url))
     assert told == {
         "started": "to/mars",
