@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import timestep
-from tests.support.hostile_text import ATTACK, TEXTS, obeyed
+from tests.support.hostile_text import ATTACK, HIDDEN, TEXTS, obeyed
 from timestep.runtime import logs, terminal
 from timestep.runtime.terminal import printable, printable_lines, shell_word
 from timestep.serialization.json_output import dumps
@@ -32,7 +32,7 @@ def test_nothing_is_left_that_a_terminal_obeys(text: str) -> None:
     assert json.loads(document) == {text: text}
 
 
-@given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])))
+@given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters=HIDDEN)))
 def test_what_is_harmless_is_shown_as_it_is(text: str) -> None:
     assert printable(text) == printable_lines(text) == text
 
@@ -41,6 +41,7 @@ def test_what_is_not_is_shown_escaped() -> None:
     assert printable("a\x1b[1m\x9b\u202e\U000e0041\ud800\n") == (
         r"a\x1b[1m\x9b\u202e\U000e0041\ud800\n"
     )
+    assert printable("bob\u3164 bob\ufe0f \u26a0\ufe0f") == "bob\\u3164 bob\\ufe0f \u26a0\ufe0f"
     assert printable("Zoë 日本 \xa0 ok") == "Zoë 日本 \xa0 ok"
     assert printable_lines("a\r\n\tb\rc") == "a\n    b\\rc"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from hypothesis import strategies as st
@@ -12,9 +13,21 @@ ATTACK = (
     "\x9b31m\x85"  # the same in C1
     "\u202e\u2066\u200f"  # turns the direction of what follows
     "\u200b\u2060\ufeff\U000e0041"  # is not seen
+    "\u034f\u115f\u1160\u17b4\u3164\uffa0\ufe00\ufe0f\U000e0100\U000e01f0"  # nor is this
     "\u2028\u2029\x7f\x08\r"
 )
 """Of everything that a terminal obeys, or does not show, something."""
+
+HIDDEN = "".join(
+    chr(one)
+    for first, last in (
+        *((0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2065, 0x2065)),
+        *((0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8)),
+        (0xE0000, 0xE0FFF),
+    )
+    for one in range(first, last + 1)
+)
+"""What Unicode says is not shown (Default_Ignorable_Code_Point), besides the categories below."""
 
 OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -25,5 +38,12 @@ TEXTS = st.text(st.characters() | st.sampled_from(ATTACK + "\ud800\t\n'\"\\-")) 
 
 
 def obeyed(printed: str) -> list[str]:
-    """What a terminal would obey of what was printed; a line's end is allowed."""
-    return [c for c in printed if c != "\n" and unicodedata.category(c) in OBEYED]
+    """What a terminal would obey, or not show, of what was printed; a line's end is allowed."""
+    kept = _EMOJI.sub("", printed)
+    return [c for c in kept if c != "\n" and (unicodedata.category(c) in OBEYED or c in _HIDDEN)]
+
+
+_HIDDEN = frozenset(HIDDEN)
+_EMOJI = re.compile(
+    "(?<=[\xa9\xae\u203c\u2049\u2100-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff])[\ufe0e\ufe0f]"
+)

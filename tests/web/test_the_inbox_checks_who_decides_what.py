@@ -123,10 +123,18 @@ def test_only_a_form_of_the_login_decides_and_in_its_name(app: App) -> None:
             {"action": "approve"},
             await fields(action="destroy"),
             {"action": "approve", "question.x": "y"},
+            {"action": "approve", f"question.{question.id.upper()}": question.hash},
+            {"action": "approve", f"question.{question.id.replace('-', '')}": question.hash},
             {"action": "approve", f"question.{'0' * 8}-0000-0000-0000-{'0' * 12}": "y"},
         ):
-            answer = await client.post("/approvals/decide", data={**wrong, "form_token": token})
-            assert answer.status_code in (404, 422), answer.text
+            for path in ("decide", "confirm"):
+                sent = {**wrong, "form_token": token}
+                answer = await client.post(f"/approvals/{path}", data=sent)
+                assert answer.status_code in (404, 422), answer.text
+        odd = question.id.upper()
+        sent = await fields(action="edit", form_token=token)
+        sent[f"question.{odd}"] = question.hash
+        assert (await client.post(f"/approvals/{odd}/edit", data=sent)).status_code == 404
         changed = {"action": "approve", f"question.{question.id}": "0" * 64}
         answer = await client.post("/approvals/decide", data={**changed, "form_token": token})
         assert answer.status_code == 409
@@ -280,6 +288,18 @@ def test_hostile_text_is_text_and_breaks_no_page(app: App) -> None:
         edit = await client.get(f"/approvals/{first.id}/edit")
         assert edit.status_code == 200
         assert "<script>alert" not in edit.text
+        # What has no fields is shown beside them.
+        app.execute(update, (json.dumps(["drop", HOSTILE[:-1]]), first.id))
+        edit = await client.get(f"/approvals/{first.id}/edit")
+        shown = re.search(rf'name="question.{first.id}" value="([0-9a-f]{{64}}) ', edit.text)
+        assert shown is not None
+        form = {"action": "edit", "form_token": token, f"question.{first.id}": shown[1]}
+        form |= {"value.cents": "5", "value.note": "", "empty.note": "text"}
+        confirmed = await client.post(f"/approvals/{first.id}/edit", data=form)
+        for answer in (edit, confirmed):
+            assert answer.status_code == 200, answer.text
+            assert "drop" in answer.text
+            assert "<script>alert" not in answer.text
         for one in (second, third):
             edit = await client.get(f"/approvals/{one.id}/edit")
             assert (edit.status_code, "for a form" in edit.text) == (422, True)

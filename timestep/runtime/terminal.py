@@ -7,11 +7,20 @@ one, others are not seen at all. Whatever Timestep prints or logs comes through 
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 
 _UNFIT = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Categories of Unicode: control and format characters, lone surrogates, separators of lines."""
+_HIDDEN = re.compile(
+    "[\\u034f\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u2065\\u3164\\ufe00-\\ufe0d\\uffa0"
+    "\\ufff0-\\ufff8\\U000e0000-\\U000e0fff]"
+    "|(?<![\\xa9\\xae\\u203c\\u2049\\u2100-\\u2bff\\u3030\\u303d\\u3297\\u3299\\U0001f000-\\U0001faff])"
+    "[\\ufe0e\\ufe0f]"
+)
+"""What is of other categories and not seen either (Unicode's Default_Ignorable_Code_Point):
+fillers, and variation selectors, but those that say of a symbol whether it is an emoji."""
 _SHOWN = 80
 """Characters of a value that an error quotes."""
 _TAB = 4
@@ -21,9 +30,10 @@ _TAB = 4
 def printable(text: str) -> str:
     """One line of text whose control and format characters are escaped, as `\\x1b` or `\\u202e`.
 
-    A line's end is one of them, and is `\\n`.
+    So are others that nobody sees. A line's end is one of them, and is `\\n`.
     """
-    return text if text.isprintable() else "".join(map(_shown, text))
+    seen = _HIDDEN.sub(lambda found: _escaped(found[0]), text)
+    return seen if seen.isprintable() else "".join(map(_shown, seen))
 
 
 def printable_lines(text: str) -> str:
@@ -33,8 +43,10 @@ def printable_lines(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    if unicodedata.category(character) not in _UNFIT:
-        return character
+    return _escaped(character) if unicodedata.category(character) in _UNFIT else character
+
+
+def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 

@@ -390,9 +390,13 @@ def _document(row: store.Row, name: str) -> Document | None:
 
 def _id(text: str) -> uuid.UUID:
     try:
-        return uuid.UUID(text)
+        found = uuid.UUID(text)
     except ValueError:
         raise _unknown(text) from None
+    if str(found) != text:
+        # What is decided is found again by its id, so there is one way to write it.
+        raise _unknown(text)
+    return found
 
 
 def _unknown(id_: str) -> UnknownInterruptionError:

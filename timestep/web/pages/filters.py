@@ -85,6 +85,11 @@ def lines(text: Any) -> str:
     return printable_lines(text if isinstance(text, str) else dumps(text))
 
 
+def begin(text: str, most: int) -> str:
+    """The beginning of somebody's text, which says so where there is more."""
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
 def json_text(value: Any) -> str:
     """JSON on lines, in which each character is seen; nested deeply, on one line.
 
@@ -123,6 +128,7 @@ def segment(text: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
+    "begin": begin,
     "duration": duration,
     "line": line,
     "lines": lines,

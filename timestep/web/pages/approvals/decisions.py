@@ -296,7 +296,7 @@ async def _edit(
         status,
         question=question,
         shown_of=shown_of,
-        laid_out=laid_out.arguments,
+        no_object=laid_out.no_object(question.arguments),
         fields=fields,
         others=[line for name in problems.keys() - known for line in problems[name]],
         is_wrong=bool(problems),
@@ -314,6 +314,7 @@ def _confirm(
         questions=questions,
         shown_of=shown_of,
         laid_out=laid_out.arguments,
+        no_object=laid_out.no_object(questions[0].arguments),
         changes=_changes(questions[0], choice) if choice.action == "edit" else [],
     )
 

@@ -61,6 +61,12 @@ def arguments(document: Document | None, order: Any = None) -> list[Part]:
     return parts
 
 
+def no_object(document: Document | None) -> list[Part]:
+    """Arguments that are no object, which neither fields nor a table by their names show."""
+    found = arguments(document)
+    return found if len(found) == 1 and found[0].name is None else []
+
+
 def ordered(names: Iterable[str], order: Any) -> list[str]:
     """Names, of which those that are in a list come first, in its order, if it is one."""
     known = list(names)

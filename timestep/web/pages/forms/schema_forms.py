@@ -208,7 +208,8 @@ def _shown(one: Property, value: Any) -> tuple[Kind, str]:
 
 def _is_fit(text: str) -> bool:
     """Whether a text area shows exactly what a text is, and gives it back."""
-    return all(one in "\n\t" or printable(one) == one for one in text)
+    one_line = text.replace("\n", "").replace("\t", "")
+    return printable(one_line) == one_line
 
 
 def _is_same(one: Any, other: Any) -> bool:
