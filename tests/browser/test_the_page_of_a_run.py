@@ -50,9 +50,10 @@ def test_a_run_shows_what_it_does_until_it_ends(host: Host, pages: Pages, tmp_pa
     call.locator("summary").first.click()
     expect(call).to_contain_text("Idempotency key")
     speaking = page.locator("#speaking")
-    for attempt, said in ((1, "I th"), (1, "ink <b>"), (2, "No: ")):
+    for attempt, said in ((1, "I th"), (1, "ink <b>"), (2, "No: \u202e\u3164")):
         say(host, workflow_id, attempt, said)
-        expect(speaking).to_have_text({"I th": "I th", "ink <b>": "I think <b>"}.get(said, said))
+        shown = {"ink <b>": "I think <b>", "No: \u202e\u3164": r"No: \u202e\u3164"}
+        expect(speaking).to_have_text(shown.get(said, said))
     (tmp_path / "go").touch()
     expect(standing).to_contain_text("Completed")
     expect(speaking).to_be_hidden()

@@ -46,6 +46,8 @@ _QUESTION = "question."
 """What the names of fields begin with that have a question's hash, and what was shown of it."""
 _LONGEST_SHOWN = 1000
 """Characters of what was shown that a form holds, to be shown again where it has changed."""
+NAMED = 50
+"""Questions that an address names at most: a proxy takes no answer whose head is long."""
 _SEE_OTHER = 303
 
 
@@ -149,7 +151,7 @@ async def decide(request: Request, caller: Operator) -> Response:
             for one in now
         ]
         return _refused(request, choice, done, refused)
-    return RedirectResponse(f"/approvals?done={','.join(done)}", _SEE_OTHER)
+    return RedirectResponse(f"/approvals?done={','.join(done[:NAMED])}", _SEE_OTHER)
 
 
 @router.get("/approvals/{question_id}/edit")
@@ -354,6 +356,7 @@ def _refused(
         409,
         choice=choice,
         done=done,
+        named=NAMED,
         refused=refused,
         rest=rest,
         laid_out=laid_out.arguments,

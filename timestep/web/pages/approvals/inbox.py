@@ -8,14 +8,11 @@ from timestep import config
 from timestep.approvals.webhook import Webhook
 from timestep.operations.overview import inbox
 from timestep.web.pages.approvals import laid_out
-from timestep.web.pages.approvals.decisions import shown_of
+from timestep.web.pages.approvals.decisions import NAMED, shown_of
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 
 router = page_router()
-
-_NAMED = 50
-"""Questions that an address names and a page shows at most."""
 
 
 @router.get("/approvals")
@@ -31,7 +28,6 @@ async def approvals(
     if resolved:
         found = await inbox.decided(workflow_id=workflow_id or None, cursor=cursor or None)
         return page(request, "decided.html", found=found, **values)
-    named = done.split(",") if done else []
     waiting = await inbox.waiting(workflow_id=workflow_id or None, cursor=cursor or None)
     webhook = Webhook.of(config.read())
     return page(
@@ -39,8 +35,8 @@ async def approvals(
         "approvals.html",
         found=waiting,
         cursor=cursor,
-        done=await inbox.questions(named[:_NAMED]),
-        more=max(len(named) - _NAMED, 0),
+        done=await inbox.questions(done.split(",")[:NAMED]) if done else [],
+        named=NAMED,
         told=None if webhook is None else webhook.shown,
         **values,
     )

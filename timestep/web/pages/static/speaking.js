@@ -1,11 +1,14 @@
 // Shows what models say while they speak: of each run that the page follows, its newest answer.
 const MOST = 4000; // Characters that are shown of each: the newest.
+// What turns a line's direction, or is not seen, is escaped as on the rest of the page.
+const UNFIT = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 const answers = new Map();
 
 function show() {
   const place = document.getElementById("speaking");
   if (place === null) return;
-  place.textContent = [...answers.values()].map(({ said }) => said).filter(Boolean).join("\n\n");
+  const said = [...answers.values()].map((answer) => answer.said).filter(Boolean).join("\n\n");
+  place.textContent = said.replace(UNFIT, (one) => `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`);
   place.hidden = place.textContent === "";
 }
 
