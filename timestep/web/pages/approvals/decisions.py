@@ -44,7 +44,7 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 
 _QUESTION = "question."
 """What the names of fields begin with that have a question's hash, and what was shown of it."""
-_LONGEST_SHOWN = 1000
+_LONGEST_SHOWN = 400
 """Characters of what was shown that a form holds, to be shown again where it has changed."""
 NAMED = 50
 """Questions that an address names at most: a proxy takes no answer whose head is long."""
@@ -315,7 +315,7 @@ def _confirm(
         choice=choice,
         questions=questions,
         shown_of=shown_of,
-        laid_out=laid_out.arguments,
+        laid_out=laid_out.on_page(len(questions)),
         no_object=laid_out.no_object(questions[0].arguments),
         changes=_changes(questions[0], choice) if choice.action == "edit" else [],
     )
@@ -359,5 +359,5 @@ def _refused(
         named=NAMED,
         refused=refused,
         rest=rest,
-        laid_out=laid_out.arguments,
+        laid_out=laid_out.on_page(len(refused)),
     )

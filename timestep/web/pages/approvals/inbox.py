@@ -27,13 +27,16 @@ async def approvals(
     values = {"workflow_id": workflow_id or None, **_SHOWN}
     if resolved:
         found = await inbox.decided(workflow_id=workflow_id or None, cursor=cursor or None)
-        return page(request, "decided.html", found=found, **values)
+        laid = laid_out.on_page(2 * len(found.items))
+        return page(request, "decided.html", found=found, laid_out=laid, **values)
     waiting = await inbox.waiting(workflow_id=workflow_id or None, cursor=cursor or None)
+    asked = sum(len(run.questions) for one in waiting.items for run in one.runs)
     webhook = Webhook.of(config.read())
     return page(
         request,
         "approvals.html",
         found=waiting,
+        laid_out=laid_out.on_page(asked),
         cursor=cursor,
         done=await inbox.questions(done.split(",")[:NAMED]) if done else [],
         named=NAMED,
@@ -49,5 +52,5 @@ async def arguments(question_id: str) -> Response:
     return Response(text, media_type="application/json")
 
 
-_SHOWN = {"laid_out": laid_out.arguments, "messages": laid_out.messages, "shown_of": shown_of}
+_SHOWN = {"messages": laid_out.messages, "shown_of": shown_of}
 """How templates show documents."""

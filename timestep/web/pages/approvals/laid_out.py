@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,11 @@ _LONGEST_SAID = 700
 """Characters of what was said before."""
 _INPUTS = 3
 """Items of a run's input that are shown, its last."""
+_LONGEST_NAME = 200
 _MOST = 40
 """Values of one call."""
+_PAGE = 400_000
+"""Characters of all calls of a page: where these are many, there is less of each."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,36 @@ class Message:
     is_cut: bool
 
 
-def arguments(document: Document | None, order: Any = None) -> list[Part]:
+def on_page(calls: int) -> Callable[..., list[Part]]:
+    """How the arguments of each call are laid out on a page of so many calls."""
+    return functools.partial(arguments, most=_PAGE // max(calls, 1))
+
+
+def arguments(document: Document | None, order: Any = None, *, most: int = _PAGE) -> list[Part]:
     """A call's arguments, each by its name; where they cannot be told apart, their text.
 
     Args:
         document: The arguments.
         order: Names that come first, in their order: the database keeps none.
+        most: Characters of them, about; what is left out is told.
     """
     if document is None:
         return []
+    longest = min(_LONGEST, most)
     try:
         value = document.value()
         if not isinstance(value, dict):
-            return [_part(None, value)]
-        parts = [_part(name, value[name]) for name in ordered(value, order)[:_MOST]]
+            return [_part(None, value, longest)]
+        parts: list[Part] = []
+        for name in ordered(value, order)[:_MOST]:
+            if most <= 0:
+                break
+            parts.append(_part(name, value[name], min(longest, most)))
+            most -= len(parts[-1].text) + min(len(name), _LONGEST_NAME)
     except ValueError:
-        return [_text(None, document.text, is_json=True, is_cut=document.is_cut)]
-    if len(value) > _MOST:
-        parts.append(Part(None, f"and {len(value) - _MOST} more", False, True))
+        return [_text(None, document.text, longest, is_json=True, is_cut=document.is_cut)]
+    if len(value) > len(parts):
+        parts.append(Part(None, f"and {len(value) - len(parts)} more", False, True))
     return parts
 
 
@@ -75,14 +91,18 @@ def ordered(names: Iterable[str], order: Any) -> list[str]:
     return list(dict.fromkeys([*first, *known]))
 
 
-def _part(name: str | None, value: Any) -> Part:
+def _part(name: str | None, value: Any, longest: int) -> Part:
     if isinstance(value, str):
-        return _text(name, value, is_json=False)
-    return _text(name, json_text(value), is_json=True)
+        return _text(name, value, longest, is_json=False)
+    return _text(name, json_text(value), longest, is_json=True)
 
 
-def _text(name: str | None, text: str, *, is_json: bool, is_cut: bool = False) -> Part:
-    return Part(name, text[:_LONGEST], is_json, is_cut or len(text) > _LONGEST)
+def _text(
+    name: str | None, text: str, longest: int, *, is_json: bool, is_cut: bool = False
+) -> Part:
+    if name is not None and len(name) > _LONGEST_NAME:
+        name, is_cut = f"{name[:_LONGEST_NAME]}…", True
+    return Part(name, text[:longest], is_json, is_cut or len(text) > longest)
 
 
 def messages(run: Asking) -> list[Message]:
