@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from timestep.operations.overview.inbox import Document
+from timestep.operations.overview.questions import Document
 from timestep.web.pages.approvals.laid_out import Part, arguments, no_object, on_page
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import json
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from timestep.approvals import edited_arguments
 from timestep.errors import UnknownInterruptionError
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.arguments import check_document, check_filter
+from timestep.operations.overview.questions import Asking, Document, Entry, Question, Said, Waiting
 from timestep.operations.queries import executions
 from timestep.operations.queries.interruptions import ended_workflows
 from timestep.operations.queries.pagination import (
@@ -24,7 +23,6 @@ from timestep.operations.queries.pagination import (
     session_place,
 )
 from timestep.runtime.terminal import quoted
-from timestep.serialization.documents.json_text import restored
 from timestep.store.reads.overview import inbox as store
 
 WORKFLOWS = 20
@@ -32,131 +30,6 @@ WORKFLOWS = 20
 EACH = 20
 """Questions of each of them that a page has; of one workflow alone, `MOST`."""
 MOST = 200
-
-
-@dataclass(frozen=True)
-class Document:
-    """JSON as the database writes it: the whole, or its beginning where it is long."""
-
-    text: str
-    length: int
-    """Characters of the whole."""
-
-    @property
-    def is_cut(self) -> bool:
-        return len(self.text) < self.length
-
-    def value(self) -> Any:
-        """What it says.
-
-        Raises:
-            ValueError: It is cut, or nested more deeply than can be read.
-        """
-        if self.is_cut:
-            raise ValueError("it is cut")
-        try:
-            return restored(json.loads(self.text))
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the audit says of a decision."""
-
-    who: str
-    via: str
-    """`http`, `cli` or `python`."""
-    address: str | None
-    machine: str | None
-    seen: str | None
-    """The hash of the question as it was shown to who decided; None: nothing tells."""
-    is_link: bool
-    """Whether a one-time link of a message decided."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question to people, decided or not."""
-
-    id: str
-    run_id: str
-    workflow_id: str | None
-    workflow_name: str | None
-    parent_run_id: str | None
-    outer_agent_name: str | None
-    """The agent of the run inside which it is asked."""
-    session_id: str | None
-    reason: str
-    tool_name: str | None
-    call_id: str | None
-    agent_name: str | None
-    description: str | None
-    hash: str
-    arguments: Document | None
-    required: Any
-    """The names of arguments in the order of the tool's schema, as far as that tells it."""
-    created_at: datetime.datetime
-    expires_at: datetime.datetime | None
-    resolved_at: datetime.datetime | None
-    resolution_action: str | None
-    resolution_message: str | None
-    resolution_always: bool
-    resolved_by: str | None
-    resolution_arguments: Document | None
-    resolution_output: Document | None
-    run_status: str
-    """Of its outermost run."""
-    ended: str | None
-    """How its outermost run has ended, if it has: nobody waits for it any more then."""
-    not_edited: str | None
-    """Why its arguments cannot be edited; None: they can."""
-    entry: Entry | None = None
-    """Of a decision, where the audit has it."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """An item of a run before its question."""
-
-    item_type: str
-    agent_name: str | None
-    item: Document
-
-
-@dataclass(frozen=True)
-class Asking:
-    """A run that asks, and what led to it."""
-
-    run_id: str
-    agent_name: str | None
-    outer_agent_name: str | None
-    """Of the run inside which it is; None: of no other."""
-    input: Document
-    """What it was given."""
-    before: list[Said]
-    """Its last items before its first question."""
-    questions: list[Question]
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A workflow that waits for people."""
-
-    workflow_id: str
-    workflow_name: str | None
-    session_id: str | None
-    since: datetime.datetime
-    count: int
-    """How many questions wait: more than are here, where there are very many."""
-    started_by: str | None
-    started_at: datetime.datetime | None
-    """When that was; both None: the audit does not tell, as for what code starts."""
-    closed: str | None
-    """How it has ended, if it has: decisions are refused then."""
-    obstacle: str | None
-    """Why nobody, or maybe nobody, would follow a decision, and what helps."""
-    runs: list[Asking] = field(default_factory=list)
 
 
 async def count() -> int:

@@ -24,7 +24,7 @@ from timestep.errors import (
 from timestep.operations import resume
 from timestep.operations.access.acting import acting
 from timestep.operations.overview import inbox
-from timestep.operations.overview.inbox import Question
+from timestep.operations.overview.questions import Question
 from timestep.serialization import json_input
 from timestep.web import auth
 from timestep.web.callers import Caller, actor_of

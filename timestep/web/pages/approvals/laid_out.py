@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from timestep.operations.overview.inbox import Asking, Document, Said
+from timestep.operations.overview.questions import Asking, Document, Said
 from timestep.web.pages.filters import json_text
 
 _LONGEST = 2000

@@ -18,7 +18,7 @@ from timestep.errors import InvalidInputError
 from timestep.operations import resume
 from timestep.operations.access.acting import Actor, acting
 from timestep.operations.overview import inbox
-from timestep.operations.overview.inbox import Question
+from timestep.operations.overview.questions import Question
 from timestep.web import auth
 from timestep.web.callers import Caller, actor_of
 from timestep.web.dependencies import database_answers
