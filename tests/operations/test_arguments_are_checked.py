@@ -39,9 +39,17 @@ async def echo(value: Any) -> Any:
 
 
 def test_an_id_is_text_of_some_length() -> None:
-    for good in ("a", "a b", "\N{GRINNING FACE}" * 250, "\x1b[31m", "x" * LONGEST_ID):
+    for good in (
+        "a",
+        "a b",
+        "...",
+        "a/../b",
+        "\N{GRINNING FACE}" * 250,
+        "\x1b[31m",
+        "x" * LONGEST_ID,
+    ):
         check_id("workflow_id", good)
-    for bad in (*NO_TEXT, "x" * 1001, "\N{GRINNING FACE}" * 251, "x" * 10**7):
+    for bad in (*NO_TEXT, ".", "..", "x" * 1001, "\N{GRINNING FACE}" * 251, "x" * 10**7):
         with pytest.raises(InvalidInputError, match="workflow_id") as caught:
             check_id("workflow_id", bad)
         assert len(caught.value.message) < 200

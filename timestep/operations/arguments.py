@@ -27,12 +27,15 @@ def check_id(what: str, text: object) -> None:
         text: What was given.
 
     Raises:
-        InvalidInputError: It is no text, empty, too long, or has a character that no text in
-            the database can have.
+        InvalidInputError: It is no text, empty, too long, has a character that no text in the
+            database can have, or could not be in an address.
     """
     reason = flaw(text)
     if reason is None and (length := len(str(text).encode())) > LONGEST_ID:
         reason = f"has {length} bytes in UTF-8, and may have {LONGEST_ID}"
+    if text in (".", ".."):
+        # RFC 3986, 5.2.4: also where they are escaped, in what browsers do.
+        reason = "would be taken for a step of a path in each address that has it"
     if reason is not None:
         raise InvalidInputError(f"{what} {quoted(text)} {reason}")
 
