@@ -42,6 +42,9 @@ from timestep.web.routes import (
 )
 from timestep.web.slashes import Slashes
 
+_NOWHERE = {"type": "http", "method": "GET", "path": "/\x00", "root_path": "", "headers": []}
+"""A request for a path that no route has."""
+
 
 def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
     """The HTTP application.
@@ -53,7 +56,11 @@ def create_app(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAP
     # Pydantic parses the sources of what is answered, which Python 3.11 may fail at (SystemError)
     # where something is collected meanwhile.
     with uncollected():
-        return _made(settings, entrypoints)
+        app = _made(settings, entrypoints)
+        # FastAPI makes a router's routes only when it looks for one among them.
+        for route in app.routes:
+            route.matches(_NOWHERE)
+        return app
 
 
 def _made(settings: Settings, entrypoints: dict[str, Entrypoint]) -> FastAPI:
