@@ -97,6 +97,7 @@ def pages(browser: Browser, host: Host) -> Iterator[Pages]:
 def shot(page: Page, name: str) -> None:
     """Keep a screenshot, where `SCREENSHOTS` names a folder for them."""
     if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
         # Given a path, Playwright writes it in a thread that it leaves behind.
         (Path(folder) / f"{name}.png").write_bytes(page.screenshot(full_page=True))
 
