@@ -8,10 +8,15 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
+from agents import Agent
+from agents.testing import ScriptedModel, assistant_message
+from dbos import SetWorkflowID
 from fastapi import FastAPI
 
+import timestep
+from tests.approvals.test_a_decision_that_nothing_follows_is_refused import asker
 from tests.support.api_client import asking, client_of, sends
-from tests.support.dbos_app import App
+from tests.support.dbos_app import BODIES, App
 from tests.support.hostile_text import ATTACK, obeyed
 from tests.support.recorded_runs import change, long_run
 
@@ -206,6 +211,34 @@ def test_who_may_only_view_is_told_so(app: App, monkeypatch: pytest.MonkeyPatch)
         page = (await client.get("/runs/viewed")).text
         assert re.search(r"<button[^>]*>Cancel</button>", page)
         assert " disabled" not in page
+
+    browse(work)
+
+
+def test_a_page_cancels_what_it_shows(app: App) -> None:
+    """Not the run that its workflow has begun since."""
+
+    async def body() -> str:
+        model = ScriptedModel([[assistant_message("a")]])
+        await timestep.run_agent(Agent("First", model=model), "x")
+        return str((await timestep.run_agent(asker(), "y")).final_output)
+
+    BODIES["w"] = body
+    with SetWorkflowID("w"):
+        app.started("w")
+    app.until(lambda: [row["status"] for row in app.rows("runs")] == ["completed", "interrupted"])
+    first, second = (str(row["id"]) for row in app.rows("runs"))
+
+    async def work(client: httpx.AsyncClient) -> None:
+        shown = (await client.get("/runs/w")).text
+        assert f'name="run" value="{second}"' in shown
+        answer = await client.post("/runs/w/cancel", data={"run": first})
+        assert answer.status_code == 409
+        assert "nothing was cancelled" in answer.text
+        assert [row["status"] for row in app.rows("runs")] == ["completed", "interrupted"]
+        answer = await client.post("/runs/w/cancel", data={"run": second})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/runs/w")
+        assert [row["status"] for row in app.rows("runs")] == ["completed", "cancelled"]
 
     browse(work)
 

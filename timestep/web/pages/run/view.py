@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from timestep.errors import AlreadyEndedError
 from timestep.operations import cancel
 from timestep.operations.queries import runs
 from timestep.operations.queries.records import Run
@@ -15,6 +16,8 @@ from timestep.operations.queries.story.family import family_of
 from timestep.operations.queries.story.standing import queued_for, standing_of
 from timestep.operations.queries.story.timeline import Matches, Timeline, Which
 from timestep.runtime import terminal
+from timestep.runtime.terminal import quoted
+from timestep.web import auth
 from timestep.web.dependencies import Operator
 from timestep.web.pages.filters import segment
 from timestep.web.pages.rendering import page
@@ -123,8 +126,15 @@ async def document(run_id: RunName, kind: str, row_id: str) -> Response:
 
 
 @router.post("/runs/{run_id}/cancel")
-async def cancel_run(run_id: RunName, caller: Operator) -> Response:
-    """Cancel a run's workflow, and come back to its page."""
-    run = await runs.get_run(run_id)
+async def cancel_run(request: Request, run_id: RunName, caller: Operator) -> Response:
+    """Cancel a run's workflow, and come back to its page; not where the run shown has ended."""
+    shown = auth.form(await request.body()).get("run")
+    run = await runs.get_run(shown or run_id)
+    if run.completed_at is not None:
+        # Its workflow may have begun another one since, which nobody was shown.
+        raise AlreadyEndedError(
+            f"the run {quoted(run.id)} has ended, {run.status}, and nothing was cancelled: "
+            "load its page again"
+        )
     await cancel.cancel_run(run.workflow_id or run_id)
     return RedirectResponse(f"/runs/{segment(run_id)}", _SEE_OTHER)
