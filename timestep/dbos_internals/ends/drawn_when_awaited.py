@@ -52,6 +52,3 @@ def draws(name: str, args: Sequence[Any], options: Mapping[str, Any]) -> bool:
     if name == "retrieve_workflow_async":
         return bool(options.get("existing_workflow", args[1] if len(args) > 1 else True))
     return True
-
-
-__all__ = ["NAMES", "draws"]
