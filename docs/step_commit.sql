@@ -19,18 +19,21 @@ mine AS MATERIALIZED (SELECT status
     WHERE owner_xid = %(token)s AND status = 'PENDING' OR owner_xid IS NULL
         AND status = 'CANCELLED'),
 model_responses_written AS (INSERT INTO public.model_responses (id, run_id, agent_id, turn,
-    ordinal, response_id, request_id, model, output, usage, error, duration_ms, attempt)
+    ordinal, response_id, request_id, model, output, usage, error, duration_ms, attempt,
+    started_at)
     SELECT r.id, r.run_id, r.agent_id, r.turn, r.ordinal, r.response_id, r.request_id, r.model,
-        r.output, r.usage, r.error, r.duration_ms, coalesce(r.attempt, 1)
+        r.output, r.usage, r.error, r.duration_ms, coalesce(r.attempt, 1),
+        CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END
     FROM mine, jsonb_to_recordset(%(model_responses)s::text::jsonb) AS r(id UUID, run_id UUID,
         agent_id UUID, turn INTEGER, ordinal INTEGER, response_id TEXT, request_id TEXT,
-        model TEXT, output JSONB, usage JSONB, error JSONB, duration_ms INTEGER, attempt INTEGER)
+        model TEXT, output JSONB, usage JSONB, error JSONB, duration_ms INTEGER, attempt INTEGER,
+        started_at jsonb)
     ON CONFLICT (id) DO NOTHING
     RETURNING id),
 tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool_id,
     model_response_id, turn, call_id, tool_name, tool_type, arguments, status, output,
     output_text, error, is_error, safe_to_repeat, intents, duration_ms, started_at, completed_at,
-    attempts, context_change, context_position, end_position)
+    attempts, context_change, context_position, end_position, failed_attempts)
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
         r.tool_name, r.tool_type, r.arguments, CASE WHEN mine.status = 'CANCELLED'
         AND r.status = 'pending' THEN 'skipped' ELSE r.status END, r.output, r.output_text,
@@ -38,20 +41,22 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
         coalesce(r.intents, 0), r.duration_ms,
         CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
         CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
-        coalesce(r.attempts, 0), r.context_change, r.context_position, r.end_position
+        coalesce(r.attempts, 0), r.context_change, r.context_position, r.end_position,
+        r.failed_attempts
     FROM mine, jsonb_to_recordset(%(tool_calls)s::text::jsonb) AS r(id UUID, run_id UUID,
         agent_id UUID, tool_id UUID, model_response_id UUID, turn INTEGER, call_id TEXT,
         tool_name TEXT, tool_type TEXT, arguments JSONB, status TEXT, output JSONB,
         output_text TEXT, error JSONB, is_error BOOLEAN, safe_to_repeat BOOLEAN, intents INTEGER,
         duration_ms INTEGER, started_at jsonb, completed_at jsonb, attempts INTEGER,
-        context_change JSONB, context_position INTEGER, end_position INTEGER)
+        context_change JSONB, context_position INTEGER, end_position INTEGER,
+        failed_attempts JSONB)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, output = excluded.output,
         output_text = excluded.output_text, error = excluded.error, is_error = excluded.is_error,
         intents = excluded.intents, attempts = excluded.attempts,
-        duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
-        context_change = excluded.context_change, context_position = excluded.context_position,
-        end_position = excluded.end_position, started_at = coalesce(excluded.started_at,
-        tool_calls.started_at)
+        failed_attempts = excluded.failed_attempts, duration_ms = excluded.duration_ms,
+        completed_at = excluded.completed_at, context_change = excluded.context_change,
+        context_position = excluded.context_position, end_position = excluded.end_position,
+        started_at = coalesce(excluded.started_at, tool_calls.started_at)
     WHERE tool_calls.completed_at IS NULL AND excluded.status <> 'pending'
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,
@@ -145,7 +150,7 @@ mine AS MATERIALIZED (SELECT status
 tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool_id,
     model_response_id, turn, call_id, tool_name, tool_type, arguments, status, output,
     output_text, error, is_error, safe_to_repeat, intents, duration_ms, started_at, completed_at,
-    attempts, context_change, context_position, end_position)
+    attempts, context_change, context_position, end_position, failed_attempts)
     SELECT r.id, r.run_id, r.agent_id, r.tool_id, r.model_response_id, r.turn, r.call_id,
         r.tool_name, r.tool_type, r.arguments, CASE WHEN mine.status = 'CANCELLED'
         AND r.status = 'pending' THEN 'skipped' ELSE r.status END, r.output, r.output_text,
@@ -153,20 +158,22 @@ tool_calls_written AS (INSERT INTO public.tool_calls (id, run_id, agent_id, tool
         coalesce(r.intents, 0), r.duration_ms,
         CASE jsonb_typeof(r.started_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.started_at::float8) ELSE (r.started_at #>> '{}')::timestamptz END,
         CASE jsonb_typeof(r.completed_at) WHEN 'number' THEN now() - make_interval(secs => %(clock)s::float8 - r.completed_at::float8) ELSE (r.completed_at #>> '{}')::timestamptz END,
-        coalesce(r.attempts, 0), r.context_change, r.context_position, r.end_position
+        coalesce(r.attempts, 0), r.context_change, r.context_position, r.end_position,
+        r.failed_attempts
     FROM mine, jsonb_to_recordset(%(tool_calls)s::text::jsonb) AS r(id UUID, run_id UUID,
         agent_id UUID, tool_id UUID, model_response_id UUID, turn INTEGER, call_id TEXT,
         tool_name TEXT, tool_type TEXT, arguments JSONB, status TEXT, output JSONB,
         output_text TEXT, error JSONB, is_error BOOLEAN, safe_to_repeat BOOLEAN, intents INTEGER,
         duration_ms INTEGER, started_at jsonb, completed_at jsonb, attempts INTEGER,
-        context_change JSONB, context_position INTEGER, end_position INTEGER)
+        context_change JSONB, context_position INTEGER, end_position INTEGER,
+        failed_attempts JSONB)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, output = excluded.output,
         output_text = excluded.output_text, error = excluded.error, is_error = excluded.is_error,
         intents = excluded.intents, attempts = excluded.attempts,
-        duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
-        context_change = excluded.context_change, context_position = excluded.context_position,
-        end_position = excluded.end_position, started_at = coalesce(excluded.started_at,
-        tool_calls.started_at)
+        failed_attempts = excluded.failed_attempts, duration_ms = excluded.duration_ms,
+        completed_at = excluded.completed_at, context_change = excluded.context_change,
+        context_position = excluded.context_position, end_position = excluded.end_position,
+        started_at = coalesce(excluded.started_at, tool_calls.started_at)
     WHERE tool_calls.completed_at IS NULL AND excluded.status <> 'pending'
     RETURNING id),
 run_items_written AS (INSERT INTO public.run_items (id, run_id, agent_id, model_response_id,

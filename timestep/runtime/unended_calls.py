@@ -41,8 +41,8 @@ class Outcome:
     """What it raised, if it did."""
     context_change: dict[str, Any]
     """What it changed in the run's context, as its row has it."""
-    attempts: int
-    """How often its tool's body was begun."""
+    attempts: dict[str, Any]
+    """How often its tool's body was begun, and what became of that, as its row has it."""
 
 
 @dataclass(eq=False)

@@ -24,6 +24,8 @@ class Failure:
     attempt: int
     """Counted from 1."""
     envelope: dict[str, Any]
+    began: float
+    """On `time.monotonic`."""
     duration_ms: int
 
 
@@ -46,7 +48,8 @@ class ModelAttempts(Generic[T]):
         self.failures: list[Failure] = []
         self._ask = ask
         self._pause_after = pause_after
-        self._began = time.monotonic()
+        self.began = time.monotonic()
+        """When the attempt began that is made, or that ended the call."""
 
     @property
     def number(self) -> int:
@@ -56,7 +59,7 @@ class ModelAttempts(Generic[T]):
     @property
     def duration_ms(self) -> int:
         """How long that attempt has taken."""
-        return round((time.monotonic() - self._began) * 1000)
+        return round((time.monotonic() - self.began) * 1000)
 
     async def answer(self) -> T:
         """The model's answer.
@@ -66,7 +69,7 @@ class ModelAttempts(Generic[T]):
         """
         before = cancels()
         while True:
-            self._began = time.monotonic()
+            self.began = time.monotonic()
             try:
                 return await self._ask(self.number)
             except Exception as error:
@@ -77,8 +80,9 @@ class ModelAttempts(Generic[T]):
                 pause = await self._pause_after(error, self.number)
                 if pause is None:
                     raise
-                failure = Failure(self.number, exceptions.seal(error), duration_ms)
+                envelope = exceptions.seal(error)
+                failure = Failure(self.number, envelope, self.began, duration_ms)
             self.failures.append(failure)
-            self._began = time.monotonic()
+            self.began = time.monotonic()
             await sleep(pause)
             await lease.held()

@@ -146,6 +146,7 @@ class _ModelStep(Step[ModelResponse]):
         return {
             "id": str(self.id),
             "attempt": self.attempts.number,
+            "started_at": self.attempts.began,
             "duration_ms": self.attempts.duration_ms,
             **self._common(),
         }
@@ -157,6 +158,7 @@ class _ModelStep(Step[ModelResponse]):
                 {
                     "id": str(derived(self.id, f"attempt:{failure.attempt}")),
                     "attempt": failure.attempt,
+                    "started_at": failure.began,
                     "duration_ms": failure.duration_ms,
                     "error": storable(dict(failure.envelope)),
                     **self._common(),

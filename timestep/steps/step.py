@@ -202,6 +202,7 @@ class Step(ABC, Generic[T]):
 _KEPT = (
     "attempt",
     "attempts",
+    "failed_attempts",
     "intents",
     "context_change",
     "context_position",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +15,8 @@ from timestep.errors import NotDurableError, NotInToolCallError, TimestepError
 from timestep.runtime import lease, logs
 from timestep.runtime.cancellation import EXITS, cancels
 from timestep.runtime.terminal import quoted
+from timestep.serialization import exceptions
+from timestep.serialization.documents.json_text import plain_text
 from timestep.steps.step import no_exit
 from timestep.tool_options import ToolOptions
 
@@ -23,6 +26,11 @@ T = TypeVar("T")
 
 _HOPELESS = (ModelBehaviorError, TimestepError, *control_errors.CONTROL_ERRORS)
 """Raised where arguments do not fit, or no further effect may start."""
+
+_MOST = 20
+"""Attempts before the last one that are recorded, of more the newest."""
+_LONGEST = 1_000
+"""Characters that are kept of what each of them raised."""
 
 _key: ContextVar[str | None] = ContextVar("timestep_idempotency_key", default=None)
 
@@ -59,6 +67,10 @@ class ToolAttempts:
         self.options = options
         self.key = key
         self.made = 0
+        self.failed: list[dict[str, Any]] = []
+        """The newest attempts that were followed by another, as the column `failed_attempts` has
+        them."""
+        self._first_began: float | None = None
         self.is_last = False
         """Whether no other attempt is wanted, though the one that goes on is."""
 
@@ -66,6 +78,16 @@ class ToolAttempts:
     def is_one(self) -> bool:
         """Whether the body runs once, for as long as it likes."""
         return not self.options.retries and self.options.timeout is None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the call's row that tell of its attempts."""
+        return {"attempts": self.made, "failed_attempts": self.failed or None}
+
+    def restore(self, columns: Mapping[str, Any]) -> None:
+        """Tell of the attempts that another execution made; an earlier version counted only."""
+        self.made = columns["attempts"]
+        self.failed = columns.get("failed_attempts") or []
 
     async def make(self, body: Callable[[], Awaitable[T]]) -> T:
         """What `body` gives, tried as often as the tool's options say.
@@ -78,17 +100,29 @@ class ToolAttempts:
         before = cancels()
         while True:
             self.made += 1
+            began = self._now()
             try:
                 return await self._once(body)
             except Exception as error:
+                ended = self._now()
                 if cancels() > before or self.is_last:
                     # It is what a cancelled attempt ended with: nobody wants another.
                     raise
                 if self.made > last or not self._may_try_again(error):
                     raise
+                raised = _told(error)
             await asyncio.sleep(delay)
             await lease.held()
+            times = {"began_ms": began, "ended_ms": ended, "followed_ms": self._now()}
+            self.failed = [*self.failed, {"number": self.made, **times, "error": raised}][-_MOST:]
             delay *= self.options.retry_backoff
+
+    def _now(self) -> int:
+        """Milliseconds since the first attempt began."""
+        now = time.monotonic()
+        if self._first_began is None:
+            self._first_began = now
+        return round((now - self._first_began) * 1000)
 
     async def _once(self, body: Callable[[], Awaitable[T]]) -> T:
         token = _key.set(self.key)
@@ -126,3 +160,9 @@ class ToolAttempts:
         if isinstance(error, ToolTimeoutError) and not self.options.safe_to_repeat:
             return False  # What it did before it was cancelled is unknown.
         return isinstance(error, self.options.retry_on) and not isinstance(error, _HOPELESS)
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """The class of an error, and what it says, for people."""
+    message = exceptions.shortened(exceptions.told_by(error), _LONGEST)
+    return {"type": exceptions.name_of(error), "message": plain_text(message)}

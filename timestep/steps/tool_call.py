@@ -210,7 +210,7 @@ class _CallStep(Step[ToolResult]):
             is_over = error is not None or (result is not None and not result.is_paused)
             if is_over and scope is not None and not scope.is_lost:
                 self.change = self._context_change()
-                call.end(Outcome(result, error, self.change, self.attempts.made))
+                call.end(Outcome(result, error, self.change, self.attempts.columns))
                 self.has_outcome = True
         return result
 
@@ -220,7 +220,8 @@ class _CallStep(Step[ToolResult]):
         if earlier is None or (outcome := earlier.outcome) is None:
             return None
         self.has_outcome = self.is_made = True
-        self.began, self.attempts.made = earlier.began, outcome.attempts
+        self.began = earlier.began
+        self.attempts.restore(outcome.attempts)
         context = self.asked.wrapper.context
         with self.run.context.used(context, self.id) as self.use:
             if (change := outcome.context_change.get("context_change")) is not None:
@@ -386,7 +387,7 @@ class _CallStep(Step[ToolResult]):
         The SDK may come to the call again in this execution, when another call of the turn
         is asked about once more.
         """
-        counts = {"intents": self.intents, "attempts": self.attempts.made}
+        counts = {"intents": self.intents, **self.attempts.columns}
         row = {**self.call.row, "status": status, **counts, **columns}
         self.run.record.note("tool_calls", {**_NOTHING_KNOWN, **row})
         return row

@@ -130,7 +130,7 @@ async def make_call(
 
 def _catch_up(live: _Live, outcome: dict[str, Any]) -> None:
     """Do in this process's memory what the call did in that of a process that died."""
-    live.attempts.made = outcome["attempts"]
+    live.attempts.restore(outcome)
     if outcome["context_change"]:
         context_changes.change(live.wrapper.context, outcome["context_change"])
     for usage in nested_usage(live.run, live.id):
@@ -158,7 +158,7 @@ async def _made(live: _Live) -> str:
     before = await unended_calls.ended(live.id)
     if before is not None and before.outcome is not None:
         # An execution of this workflow before this one made the call, and could not record it.
-        live.attempts.made = before.outcome.attempts
+        live.attempts.restore(before.outcome.attempts)
         found: str = before.outcome.result
         return found
     live.was_made = True
@@ -167,7 +167,7 @@ async def _made(live: _Live) -> str:
     with step as scope, unended_calls.going_on(live.id, name) as call:
         outcome = json.dumps(await _outcome(live))
         if not scope.is_lost:
-            call.end(Outcome(outcome, None, {}, live.attempts.made))
+            call.end(Outcome(outcome, None, {}, live.attempts.columns))
     return outcome
 
 
@@ -193,7 +193,7 @@ async def _outcome(live: _Live) -> dict[str, Any]:
         outcome["context_change"] = context_changes.whole_keys(before, after)
     else:
         outcome["context_change"] = {}
-    return {**outcome, "attempts": live.attempts.made}
+    return {**outcome, **live.attempts.columns}
 
 
 async def _handed_over(call_id: str, caller: str) -> _Live:

@@ -35,7 +35,7 @@ _INSERTS: dict[str, tuple[Table, str]] = {
             status = excluded.status, output = excluded.output,
             output_text = excluded.output_text, error = excluded.error,
             is_error = excluded.is_error, intents = excluded.intents,
-            attempts = excluded.attempts,
+            attempts = excluded.attempts, failed_attempts = excluded.failed_attempts,
             duration_ms = excluded.duration_ms, completed_at = excluded.completed_at,
             context_change = excluded.context_change,
             context_position = excluded.context_position,
@@ -80,7 +80,13 @@ _RUN_COLUMNS = (
 )
 
 
-_MOMENTS = frozenset((runs.tool_calls.c.started_at, runs.tool_calls.c.completed_at))
+_MOMENTS = frozenset(
+    (
+        runs.model_responses.c.started_at,
+        runs.tool_calls.c.started_at,
+        runs.tool_calls.c.completed_at,
+    )
+)
 """When an effect began and ended: seconds on the clock that `CLOCK` is read from, or a time that
 is recorded already."""
 

@@ -22,6 +22,7 @@ from timestep.serialization.exceptions.texts import (
     logs_leave_data_out,
     name_of,
     one_line,
+    shortened,
     shown,
     told_by,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "raise_as_it_is",
     "seal",
     "short_type",
+    "shortened",
     "shown",
     "stand_in",
     "summary",

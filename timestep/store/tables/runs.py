@@ -152,6 +152,8 @@ model_responses = Table(
     created(),
     # A call that is tried again leaves a row for each attempt.
     Column("attempt", Integer, nullable=False, server_default=text("1")),
+    # When the model was asked: the rows of all attempts are written together.
+    moment("started_at"),
     UniqueConstraint("run_id", "ordinal", "attempt"),
     CheckConstraint("(output IS NULL) <> (error IS NULL)", name="outcome"),
     CheckConstraint("ordinal > 0 AND turn > 0", name="ordinal"),
@@ -195,6 +197,9 @@ tool_calls = Table(
     Column("end_position", Integer),
     # What a person gave instead of `arguments`, and what it is made with then.
     json_value("edited_arguments"),
+    # Of a call that was tried again, each attempt before the last one, with what it raised, and the
+    # milliseconds after `started_at` at which it began, ended and was followed by the next one.
+    json_value("failed_attempts"),
     # started: an intent to make a call that must not be repeated; in_doubt: the process died
     # between that intent and its outcome, and a person decides. Of a run that has ended: skipped:
     # it was never begun; unknown: it was under way, or may have been, and what became of it is not

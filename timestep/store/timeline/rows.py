@@ -59,7 +59,7 @@ _ITEMS_OF = _ITEMS.format(
 
 _ANSWERS = f"""
     SELECT m.id, m.turn, m.ordinal, m.attempt, m.agent_id, m.response_id, m.request_id, m.model,
-        {_document("m.error")}, {_document("m.usage")}, m.duration_ms, m.created_at,
+        {_document("m.error")}, {_document("m.usage")}, m.started_at, m.duration_ms, m.created_at,
         u.input_tokens, u.cached_input_tokens, u.output_tokens, u.reasoning_tokens,
         u.total_tokens, u.estimated_cost, u.sequence
     FROM public.model_responses m
@@ -83,7 +83,7 @@ _CALLS = f"""
         {_document("c.arguments")}, {_document("c.edited_arguments")}, {_document("c.output")},
         {_document("c.error")}, c.status, c.is_error, c.safe_to_repeat, c.intents, c.attempts,
         c.duration_ms, c.created_at, c.started_at, c.completed_at, c.run_id, r.workflow_id,
-        c.end_position
+        c.end_position, c.failed_attempts::text AS failed_attempts
     FROM public.tool_calls c JOIN public.runs r ON r.id = c.run_id
     WHERE c.id = ANY(%(calls)s)"""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from timestep.operations.queries.story.documents import document, words
@@ -14,6 +15,7 @@ from timestep.operations.queries.story.steps import (
     Call,
     Check,
     CheckOfCall,
+    FailedAttempt,
     Inside,
     Question,
     Recovery,
@@ -55,7 +57,8 @@ def attempt_of(row: Row) -> Attempt:
     return Attempt(
         number=row["attempt"],
         error=document(row, "error", "answer_error"),
-        ended_at=row["created_at"],
+        recorded_at=row["created_at"],
+        started_at=row["started_at"],
         duration_ms=row["duration_ms"],
         **{name: int(row[name] or 0) for name in _USAGE},
         cost=number_of(row["estimated_cost"]),
@@ -104,6 +107,7 @@ def call_of(
         is_safe_to_repeat=row["safe_to_repeat"],
         intents=row["intents"],
         attempts=row["attempts"],
+        failed_attempts=_failed_attempts(row["failed_attempts"]),
         duration_ms=row["duration_ms"],
         idempotency_key=str(row["id"]),
         asked_at=row["created_at"],
@@ -112,6 +116,20 @@ def call_of(
         checks=[_check_of_call(one) for one in checks if _is_of(one, row)],
         questions=[_question(one) for one in questions if _is_of(one, row)],
     )
+
+
+def _failed_attempts(text: str | None) -> list[FailedAttempt]:
+    return [
+        FailedAttempt(
+            number=one["number"],
+            began_ms=one["began_ms"],
+            ended_ms=one["ended_ms"],
+            followed_ms=one["followed_ms"],
+            error_type=one["error"]["type"],
+            message=one["error"]["message"],
+        )
+        for one in json.loads(text or "[]")
+    ]
 
 
 def _is_of(row: Row, call: Row) -> bool:
@@ -154,8 +172,7 @@ def call_step(call: Call, *, goes_on: bool) -> Step:
     ]
     spans += [Span("person", one.asked_at, one.decided_at) for one in call.questions]
     if call.started_at is not None:
-        is_over = call.completed_at is not None
-        spans.append(Span("tool", call.started_at, call.completed_at if is_over else None))
+        spans += _made(call, call.started_at)
         waited_until = min([call.started_at, *(one.asked_at for one in call.questions)])
         if waited_until > call.asked_at:
             spans.insert(0, Span("queued", call.asked_at, waited_until))
@@ -163,6 +180,28 @@ def call_step(call: Call, *, goes_on: bool) -> Step:
         # When it is begun is recorded with its outcome.
         spans.append(Span("tool", call.asked_at, None))
     return Step("call", call, spans)
+
+
+def _made(call: Call, started_at: datetime.datetime) -> Iterator[Span]:
+    """The times of a call's attempts; what follows the last that failed is the one that did not."""
+    begin, ends = started_at, call.completed_at
+    for one in call.failed_attempts:
+        followed = started_at + datetime.timedelta(milliseconds=one.followed_ms)
+        if ends is not None and followed > ends:
+            # They were made before the execution that recorded the call began.
+            break
+        after = [datetime.timedelta(milliseconds=ms) for ms in (one.began_ms, one.ended_ms)]
+        yield Span("retry", started_at + after[0], started_at + after[1])
+        begin = followed
+    yield Span("tool", begin, ends)
+
+
+def model_span(kind: SpanKind, attempt: Attempt) -> Span | None:
+    """The time of an attempt at an answer; None: it is not known of one that failed."""
+    if attempt.started_at is not None:
+        took = datetime.timedelta(milliseconds=attempt.duration_ms or 0)
+        return Span(kind, attempt.started_at, attempt.started_at + took)
+    return None if kind == "retry" else span_of(kind, attempt.recorded_at, attempt.duration_ms)
 
 
 def check_of(row: Row) -> Step:

@@ -14,9 +14,9 @@ from timestep.operations.queries.story.entries import (
     call_step,
     check_of,
     inside_of,
+    model_span,
     recovery_of,
     said_of,
-    span_of,
 )
 from timestep.operations.queries.story.steps import (
     AgentVersion,
@@ -165,10 +165,7 @@ def _add_answer(
 ) -> None:
     last = attempts[-1]
     told = [attempt_of(row) for row in attempts]
-    spans = [
-        span_of("model" if one is told[-1] else "retry", one.ended_at, one.duration_ms)
-        for one in told
-    ]
+    spans = [model_span("model" if one is told[-1] else "retry", one) for one in told]
     told_before, before = shown.before(min((row["position"] for row in items), default=None))
     answer = Answer(
         id=str(last["id"]),
@@ -184,7 +181,7 @@ def _add_answer(
         shown=told_before,
         before=before,
     )
-    turn.steps.append(Step("answer", answer, spans))
+    turn.steps.append(Step("answer", answer, [span for span in spans if span is not None]))
     turn.tokens += sum(one.total_tokens for one in told)
     turn.costs += [one.cost for one in told if one.cost is not None]
 

@@ -33,7 +33,10 @@ class Attempt:
 
     number: int
     error: Document | None
-    ended_at: datetime.datetime
+    recorded_at: datetime.datetime
+    """When the answer was, with all attempts."""
+    started_at: datetime.datetime | None
+    """None: an earlier version recorded it."""
     duration_ms: int | None
     input_tokens: int
     cached_input_tokens: int
@@ -165,6 +168,29 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class FailedAttempt:
+    """An attempt at a tool call that was followed by another."""
+
+    number: int
+    """Counted from 1."""
+    began_ms: int
+    """Milliseconds after the call began, as are those when it ended, and was followed."""
+    ended_ms: int
+    followed_ms: int
+    error_type: str
+    message: str
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended_ms - self.began_ms) / 1000
+
+    @property
+    def waited(self) -> float:
+        """Seconds until the next one began."""
+        return (self.followed_ms - self.ended_ms) / 1000
+
+
+@dataclass(frozen=True)
 class Call:
     """A tool call."""
 
@@ -182,6 +208,8 @@ class Call:
     is_safe_to_repeat: bool
     intents: int
     attempts: int
+    failed_attempts: list[FailedAttempt]
+    """The newest of those before the last one."""
     duration_ms: int | None
     idempotency_key: str
     asked_at: datetime.datetime
@@ -190,6 +218,13 @@ class Call:
     checks: list[CheckOfCall] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     inside: list[Inside] = field(default_factory=list)
+
+    @property
+    def last_attempt(self) -> float | None:
+        """Seconds that the attempt took which ended it; None: that is not known."""
+        before = self.failed_attempts[-1].followed_ms if self.failed_attempts else 0
+        took = None if self.duration_ms is None else self.duration_ms - before
+        return None if took is None or took < 0 else took / 1000
 
     @property
     def is_open(self) -> bool:
