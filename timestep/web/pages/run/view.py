@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import urllib.parse
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -29,6 +31,16 @@ router = page_router()
 
 _SEE_OTHER = 303
 _Place = Annotated[str | None, Query()]
+_UNFOLDED = 8
+"""Runs inside that one page shows the turns of, at most."""
+
+
+@dataclass(frozen=True)
+class _Unfolded:
+    """A run inside whose turns are on the page."""
+
+    run: Run
+    timeline: Timeline
 
 
 @router.get("/runs/{run_id}")
@@ -41,6 +53,7 @@ async def one_run(
     only: _Place = None,
     text: _Place = None,
     cursor: _Place = None,
+    unfolded: Annotated[list[str] | None, Query(max_length=_UNFOLDED)] = None,
 ) -> Response:
     """The page of a run; of a workflow's id, of its newest run."""
     run = await runs.get_run(run_id)
@@ -49,12 +62,13 @@ async def one_run(
     matches = await _matches(run, only, text, cursor) if is_search else None
     standing = await standing_of(run)
     family = [] if run.id is None else await family_of(run.id)
+    here = f"/runs/{segment(run_id)}"
     return page(
         request,
         "run.html",
         run=run,
         name=run_id,
-        here=f"/runs/{segment(run_id)}",
+        here=here,
         standing=standing,
         queued=await queued_for(run),
         family=family,
@@ -65,7 +79,29 @@ async def one_run(
         follows=_follows(run, run_id, found),
         bars=bars,
         told=told,
+        **await _inside(request, here, unfolded or []),
     )
+
+
+async def _inside(request: Request, here: str, ids: list[str]) -> dict[str, Any]:
+    """What the templates need to unfold runs inside without a script."""
+    inside = [await runs.get_run(one) for one in ids]
+    query = [one for one in request.query_params.multi_items() if one[1]]
+
+    def unfold(run_id: str) -> str:
+        with_it = urllib.parse.urlencode([*query, ("unfolded", run_id)])
+        return f"{here}?{with_it}#inside-{run_id}"
+
+    return {
+        "of_run": "",
+        "unfolded": {
+            str(run.id): _Unfolded(run, await _part(run, None, None, "1"))
+            for run in inside
+            if run.id
+        },
+        "can_unfold": len(ids) < _UNFOLDED,
+        "unfold": unfold,
+    }
 
 
 async def _part(run: Run, after: str | None, before: str | None, turn: str | None) -> Timeline:

@@ -45,13 +45,15 @@ function add(link, { page, turns }) {
 async function inside({ target }) {
   if (!target.dataset.load || !target.open) return;
   try {
-    const { turns } = await asked(target.dataset.load);
+    const { page, turns } = await asked(target.dataset.load);
     for (const turn of turns) {
       // They are no parts of this page, which has others of these names.
       for (const named of [turn, turn.querySelector("h3")]) named?.removeAttribute("id");
       turn.removeAttribute("aria-labelledby");
     }
-    target.querySelector(".loaded").replaceChildren(...turns.map((turn) => document.importNode(turn, true)));
+    const later = page.querySelector("#more-after a");
+    const shown = later === null ? turns : [...turns, later];
+    target.querySelector(".loaded").replaceChildren(...shown.map((one) => document.importNode(one, true)));
   } catch {
     // There is a link to its page.
   }
