@@ -233,12 +233,12 @@ def _filled(template: str, arguments: dict[str, Any]) -> Iterator[str]:
         if name is not None:
             if name not in arguments:
                 raise KeyError(name)
-            yield _shown(arguments[name], spec)
+            value = arguments[name]
+            yield format(value, spec) if spec else shown_value(value)
 
 
-def _shown(value: Any, spec: str) -> str:
-    if spec:
-        return format(value, spec)
+def shown_value(value: Any) -> str:
+    """An argument of a call as a template's sentence has it."""
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return shown if len(shown) <= _LONGEST_VALUE else f"{shown[: _LONGEST_VALUE - 1]}…"
 

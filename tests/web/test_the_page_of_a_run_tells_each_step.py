@@ -61,7 +61,7 @@ def scripted(*steps: Any) -> ScriptedModel:
 
 def text_of(page: str) -> str:
     """What a person reads of a page."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", re.sub("</?bdi>", "", page))).split())
 
 
 def test_each_step_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +109,7 @@ def test_each_step_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
                 "run of Inner inside",
                 "careful of the input: rejected: not that one",
                 'fail {"name": "luck"} answered with an error 2 attempts',
+                "1 failed: OSError: no luck",
                 "handoff hands over to Last",
                 "model Last it is done",
                 "so far 480",
@@ -126,6 +127,15 @@ def test_each_step_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
             assert 'tool look {"name": "moon"}' in nested
             assert "another run" in nested
             assert "Fork from here" not in nested
+            # Without a script a link asks for the page with its turns.
+            link = re.search(r'<noscript><a href="([^"]*)"', page)
+            assert link is not None
+            opened = (await client.get(html.unescape(link[1]))).text
+            assert 'tool look {"name": "moon"}' in text_of(opened)
+            ids = re.findall(r' id="([^"]*)"', opened)
+            assert len(ids) == len(set(ids))
+            assert html.unescape(link[1]).partition("#")[2] in ids
+            assert "<noscript>" not in opened
             # Each step has a place that a link leads to.
             for path, anchor in re.findall(r'href="(/runs/[^"#]*)#([a-z]+-[0-9a-f-]+)"', page):
                 assert f'id="{anchor}"' in (await client.get(html.unescape(path))).text

@@ -28,7 +28,7 @@ def rows_of(page: str) -> dict[str, str]:
     """The text of each row, by the name of its entrypoint."""
     found = {}
     for row in re.findall(r"<tr data-row.*?</tr>", page, re.DOTALL):
-        text = " ".join(re.sub(r"<[^>]*>", " ", row).split())
+        text = " ".join(re.sub(r"<[^>]*>", " ", re.sub("</?bdi>", "", row)).split())
         found[text.split()[0] if row.count("badge") == 0 else names(row)[0]] = text
     return found
 

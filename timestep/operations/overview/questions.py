@@ -22,6 +22,14 @@ class Document:
     def is_cut(self) -> bool:
         return len(self.text) < self.length
 
+    @property
+    def value_if_read(self) -> Any:
+        """What it says; None where it is cut, or nested more deeply than can be read."""
+        try:
+            return self.value()
+        except ValueError:
+            return None
+
     def value(self) -> Any:
         """What it says.
 

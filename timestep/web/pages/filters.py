@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from timestep.runtime.terminal import printable, printable_lines
 from timestep.serialization.documents.outline import outline
 from timestep.serialization.json_output import dumps
+from timestep.tool_options import shown_value
 
 _STEPS = (
     (60, "s", 1),
@@ -24,6 +27,12 @@ _STEPS = (
 
 _DEEPEST = 20
 """Levels of JSON that is on lines: each one more makes all lines in it longer."""
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?')
+"""A string of JSON text, which may be cut."""
+
+_FROM_RIGHT = frozenset(("R", "AL", "AN"))
+"""Unicode's classes of characters that are written from right to left."""
 
 NOTHING = "\N{EN DASH}"
 """Stands where there is no value."""
@@ -90,6 +99,48 @@ def begin(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]} …"
 
 
+def apart(text: Any) -> Markup:
+    """JSON text in which no string turns what is beside it, whatever script it is in."""
+    return _isolated(_STRING, lines(text))
+
+
+def sentence(text: str, arguments: Any) -> Markup:
+    """What a call will do, in which no argument of the call turns the words beside it."""
+    told = line(text)
+    values = {line(value) for value in _values(arguments) if _is_from_right(value)}
+    found = sorted((one for one in values if one in told), key=len, reverse=True)
+    if not found:
+        return escape(told)
+    return _isolated(re.compile("|".join(map(re.escape, found))), told)
+
+
+def _isolated(pattern: re.Pattern[str], text: str) -> Markup:
+    """A text with each match by itself."""
+
+    def parts() -> Iterator[Markup]:
+        end = 0
+        for found in pattern.finditer(text):
+            yield escape(text[end : found.start()])
+            yield Markup("<bdi>{}</bdi>").format(found[0])
+            end = found.end()
+        yield escape(text[end:])
+
+    return Markup("").join(parts())
+
+
+def _values(arguments: Any) -> Iterator[str]:
+    """The arguments of a call as its tool's template writes them."""
+    named = arguments if isinstance(arguments, dict) else {"input": arguments}
+    for value in named.values():
+        shown = shown_value(value)
+        yield shown
+        yield shown.removesuffix("…")
+
+
+def _is_from_right(text: str) -> bool:
+    return any(unicodedata.bidirectional(one) in _FROM_RIGHT for one in text)
+
+
 def json_text(value: Any) -> str:
     """JSON on lines, in which each character is seen; nested deeply, on one line.
 
@@ -128,6 +179,7 @@ def segment(text: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
+    "apart": apart,
     "begin": begin,
     "duration": duration,
     "line": line,
@@ -137,6 +189,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "outline": outline,
     "segment": segment,
+    "sentence": sentence,
     "status": STATUS_WORDS.__getitem__,
     "took": took,
 }
