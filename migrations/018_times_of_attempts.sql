@@ -1,4 +1,4 @@
--- When each attempt of a step was made, so that a timeline shows those that failed.
+-- When each attempt of a step was made, and what those that failed raised.
 --
 --     psql postgresql://user:password@localhost/dbname -f migrations/018_times_of_attempts.sql
 --
@@ -13,8 +13,9 @@ SET LOCAL search_path TO public;
 -- When the model was asked: the rows of a call's attempts are written together, once it ends.
 ALTER TABLE model_responses ADD COLUMN IF NOT EXISTS started_at timestamptz;
 
--- Of a call that was tried again, each attempt before the last one, with what it raised, and the
--- milliseconds after `started_at` at which it began, ended and was followed by the next one.
+-- Each attempt of a call that raised, the newest 20: its number, what it raised, and the milliseconds
+-- after `started_at` at which it began, ended and was followed by the next one. A call whose last
+-- attempt raised, which nothing follows, may be `executed`: the model was told an error's text then.
 ALTER TABLE tool_calls ADD COLUMN IF NOT EXISTS failed_attempts jsonb;
 
 COMMIT;

@@ -90,7 +90,18 @@ ITEMS = made(
     tool_call_id=st.just("call") | st.none(),
     item_data=st.dictionaries(st.sampled_from(["output", "content", "name"]), JSON) | JSON,
 )
-CALLS = made(ToolCall, id=st.just("call"))
+RAISED = st.fixed_dictionaries(
+    {
+        "followed_ms": st.none(),
+        "error": st.fixed_dictionaries({"type": TEXTS, "message": TEXTS}),
+    }
+)
+CALLS = made(
+    ToolCall,
+    id=st.just("call"),
+    status=st.just("executed") | TEXTS,
+    failed_attempts=st.none() | st.lists(RAISED, max_size=1),
+)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

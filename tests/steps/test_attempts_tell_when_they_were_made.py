@@ -96,6 +96,53 @@ def test_a_calls_attempts(
     assert app.rows("tool_calls") == [call]
 
 
+def test_what_a_tool_raised_is_recorded_though_the_model_is_told_a_text(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMESTEP_DB_URL", app.url)
+
+    @function_tool
+    async def breaks() -> str:
+        raise Flaky("bad thing 1")
+
+    @function_tool(failure_error_function=lambda ctx, error: "sorry")
+    def apologizes() -> str:
+        raise Flaky("bad thing 2")
+
+    @timestep.tool_options(retries=1, retry_delay=0)
+    @function_tool
+    async def breaks_twice() -> str:
+        raise Flaky("bad thing 3")
+
+    @function_tool
+    async def works() -> str:
+        return "worked"
+
+    tools = [breaks, apologizes, breaks_twice, works]
+    asked = [function_call(tool.name, {}, call_id=tool.name) for tool in tools]
+    model = ScriptedModel([asked, [assistant_message("done")]])
+    run(app, Agent(name="A", model=model, tools=list(tools)))
+    calls = {row["tool_name"]: row for row in app.rows("tool_calls")}
+    assert {row["status"] for row in calls.values()} == {"executed"}
+    assert calls["works"]["failed_attempts"] is None
+    told = {
+        name: [(one["number"], one["error"]["message"]) for one in row["failed_attempts"] or []]
+        for name, row in calls.items()
+    }
+    assert told == {
+        "breaks": [(1, "bad thing 1")],
+        "apologizes": [(1, "bad thing 2")],
+        "breaks_twice": [(1, "bad thing 3"), (2, "bad thing 3")],
+        "works": [],
+    }
+    for name in ("breaks", "apologizes", "breaks_twice"):
+        assert calls[name]["failed_attempts"][-1]["followed_ms"] is None
+    failed = [step.of.name for step in steps_of(app) if step.kind == "call" and step.is_failed]
+    assert sorted(failed) == ["apologizes", "breaks", "breaks_twice"]
+    assert app.replay("w") == "done"
+    assert {row["tool_name"]: row for row in app.rows("tool_calls")} == calls
+
+
 def test_of_many_the_newest_are_recorded(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_DB_URL", app.url)
     monkeypatch.setattr("timestep.steps.tool_attempts._MOST", 3)

@@ -103,6 +103,8 @@ def _item(item: RunItem, made: dict[str, ToolCall]) -> Iterator[str | tuple[str,
         if call.status != "executed" or call.is_error:
             yield f" [{_outcome(call)}]", "red"
         yield f": {output.words(data.get('output'))}"
+        if raised := _raised(call):
+            yield f" [{raised}]", "red"
         if call.duration_ms is not None:
             yield f" ({call.duration_ms} ms)", "dim"
     elif item.item_type == "handoff_output_item":
@@ -146,6 +148,14 @@ def _decided(one: Interruption) -> str:
 
 def _outcome(call: ToolCall) -> str:
     return "error" if call.is_error else call.status
+
+
+def _raised(call: ToolCall) -> str | None:
+    """What the last attempt of a call raised that the model was told of."""
+    last = (call.failed_attempts or [{}])[-1]
+    if call.status != "executed" or not last or last["followed_ms"] is not None:
+        return None
+    return f"raised {last['error']['type']}: {last['error']['message']}"
 
 
 def _value(tag: Any) -> str:

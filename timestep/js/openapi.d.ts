@@ -1511,6 +1511,22 @@ export interface components {
              * @description What a person gave instead of `arguments`; None: it was not edited.
              */
             edited_arguments: unknown;
+            /**
+             * Attempts
+             * @description How often the body of its tool was begun.
+             * @default 0
+             */
+            attempts: number;
+            /**
+             * Failed Attempts
+             * @description The newest of those that raised: each one's `number`, what it raised (`error`, with `type`
+             *     and `message`), and the milliseconds after `started_at` at which it began (`began_ms`), ended
+             *     (`ended_ms`) and was followed by the next one (`followed_ms`; None: there was none). A call
+             *     whose last attempt raised may be `executed`: the model was told of it. None: none raised.
+             */
+            failed_attempts: {
+                [key: string]: unknown;
+            }[] | null;
         };
         /**
          * Traceback
@@ -2452,7 +2468,20 @@ export interface operations {
                      *           "duration_ms": 210,
                      *           "started_at": "2026-11-28T09:30:00+00:00",
                      *           "completed_at": "2026-11-28T09:30:04.512000+00:00",
-                     *           "edited_arguments": null
+                     *           "edited_arguments": null,
+                     *           "attempts": 2,
+                     *           "failed_attempts": [
+                     *             {
+                     *               "number": 1,
+                     *               "began_ms": 0,
+                     *               "ended_ms": 12,
+                     *               "followed_ms": 112,
+                     *               "error": {
+                     *                 "type": "TimeoutError",
+                     *                 "message": "the bank did not answer"
+                     *               }
+                     *             }
+                     *           ]
                      *         }
                      *       ],
                      *       "next_cursor": null

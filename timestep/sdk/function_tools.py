@@ -31,7 +31,7 @@ async def invoke_function_tool(
             return original(function_tool=tool, context=context, arguments=arguments)  # type: ignore[no-any-return]  # untyped
 
         if attempts.is_one:
-            made = await attempts.make(lambda: make(function_tool))
+            made = await attempts.make(lambda: make(_observed(function_tool, attempts)))
         else:
             made = await make(_in_attempts(function_tool, attempts))
         return ToolResult(made.output, made.is_sdk_generated_error, is_paused=is_waiting())
@@ -91,16 +91,39 @@ def _is_only_shown(run: Run, tool: Any) -> bool:
     )
 
 
+def _observed(function_tool: Any, attempts: ToolAttempts) -> Any:
+    """The tool, or a copy of it that notes what its body raises before the SDK answers that."""
+    invoker = function_tool.on_invoke_tool
+    if not isinstance(invoker, _FailureHandlingFunctionToolInvoker):
+        return function_tool
+
+    @functools.wraps(invoker._invoke_tool_impl)
+    async def observed(context: Any, arguments: str) -> Any:
+        try:
+            return await invoker._invoke_tool_impl(context, arguments)
+        except Exception as error:
+            attempts.answers(error)
+            raise
+
+    return _with_body(function_tool, observed)
+
+
+def _with_body(function_tool: Any, body: Any) -> Any:
+    """A copy of a tool with another body inside what answers its errors."""
+    tool = copy.copy(function_tool)
+    answering = function_tool.on_invoke_tool._on_handled_error
+    handled = _FailureHandlingFunctionToolInvoker(body, answering)
+    tool.on_invoke_tool = handled.__agents_bind_function_tool__(tool)
+    return tool
+
+
 def _in_attempts(function_tool: Any, attempts: ToolAttempts) -> Any:
     """A copy of the tool whose body runs in attempts, inside what answers its last error."""
-    tool = copy.copy(function_tool)
-    invoker = tool.on_invoke_tool
+    invoker = function_tool.on_invoke_tool
     if isinstance(invoker, _FailureHandlingFunctionToolInvoker):
-        body = _attempted(invoker._invoke_tool_impl, attempts)
-        handled = _FailureHandlingFunctionToolInvoker(body, invoker._on_handled_error)
-        tool.on_invoke_tool = handled.__agents_bind_function_tool__(tool)
-    else:
-        tool.on_invoke_tool = _attempted(invoker, attempts)
+        return _with_body(function_tool, _attempted(invoker._invoke_tool_impl, attempts))
+    tool = copy.copy(function_tool)
+    tool.on_invoke_tool = _attempted(invoker, attempts)
     return tool
 
 

@@ -28,7 +28,7 @@ _HOPELESS = (ModelBehaviorError, TimestepError, *control_errors.CONTROL_ERRORS)
 """Raised where arguments do not fit, or no further effect may start."""
 
 _MOST = 20
-"""Attempts before the last one that are recorded, of more the newest."""
+"""Attempts that raised that are recorded, of more the newest."""
 _LONGEST = 1_000
 """Characters that are kept of what each of them raised."""
 
@@ -68,8 +68,8 @@ class ToolAttempts:
         self.key = key
         self.made = 0
         self.failed: list[dict[str, Any]] = []
-        """The newest attempts that were followed by another, as the column `failed_attempts` has
-        them."""
+        """The newest attempts that raised, as the column `failed_attempts` has them."""
+        self._answered: Exception | None = None
         self._first_began: float | None = None
         self.is_last = False
         """Whether no other attempt is wanted, though the one that goes on is."""
@@ -102,20 +102,36 @@ class ToolAttempts:
             self.made += 1
             began = self._now()
             try:
-                return await self._once(body)
+                made = await self._once(body)
             except Exception as error:
-                ended = self._now()
-                if cancels() > before or self.is_last:
+                if cancels() > before or isinstance(error, control_errors.CONTROL_ERRORS):
                     # It is what a cancelled attempt ended with: nobody wants another.
                     raise
-                if self.made > last or not self._may_try_again(error):
+                self._note(began, error)
+                if self.is_last or self.made > last or not self._may_try_again(error):
                     raise
-                raised = _told(error)
+            else:
+                if self._answered is not None:
+                    self._note(began, self._answered)
+                return made
             await asyncio.sleep(delay)
             await lease.held()
-            times = {"began_ms": began, "ended_ms": ended, "followed_ms": self._now()}
-            self.failed = [*self.failed, {"number": self.made, **times, "error": raised}][-_MOST:]
+            self.failed[-1]["followed_ms"] = self._now()
             delay *= self.options.retry_backoff
+
+    def answers(self, error: Exception) -> None:
+        """Note what the body raised where the SDK tells the model of it, and goes on."""
+        self._answered = error
+
+    def _note(self, began: int, error: Exception) -> None:
+        failed = {
+            "number": self.made,
+            "began_ms": began,
+            "ended_ms": self._now(),
+            "followed_ms": None,
+            "error": _told(error),
+        }
+        self.failed = [*self.failed, failed][-_MOST:]
 
     def _now(self) -> int:
         """Milliseconds since the first attempt began."""

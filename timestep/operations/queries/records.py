@@ -234,6 +234,13 @@ class ToolCall(Described):
     completed_at: datetime.datetime | None
     edited_arguments: Any = None
     """What a person gave instead of `arguments`; None: it was not edited."""
+    attempts: int = 0
+    """How often the body of its tool was begun."""
+    failed_attempts: list[dict[str, Any]] | None = None
+    """The newest of those that raised: each one's `number`, what it raised (`error`, with `type`
+    and `message`), and the milliseconds after `started_at` at which it began (`began_ms`), ended
+    (`ended_ms`) and was followed by the next one (`followed_ms`; None: there was none). A call
+    whose last attempt raised may be `executed`: the model was told of it. None: none raised."""
 
 
 @dataclass(frozen=True)

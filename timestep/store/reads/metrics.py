@@ -75,9 +75,21 @@ _GOES_ON = f"""
         WHERE number > %(after)s::bigint AND {_STANDS_STILL}) r"""
 
 
-def _of(kind: str, table: str, at: str, duration: str = "duration_ms", more: str = "") -> str:
+# The model is told of most errors of tools, and their calls end well then.
+_FAILED = "t.error IS NOT NULL"
+_CALL_FAILED = f"{_FAILED} OR t.is_error OR t.failed_attempts -> -1 -> 'followed_ms' = 'null'"
+
+
+def _of(
+    kind: str,
+    table: str,
+    at: str,
+    duration: str = "duration_ms",
+    failed: str = _FAILED,
+    more: str = "",
+) -> str:
     return f"""
-        SELECT '{kind}', CASE WHEN t.error IS NULL THEN 'ok' ELSE 'error' END, count(*),
+        SELECT '{kind}', CASE WHEN {failed} THEN 'error' ELSE 'ok' END, count(*),
             sum({duration})
         FROM spans s JOIN {table} t ON t.run_id = s.run_id
         WHERE t.{at} > s.since AND t.{at} <= s.until {more} GROUP BY 1, 2"""
@@ -86,8 +98,8 @@ def _of(kind: str, table: str, at: str, duration: str = "duration_ms", more: str
 _STEPS = "WITH spans AS MATERIALIZED ({spans})" + " UNION ALL ".join(
     (
         _of("model", "public.model_responses", "created_at"),
-        _of("tool", "public.tool_calls", "completed_at", more="AND t.status NOT IN "
-            "('pending', 'approved', 'rejected', 'skipped')"),
+        _of("tool", "public.tool_calls", "completed_at", failed=_CALL_FAILED,
+            more="AND t.status NOT IN ('pending', 'approved', 'rejected', 'skipped')"),
         _of("guardrail", "public.guardrail_results", "created_at"),
         _of("tool_guardrail", "public.tool_guardrail_results", "created_at"),
         _of("value", "timestep.step_values", "created_at", duration="0"),

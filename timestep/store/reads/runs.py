@@ -373,6 +373,8 @@ def list_tool_calls(connection: sa.Connection, run_id: uuid.UUID) -> list[Row]:
             _CALL.c.error,
             _CALL.c.is_error,
             _CALL.c.intents,
+            _CALL.c.attempts,
+            _CALL.c.failed_attempts,
             _CALL.c.duration_ms,
             _CALL.c.started_at,
             _CALL.c.completed_at,

@@ -197,8 +197,9 @@ tool_calls = Table(
     Column("end_position", Integer),
     # What a person gave instead of `arguments`, and what it is made with then.
     json_value("edited_arguments"),
-    # Of a call that was tried again, each attempt before the last one, with what it raised, and the
-    # milliseconds after `started_at` at which it began, ended and was followed by the next one.
+    # Each attempt that raised, the newest 20: its number, what it raised, and the milliseconds
+    # after `started_at` at which it began, ended and was followed by the next one. A call whose
+    # last attempt raised, which nothing follows, may be `executed`: the model was told of it.
     json_value("failed_attempts"),
     # started: an intent to make a call that must not be repeated; in_doubt: the process died
     # between that intent and its outcome, and a person decides. Of a run that has ended: skipped:

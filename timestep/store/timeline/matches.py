@@ -14,10 +14,10 @@ Only = Literal["failed", "pending", "approvals"]
 Place = tuple[int, uuid.UUID]
 """Where a match stands: its turn, and its row's id."""
 
-# Of answers that were tried again, each attempt that failed.
+# Of what was tried again, each attempt that failed.
 _FAILED = """
     SELECT turn, id, 'call' AS kind FROM public.tool_calls WHERE run_id = %(run_id)s
-        AND (is_error OR status IN ('failed', 'in_doubt', 'unknown'))
+        AND (is_error OR failed_attempts IS NOT NULL OR status IN ('failed', 'in_doubt', 'unknown'))
     UNION ALL SELECT turn, id, 'answer' FROM public.model_responses
         WHERE run_id = %(run_id)s AND error IS NOT NULL
     UNION ALL SELECT turn, id, 'check' FROM public.guardrail_results
@@ -40,7 +40,8 @@ _SAYS = """
         FROM public.run_items i
         WHERE i.run_id = %(run_id)s AND i.item_data::text ILIKE %(pattern)s
     UNION ALL SELECT turn, id, 'call' FROM public.tool_calls
-        WHERE run_id = %(run_id)s AND error::text ILIKE %(pattern)s
+        WHERE run_id = %(run_id)s
+        AND (error::text ILIKE %(pattern)s OR failed_attempts::text ILIKE %(pattern)s)
     UNION ALL SELECT turn, id, 'answer' FROM public.model_responses
         WHERE run_id = %(run_id)s AND error::text ILIKE %(pattern)s"""
 

@@ -115,6 +115,16 @@ _CALL = {
     "started_at": _BEGAN,
     "completed_at": _ENDED,
     "edited_arguments": None,
+    "attempts": 2,
+    "failed_attempts": [
+        {
+            "number": 1,
+            "began_ms": 0,
+            "ended_ms": 12,
+            "followed_ms": 112,
+            "error": {"type": "TimeoutError", "message": "the bank did not answer"},
+        }
+    ],
 }
 
 _TOKEN = {

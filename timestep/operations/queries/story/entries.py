@@ -186,6 +186,8 @@ def _made(call: Call, started_at: datetime.datetime) -> Iterator[Span]:
     """The times of a call's attempts; what follows the last that failed is the one that did not."""
     begin, ends = started_at, call.completed_at
     for one in call.failed_attempts:
+        if one.followed_ms is None:
+            break
         followed = started_at + datetime.timedelta(milliseconds=one.followed_ms)
         if ends is not None and followed > ends:
             # They were made before the execution that recorded the call began.

@@ -169,14 +169,15 @@ class Inside:
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """An attempt at a tool call that was followed by another."""
+    """An attempt at a tool call that raised."""
 
     number: int
     """Counted from 1."""
     began_ms: int
     """Milliseconds after the call began, as are those when it ended, and was followed."""
     ended_ms: int
-    followed_ms: int
+    followed_ms: int | None
+    """None: no other one was made."""
     error_type: str
     message: str
 
@@ -185,9 +186,9 @@ class FailedAttempt:
         return (self.ended_ms - self.began_ms) / 1000
 
     @property
-    def waited(self) -> float:
-        """Seconds until the next one began."""
-        return (self.followed_ms - self.ended_ms) / 1000
+    def waited(self) -> float | None:
+        """Seconds until the next one began; None: there was none."""
+        return None if self.followed_ms is None else (self.followed_ms - self.ended_ms) / 1000
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Call:
     intents: int
     attempts: int
     failed_attempts: list[FailedAttempt]
-    """The newest of those before the last one."""
+    """The newest of those that raised."""
     duration_ms: int | None
     idempotency_key: str
     asked_at: datetime.datetime
@@ -220,9 +221,15 @@ class Call:
     inside: list[Inside] = field(default_factory=list)
 
     @property
+    def raised(self) -> FailedAttempt | None:
+        """The last attempt, if it raised, whatever the model was told of that; None: it did not."""
+        last = self.failed_attempts[-1] if self.failed_attempts else None
+        return last if last is not None and last.followed_ms is None else None
+
+    @property
     def last_attempt(self) -> float | None:
         """Seconds that the attempt took which ended it; None: that is not known."""
-        before = self.failed_attempts[-1].followed_ms if self.failed_attempts else 0
+        before = (self.failed_attempts[-1].followed_ms or 0) if self.failed_attempts else 0
         took = None if self.duration_ms is None else self.duration_ms - before
         return None if took is None or took < 0 else took / 1000
 
@@ -233,7 +240,8 @@ class Call:
 
     @property
     def is_failed(self) -> bool:
-        return self.is_error or self.status in ("failed", "in_doubt", "unknown")
+        is_told = self.is_error or self.raised is not None
+        return is_told or self.status in ("failed", "in_doubt", "unknown")
 
 
 @dataclass(frozen=True)
