@@ -93,12 +93,35 @@ def test_many_are_cancelled_once_each_was_named(host: Host, pages: Pages) -> Non
     host.post(f"/api/workflows/{waiting[0]}/resume", {"approve": "all"})
     host.run_when(waiting[0], "completed")
     page.get_by_role("button", name="Cancel these 2").click()
-    expect(page.get_by_text("Nothing was cancelled")).to_be_visible()
-    expect(page.locator("[data-row]", has_text=waiting[0])).to_contain_text("has ended meanwhile")
-    assert host.run(waiting[1])["status"] == "interrupted"
-    page.get_by_role("button", name="Cancel it").click()
-    expect(page.get_by_role("heading", name="Each of these has ended")).to_be_visible()
-    assert host.run(waiting[1])["status"] == "cancelled"
+    expect(page.get_by_text("1 workflow was cancelled. Those below were left")).to_be_visible()
+    left = page.locator("[data-row]")
+    expect(left).to_have_count(1)
+    expect(left).to_contain_text(waiting[0])
+    expect(left).to_contain_text("shown as 'waits for a person', and is 'completed'")
+    assert [host.run(one)["status"] for one in waiting] == ["completed", "cancelled"]
+
+
+def test_one_tick_chooses_all_of_the_page(host: Host, pages: Pages) -> None:
+    for number in range(3):
+        host.run_when(host.begin("greet", name=f"all {number}"), "completed")
+    page = pages.open("/?text=all")
+    ticks = page.locator("[data-row] input")
+    every = page.get_by_label("all on this page")
+    expect(page.locator("#connection")).to_have_text("live")
+    every.check()
+    assert {one.is_checked() for one in ticks.all()} == {True}
+    ticks.first.uncheck()
+    assert every.evaluate("one => [one.checked, one.indeterminate]") == [False, True]
+    ticks.first.check()
+    expect(every).to_be_checked()
+    # One that begins while the page is open was not ticked.
+    host.begin("greet", name="all that is new")
+    expect(ticks).to_have_count(4)
+    expect(every).not_to_be_checked()
+    page.get_by_role("button", name="Fork the chosen").click()
+    expect(page.get_by_role("heading", name="Fork 3 runs?")).to_be_visible()
+    without = pages.open("/", java_script_enabled=False)
+    expect(without.get_by_label("all on this page")).to_be_hidden()
 
 
 def test_many_are_forked_once_each_was_named(host: Host, pages: Pages) -> None:

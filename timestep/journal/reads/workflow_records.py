@@ -66,6 +66,18 @@ def attributes_of(workflow_ids: Collection[str]) -> dict[str, str]:
         return workflow_tags.of_workflows(connection, schema, workflow_ids)
 
 
+def statuses_of(workflow_ids: Collection[str]) -> dict[str, str]:
+    """DBOS's statuses of those of the workflows that it knows, by their ids.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not workflow_ids:
+        return {}
+    with translated(database().url), database().system() as (connection, schema):
+        return workflow_records.statuses(connection, schema, workflow_ids)
+
+
 def check_readable(workflow_id: str, *, unread: Collection[str] = (), here: bool = True) -> None:
     """See that a workflow is not left alone, nor would be what begins with its record.
 

@@ -30,10 +30,15 @@ class Counts:
     is_least: bool
     """Whether there may be more of each: only the newest runs were looked at."""
 
-    def shown(self, status: Status) -> str:
-        """A count as people read it: `2,000+` where there are more, or may be."""
-        count = self.by_status[status]
-        return f"{min(count, MOST):,}" + ("+" if count > MOST or self.is_least else "")
+    def number(self, *statuses: Status) -> int:
+        """How many have one of these statuses, or at least have; of each, `MOST` and one more."""
+        return sum(self.by_status[one] for one in statuses)
+
+    def shown(self, *statuses: Status) -> str:
+        """The same as people read it: `2,000+` where there are more, or may be."""
+        counts = [self.by_status[one] for one in statuses]
+        is_more = self.is_least or max(counts) > MOST
+        return f"{sum(min(one, MOST) for one in counts):,}" + ("+" if is_more else "")
 
 
 async def count_runs(*, nested: bool = True, **given: Unpack[RunFilters]) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -39,3 +40,16 @@ def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRe
         {"workflow_id": workflow_id},
     ).one_or_none()
     return None if found is None else WorkflowRecord(*found)
+
+
+def statuses(
+    connection: sa.Connection, schema: str, workflow_ids: Collection[str]
+) -> dict[str, str]:
+    """DBOS's statuses of those of the workflows that it knows, by their ids."""
+    workflow = sa.table(
+        "workflow_status", sa.column("workflow_uuid"), sa.column("status"), schema=schema
+    )
+    query = sa.select(workflow.c.workflow_uuid, workflow.c.status).where(
+        workflow.c.workflow_uuid.in_(list(workflow_ids))
+    )
+    return {row.workflow_uuid: row.status for row in connection.execute(query)}

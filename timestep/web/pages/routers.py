@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from timestep.web.pages import agents, assets, health, runs, sessions, start, usage
+from timestep.web.pages import agents, assets, health, many, runs, sessions, start, usage
 from timestep.web.pages.approvals import decisions, inbox, links
 from timestep.web.pages.run import compare, fork, view
 
@@ -10,6 +10,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         runs,
+        many,
         view,
         fork,
         compare,

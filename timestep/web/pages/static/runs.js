@@ -15,3 +15,19 @@ for (const input of document.querySelectorAll("[data-complete]")) {
   input.addEventListener("input", later);
   input.addEventListener("focus", () => { if (input.list.options.length === 0) later(); });
 }
+
+// One tick for all entries of the page; it tells, too, whether they are ticked.
+const entries = (all) => [...all.form.querySelectorAll(`[name="${all.dataset.choose}"]`)];
+function tell() {
+  for (const all of document.querySelectorAll("[data-choose]")) {
+    const ticked = entries(all).filter((one) => one.checked).length;
+    all.checked = ticked > 0 && ticked === entries(all).length;
+    all.indeterminate = ticked > 0 && !all.checked;
+  }
+}
+document.addEventListener("change", ({ target }) => {
+  if (target.matches("[data-choose]")) for (const one of entries(target)) one.checked = target.checked;
+  tell();
+});
+new MutationObserver(tell).observe(document.getElementById("runs"), { childList: true });
+tell();
