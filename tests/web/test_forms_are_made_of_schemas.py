@@ -152,6 +152,15 @@ def test_empty_fields_mean_what_is_chosen() -> None:
     ]
 
 
+def test_text_that_has_to_have_a_character_is_not_asked_whether_it_is_empty() -> None:
+    schema = {"properties": {"a": {"type": "string", "minLength": 1}}}
+    (one,) = fields(schema, {})
+    assert (one.meanings, one.help) == ([], "not empty")
+    assert read(schema, sent(schema, {}), {}) == ({}, {})
+    # As a model gave it, it is shown, and comes back.
+    assert read(schema, sent(schema, {"a": ""}), {"a": ""}) == ({"a": ""}, {})
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -38,7 +38,18 @@ from timestep.operations.entrypoints import Entrypoint, lookup
 from timestep.operations.tags import check_tags, shown
 from timestep.runtime.terminal import quoted
 
-_HIGHEST = 2**31 - 1
+HIGHEST = 2**31 - 1
+"""Of priorities."""
+
+
+_TOLD: dict[str, str] = {
+    "attributes": "tags",
+    "priority": "priority",
+    "deduplication_id": "deduplication_id",
+    "delay_seconds": "delay",
+    "workflow_timeout": "timeout",
+}
+"""Options that an entry of the audit tells, by DBOS's names: as what."""
 
 
 async def start_run(
@@ -87,9 +98,18 @@ async def start_run(
     executor_claim.require()
     found = lookup(entrypoint)
     arguments = found.validate(input)
-    _check_options(workflow_id, queue, priority, deduplication_id, delay, timeout)
-    if tags is not None:
-        check_tags(tags)
+    given = {
+        "workflow_id": workflow_id,
+        "queue": queue,
+        "deduplication_id": deduplication_id,
+        "priority": priority,
+        "delay": delay,
+        "timeout": timeout,
+        "tags": tags,
+    }
+    for name, value in given.items():
+        if value is not None:
+            check_option(name, value)
     is_here = presence.is_launched()
     needs_queue = not is_here or (priority, deduplication_id, delay) != (None, None, None)
     own_queue = presence.application_name() if queue is None and needs_queue else None
@@ -111,7 +131,7 @@ async def start_run(
         raise InvalidInputError(f"the input of {found.name!r}: {error.message}") from error
     # Without DBOS, the hosts' own queue need not be there before the first host is.
     if queue is not None and (is_here or queue != own_queue):
-        await asyncio.to_thread(_check_queue, queue)
+        await asyncio.to_thread(check_queue, queue)
     if DBOS.workflow_id is not None:
         # What a workflow starts is nobody's act, and DBOS derives the id from the step.
         if workflow_id is not None:
@@ -140,8 +160,9 @@ def _enter(
         return None
     queue = options["queue_name"]
     details: dict[str, Any] = {"entrypoint": found.name, **({"queue": queue} if queue else {})}
-    if "attributes" in options:
-        details["tags"] = options["attributes"]
+    for name, told in _TOLD.items():
+        if name in options:
+            details[told] = options[name]  # type: ignore[literal-required]
     return audit.begin(actor, "start", [workflow_id], details)
 
 
@@ -180,28 +201,35 @@ async def _begin(
     return started
 
 
-def _check_options(
-    workflow_id: str | None,
-    queue: str | None,
-    priority: int | None,
-    deduplication_id: str | None,
-    delay: float | None,
-    timeout: float | None,
-) -> None:
-    ids = {"workflow_id": workflow_id, "queue": queue, "deduplication_id": deduplication_id}
-    for name, text in ids.items():
-        if text is not None:
-            check_id(name, text)
-    is_number = isinstance(priority, int) and not isinstance(priority, bool)
-    if priority is not None and not (is_number and 1 <= priority <= _HIGHEST):
-        raise InvalidInputError(f"priority {quoted(priority)} is not between 1 and {_HIGHEST}")
-    for name, seconds in (("delay", delay), ("timeout", timeout)):
-        if seconds is not None:
-            check_seconds(name, seconds)
+def check_option(name: str, value: object) -> None:
+    """Refuse what cannot be an option of a start, whatever the input and the other options are.
+
+    Args:
+        name: As `start_run` calls it, such as `priority`.
+        value: What was given.
+
+    Raises:
+        InvalidInputError: It cannot; InvalidTagsError: of tags.
+    """
+    if name == "tags":
+        check_tags(value)
+    elif name == "priority":
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_number and 1 <= value <= HIGHEST):  # type: ignore[operator]
+            raise InvalidInputError(f"priority {quoted(value)} is not between 1 and {HIGHEST}")
+    elif name in ("delay", "timeout"):
+        check_seconds(name, value)
+    else:
+        check_id(name, value)
 
 
-def _check_queue(queue: str) -> None:
-    """Raise for a queue that nobody would ever take the workflow from."""
+def check_queue(queue: str) -> None:
+    """Refuse a queue that nobody would ever take a workflow from.
+
+    Raises:
+        InvalidInputError: There is no such queue.
+        DatabaseError: The database refused, or is away.
+    """
     with translated(recorder().url):
         is_there = dbos_client.client().retrieve_queue(queue) is not None
     if not is_there:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
 from timestep.errors import AlreadyStartedError, InvalidInputError
-from timestep.operations import start
+from timestep.operations import start, tags
+from timestep.operations.access.audit import list_audit
+from timestep.operations.arguments import LONGEST, SHORTEST
 from timestep.operations.entrypoints import Entrypoint, named
+from timestep.operations.overview.many import known
+from timestep.runtime.terminal import quoted
 from timestep.web import auth
 from timestep.web.dependencies import Operator
 from timestep.web.pages.forms import schema_forms
@@ -22,6 +28,38 @@ from timestep.web.slashes import EntrypointName
 router = page_router()
 
 _SEE_OTHER = 303
+_BEFORE = "option."
+"""What the names of the fields of options begin with."""
+_SECONDS = {"type": "number", "minimum": SHORTEST, "maximum": int(LONGEST)}
+_OPTIONS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "queue": {
+            "type": "string",
+            "minLength": 1,
+            "description": "A queue of DBOS; left empty: the hosts' own, where one is needed.",
+        },
+        "priority": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": start.HIGHEST,
+            "description": "A lower number runs first.",
+        },
+        "delay": {**_SECONDS, "description": "Seconds until it may run."},
+        "timeout": {**_SECONDS, "description": "Seconds from its beginning until it is cancelled."},
+        "deduplication_id": {
+            "type": "string",
+            "minLength": 1,
+            "description": "While a workflow with it is in the queue, no other is let in.",
+        },
+        "tags": {
+            "type": "string",
+            "minLength": 1,
+            "description": "What its runs are found by, one a line, such as team=billing.",
+        },
+    },
+}
+"""What a start may be given beside the input, as `start_run` names it."""
 
 
 @router.get("/start")
@@ -46,16 +84,70 @@ async def begin(request: Request, name: EntrypointName, caller: Operator) -> Res
     if not workflow_id:
         raise InvalidInputError("the form has no workflow_id: load it anew")
     values, problems = schema_forms.read(found.input_schema, sent, {})
-    if not problems:
+    options, wrong = await _options(sent)
+    if not problems and not wrong:
         try:
-            await start.start_run(found, values, workflow_id=workflow_id)
-        except AlreadyStartedError:
-            return _form(request, found, sent, status=409, earlier=workflow_id)
+            await start.start_run(found, values, workflow_id=workflow_id, **options)
+            if await _is_other(workflow_id, options):
+                return _form(request, found, sent, status=409, earlier=workflow_id)
+        except AlreadyStartedError as error:
+            if await known([workflow_id]):
+                return _form(request, found, sent, status=409, earlier=workflow_id)
+            wrong = {"deduplication_id": [error.message]}
         except InvalidInputError as error:
             problems = schema_forms.by_field(error.fields) or {"": [error.message]}
-    if problems:
-        return _form(request, found, sent, problems, status=422)
+    if problems or wrong:
+        return _form(request, found, sent, problems, wrong, status=422)
     return RedirectResponse(f"/runs/{quote(workflow_id, safe='')}", _SEE_OTHER)
+
+
+async def _options(sent: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The options of a start that a form gives, and what is wrong with each that is none."""
+    options, wrong = schema_forms.read(_OPTIONS, _typed(sent), {})
+    for name, value in list(options.items()):
+        try:
+            if name == "tags":
+                options[name] = value = _tags(value)
+            start.check_option(name, value)
+            if name == "queue":
+                await asyncio.to_thread(start.check_queue, value)
+        except InvalidInputError as error:
+            wrong[name] = [error.message]
+    return options, wrong
+
+
+def _typed(sent: Mapping[str, str]) -> dict[str, str]:
+    """What was typed into the fields of options."""
+    return {
+        name.removeprefix(_BEFORE): value
+        for name, value in sent.items()
+        if name.startswith(_BEFORE)
+    }
+
+
+def _tags(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in filter(None, map(str.strip, text.split("\n"))):
+        name, value = tags.named(line)
+        if value is None:
+            raise InvalidInputError(f"{quoted(line)} is not NAME=VALUE, such as team=billing")
+        if name in found:
+            raise InvalidInputError(f"the tag {quoted(name)} is given twice")
+        found[name] = value
+    return found
+
+
+async def _is_other(workflow_id: str, options: Mapping[str, Any]) -> bool:
+    """Whether the workflow was started before, with other options: only the audit knows."""
+    entries = (await list_audit(act="start", subject=workflow_id, limit=1)).items
+    if not entries:
+        return False
+    given = {name: value for name, value in options.items() if value != {}}
+    asked = set(_OPTIONS["properties"])
+    if "queue" not in given:
+        # The hosts' own, where one was needed, nobody asked for.
+        asked.remove("queue")
+    return any(entries[0].details.get(name) != given.get(name) for name in asked)
 
 
 def _entrypoints(request: Request) -> dict[str, Entrypoint]:
@@ -68,6 +160,7 @@ def _form(
     found: Entrypoint,
     typed: Mapping[str, str] | None = None,
     problems: Mapping[str, Sequence[str]] | None = None,
+    wrong: dict[str, list[str]] | None = None,
     *,
     status: int = 200,
     earlier: str | None = None,
@@ -79,6 +172,7 @@ def _form(
         found: The entrypoint.
         typed: What was sent; None: it is a new form.
         problems: What is wrong, by the names of parameters.
+        wrong: What is, by the names of options.
         status: Of the answer.
         earlier: The workflow that this form has started before, with another input.
     """
@@ -94,7 +188,11 @@ def _form(
         entrypoint=found,
         fields=fields,
         others=[line for name in told.keys() - known for line in told[name]],
-        is_wrong=bool(told),
+        options=schema_forms.fields(
+            _OPTIONS, {}, typed=_typed(typed) if typed is not None else None, problems=wrong
+        ),
+        before=_BEFORE,
+        is_wrong=bool(told or wrong),
         workflow_id=typed.get("workflow_id") if keeps and typed else str(uuid.uuid4()),
         earlier=earlier,
     )

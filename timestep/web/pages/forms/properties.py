@@ -38,9 +38,15 @@ class Property:
             found.append("left_out")
         if self.is_nullable and self.kind in ("text", "number"):
             found.append("null")
-        if self.kind == "text":
+        if self.kind == "text" and not self.is_filled:
             found.append("text")
         return found
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether text in it has to have a character."""
+        shortest = self.schema.get("minLength")
+        return isinstance(shortest, int) and shortest > 0
 
 
 def properties(schema: Any) -> Iterator[Property]:

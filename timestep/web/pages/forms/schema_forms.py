@@ -198,7 +198,8 @@ def _shown(one: Property, value: Any) -> tuple[Kind, str]:
         return "choice", _option(value)
     if one.kind in ("text", "number") and value is None and one.is_nullable:
         return one.kind, ""
-    if one.kind == "text" and isinstance(value, str) and _is_fit(value):
+    is_empty = value == "" and one.is_filled
+    if one.kind == "text" and isinstance(value, str) and _is_fit(value) and not is_empty:
         return "text", value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if one.kind == "number" and is_number:
@@ -267,7 +268,8 @@ def _help(one: Property) -> str:
     for name, told in _BOUNDS:
         bound = one.schema.get(name)
         if isinstance(bound, str | int | float) and not isinstance(bound, bool):
-            parts.append(told.format(str(bound)[:100]))
+            is_some = (name, bound) == ("minLength", 1)
+            parts.append("not empty" if is_some else told.format(str(bound)[:100]))
     described = one.schema.get("description")
     if isinstance(described, str) and described.strip():
         parts.append(described.strip()[:500])
