@@ -45,6 +45,11 @@ def steps(page: str) -> list[str]:
     return re.findall(r'<li class="step [^"]*" id="([^"]*)"', page)
 
 
+def compared_steps(page: str) -> list[str]:
+    """The calls on a page that compares two runs, each as often as it is there."""
+    return re.findall(r'#(call-[^"]*)">In its run', page)
+
+
 def link(page: str, text: str) -> str | None:
     found = re.search(rf'<a href="([^"]*)"[^>]*>{text}</a>', page)
     return html.unescape(found[1]) if found else None
@@ -91,6 +96,7 @@ def test_a_long_run_is_read_part_by_part(app: App) -> None:
 
 def test_what_a_turn_has_more_of_than_fits_is_on_the_next_page(app: App) -> None:
     long_run(app.url, "wide", turns=130)
+    long_run(app.url, "short", turns=3)
     for table in ("run_items", "tool_calls"):
         change(app.url, f"UPDATE {table} SET turn = 1 WHERE turn BETWEEN 2 AND 129")
 
@@ -109,8 +115,18 @@ def test_what_a_turn_has_more_of_than_fits_is_on_the_next_page(app: App) -> None
         assert len(steps(page)) == 60
         assert 'id="turn-1-from-' in page
         assert "Turn 1, continued" in page
-        both = (await client.get("/runs/wide/compare?with=wide")).text
-        assert "Turn 1 has more steps than fit" in both
+        # So it is where two are compared, whichever of them has more.
+        for one, other in (("wide", "wide"), ("wide", "short"), ("short", "wide")):
+            page = (await client.get(f"/runs/{one}/compare?with={other}")).text
+            assert "What is here of turn 1 is the same" in page or other != one
+            assert "Turn 1 has more steps than fit: it goes on after these." in page
+            found = compared_steps(page)
+            while (after := link(page, "The rest of turn 1|Turns from")) is not None:
+                page = (await client.get(after)).text
+                found += compared_steps(page)
+            assert len(found) == (260 if one == other else 133)
+            assert len(set(found)) == (130 if one == other else 133)
+            assert set(calls) <= set(found)
         # Nobody asks for a turn that is not there but by a link of an earlier time.
         assert steps((await client.get("/runs/wide?turn=999")).text) == steps(newest)
 

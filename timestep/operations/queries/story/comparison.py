@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, Literal
 
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
@@ -19,7 +20,7 @@ from timestep.operations.queries.story.steps import (
     Step,
     Turn,
 )
-from timestep.operations.queries.story.timeline import Timeline
+from timestep.operations.queries.story.timeline import Timeline, Which
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,17 @@ class TurnPair:
     left: Turn | None
     right: Turn | None
     steps: list[StepPair]
+    is_part: bool = False
+    """Whether it has more steps, before these or after them."""
 
     @property
     def is_same(self) -> bool:
-        """Whether both did the same in it."""
+        """Whether both did the same in it, as far as it is here."""
         return all(one.is_same for one in self.steps)
+
+
+Places = tuple[int | None, int | None]
+"""Positions in the one run and in the other; None: all its items came before."""
 
 
 @dataclass(frozen=True)
@@ -53,35 +60,53 @@ class Comparison:
     turns: list[TurnPair]
     shared: int
     """How many turns from the first on are one's alone, as the other is its fork; 0: it is none."""
-    cut: int | None
-    """The turn that has more steps than are here; None: there is none."""
     next_turn: int | None
-    """The first turn that is not here; None: there is none."""
+    """The first turn that is not here, or not all of it; None: there is none."""
+    rest: Places | None
+    """Where that turn goes on in each, as this has its beginning; None: it has nothing of it."""
 
 
-async def compared(left: Run, right: Run, first: int) -> Comparison:
+async def compared(left: Run, right: Run, first: int, rest: Places | None = None) -> Comparison:
     """Two runs turn by turn.
 
     Args:
         left: One.
         right: The other.
         first: The turn to begin with.
+        rest: Where it goes on, as an earlier comparison has said; None: from its beginning.
 
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    one, other = await _turns(left, first), await _turns(right, first)
-    ends = [part.turns[-1].number for part in (one, other) if part.after is not None and part.turns]
+    places: tuple[int | Literal["turn"] | None, ...] = rest or ("turn", "turn")
+    one, other = await _turns(left, first, places[0]), await _turns(right, first, places[1])
+    parts = (one, other)
+    ends = [part.turns[-1].number for part in parts if part.after is not None and part.turns]
     end = min(ends, default=None)
-    numbers = {turn.number for part in (one, other) for turn in part.turns}
+    cut = {part.turns[-1].number for part in parts if part.is_cut_off and part.turns}
+    numbers = {turn.number for part in parts for turn in part.turns}
     pairs = [
-        _pair(number, _numbered(one, number), _numbered(other, number))
+        _pair(
+            number,
+            _numbered(one, number),
+            _numbered(other, number),
+            is_part=(number == end and end in cut) or (number == first and rest is not None),
+        )
         for number in sorted(numbers)
         if number >= first and (end is None or number <= end)
     ]
-    cuts = [part.turns[-1].number for part in (one, other) if part.is_cut_off and part.turns]
-    cut = next((number for number in cuts if number == end), None)
-    return Comparison(pairs, _shared(left, right), cut, None if end is None else end + 1)
+    shared = _shared(left, right)
+    if end is None:
+        return Comparison(pairs, shared, None, None)
+    if end not in cut:
+        return Comparison(pairs, shared, end + 1, None)
+    return Comparison(pairs, shared, end, (_rest(one, end), _rest(other, end)))
+
+
+def _rest(part: Timeline, end: int) -> int | None:
+    """The position after which a run goes on, where this much of it was compared."""
+    later = [turn.first for turn in part.turns if turn.number > end and turn.first is not None]
+    return later[0] - 1 if later else part.after
 
 
 def _shared(left: Run, right: Run) -> int:
@@ -91,21 +116,29 @@ def _shared(left: Run, right: Run) -> int:
     return 0
 
 
-async def _turns(run: Run, first: int) -> Timeline:
-    return await timeline.part_of(
+async def _turns(run: Run, first: int, place: int | Literal["turn"] | None) -> Timeline:
+    """Turns of a run from one's beginning on, or after a position.
+
+    None: what there is after it, which has no item.
+    """
+    which: Which = "newest" if place is None else "turn" if place == "turn" else "after"
+    part = await timeline.part_of(
         str(run.id),
         None,
         goes_on=run.status == "running" and not run.is_stuck,
-        which="turn",
-        place=first,
+        which=which,
+        place=place if isinstance(place, int) else first,
     )
+    if place is None:
+        return dataclasses.replace(part, turns=[one for one in part.turns if one.number > first])
+    return part
 
 
 def _numbered(part: Timeline, number: int) -> Turn | None:
     return next((turn for turn in part.turns if turn.number == number), None)
 
 
-def _pair(number: int, left: Turn | None, right: Turn | None) -> TurnPair:
+def _pair(number: int, left: Turn | None, right: Turn | None, *, is_part: bool) -> TurnPair:
     one, other = (_own(turn) if turn else [] for turn in (left, right))
     told, others = [_told(step) for step in one], [_told(step) for step in other]
     steps = []
@@ -113,7 +146,7 @@ def _pair(number: int, left: Turn | None, right: Turn | None) -> TurnPair:
         for at in range(max(b - a, d - c)):
             pair = (one[a + at] if a + at < b else None, other[c + at] if c + at < d else None)
             steps.append(StepPair(*pair, kind == "equal"))
-    return TurnPair(number, left, right, steps)
+    return TurnPair(number, left, right, steps, is_part)
 
 
 def _own(turn: Turn) -> list[Step]:

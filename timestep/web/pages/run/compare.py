@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from fastapi import Request, Response
 
 from timestep.errors import UnknownRunError
@@ -19,7 +21,13 @@ router = page_router()
 
 
 @router.get("/runs/{run_id}/compare")
-async def compare(request: Request, run_id: RunName, turn: str | None = None) -> Response:
+async def compare(
+    request: Request,
+    run_id: RunName,
+    turn: str | None = None,
+    left: str | None = None,
+    right: str | None = None,
+) -> Response:
     """The page that shows two runs side by side, or asks for the other one."""
     run = await runs.get_run(run_id)
     asked = request.query_params.get("with", "").strip()
@@ -27,7 +35,8 @@ async def compare(request: Request, run_id: RunName, turn: str | None = None) ->
     found: Comparison | None = None
     if other is not None and run.id is not None and other.id is not None:
         first = timeline.place_of("turn", turn) if turn else 1
-        found = await compared(run, other, first)
+        rest = (_place(left), _place(right)) if left or right else None
+        found = await compared(run, other, first, rest)
     return page(
         request,
         "compare.html",
@@ -37,10 +46,15 @@ async def compare(request: Request, run_id: RunName, turn: str | None = None) ->
         asked=asked,
         here=f"/runs/{segment(run_id)}",
         comparison=found,
+        more=_more(f"/runs/{segment(run_id)}/compare", asked, found) if found else None,
         groups=_groups(found.turns) if found else [],
         family=await family_of(run.id) if run.id is not None else [],
         problem=problem,
     )
+
+
+def _place(given: str | None) -> int | None:
+    return timeline.place_of("after", given) if given else None
 
 
 async def _other(asked: str) -> tuple[Run | None, str | None]:
@@ -53,11 +67,21 @@ async def _other(asked: str) -> tuple[Run | None, str | None]:
         return None, error.message
 
 
+def _more(path: str, asked: str, found: Comparison) -> str:
+    """The address of what comes after a comparison."""
+    sides = zip(("left", "right"), found.rest or (None, None), strict=True)
+    query = {"with": asked, "turn": found.next_turn, **dict(sides)}
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}"
+
+
 def _groups(turns: list[TurnPair]) -> list[list[TurnPair]]:
     """Turns side by side that are the same together, each other one alone."""
     found: list[list[TurnPair]] = []
     for turn in turns:
-        if turn.is_same and found and found[-1][0].is_same:
+        before = found[-1][0] if found else turn
+        is_together = turn.is_same and before.is_same and not (turn.is_part or before.is_part)
+        if found and is_together:
             found[-1].append(turn)
         else:
             found.append([turn])
