@@ -151,6 +151,48 @@ def test_agents_are_shown_with_versions_and_who_hands_over_to_whom(app: App) -> 
     asking(work)
 
 
+def test_two_thousand_agents_are_pages_of_a_hundred(app: App) -> None:
+    app.execute(
+        "INSERT INTO agents (name, version, instructions_type) "
+        "SELECT 'Agent ' || n, v, 'none' FROM generate_series(1, 2000) n, generate_series(1, 2) v"
+    )
+    # Each hands over to the two after it; one to very many.
+    app.execute(
+        "WITH made AS (INSERT INTO handoff_configs (tool_name, target_name, is_enabled) "
+        "SELECT 'transfer', 'Agent ' || n, 'always' FROM generate_series(1, 2000) n RETURNING id, "
+        "split_part(target_name, ' ', 2)::int AS n) "
+        "INSERT INTO agent_handoffs (agent_id, handoff_config_id) SELECT a.id, made.id FROM made "
+        "JOIN agents a ON a.version = 2 AND (a.name IN ('Agent ' || n - 1, 'Agent ' || n - 2) "
+        "OR a.name = 'Agent 1999')"
+    )
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web) as client:
+            path, found = "/agents", []
+            while path:
+                page = await get(client, path)
+                assert len(page) < 200_000
+                found.append(re.findall(r'<td><a href="/agents\?name=[^"]*">([^<]*)</a>', page))
+                more = re.findall(r'<a rel="next" href="([^"]*)"', page)
+                path = html.unescape(more[0]) if more else ""
+            assert [len(part) for part in found] == [100] * 20
+            assert {name for part in found for name in part} == {
+                f"Agent {number}" for number in range(1, 2001)
+            }
+            some = await get(client, "/agents?text=AGENT+77")
+            assert some.count("data-row") == 11
+            assert some.count('<path class="edge"') == 22
+            assert "Who of these hands over to whom" in some
+            wide = await get(client, "/agents?text=1999")
+            assert "the Mermaid text has the first 300 handoffs" in wide
+            assert "and 1,980 more" in wide
+            assert "No agent has such a name" in await get(client, "/agents?text=nobody")
+            assert "is not a cursor" in await get(client, "/agents?cursor=odd", 422)
+            assert "has a NUL character" in await get(client, "/agents?text=%00", 422)
+
+    asking(work)
+
+
 def test_usage_is_told_by_the_page_the_api_and_its_sql_alike(app: App) -> None:
     async def body() -> Any:
         for name in ("Ann", "Bob"):

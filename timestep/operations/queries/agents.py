@@ -10,7 +10,7 @@ from typing import Any
 from timestep.errors import UnknownEntrypointError
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.arguments import check_filter
-from timestep.operations.queries.pagination import Page, item_place, page_of, page_size
+from timestep.operations.queries.pagination import Page, item_place, name_place, page_of, page_size
 from timestep.operations.queries.records import AgentDefinition
 from timestep.runtime.terminal import printable, quoted
 from timestep.serialization.ids import storable_name
@@ -66,15 +66,38 @@ class Handoff:
     """Whether that is decided while a run goes on."""
 
 
-async def all_handoffs() -> list[Handoff]:
-    """Who may hand over to whom, of the newest version of each agent.
+@dataclass(frozen=True)
+class Team:
+    """Some agents, and who of them may hand over to whom."""
+
+    agents: Page[AgentDefinition]
+    handoffs: list[Handoff]
+    is_cut: bool
+    """Whether there are more handoffs of theirs than are here."""
+
+
+async def team(
+    *, text: str | None = None, most: int, limit: int = 100, cursor: str | None = None
+) -> Team:
+    """Some of the agents that runs had, by name, each in its newest version, with their handoffs.
+
+    Args:
+        text: What their names have in them, in small letters or capitals; None: anything.
+        most: How many handoffs there are at most.
+        limit: 1 to 200 agents.
+        cursor: The `next_cursor` of an earlier page, with the same text.
 
     Raises:
+        InvalidQueryError: The text, the limit or the cursor cannot be used.
         DatabaseError: The database refused, or is away.
     """
+    check_filter("text", text)
+    size, after = page_size(limit), name_place(cursor)
 
-    def work(connection: Any) -> list[Handoff]:
-        names = {row["id"]: row["name"] for row in store.agents(connection)}
+    def work(connection: Any) -> Team:
+        rows = store.some_agents(connection, text=text, after=after, limit=size + 1)
+        names = {row["id"]: row["name"] for row in rows[:size]}
+        arrows = store.handoffs(connection, list(names), limit=most + 1)
         found = [
             Handoff(
                 names[row["agent_id"]],
@@ -82,10 +105,11 @@ async def all_handoffs() -> list[Handoff]:
                 row["tool_name"],
                 row["is_enabled"] == "dynamic",
             )
-            for row in store.handoffs(connection, list(names))
+            for row in arrows[:most]
         ]
+        page = page_of([_agent(row) for row in rows], size, lambda one: one.name)
         # The same to several versions of the other agent is one.
-        return list(dict.fromkeys(found))
+        return Team(page, list(dict.fromkeys(found)), len(arrows) > most)
 
     return await asyncio.to_thread(lambda: reading(work))
 

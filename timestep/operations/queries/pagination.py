@@ -97,6 +97,22 @@ def session_place(cursor: str | None) -> tuple[datetime.datetime, str] | None:
         raise _bad(cursor) from None
 
 
+def name_place(cursor: str | None) -> str | None:
+    """The name in a list by names that a cursor stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of such a list.
+    """
+    if cursor is None:
+        return None
+    try:
+        name: str = _opened(cursor)
+        check_filter("cursor", name)
+        return name
+    except (InvalidQueryError, ValueError):
+        raise _bad(cursor) from None
+
+
 def interruption_place(cursor: str | None) -> uuid.UUID | None:
     """The interruption that a cursor of a list of them stands for.
 

@@ -29,6 +29,13 @@ _AGENTS = f"""
         (SELECT max(version) FROM public.agents newest WHERE newest.name = a.name)
     ORDER BY a.name"""
 
+_SOME_AGENTS = f"""
+    {_AGENT} WHERE a.deleted_at IS NULL AND a.version =
+        (SELECT max(version) FROM public.agents newest WHERE newest.name = a.name)
+    AND (%(after)s::text IS NULL OR a.name > %(after)s)
+    AND (%(text)s::text IS NULL OR position(lower(%(text)s) IN lower(a.name)) > 0)
+    ORDER BY a.name LIMIT %(limit)s"""
+
 _VERSIONS = f"""
     {_AGENT} WHERE a.deleted_at IS NULL AND a.name = %(name)s
     AND (%(before)s::integer IS NULL OR a.version < %(before)s)
@@ -53,12 +60,20 @@ _REACHED = """
 _HANDOFFS = """
     SELECT l.agent_id, l.target_agent_id, h.tool_name, h.target_name, h.is_enabled
     FROM public.agent_handoffs l JOIN public.handoff_configs h ON h.id = l.handoff_config_id
-    WHERE l.agent_id = ANY(%(ids)s::uuid[]) ORDER BY l.agent_id, l.position, h.tool_name"""
+    WHERE l.agent_id = ANY(%(ids)s::uuid[]) ORDER BY l.agent_id, l.position, h.tool_name
+    LIMIT %(limit)s"""
 
 
 def agents(connection: sa.Connection) -> list[Row]:
     """The newest version of each agent that a run had, by name."""
     return _rows(connection, _AGENTS, {})
+
+
+def some_agents(
+    connection: sa.Connection, *, text: str | None, after: str | None, limit: int
+) -> list[Row]:
+    """Those with a text in their names, by name; with `after`, those after that name."""
+    return _rows(connection, _SOME_AGENTS, {"text": text, "after": after, "limit": limit})
 
 
 def versions(connection: sa.Connection, name: str, *, before: int | None, limit: int) -> list[Row]:
@@ -76,9 +91,11 @@ def reached(connection: sa.Connection, workflow_name: str) -> tuple[list[Any], l
     return first, _rows(connection, _REACHED, {"first": first}) if first else []
 
 
-def handoffs(connection: sa.Connection, agent_ids: list[Any]) -> list[Row]:
+def handoffs(
+    connection: sa.Connection, agent_ids: list[Any], *, limit: int | None = None
+) -> list[Row]:
     """Who of some agents may hand over to whom; a target that is named late has no id."""
-    return _rows(connection, _HANDOFFS, {"ids": agent_ids})
+    return _rows(connection, _HANDOFFS, {"ids": agent_ids, "limit": limit})
 
 
 def _rows(connection: sa.Connection, query: str, values: dict[str, Any]) -> list[Row]:

@@ -15,29 +15,30 @@ from timestep.web.pages.routing import page_router
 router = page_router()
 
 _DRAWN = 100
-"""Agents that a drawing has at most: of more, nobody would see anything in it."""
+"""Agents of a page, and of a drawing, at most: of more, nobody would see anything in it."""
 _ARROWS = 300
 """Handoffs that it has at most: laying out many more would keep the host from all else."""
 
 
 @router.get("/agents")
 async def agents_page(
-    request: Request, name: str | None = None, cursor: str | None = None
+    request: Request, name: str | None = None, text: str = "", cursor: str | None = None
 ) -> Response:
     """The agents that runs had, each in its newest version; or the versions of one."""
     if name:
         versions = await agents.list_versions(name, cursor=cursor or None)
         return page(request, "agent.html", name=name, versions=versions, cursor=cursor)
-    found = await agents.list_agents()
-    handoffs = await agents.all_handoffs()
+    text = text.strip()
+    found = await agents.team(text=text or None, most=_ARROWS, limit=_DRAWN, cursor=cursor or None)
     return page(
         request,
         "agents.html",
-        agents=found,
-        handoffs=handoffs,
-        drawing=drawing_of(handoffs),
-        dynamic={(one.source, one.target) for one in handoffs if one.is_dynamic},
-        mermaid=agents.mermaid(handoffs),
+        team=found,
+        text=text,
+        cursor=cursor,
+        drawing=None if found.is_cut else drawing_of(found.handoffs),
+        dynamic={(one.source, one.target) for one in found.handoffs if one.is_dynamic},
+        mermaid=agents.mermaid(found.handoffs),
     )
 
 
