@@ -18,8 +18,10 @@ _WAITS = (
 )
 
 
-def started(app: App, agent: Agent[Any], given: Any = "go", **options: Any) -> Future[str]:
-    """A workflow `w` that runs the agent in a thread of its own."""
+def started(
+    app: App, agent: Agent[Any], given: Any = "go", *, workflow_id: str = "w", **options: Any
+) -> Future[str]:
+    """A workflow that runs the agent in a thread of its own."""
     outcome: Future[str] = Future()
 
     async def body() -> str:
@@ -27,7 +29,7 @@ def started(app: App, agent: Agent[Any], given: Any = "go", **options: Any) -> F
 
     def work() -> None:
         try:
-            outcome.set_result(app.run(body, workflow_id="w"))
+            outcome.set_result(app.run(body, workflow_id=workflow_id))
         except Exception as error:  # noqa: BLE001  # the future raises it to the test
             outcome.set_exception(error)
 

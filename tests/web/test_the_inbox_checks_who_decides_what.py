@@ -18,7 +18,6 @@ from tests.support.api_client import OWN, asking, client_of, sends
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
 from tests.support.decisions import started, waiting
-from timestep.web.pages.approvals import decisions
 
 HOSTILE = '</dd><script>alert(1)</script><img src=x onerror="alert(2)">\u202egnp.exe\x1b[31m\x00'
 
@@ -164,63 +163,6 @@ def test_only_a_form_of_the_login_decides_and_in_its_name(app: App) -> None:
         assert "192.0.2.1" in (await client.get("/approvals?resolved=true")).text
 
     logged_in("aaa", admin)
-
-
-def test_many_are_decided_each_with_its_entry_or_none_that_changed(app: App) -> None:
-    count = 52
-    outcome = started(app, clerk(*({"cents": number} for number in range(count))))
-    first, *_ = app.until(waiting)
-
-    async def work(client: httpx.AsyncClient, token: str) -> None:
-        form = await fields(action="reject", message="no\r\nmore", form_token=token)
-        stale = {**form, f"question.{first.id}": f"{'0' * 64} {HOSTILE}"}
-        answer = await client.post("/approvals/decide", data=stale)
-        assert answer.status_code == 409
-        assert f"Go on with the other {count - 1}" in answer.text
-        assert "<script>" not in answer.text
-        assert [one.resolved_at for one in await asked(resolved=None)] == [None] * count
-        page = await client.post(
-            "/approvals/confirm", data={"action": "reject", "all": "w", "form_token": token}
-        )
-        assert page.status_code == 200
-        assert page.text.count("Refund ") == count
-        answer = await client.post("/approvals/decide", data=form)
-        # Proxies refuse answers with a long head.
-        assert len(answer.headers["location"]) < 2000
-        page = await client.get(answer.headers["location"])
-        assert "There may be more" in page.text
-
-    logged_in("ooo", work)
-    assert outcome.result(60) == "; ".join(["no\nmore"] * count)
-    entries = app.execute(
-        "SELECT who, address, details FROM timestep.audit WHERE act = 'decide'"
-    ).fetchall()
-    assert [entry[:2] for entry in entries] == [("olga", "192.0.2.1")]
-    assert all(one["seen"] for one in entries[0][2]["decisions"])
-
-
-def test_what_is_decided_in_the_same_moment_is_told(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcome = started(app, clerk({"cents": 1}, {"cents": 2}))
-    first, second = app.until(waiting)
-
-    async def work(client: httpx.AsyncClient, token: str) -> None:
-        form = await fields(action="approve", form_token=token)
-        await timestep.resume_workflow("w", reject=[first.id], message="no", by="bob")
-        # As if that had come just after the page looked.
-        monkeypatch.setattr(decisions, "_refusals", lambda choice, questions: [])
-        answer = await client.post("/approvals/decide", data=form)
-        page = re.sub(r"\s+", " ", answer.text)
-        assert answer.status_code == 409
-        assert "Nothing was decided" in page
-        assert "It was decided before you." in page
-        assert "by bob" in page
-        assert [one.id for one in await asked()] == [second.id]
-
-    logged_in("ooo", work)
-    timestep.resume_workflow_sync("w", approve=[second.id])
-    assert outcome.result(60) == "no; refunded 2"
 
 
 def test_edited_arguments_are_checked_and_kept(app: App) -> None:

@@ -146,9 +146,13 @@ async def decide(request: Request, caller: Operator) -> Response:
             errors |= {one.id: error for one in own}
     if errors:
         now = await inbox.questions(errors)
-        refused = [
-            Refusal(one, choice.shown[one.id], _why(one, choice, told(request, errors[one.id])))
+        refused = _refusals(choice, now)
+        # Of a run's, one that is decided holds up the others, of which nothing is wrong.
+        told_of = {one.question.workflow_id for one in refused}
+        refused += [
+            Refusal(one, choice.shown[one.id], told(request, errors[one.id]))
             for one in now
+            if one.workflow_id not in told_of
         ]
         return _refused(request, choice, done, refused)
     return RedirectResponse(f"/approvals?done={','.join(done[:NAMED])}", _SEE_OTHER)
@@ -244,21 +248,21 @@ def _refusals(choice: Choice, questions: Sequence[Question]) -> list[Refusal]:
     found = []
     for one in questions:
         shown = choice.shown[one.id]
-        why = _why(one, choice, None)
+        why = _why(one, choice)
         if why is not None:
             found.append(Refusal(one, shown, why))
     return found
 
 
-def _why(question: Question, choice: Choice, otherwise: Any) -> Any:
-    """Why a question is not to be decided as it was shown."""
+def _why(question: Question, choice: Choice) -> str | None:
+    """Why a question is not to be decided as it was shown; None: it may be."""
     if question.resolved_at is not None:
         return "decided"
     if question.hash != choice.shown[question.id].hash:
         return "changed"
     if question.ended is not None:
         return f"Its run is {question.ended}: nobody waits for the answer any more."
-    return otherwise
+    return None
 
 
 def _by_workflow(questions: Sequence[Question]) -> dict[str, list[Question]]:
