@@ -70,6 +70,33 @@ def test_each_field_that_does_not_fit_is_told(given: Any, fields: dict[str, str]
     assert {one["pointer"]: one["detail"] for one in refused.value.fields} == fields
 
 
+@pytest.mark.parametrize(
+    ("name", "fits", "misfit"),
+    [
+        ("date-time", "2026-01-01T00:00:00Z", "tomorrow"),
+        ("date-time", "2026-01-01 00:00", "2026-13-01T00:00:00Z"),
+        ("date", "2026-01-31", "2026-02-31"),
+        ("time", "12:30", "noon"),
+        ("duration", "P1DT2H", "two hours"),
+        ("uuid", "12345678-1234-5678-1234-567812345678", "12345"),
+        # Other tools know others; what is no text is no matter of a format.
+        ("email", "anything", 5),
+    ],
+)
+def test_text_of_a_format_is_such(name: str, fits: str, misfit: Any) -> None:
+    schema = {
+        "properties": {"a": {"anyOf": [{"type": "string", "format": name}, {"type": "null"}]}}
+    }
+    asked = row(arguments_schema=schema)
+    for given in (fits, None):
+        assert checked({"c1": (asked, {"a": given})}) == {"c1": {"a": given}}
+    with pytest.raises(InvalidArgumentsError) as refused:
+        checked({"c1": (asked, {"a": misfit})})
+    (told,) = refused.value.fields
+    expected = f"'{misfit}' is no {name}" if isinstance(misfit, str) else "is not of type"
+    assert (told["pointer"], expected in told["detail"]) == ("/c1/a", True)
+
+
 def test_of_very_many_fields_some_are_told() -> None:
     with pytest.raises(InvalidArgumentsError) as refused:
         checked({"a/b": (row(), {**FITS, "lines": [1] * 100})})

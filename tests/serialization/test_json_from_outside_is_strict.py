@@ -38,6 +38,7 @@ def test_json_is_read_as_it_is_written(value: Any) -> None:
         ("NaN", "NaN is not JSON"),
         ("[-Infinity]", "-Infinity is not JSON"),
         ("9" * 5000, "digits"),
+        ("[-1e400]", "a number in it is too large"),
         ("[" * 101 + "]" * 101, "deeper than 100"),
         ("[" * 100_000 + "]" * 100_000, "deeper than 100"),
         ("[" * 100_000, "deeper than 100"),

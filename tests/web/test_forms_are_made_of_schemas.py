@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from timestep.web.pages.filters import json_text
 from timestep.web.pages.forms.properties import REST
 from timestep.web.pages.forms.schema_forms import by_field, fields, read
+from timestep.web.pages.forms.shapes import shape
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -59,7 +60,10 @@ def test_each_property_has_the_field_that_it_needs() -> None:
     assert [one.value for one in made["size"].options] == ["", '"small"', '"large"', "3"]
     assert [one.label for one in made["paid"].options] == ["left out (true)", "true", "false"]
     assert made["name"].help == "at most 20 characters; Whose it is"
-    assert made["place"].help == "JSON: object with city"
+    assert made["place"].help == 'JSON: {"city"?: text}'
+    assert made["either"].help == "JSON: text or whole number"
+    # And what nothing typed means is there, too, where it means one thing.
+    assert (made["price"].placeholder, made["count"].placeholder) == ("null", "left out")
     # Where nothing that is typed may mean several things, the form asks which.
     assert [name for name, _ in made["note"].meanings] == ["left_out", "null", "text"]
     assert made["name"].meanings == made["price"].meanings == []
@@ -150,6 +154,64 @@ def test_empty_fields_mean_what_is_chosen() -> None:
         "",
         "left out",
     ]
+
+
+_PLACE = {"properties": {"zip": {"type": "string"}, "city": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        (True, "anything"),
+        ({"type": "array"}, "[…]"),
+        ({"type": "array", "items": {"type": "integer"}}, "[whole number, …]"),
+        (
+            {"prefixItems": [{"type": "integer"}, {"type": "string"}], "type": "array"},
+            "[whole number, text]",
+        ),
+        ({**_PLACE, "required": ["city", [], 5]}, '{"city": text, "zip"?: text}'),
+        (
+            {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/P"}, {"type": "null"}]}},
+            '[{"zip"?: text, "city"?: text} or null, …]',
+        ),
+        ({"type": "object", "additionalProperties": {"type": "number"}}, '{"…": number}'),
+        ({"oneOf": [{"const": "a"}, {"enum": ["b", 3]}, _PLACE]}, None),
+        ({"anyOf": [{"type": "string", "title": "T"}, {"type": "boolean"}]}, None),
+        ({"type": ["string", "integer", "null"]}, "text or whole number or null"),
+        ({"properties": {"a": {"$ref": "#/properties/x"}}}, '{"a"?: {"a"?: {"a"?: {…}}}}'),
+        ({"type": "object", "properties": {str(n): {} for n in range(99)}}, None),
+        ({"anyOf": [{"$ref": "#/properties/x"}, {"$ref": "#/properties/x"}]}, None),
+    ],
+)
+def test_json_is_told_how_it_has_to_be(schema: Any, told: str | None) -> None:
+    root = {"properties": {"x": schema}, "$defs": {"P": _PLACE}}
+    found = shape(root, schema)
+    assert len(found) <= 301
+    if told is not None:
+        assert found == told
+
+
+def test_one_of_one_and_null_with_a_title_are_what_they_are() -> None:
+    """As generators of schemas write what has something beside a reference."""
+    schema = {
+        "$defs": {"Hue": {"enum": ["red", "blue"], "type": "string"}},
+        "properties": {
+            "hue": {"allOf": [{"$ref": "#/$defs/Hue"}], "default": "red"},
+            "level": {"oneOf": [{"type": "integer"}]},
+            "note": {"anyOf": [{"type": "string"}, {"type": "null", "title": "None"}]},
+            "both": {"allOf": [{"type": "string"}, {"minLength": 2}]},
+        },
+        "required": ["note"],
+    }
+    made = {one.name: one for one in fields(schema, {})}
+    assert {name: one.kind for name, one in made.items()} == {
+        "note": "text",
+        "hue": "choice",
+        "level": "number",
+        "both": "json",
+    }
+    assert [one.label for one in made["hue"].options] == ["left out (red)", "red", "blue"]
+    assert [name for name, _ in made["note"].meanings] == ["null", "text"]
 
 
 def test_text_that_has_to_have_a_character_is_not_asked_whether_it_is_empty() -> None:

@@ -111,7 +111,7 @@ def _problems(row: dict[str, Any], arguments: dict[str, Json]) -> Iterator[tuple
     schema = row["arguments_schema"]
     kind = extend(
         validator_for(schema, default=Draft202012Validator),
-        {"pattern": _pattern, "required": _required},
+        {"format": _format, "pattern": _pattern, "required": _required},
     )
     try:
         kind.check_schema(schema)
@@ -151,6 +151,28 @@ def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterat
         return
     if not matches.isinstance_python(instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _format(validator: Any, name: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """Refuse text that is no time, or no UUID, for Pydantic, which is generous.
+
+    A schema's own checker says nothing of it, and the tool would fail. What is no text, and
+    formats that tools check in ways of their own, are left to the tool.
+    """
+    from jsonschema.exceptions import ValidationError
+    from pydantic_core import SchemaValidator, core_schema
+
+    known = {
+        "date-time": core_schema.datetime_schema,
+        "date": core_schema.date_schema,
+        "time": core_schema.time_schema,
+        "duration": core_schema.timedelta_schema,
+        "uuid": core_schema.uuid_schema,
+    }
+    if isinstance(instance, str) and name in known:
+        made: Any = known[name]
+        if not SchemaValidator(made()).isinstance_python(instance):
+            yield ValidationError(f"{instance!r} is no {name}")
 
 
 def _required(validator: Any, required: Any, instance: Any, schema: Any) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -16,11 +17,13 @@ def loads(text: str | bytes) -> Any:
     """What JSON from outside says.
 
     Raises:
-        ValueError: It is not JSON, says a key of an object twice, or is nested too deeply; the
-            message is for people, and does not repeat the text.
+        ValueError: It is not JSON, says a key of an object twice, has a number that is none here,
+            or is nested too deeply; the message is for people, and does not repeat the text.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_not_json)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_not_json, parse_float=_float
+        )
     except RecursionError:
         raise ValueError(f"it is nested deeper than {DEEPEST} levels") from None
     check_depth(value)
@@ -57,6 +60,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise ValueError(f"the key {key!r} is there twice")
             seen.add(key)
     return made
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        # It would be another one, of which nobody is told.
+        raise ValueError("a number in it is too large")
+    return number
 
 
 def _not_json(name: str) -> NoReturn:

@@ -21,6 +21,7 @@ from timestep.runtime.terminal import quoted
 from timestep.web import auth
 from timestep.web.dependencies import Operator
 from timestep.web.pages.forms import schema_forms
+from timestep.web.pages.forms.properties import REST
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 from timestep.web.slashes import EntrypointName
@@ -85,6 +86,11 @@ async def begin(request: Request, name: EntrypointName, caller: Operator) -> Res
         raise InvalidInputError("the form has no workflow_id: load it anew")
     values, problems = schema_forms.read(found.input_schema, sent, {})
     options, wrong = await _options(sent)
+    try:
+        found.validate(values)
+    except InvalidInputError as error:
+        # What cannot be read is missing there, and is told of by itself.
+        problems = {**_told(error), **problems}
     if not problems and not wrong:
         try:
             await start.start_run(found, values, workflow_id=workflow_id, **options)
@@ -95,10 +101,15 @@ async def begin(request: Request, name: EntrypointName, caller: Operator) -> Res
                 return _form(request, found, sent, status=409, earlier=workflow_id)
             wrong = {"deduplication_id": [error.message]}
         except InvalidInputError as error:
-            problems = schema_forms.by_field(error.fields) or {"": [error.message]}
+            problems = _told(error)
     if problems or wrong:
         return _form(request, found, sent, problems, wrong, status=422)
     return RedirectResponse(f"/runs/{quote(workflow_id, safe='')}", _SEE_OTHER)
+
+
+def _told(error: InvalidInputError) -> dict[str, list[str]]:
+    """What is wrong with an input, by the names of parameters."""
+    return schema_forms.by_field(error.fields) or {REST: [error.message]}
 
 
 async def _options(sent: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, list[str]]]:

@@ -181,13 +181,13 @@ async def edited(request: Request, question_id: str, caller: Operator) -> Respon
     (question,) = questions
     schema = await inbox.schema(question_id)
     values, problems = schema_forms.read(schema, form, _values(question))
-    if not problems:
-        try:
-            await inbox.check_edit(question_id, values)
-        except InvalidArgumentsError as error:
-            problems = schema_forms.by_field(error.fields, below=1)
-        except InvalidInputError as error:
-            problems = {properties.REST: [error.message]}
+    try:
+        await inbox.check_edit(question_id, values)
+    except InvalidArgumentsError as error:
+        # What cannot be read is missing there, and is told of by itself.
+        problems = {**schema_forms.by_field(error.fields, below=1), **problems}
+    except InvalidInputError as error:
+        problems.setdefault(properties.REST, [error.message])
     if problems:
         return await _edit(request, question, form, problems, status=422)
     choice = dataclasses.replace(choice, arguments=json.dumps(values))

@@ -54,16 +54,30 @@ def properties(schema: Any) -> Iterator[Property]:
     found = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(found, dict) or len(found) > _MOST or not all(map(_is_named, found)):
         return
-    required = schema.get("required")
-    # Schemas that the database has are in no order: what is required tells it, as far as it does.
-    listed = required if isinstance(required, list) else []
-    needed = [name for name in listed if isinstance(name, str) and name in found]
-    for name in [*dict.fromkeys(needed), *(name for name in found if name not in needed)]:
+    needed = required(schema)
+    for name in ordered(schema):
         given = found[name]
-        one, is_nullable = _plain(schema, given)
+        one, is_nullable = plain(schema, given)
         kind, type_, choices = _kind(one)
         help_ = given if isinstance(given, dict) else {}
         yield Property(name, {**one, **help_}, name in needed, kind, type_, is_nullable, choices)
+
+
+def required(schema: Mapping[str, Any]) -> list[str]:
+    """The properties that an object has to have, of those that its schema names."""
+    named, given = schema.get("properties"), schema.get("required")
+    if not isinstance(named, dict) or not isinstance(given, list):
+        return []
+    return list(dict.fromkeys(one for one in given if isinstance(one, str) and one in named))
+
+
+def ordered(schema: Mapping[str, Any]) -> list[str]:
+    """The properties that an object's schema names, those that are required first.
+
+    Schemas that the database has are in no order: what is required tells it, as far as it does.
+    """
+    needed = required(schema)
+    return [*needed, *(name for name in schema["properties"] if name not in needed)]
 
 
 def _is_named(name: str) -> bool:
@@ -71,8 +85,13 @@ def _is_named(name: str) -> bool:
     return name != REST and "\n" not in name and "\r" not in name
 
 
-def _plain(root: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
-    """A schema without references and without null among its types; whether that was there."""
+def plain(root: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
+    """A schema without references and without null among its types; whether that was there.
+
+    Args:
+        root: What its references are into.
+        given: It; what is no schema at all says nothing.
+    """
     one: Any = given
     is_nullable = False
     for _ in range(_DEEPEST):
@@ -82,10 +101,16 @@ def _plain(root: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
             one = _referred(root, one["$ref"])
             continue
         kinds = one.get("anyOf", one.get("oneOf"))
-        if isinstance(kinds, list) and {"type": "null"} in kinds:
-            others = [kind for kind in kinds if kind != {"type": "null"}]
+        if isinstance(kinds, list) and any(map(_is_null, kinds)):
+            others = [kind for kind in kinds if not _is_null(kind)]
             is_nullable = True
-            one = others[0] if len(others) == 1 else {}
+            one = others[0] if len(others) == 1 else {"anyOf": others}
+            continue
+        alone = one.get("allOf", kinds)
+        if isinstance(alone, list) and len(alone) == 1 and isinstance(alone[0], dict):
+            # As some write a reference that has something beside it.
+            rest = {name: one[name] for name in one if name not in _OF_SEVERAL}
+            one = {**rest, **alone[0]}
             continue
         types = one.get("type")
         if isinstance(types, list) and "null" in types:
@@ -94,6 +119,13 @@ def _plain(root: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
             one = {**one, "type": others[0] if len(others) == 1 else others}
         return one, is_nullable
     return {}, is_nullable
+
+
+_OF_SEVERAL = ("anyOf", "oneOf", "allOf")
+
+
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("type") == "null"
 
 
 def _referred(root: Mapping[str, Any], reference: str) -> Any:
@@ -111,7 +143,7 @@ def _kind(schema: Mapping[str, Any]) -> tuple[Kind, str | None, list[Any]]:
     if isinstance(choices, list) and choices and all(map(_is_scalar, choices)):
         return "choice", None, choices
     type_ = schema.get("type")
-    if "anyOf" in schema or "oneOf" in schema or "allOf" in schema:
+    if any(name in schema for name in _OF_SEVERAL):
         return "json", None, []
     if type_ == "boolean":
         return "choice", "boolean", [True, False]

@@ -24,9 +24,8 @@ from timestep.web.pages.forms.properties import (
     properties,
     takes_more,
 )
+from timestep.web.pages.forms.shapes import shape
 
-_SHOWN = 10
-"""Properties of an object inside that a field's help names."""
 _MEANINGS: dict[Meaning, str] = {
     "left_out": "left out",
     "null": "null",
@@ -85,7 +84,7 @@ def fields(
     """
     told = problems or {}
     found = list(properties(schema))
-    made = [_field(one, values, typed, told.get(one.name, [])) for one in found]
+    made = [_field(one, _help(one, schema), values, typed, told.get(one.name, [])) for one in found]
     rest = {name: values[name] for name in values if name not in {one.name for one in found}}
     if rest or takes_more(schema) or not found:
         text = json_text(rest) if rest else ""
@@ -156,6 +155,7 @@ _LEFT_OUT: Any = object()
 
 def _field(
     one: Property,
+    help_: str,
     values: Mapping[str, Any],
     typed: Mapping[str, str] | None,
     problems: list[str],
@@ -181,8 +181,8 @@ def _field(
         kind=kind,
         text=text,
         is_required=one.is_required,
-        help=_help(one),
-        placeholder=_default(one),
+        help=help_,
+        placeholder=_placeholder(one),
         options=_options(one) if kind == "choice" else [],
         meanings=[(known, _MEANINGS[known]) for known in meanings] if len(meanings) > 1 else [],
         meaning=meaning if meaning in meanings or not meanings else meanings[0],
@@ -235,6 +235,13 @@ def _options(one: Property) -> list[Option]:
     return [Option("", "choose" if one.is_required else _default(one) or "left out"), *made]
 
 
+def _placeholder(one: Property) -> str:
+    """What it means that nothing is typed, where that may be."""
+    if one.meanings == ["null"]:
+        return "null"
+    return _default(one) or ("" if one.is_required else "left out")
+
+
 def _default(one: Property) -> str:
     if "default" not in one.schema or one.is_required:
         return ""
@@ -248,6 +255,9 @@ _BOUNDS = (
     ("exclusiveMinimum", "more than {}"),
     ("maximum", "at most {}"),
     ("exclusiveMaximum", "less than {}"),
+    ("multipleOf", "a multiple of {}"),
+    ("minItems", "at least {} in it"),
+    ("maxItems", "at most {} in it"),
     ("minLength", "at least {} characters"),
     ("maxLength", "at most {} characters"),
     ("pattern", "like {}"),
@@ -255,16 +265,12 @@ _BOUNDS = (
 )
 
 
-def _help(one: Property) -> str:
+def _help(one: Property, root: Mapping[str, Any]) -> str:
     """What a person is told of a field, in a line."""
     kinds = {"integer": "whole number", "number": "number"}
     parts = [kinds[one.type]] if one.type in kinds else []
     if one.kind == "json":
-        named = one.schema.get("type")
-        parts.append(f"JSON: {named}" if isinstance(named, str) else "JSON")
-        inside = one.schema.get("properties")
-        if isinstance(inside, dict) and inside:
-            parts[-1] += f" with {', '.join(list(inside)[:_SHOWN])}"
+        parts.append(f"JSON: {shape(root, root['properties'][one.name])}")
     for name, told in _BOUNDS:
         bound = one.schema.get(name)
         if isinstance(bound, str | int | float) and not isinstance(bound, bool):
@@ -330,7 +336,7 @@ def _loaded(text: str) -> Any:
     try:
         return loads(text)
     except ValueError as error:
-        raise ValueError(f"This is no JSON: {error}.") from None
+        raise ValueError(f'This is no JSON: {error}. Text stands in quotes: "…".') from None
 
 
 def _nothing(one: Property, form: Mapping[str, str]) -> Any:
