@@ -217,7 +217,9 @@ def test_one_of_one_and_null_with_a_title_are_what_they_are() -> None:
 def test_text_that_has_to_have_a_character_is_not_asked_whether_it_is_empty() -> None:
     schema = {"properties": {"a": {"type": "string", "minLength": 1}}}
     (one,) = fields(schema, {})
-    assert (one.meanings, one.help) == ([], "not empty")
+    assert (one.meanings, one.help) == ([], "")
+    (needed,) = fields({**schema, "required": ["a"]}, {})
+    assert needed.help == "not empty"
     assert read(schema, sent(schema, {}), {}) == ({}, {})
     # As a model gave it, it is shown, and comes back.
     assert read(schema, sent(schema, {"a": ""}), {"a": ""}) == ({"a": ""}, {})
@@ -240,6 +242,14 @@ def test_text_that_has_to_have_a_character_is_not_asked_whether_it_is_empty() ->
 def test_odd_schemas_have_forms(schema: Any) -> None:
     values = {"a": "x", "b": None}
     assert read(schema, sent(schema, values), values) == (values, {})
+
+
+def test_what_takes_nothing_has_no_field() -> None:
+    schema = {"properties": {}, "additionalProperties": False}
+    assert fields(schema, {}) == []
+    # What a model gave all the same is there.
+    (one,) = fields(schema, {"a": 1})
+    assert read(schema, {one.key: one.text}, {"a": 1}) == ({"a": 1}, {})
 
 
 def test_what_no_form_can_name_is_json() -> None:

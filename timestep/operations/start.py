@@ -38,8 +38,7 @@ from timestep.operations.entrypoints import Entrypoint, lookup
 from timestep.operations.tags import check_tags, shown
 from timestep.runtime.terminal import quoted
 
-HIGHEST = 2**31 - 1
-"""Of priorities."""
+_HIGHEST = 2**31 - 1
 
 
 _TOLD: dict[str, str] = {
@@ -215,8 +214,8 @@ def check_option(name: str, value: object) -> None:
         check_tags(value)
     elif name == "priority":
         is_number = isinstance(value, int) and not isinstance(value, bool)
-        if not (is_number and 1 <= value <= HIGHEST):  # type: ignore[operator]
-            raise InvalidInputError(f"priority {quoted(value)} is not between 1 and {HIGHEST}")
+        if not (is_number and 1 <= value <= _HIGHEST):  # type: ignore[operator]
+            raise InvalidInputError(f"priority {quoted(value)} is not between 1 and {_HIGHEST}")
     elif name in ("delay", "timeout"):
         check_seconds(name, value)
     else:

@@ -14,7 +14,6 @@ from fastapi.responses import RedirectResponse
 from timestep.errors import AlreadyStartedError, InvalidInputError
 from timestep.operations import start, tags
 from timestep.operations.access.audit import list_audit
-from timestep.operations.arguments import LONGEST, SHORTEST
 from timestep.operations.entrypoints import Entrypoint, named
 from timestep.operations.overview.many import known
 from timestep.runtime.terminal import quoted
@@ -31,7 +30,6 @@ router = page_router()
 _SEE_OTHER = 303
 _BEFORE = "option."
 """What the names of the fields of options begin with."""
-_SECONDS = {"type": "number", "minimum": SHORTEST, "maximum": int(LONGEST)}
 _OPTIONS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -42,12 +40,13 @@ _OPTIONS: dict[str, Any] = {
         },
         "priority": {
             "type": "integer",
-            "minimum": 1,
-            "maximum": start.HIGHEST,
-            "description": "A lower number runs first.",
+            "description": "1 or more: a lower number runs first.",
         },
-        "delay": {**_SECONDS, "description": "Seconds until it may run."},
-        "timeout": {**_SECONDS, "description": "Seconds from its beginning until it is cancelled."},
+        "delay": {"type": "number", "description": "Seconds until it may run."},
+        "timeout": {
+            "type": "number",
+            "description": "Seconds from its beginning after which it is cancelled.",
+        },
         "deduplication_id": {
             "type": "string",
             "minLength": 1,
@@ -60,7 +59,7 @@ _OPTIONS: dict[str, Any] = {
         },
     },
 }
-"""What a start may be given beside the input, as `start_run` names it."""
+"""What a start may be given beside the input, as `start_run` names it, and checks it."""
 
 
 @router.get("/start")

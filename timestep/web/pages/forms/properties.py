@@ -161,3 +161,10 @@ def _is_scalar(value: Any) -> bool:
 def takes_more(schema: Any) -> bool:
     """Whether a schema lets an object have properties that it does not name."""
     return isinstance(schema, dict) and schema.get("additionalProperties", False) is not False
+
+
+def takes_nothing(schema: Any) -> bool:
+    """Whether a schema is of an object that has no properties."""
+    if not isinstance(schema, dict) or schema.get("properties", {}) != {}:
+        return False
+    return schema.get("additionalProperties") is False

@@ -23,6 +23,7 @@ from timestep.web.pages.forms.properties import (
     Property,
     properties,
     takes_more,
+    takes_nothing,
 )
 from timestep.web.pages.forms.shapes import shape
 
@@ -86,7 +87,7 @@ def fields(
     found = list(properties(schema))
     made = [_field(one, _help(one, schema), values, typed, told.get(one.name, [])) for one in found]
     rest = {name: values[name] for name in values if name not in {one.name for one in found}}
-    if rest or takes_more(schema) or not found:
+    if rest or takes_more(schema) or not (found or takes_nothing(schema)):
         text = json_text(rest) if rest else ""
         if typed is not None:
             text = typed.get(f"json.{REST}", "")
@@ -273,6 +274,9 @@ def _help(one: Property, root: Mapping[str, Any]) -> str:
         parts.append(f"JSON: {shape(root, root['properties'][one.name])}")
     for name, told in _BOUNDS:
         bound = one.schema.get(name)
+        if (name, bound) == ("minLength", 1) and not one.is_required:
+            # Nothing typed is no text there.
+            continue
         if isinstance(bound, str | int | float) and not isinstance(bound, bool):
             is_some = (name, bound) == ("minLength", 1)
             parts.append("not empty" if is_some else told.format(str(bound)[:100]))
