@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support import forked_processes
+from tests.support.documented_examples import examples
 from tests.support.host_process import ROOT, Host
 from timestep.cli import main
 
@@ -48,13 +49,15 @@ def test_what_it_makes_is_served(here: Path, database_url: str) -> None:
 def test_the_tests_that_it_makes_pass_and_use_nothing_of_others(here: Path) -> None:
     assert run("support").exit_code == 0
     folder = here / "support"
+    (documented,) = examples("docs/testing.md", "python")
+    (folder / "tests" / "test_documented.py").write_text(documented)
     settings = {name: value for name, value in os.environ.items() if name != "TIMESTEP_HOME"}
     settings |= {"PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "x", "TIMESTEP_DB_URL": "nothing"}
     tested = forked_processes.run(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder, env=settings
     )
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert tested.stdout.splitlines()[-1].startswith("1 passed")
+    assert tested.stdout.splitlines()[-1].startswith("2 passed")
     assert not (folder / ".timestep").exists()
 
 

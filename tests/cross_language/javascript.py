@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,39 @@ def _node() -> tuple[list[str], list[str]]:
 def node_command() -> list[str]:
     """The command that runs node."""
     return _node()[0]
+
+
+def programs_path(folder: Path) -> str:
+    """A PATH on which `node`, `npm` and this `python` are, by way of a folder that it makes."""
+    made = folder / "bin"
+    made.mkdir()
+    node, npm = _node()
+    for name, command in {"node": node, "npm": npm, "python": [sys.executable]}.items():
+        (made / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        (made / name).chmod(0o755)
+    return f"{made}{os.pathsep}{os.environ['PATH']}"
+
+
+def ran(packages: Path, *arguments: str, **environment: str) -> str:
+    """What a program of the project prints."""
+    kept = {name: value for name, value in os.environ.items() if "TIMESTEP" not in name}
+    done = subprocess.run(
+        [*node_command(), *arguments],
+        cwd=packages,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def compile_typescript(packages: Path, *arguments: str) -> None:
+    """Check programs of the project, and leave them as JavaScript in its folder `made`."""
+    options = "--strict --module nodenext --target es2022 --lib es2023,dom,dom.iterable"
+    compiler = "node_modules/typescript/bin/tsc"
+    ran(packages, compiler, *arguments, *options.split(), "--outDir", "made")
 
 
 Node = subprocess.Popen[str]

@@ -1,28 +1,20 @@
-"""The examples of the documents do what the documents say: Python, SQL, and commands."""
+"""The examples of the documents do what the documents say: Python and SQL."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
-import json
 import os
-import re
-import shlex
-from collections.abc import Iterator
-from pathlib import Path
 
-import click
 import psycopg
 import pytest
 
 from tests.support import forked_processes
+from tests.support.documented_examples import ROOT, all_examples, examples
 from tests.support.host_process import Host, host
-from timestep.cli import main
 
 __all__ = ["host"]
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 URL = "postgresql://user:pass@localhost/"
 """Of the database in the examples, with its name."""
 
@@ -45,11 +37,6 @@ DBOS(config={"name": "examples", "system_database_url": os.environ["TIMESTEP_DB_
 _LAUNCHED = "DBOS.launch()"
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """The fenced examples of a page that are in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
 @pytest.fixture
 def environment(database_url: str) -> dict[str, str]:
     return {**os.environ, "TIMESTEP_DB_URL": database_url}
@@ -68,7 +55,7 @@ CALLS = "[[function_call({name!r}, {arguments!r}, call_id='c1')], [assistant_mes
 
 def test_a_tool_of_ones_own(environment: dict[str, str]) -> None:
     for page in ("README.md", "docs/embedding.md"):
-        (example, *_) = blocks(ROOT / page, "python")
+        (example, *_) = examples(page, "python")
         ask = "print(asyncio.run(weather('How is Oslo?'))); print(MODEL.calls[-1].input[-1])"
         model = CALLS.format(name="get_weather", arguments={"city": "Oslo"})
         answer, shown = ran(environment, _LAUNCH, example, _LAUNCHED, ask, model=model)
@@ -77,7 +64,7 @@ def test_a_tool_of_ones_own(environment: dict[str, str]) -> None:
 
 
 def test_an_application_of_dbos(environment: dict[str, str]) -> None:
-    (_, example) = blocks(ROOT / "docs" / "embedding.md", "python")
+    (_, example) = examples("docs/embedding.md", "python")
     assert URL + "support" in example
     example = example.replace(URL + "support", environment["TIMESTEP_DB_URL"])
     ask = """
@@ -91,7 +78,7 @@ print([step["function_name"] for step in DBOS.list_workflow_steps("w")])
 
 
 def test_an_approval(environment: dict[str, str]) -> None:
-    asks, decides = blocks(ROOT / "docs" / "approvals.md", "python")
+    asks, decides = examples("docs/approvals.md", "python")
     work = """
 async def work():
     with SetWorkflowID("w"):
@@ -114,7 +101,7 @@ print(MODEL.calls[-1].input[-1]["output"])
 
 
 def test_a_tool_that_pays_once(environment: dict[str, str]) -> None:
-    (example,) = blocks(ROOT / "docs" / "tools.md", "python")
+    (example,) = examples("docs/tools.md", "python")
     around = """
 from agents import Agent, Runner, function_tool
 
@@ -139,8 +126,8 @@ print(MODEL.calls[-1].input[-1]["output"])
 
 
 def test_a_session_and_who_follows(environment: dict[str, str]) -> None:
-    (chats,) = blocks(ROOT / "docs" / "sessions.md", "python")
-    (follows,) = blocks(ROOT / "docs" / "models.md", "python")
+    (chats,) = examples("docs/sessions.md", "python")
+    (follows,) = examples("docs/models.md", "python")
     body = "\n".join(f"    {line}" for line in follows.splitlines())
     work = f"""
 async def follow(workflow_id, last_cursor):
@@ -162,8 +149,8 @@ asyncio.run(work())
 
 
 def test_a_fork(environment: dict[str, str]) -> None:
-    (example,) = blocks(ROOT / "README.md", "python")
-    (forks,) = blocks(ROOT / "docs" / "forks.md", "python")
+    (example,) = examples("README.md", "python")
+    (forks,) = examples("docs/forks.md", "python")
     work = """
 with SetWorkflowID("night-shift"):
     asyncio.run(weather("How is Oslo?"))
@@ -181,7 +168,7 @@ print(len(MODEL.calls))
 
 
 def test_a_client(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = blocks(ROOT / "docs" / "clients.md", "python")
+    (example,) = examples("docs/clients.md", "python")
     started = '"research", {"topic": "tides"}'
     assert started in example
     example = example.replace(started, '"greet", {"name": "tides"}')
@@ -195,58 +182,9 @@ def test_a_client(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert host.output(asking) == "[offline model] launched moon"
 
 
-def test_the_other_examples_are_tested_elsewhere() -> None:
-    """Each Python example is one that a test runs; a new one has to be told of here."""
-    counted = {page.name: len(found) for page in PAGES if (found := blocks(page, "python"))}
-    assert counted == {
-        "README.md": 1,
-        "approvals.md": 2,
-        "clients.md": 1,
-        "embedding.md": 2,
-        "forks.md": 1,
-        "models.md": 1,
-        "run-states.md": 1,  # tests/run_states/test_database_store_keeps_states.py
-        "sessions.md": 1,
-        "testing.md": 1,  # tests/cli/test_init_makes_an_application.py
-        "tools.md": 1,
-    }
-
-
 def test_queries_are_answered(database_url: str) -> None:
-    queries = [query for page in PAGES for query in blocks(page, "sql")]
-    assert len(queries) >= 4
+    queries = [one.text for one in all_examples() if one.language == "sql"]
+    assert len(queries) >= 5
     with psycopg.connect(database_url) as connection:
         for query in queries:
             assert connection.execute(query.encode()).description
-
-
-def commands() -> Iterator[tuple[str, list[str]]]:
-    """Each line for a shell that begins with `timestep`, and the page that it is on."""
-    for page in PAGES:
-        for block in blocks(page, "sh"):
-            for line in block.replace("\\\n", " ").splitlines():
-                for part in re.split(r"&&|[|>]", line.partition("  #")[0]):
-                    words = shlex.split(part)
-                    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                        words = words[1:]
-                    if words[:1] == ["timestep"]:
-                        yield page.name, words[1:]
-
-
-def test_commands_take_what_they_are_given() -> None:
-    found = list(commands())
-    assert len(found) > 10
-    for page, words in found:
-        command: click.Command = main
-        context = click.Context(main)
-        while isinstance(command, click.Group):
-            name, command, words = command.resolve_command(context, list(words))  # type: ignore[assignment]
-            assert command is not None, f"{page}: {name}"
-        # What is wrong in a line is an error of its reading.
-        command.make_context(command.name, list(words), resilient_parsing=False)
-
-
-def test_inputs_in_the_documents_are_json() -> None:
-    for page, words in commands():
-        if "--input" in words:
-            assert isinstance(json.loads(words[words.index("--input") + 1]), dict), page
