@@ -88,7 +88,9 @@ def test_a_run_that_waits_says_for_what(host: Host, pages: Pages) -> None:
     decide = standing.get_by_role("link", name="Decide")
     assert decide.get_attribute("href") == f"/approvals?workflow_id={workflow_id}"
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel…").click()
+    page.get_by_role("button", name="Cancel it").click()
+    page.goto(f"{host.url}/runs/{workflow_id}")
     expect(page.locator("#standing")).to_contain_text(
         "Its workflow was cancelled over HTTP, without a token"
     )

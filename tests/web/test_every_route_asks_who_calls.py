@@ -24,7 +24,7 @@ OF_LOGINS = {"/login", "/logout"}
 LINKS = {"/approve/{secret}"}
 """One-time links let in whoever has one, whatever the role, and nobody where they are off."""
 ADMINS = {"/api/audit", "/api/tokens", "/api/tokens/{name}/revoke"}
-OPERATORS = {"/api/runs/{run_id}/traceback"}
+OPERATORS = {"/api/runs/{run_id}/traceback", "/runs/{run_id}/traceback"}
 """Reads that are not for viewers, besides those of admins."""
 SAFE = {"GET", "HEAD", "OPTIONS"}
 

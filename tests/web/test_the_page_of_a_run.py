@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import datetime
 import html
 import re
 from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from agents import Agent
-from agents.testing import ScriptedModel, assistant_message
 from dbos import SetWorkflowID
 from fastapi import FastAPI
 
@@ -19,6 +20,8 @@ from tests.support.api_client import asking, client_of, sends
 from tests.support.dbos_app import BODIES, App
 from tests.support.hostile_text import ATTACK, obeyed
 from tests.support.recorded_runs import change, long_run
+from timestep.operations.queries.records import Interruption, Run
+from timestep.operations.queries.story.standing import standing_of
 
 HTML = {"accept": "text/html"}
 
@@ -219,42 +222,43 @@ def test_who_may_only_view_is_told_so(app: App, monkeypatch: pytest.MonkeyPatch)
     async def work(client: httpx.AsyncClient) -> None:
         client.headers.update(sends("short"))
         page = (await client.get("/runs/viewed")).text
-        assert re.search(r"<button[^>]* disabled[^>]*>Cancel</button>", page)
-        for path in ("/runs/viewed/cancel", "/runs/viewed/fork"):
+        assert re.search(r"<button[^>]* disabled[^>]*>Cancel…</button>", page)
+        for path in ("/cancel", "/runs/viewed/fork"):
             assert (await client.post(path)).status_code == 403
+        assert (await client.get("/runs/viewed/traceback")).status_code == 403
         assert (await client.get("/runs/viewed/fork")).status_code == 200
         client.headers.update(sends("long"))
         page = (await client.get("/runs/viewed")).text
-        assert re.search(r"<button[^>]*>Cancel</button>", page)
+        assert re.search(r"<button[^>]*>Cancel…</button>", page)
         assert " disabled" not in page
 
     browse(work)
 
 
-def test_a_page_cancels_what_it_shows(app: App) -> None:
-    """Not the run that its workflow has begun since."""
-
+def test_a_run_is_cancelled_after_a_page_that_names_it(app: App) -> None:
     async def body() -> str:
-        model = ScriptedModel([[assistant_message("a")]])
-        await timestep.run_agent(Agent("First", model=model), "x")
         return str((await timestep.run_agent(asker(), "y")).final_output)
 
     BODIES["w"] = body
     with SetWorkflowID("w"):
         app.started("w")
-    app.until(lambda: [row["status"] for row in app.rows("runs")] == ["completed", "interrupted"])
-    first, second = (str(row["id"]) for row in app.rows("runs"))
+    app.until(lambda: [row["status"] for row in app.rows("runs")] == ["interrupted"])
 
     async def work(client: httpx.AsyncClient) -> None:
-        shown = (await client.get("/runs/w")).text
-        assert f'name="run" value="{second}"' in shown
-        answer = await client.post("/runs/w/cancel", data={"run": first})
-        assert answer.status_code == 409
-        assert "nothing was cancelled" in answer.text
-        assert [row["status"] for row in app.rows("runs")] == ["completed", "interrupted"]
-        answer = await client.post("/runs/w/cancel", data={"run": second})
-        assert (answer.status_code, answer.headers["location"]) == (303, "/runs/w")
-        assert [row["status"] for row in app.rows("runs")] == ["completed", "cancelled"]
+        page = (await client.get("/runs/w")).text
+        form = re.search(r'<form method="get" action="([^"]*)"><input [^>]*value="([^"]*)"', page)
+        assert form is not None
+        asked = (await client.get(form[1], params={"run": form[2]})).text
+        assert "Cancel 1 workflow?" in asked
+        assert [row["status"] for row in app.rows("runs")] == ["interrupted"]
+        seen = re.search(r'name="(run\.w)" value="([^"]*)"', asked)
+        assert seen is not None
+        assert (await client.post("/cancel", data={seen[1]: seen[2]})).status_code == 303
+        assert [row["status"] for row in app.rows("runs")] == ["cancelled"]
+        # What it waited for, it waits for no more.
+        first, later = [(await client.get("/runs/w")).text for _ in range(2)]
+        spans = re.compile(r'<span class="took">([^<]*)</span>')
+        assert spans.findall(first) == spans.findall(later) != []
 
     browse(work)
 
@@ -273,6 +277,13 @@ def test_a_fork_is_asked_for_again_with_what_is_wrong(app: App) -> None:
         answer = await client.post("/runs/forked/fork", data={**given, "turn": "1", "text": "x"})
         assert answer.status_code == 422
         assert "cannot be forked" in answer.text
+        # What was typed is not dropped where another choice leaves it out: it is asked about.
+        typed = {**given, "turn": "1", "way": "keep", "text": "something else"}
+        answer = await client.post("/runs/forked/fork", data=typed)
+        assert answer.status_code == 422
+        assert "The text below was changed" in answer.text
+        assert re.search(r'value="replace" checked', answer.text)
+        assert "something else</textarea>" in answer.text
         both = await client.get("/runs/forked/compare", params={"with": "nobody"})
         assert both.status_code == 422
         assert "there is no run and no workflow" in both.text
@@ -332,11 +343,24 @@ def test_why_a_run_is_as_it_is(app: App) -> None:
             "status = 'interrupted', completed_at = NULL",
             "Everything is decided, and it goes on",
         ),
+        "guarded": (
+            "status = 'failed', error_type = 'InputGuardrailTripwireTriggered', "
+            "error_message = 'Guardrail InputGuardrail triggered tripwire'",
+            "Stopped by the guardrail no_secrets of its input",
+        ),
         "done": ("final_output = '{\"answer\": [1, 2]}'", "Completed"),
     }
     for name, (columns, _) in standings.items():
         run = long_run(app.url, name, turns=2)
         change(app.url, f"UPDATE runs SET {columns} WHERE id = %s", run)
+        if name == "guarded":
+            change(
+                app.url,
+                "INSERT INTO guardrail_results (id, run_id, agent_id, turn, position, "
+                "guardrail_name, type, tripwire_triggered) SELECT gen_random_uuid(), id, agent_id, "
+                "1, 1, 'no_secrets', 'input', true FROM runs WHERE id = %s",
+                run,
+            )
 
     async def work(client: httpx.AsyncClient) -> None:
         for name, (_, expected) in standings.items():
@@ -346,3 +370,37 @@ def test_why_a_run_is_as_it_is(app: App) -> None:
             assert html.unescape(found[1]) == expected
 
     browse(work)
+
+
+def test_nobody_is_told_that_a_run_goes_on_that_does_not() -> None:
+    run = dataclasses.replace(Run("r", "w", "work", "interrupted"), obstacle="start a host")
+    found = asyncio.run(standing_of(run))
+    assert found.sentence == "Everything is decided, and nobody goes on with it"
+    assert found.help == "start a host"
+
+
+def test_a_call_that_may_have_been_made_is_told_so() -> None:
+    one = Interruption(
+        id="q",
+        run_id="r",
+        workflow_id="w",
+        type="tool_approval",
+        reason="in_doubt",
+        tool_name="charge",
+        call_id="c",
+        arguments={},
+        agent_name="A",
+        created_at=datetime.datetime.now(datetime.UTC),
+        expires_at=None,
+        resolved_at=None,
+        resolution_action=None,
+        resolution_message=None,
+        resolution_always=False,
+        resolved_by=None,
+    )
+    run = dataclasses.replace(Run("r", "w", "work", "interrupted"), interruptions=[one])
+    told = "Waits for a person to say what became of "
+    assert asyncio.run(standing_of(run)).sentence == f"{told}a call that may have been made already"
+    other = dataclasses.replace(one, reason="needs_approval")
+    both = dataclasses.replace(run, interruptions=[one, other])
+    assert asyncio.run(standing_of(both)).sentence == "Waits for a person to make 2 decisions"

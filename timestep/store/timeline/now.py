@@ -24,6 +24,9 @@ _OPEN = """
         ORDER BY m.ordinal DESC, m.attempt DESC LIMIT 1)
     ORDER BY c.created_at, c.id LIMIT 20"""
 
+_TRIPPED = """
+    SELECT g.guardrail_name, g.type FROM public.guardrail_results g
+    WHERE g.run_id = %(run_id)s AND g.tripwire_triggered ORDER BY g.position DESC LIMIT 1"""
 
 # Later ones are of a workflow that waited for a person.
 _QUEUED = """
@@ -51,6 +54,12 @@ def now(connection: sa.Connection, run_id: uuid.UUID) -> Now:
     item = connection.exec_driver_sql(_NEWEST_ITEM, values).one_or_none()
     times = [one for one in (answered, item[1] if item else None) if one is not None]
     return Now([], max(times, default=None))
+
+
+def tripped(connection: sa.Connection, run_id: uuid.UUID) -> tuple[str, str] | None:
+    """The guardrail that stopped a run: its name, and what it checks; None: none did."""
+    found = connection.exec_driver_sql(_TRIPPED, {"run_id": run_id}).one_or_none()
+    return None if found is None else (found[0], found[1])
 
 
 def queued(connection: sa.Connection, schema: str, workflow_id: str) -> tuple[int, int] | None:

@@ -86,12 +86,17 @@ def number(count: int | None) -> str:
 
 def line(text: Any) -> str:
     """One line of somebody's text: what a browser would obey, or not show, is escaped."""
-    return printable(text if isinstance(text, str) else dumps(text))
+    return printable(text if isinstance(text, str) else _json_line(text))
 
 
 def lines(text: Any) -> str:
     """Somebody's text, which keeps its lines."""
-    return printable_lines(text if isinstance(text, str) else dumps(text))
+    return printable_lines(text if isinstance(text, str) else _json_line(text))
+
+
+def _json_line(value: Any) -> str:
+    """JSON with the letters that it has, which `dumps` writes as escapes."""
+    return json.dumps(json.loads(dumps(value)), ensure_ascii=False)
 
 
 def begin(text: str, most: int) -> str:

@@ -165,14 +165,20 @@ def _question(row: Row) -> Question:
     )
 
 
-def call_step(call: Call, *, goes_on: bool) -> Step:
-    """A call with the times that it took; one that has not ended goes on where its run does."""
+def call_step(call: Call, goes_on: bool, ended_at: datetime.datetime | None) -> Step:
+    """A call with the times that it took.
+
+    Args:
+        call: The call.
+        goes_on: Whether its run is executed: a call that has not ended goes on then.
+        ended_at: When its run ended, and with it what it waited for; None: it has not.
+    """
     spans = [
         span_of("guardrail", one.at, one.duration_ms) for one in call.checks if one.duration_ms
     ]
-    spans += [Span("person", one.asked_at, one.decided_at) for one in call.questions]
+    spans += [Span("person", one.asked_at, one.decided_at or ended_at) for one in call.questions]
     if call.started_at is not None:
-        spans += _made(call, call.started_at)
+        spans += _made(call, call.started_at, ended_at)
         waited_until = min([call.started_at, *(one.asked_at for one in call.questions)])
         if waited_until > call.asked_at:
             spans.insert(0, Span("queued", call.asked_at, waited_until))
@@ -182,9 +188,15 @@ def call_step(call: Call, *, goes_on: bool) -> Step:
     return Step("call", call, spans)
 
 
-def _made(call: Call, started_at: datetime.datetime) -> Iterator[Span]:
+def _made(
+    call: Call, started_at: datetime.datetime, ended_at: datetime.datetime | None
+) -> Iterator[Span]:
     """The times of a call's attempts; what follows the last that failed is the one that did not."""
-    begin, ends = started_at, call.completed_at
+    if call.status in ("in_doubt", "unknown"):
+        # Nobody knows when it ended.
+        yield Span("tool", started_at, started_at)
+        return
+    begin, ends = started_at, call.completed_at or ended_at
     for one in call.failed_attempts:
         if one.followed_ms is None:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Rows:
     agents: dict[uuid.UUID, Row]
     goes_on: bool
     """Whether the run is executed: what has not ended in it goes on."""
+    ended_at: datetime.datetime | None
+    """When the run ended, and with it what it waited for; None: it has not."""
     used_before: tuple[int, float | None] = (0, None)
     is_cut: bool = False
     """Whether the first turn begins before these items."""
@@ -91,16 +94,16 @@ def turns_of(rows: Rows) -> list[Turn]:
         turn = made.setdefault(attempts[0]["turn"], _Turn())
         items = [row for one in attempts for row in by_answer.pop(one["id"], [])]
         _add_answer(turn, attempts, items, calls, agents, shown)
-        _add_items(turn, items, calls, goes_on=rows.goes_on)
+        _add_items(turn, items, calls, rows)
     for items in by_answer.values():
         # Their answer is on another page.
         turn = made[items[0]["turn"]]
         turn.steps += [Step("said", one, []) for one in _said(items, calls)]
-        _add_items(turn, items, calls, goes_on=rows.goes_on)
+        _add_items(turn, items, calls, rows)
     for row in beside:
         turn = made[row["turn"]]
         turn.steps += [Step("said", one, []) for one in _said([row], calls)]
-        _add_items(turn, [row], calls, goes_on=rows.goes_on)
+        _add_items(turn, [row], calls, rows)
     for row in rows.checks:
         turn = made.setdefault(max(row["turn"], 1), _Turn())
         step = check_of(row)
@@ -191,13 +194,11 @@ def _said(items: list[Row], calls: dict[uuid.UUID, Call]) -> list[Said]:
     return [said_of(row) for row in items if row["tool_call_id"] not in calls]
 
 
-def _add_items(
-    turn: _Turn, items: list[Row], calls: dict[uuid.UUID, Call], *, goes_on: bool
-) -> None:
+def _add_items(turn: _Turn, items: list[Row], calls: dict[uuid.UUID, Call], rows: Rows) -> None:
     for row in items:
         call = calls.get(row["tool_call_id"])
         if call is not None:
-            turn.steps.append(call_step(call, goes_on=goes_on))
+            turn.steps.append(call_step(call, rows.goes_on, rows.ended_at))
 
 
 def _add_inside(made: dict[int, _Turn], rows: Rows, calls: dict[uuid.UUID, Call]) -> None:
@@ -208,9 +209,16 @@ def _add_inside(made: dict[int, _Turn], rows: Rows, calls: dict[uuid.UUID, Call]
         call = call or _around(found, calls.values())
         if call is not None:
             call.inside.append(found)
+            if call.is_open and call.started_at is None:
+                # When it is begun is recorded with its outcome; the run inside tells of it now.
+                _step_of(made, call).spans[:] = [Span("run", found.started_at, found.completed_at)]
         elif made:
             span = Span("run", found.started_at, found.completed_at)
             made[max(made)].steps.append(Step("inside", found, [span]))
+
+
+def _step_of(made: dict[int, _Turn], call: Call) -> Step:
+    return next(step for turn in made.values() for step in turn.steps if step.of is call)
 
 
 def _add_recovery(turn: _Turn, row: Row) -> None:

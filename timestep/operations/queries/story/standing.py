@@ -28,6 +28,10 @@ CANCELLED = {
 """Why a run was cancelled, by what is recorded of it."""
 
 
+_TRIPPED = ("InputGuardrailTripwireTriggered", "OutputGuardrailTripwireTriggered")
+
+_MAYBE_MADE = "a call that may have been made already"
+
 _WAYS: dict[Via, str] = {"http": "over HTTP", "cli": "at a terminal", "python": "in Python"}
 
 
@@ -58,7 +62,7 @@ async def standing_of(run: Run) -> Standing:
     if run.status == "interrupted":
         return _waiting(run)
     if run.status == "failed":
-        return _failed(run)
+        return await _failed(run)
     if run.status == "cancelled":
         return await _cancelled(run)
     return Standing("Completed", run.completed_at)
@@ -110,16 +114,29 @@ def _waiting(run: Run) -> Standing:
     asked = [one for one in run.interruptions if one.resolved_at is None]
     since = min((one.created_at for one in asked), default=None)
     if not asked:
-        return Standing("Everything is decided, and it goes on", None, run.obstacle)
+        follows = "nobody goes on with it" if run.obstacle else "it goes on"
+        return Standing(f"Everything is decided, and {follows}", None, run.obstacle)
+    doubtful = sum(one.reason == "in_doubt" for one in asked)
+    if doubtful == len(asked):
+        calls = "calls that may have been made already" if doubtful > 1 else _MAYBE_MADE
+        return Standing(
+            f"Waits for a person to say what became of {calls}", since, run.obstacle, asked
+        )
     count = f"{len(asked)} decisions" if len(asked) > 1 else "a decision"
     return Standing(f"Waits for a person to make {count}", since, run.obstacle, asked)
 
 
-def _failed(run: Run) -> Standing:
+async def _failed(run: Run) -> Standing:
     error = run.error
     if error is None:
         return Standing("Failed", run.completed_at, run.obstacle)
     where = f" in turn {error.turn}" if error.turn else ""
+    if error.type in _TRIPPED and run.id is not None:
+        id_ = uuid.UUID(run.id)
+        found = await asyncio.to_thread(lambda: reading(lambda c: store.tripped(c, id_)))
+        if found is not None:
+            what = f"Stopped{where} by the guardrail {found[0]} of its {found[1]}"
+            return Standing(what, run.completed_at, run.obstacle)
     said = error.message if len(error.message) <= _LONGEST else f"{error.message[:_LONGEST]} …"
     message = f": {said}" if said else ""
     return Standing(f"Failed{where} with {error.type}{message}", run.completed_at, run.obstacle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import uuid
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -62,6 +63,7 @@ async def part_of(
     workflow_id: str | None,
     *,
     goes_on: bool,
+    ended_at: datetime.datetime | None = None,
     which: Which = "newest",
     place: int = 0,
     limit: int = ITEMS,
@@ -72,6 +74,7 @@ async def part_of(
         run_id: The run.
         workflow_id: Its workflow, all of whose runs the cursor is to be of; None: of the run.
         goes_on: Whether the run is executed.
+        ended_at: When it ended; None: it has not.
         which: The turns `after` or `before` a position, the `newest`, or those from a `turn` on.
         place: The position, or the turn's number.
         limit: About how many items it has.
@@ -85,7 +88,7 @@ async def part_of(
         # Before all else: what comes meanwhile is told once more.
         cursor = f"{store.seen(connection, id_, workflow_id)}.0"
         part = store.part(connection, id_, which, place, limit)
-        found = _rows(connection, id_, part, goes_on=goes_on)
+        found = _rows(connection, id_, part, goes_on, ended_at)
         return Timeline(
             turns_of(found),
             part.items[0]["position"] if part.before is not None else None,
@@ -97,7 +100,13 @@ async def part_of(
     return await asyncio.to_thread(lambda: reading(read))
 
 
-def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, goes_on: bool) -> Rows:
+def _rows(
+    connection: Any,
+    run_id: uuid.UUID,
+    part: store.Part,
+    goes_on: bool,
+    ended_at: datetime.datetime | None,
+) -> Rows:
     items = part.items
     first = items[0]["position"] if part.before is not None else None
     last = items[-1]["position"] if part.after is not None else None
@@ -124,6 +133,7 @@ def _rows(connection: Any, run_id: uuid.UUID, part: store.Part, *, goes_on: bool
         ),
         recoveries=store.recoveries(connection, run_id, turns, _MOST),
         goes_on=goes_on,
+        ended_at=ended_at,
         is_cut=part.is_cut,
     )
 
@@ -139,6 +149,7 @@ def rows_with(
     inside: list[store.Row],
     recoveries: list[store.Row],
     goes_on: bool,
+    ended_at: datetime.datetime | None,
     is_cut: bool = False,
 ) -> Rows:
     """Rows of a run, with what belongs to its calls, and the agents."""
@@ -161,22 +172,31 @@ def rows_with(
         recoveries=recoveries,
         agents=store.agents(connection, acting),
         goes_on=goes_on,
+        ended_at=ended_at,
         is_cut=is_cut,
         used_before=used,
     )
 
 
 async def matches_of(
-    run_id: str, *, goes_on: bool, only: str | None, text: str | None, cursor: str | None
+    run_id: str,
+    *,
+    goes_on: bool,
+    only: str | None,
+    text: str | None,
+    cursor: str | None,
+    ended_at: datetime.datetime | None = None,
 ) -> Matches:
     """What is looked for in a run, turn by turn.
 
     Args:
         run_id: The run.
         goes_on: Whether the run is executed.
+        ended_at: When it ended; None: it has not.
         only: What `failed`, is `pending`, or was asked about (`approvals`); None: anything.
         text: What it says, in small letters or capitals; None: anything.
         cursor: The `next_cursor` of earlier matches.
+        ended_at: When the run ended; None: it has not.
 
     Raises:
         InvalidQueryError: A filter or the cursor cannot be used, or none is given.
@@ -207,6 +227,7 @@ async def matches_of(
             inside=[],
             recoveries=[],
             goes_on=goes_on,
+            ended_at=ended_at,
         )
         is_more = len(found) > len(shown)
         last = cursor_of([shown[-1].turn, str(shown[-1].id)]) if is_more else None

@@ -1,4 +1,4 @@
-"""Lays out the times of a turn's steps as bars, on one scale a turn."""
+"""Lays out the times of a turn's steps as bars, on one scale a turn, and of turns beside others."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def bars(turn: Turn, step: Step) -> list[Bar]:
     if begin is None:
         return []
     return [_bar(span, begin, whole) for span in step.spans]
+
+
+def share(turn: Turn, longest: float) -> float:
+    """The width of a turn's own bar, where one of so many seconds is as wide as the drawing."""
+    width = WIDTH * turn.seconds / longest if longest > 0 else 0.0
+    return round(min(max(width, _LEAST), WIDTH), 1)
 
 
 def told(step: Step) -> str:

@@ -78,6 +78,13 @@ async def make(request: Request, run_id: RunName, caller: Operator) -> Response:
         problems["way"] = "Choose one of these."
     elif given["way"] != "keep" and not given["text"].strip():
         problems["text"] = "Say what the model is shown, or leave it as it was."
+    elif given["way"] == "keep" and given["text"].strip() not in ("", _shown(run.input).strip()):
+        # Nothing that was typed is dropped unsaid.
+        given["way"] = "replace"
+        problems["way"] = (
+            "The text below was changed, and 'as it was' chosen, which leaves it out. Now it is "
+            "what the model is shown: fork so, or choose another."
+        )
     if not problems:
         try:
             workflow_id = await fork.fork_run(

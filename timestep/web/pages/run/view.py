@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
-from fastapi.responses import RedirectResponse
 
-from timestep.errors import AlreadyEndedError
-from timestep.operations import cancel
 from timestep.operations.queries import runs
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
@@ -18,18 +15,15 @@ from timestep.operations.queries.story.family import family_of
 from timestep.operations.queries.story.standing import queued_for, standing_of
 from timestep.operations.queries.story.timeline import Matches, Timeline, Which
 from timestep.runtime import terminal
-from timestep.runtime.terminal import quoted
-from timestep.web import auth
 from timestep.web.dependencies import Operator
 from timestep.web.pages.filters import segment
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
-from timestep.web.pages.run.bars import bars, told
+from timestep.web.pages.run.bars import bars, share, told
 from timestep.web.slashes import RunName
 
 router = page_router()
 
-_SEE_OTHER = 303
 _Place = Annotated[str | None, Query()]
 _UNFOLDED = 8
 """Runs inside that one page shows the turns of, at most."""
@@ -78,6 +72,7 @@ async def one_run(
         searched={"only": only or "", "text": text or ""},
         follows=_follows(run, run_id, found),
         bars=bars,
+        share=share,
         told=told,
         **await _inside(request, here, unfolded or []),
     )
@@ -114,6 +109,7 @@ async def _part(run: Run, after: str | None, before: str | None, turn: str | Non
         str(run.id),
         run.workflow_id if run.parent_run_id is None else None,
         goes_on=run.status == "running" and not run.is_stuck,
+        ended_at=run.completed_at,
         which=which,
         place=place,
     )
@@ -123,6 +119,7 @@ async def _matches(run: Run, only: str | None, text: str | None, cursor: str | N
     return await timeline.matches_of(
         str(run.id),
         goes_on=run.status == "running" and not run.is_stuck,
+        ended_at=run.completed_at,
         only=only or None,
         text=text or None,
         cursor=cursor or None,
@@ -156,21 +153,17 @@ def _follows(run: Run, asked: str, found: Timeline | None) -> str | None:
 async def document(run_id: RunName, kind: str, row_id: str) -> Response:
     """The whole of a document that the page shows the beginning of, as plain text."""
     text = await timeline.whole_document(run_id, kind, row_id)
+    return _plain_text(text)
+
+
+@router.get("/runs/{run_id}/traceback")
+async def traceback(run_id: RunName, caller: Operator) -> Response:
+    """Where in the code a run failed, as plain text."""
+    text = await runs.get_traceback(run_id)
+    return _plain_text(text or "No traceback is recorded of this run.")
+
+
+def _plain_text(text: str) -> Response:
     return Response(
         text, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"}
     )
-
-
-@router.post("/runs/{run_id}/cancel")
-async def cancel_run(request: Request, run_id: RunName, caller: Operator) -> Response:
-    """Cancel a run's workflow, and come back to its page; not where the run shown has ended."""
-    shown = auth.form(await request.body()).get("run")
-    run = await runs.get_run(shown or run_id)
-    if run.completed_at is not None:
-        # Its workflow may have begun another one since, which nobody was shown.
-        raise AlreadyEndedError(
-            f"the run {quoted(run.id)} has ended, {run.status}, and nothing was cancelled: "
-            "load its page again"
-        )
-    await cancel.cancel_run(run.workflow_id or run_id)
-    return RedirectResponse(f"/runs/{segment(run_id)}", _SEE_OTHER)

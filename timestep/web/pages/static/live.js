@@ -47,6 +47,10 @@ async function ask() {
 }
 
 function replace(page) {
+  // A run that had not begun has parts by now that this page was made without.
+  const isWhole = [...page.querySelectorAll("main [data-live][id], main [data-live-list][id]")]
+    .every((part) => document.getElementById(part.id) !== null);
+  if (!isWhole && typing() === null) location.reload();
   for (const list of document.querySelectorAll("[data-live-list]")) {
     for (const entry of page.getElementById(list.id)?.children ?? []) {
       if (document.getElementById(entry.id) === null) list.append(document.importNode(entry, true));
