@@ -180,9 +180,11 @@ def test_the_pages_are_accessible(host: Host, pages: Pages, scheme: str) -> None
     page = pages.open("/approvals", color_scheme=scheme)
     found = [looked_at(page, f"approvals-{scheme}")]
     card(page, f"umbriel in {scheme}").get_by_role("button", name="Reject…").click()
+    expect(page.locator("h1")).to_have_text("Reject?")
     found.append(looked_at(page, f"approvals-reject-{scheme}"))
     page.goto("/approvals")
     card(page, f"umbriel in {scheme}").get_by_role("link", name="Edit…").click()
+    expect(page.locator("h1")).to_have_text("Approve with other arguments")
     found.append(looked_at(page, f"approvals-edit-{scheme}"))
     page.goto("/approvals?resolved=true")
     found.append(looked_at(page, f"approvals-decided-{scheme}"))

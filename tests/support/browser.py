@@ -109,6 +109,8 @@ def serious(page: Page, *rules: str) -> list[str]:
         page: The page.
         rules: Axe's rules that it looks at; none: at all.
     """
+    # What a click has led to may be there before its style is.
+    page.wait_for_load_state()
     options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
     found = Axe().run(page, options=options).response["violations"]
     return [
