@@ -24,6 +24,7 @@ PAGES: dict[str, str] = {
     "runs-wrong": "/?since=yesterday",
     "runs-none": "/?agent=nobody",
     "cancel": "/cancel?run={waits}&run={said}",
+    "cancel-matching": "/cancel?all=agent%3DTriage",
     "fork": "/fork?run={said}&run={failed}",
     "usage-agents": "/usage?by=agent",
     "nothing": "/nothing",

@@ -86,7 +86,7 @@ def test_options_are_checked_at_their_fields_and_started_with(
             assert app.execute(rows).fetchall() == []
 
             good = {"queue": "slow", "priority": "7", "delay": "3600", "timeout": "9.5"}
-            more = {"deduplication_id": "one", "tags": " team=billing \r\n\r\nnote:a=b"}
+            more = {"deduplication_id": "one\r\n", "tags": " team=billing \r\n\r\nnote:a=b"}
             assert await send(303, **good, **more) == "/runs/w"
             assert app.execute(rows).fetchall() == [("slow", 7, "DELAYED", 9500, "one")]
             # Sent again, it is the same; with other options, it is told so.

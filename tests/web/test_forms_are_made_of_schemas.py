@@ -181,6 +181,9 @@ _PLACE = {"properties": {"zip": {"type": "string"}, "city": {"type": "string"}}}
         ({"properties": {"a": {"$ref": "#/properties/x"}}}, '{"a"?: {"a"?: {"a"?: {…}}}}'),
         ({"type": "object", "properties": {str(n): {} for n in range(99)}}, None),
         ({"anyOf": [{"$ref": "#/properties/x"}, {"$ref": "#/properties/x"}]}, None),
+        ({"enum": [[], {"a": 1}, "ü", None]}, '[…] or {…} or "ü" or null'),
+        ({"enum": [json.loads("[" * 900 + "]" * 900)]}, "[…]"),
+        ({"type": [["string"], 5, "integer"]}, "whole number"),
     ],
 )
 def test_json_is_told_how_it_has_to_be(schema: Any, told: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -160,19 +161,25 @@ def _format(validator: Any, name: Any, instance: Any, schema: Any) -> Iterator[A
     formats that tools check in ways of their own, are left to the tool.
     """
     from jsonschema.exceptions import ValidationError
+
+    checker = _of_format(name) if isinstance(name, str) else None
+    if isinstance(instance, str) and checker and not checker.isinstance_python(instance):
+        yield ValidationError(f"{instance!r} is no {name}")
+
+
+@functools.lru_cache(maxsize=32)
+def _of_format(name: str) -> Any:
+    """What checks text of a format; None: nothing does."""
     from pydantic_core import SchemaValidator, core_schema
 
-    known = {
+    known: dict[str, Any] = {
         "date-time": core_schema.datetime_schema,
         "date": core_schema.date_schema,
         "time": core_schema.time_schema,
         "duration": core_schema.timedelta_schema,
         "uuid": core_schema.uuid_schema,
     }
-    if isinstance(instance, str) and name in known:
-        made: Any = known[name]
-        if not SchemaValidator(made()).isinstance_python(instance):
-            yield ValidationError(f"{instance!r} is no {name}")
+    return SchemaValidator(known[name]()) if name in known else None
 
 
 def _required(validator: Any, required: Any, instance: Any, schema: Any) -> Iterator[Any]:

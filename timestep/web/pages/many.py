@@ -87,7 +87,8 @@ async def _choice(request: Request, *, workflows: bool) -> _Choice:
         ids, is_cut = await many.matching(nested=asked.nested, **asked.filters)
         if not ids:
             raise InvalidInputError("no run matches the filter any more: load the list anew")
-    found = await _named(ids)
+    # One that a filter has found may be deleted by now.
+    found = await _named(ids) if asked is None else list((await many.named(ids)).values())
     if workflows:
         # Of each workflow once, and its newest run, which stands for it.
         found = await _named(one.workflow_id or one.id for one in found)

@@ -116,8 +116,9 @@ async def _options(sent: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, l
     options, wrong = schema_forms.read(_OPTIONS, _typed(sent), {})
     for name, value in list(options.items()):
         try:
-            if name == "tags":
-                options[name] = value = _tags(value)
+            if isinstance(value, str):
+                # Of a text area, in which nobody sees a line's end.
+                options[name] = value = _tags(value) if name == "tags" else value.strip()
             start.check_option(name, value)
             if name == "queue":
                 await asyncio.to_thread(start.check_queue, value)

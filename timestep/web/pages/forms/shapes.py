@@ -10,7 +10,7 @@ from timestep.web.pages.forms.properties import ordered, plain, required
 
 _DEEPEST = 3
 """Levels that are told; of what is below them, that it is there."""
-_NAMED = 10
+_NAMED = 8
 """Properties, choices or kinds that are told of one schema."""
 _LONGEST = 300
 """Characters."""
@@ -43,7 +43,7 @@ def _shape(root: Mapping[str, Any], schema: Any, levels: int) -> str:
 def _of_one(root: Mapping[str, Any], one: Mapping[str, Any], levels: int) -> str:
     choices = one.get("enum", [one["const"]] if "const" in one else None)
     if isinstance(choices, list) and choices:
-        return _several([json.dumps(choice)[:100] for choice in choices[: _NAMED + 1]])
+        return _several([_choice(choice) for choice in choices[: _NAMED + 1]])
     kinds = one.get("anyOf", one.get("oneOf"))
     if isinstance(kinds, list) and kinds:
         if not levels:
@@ -51,7 +51,8 @@ def _of_one(root: Mapping[str, Any], one: Mapping[str, Any], levels: int) -> str
         return _several([_shape(root, kind, levels - 1) for kind in kinds[: _NAMED + 1]])
     type_ = one.get("type")
     if isinstance(type_, list):
-        return _several([_shape(root, {**one, "type": kind}, levels) for kind in type_[:_NAMED]])
+        several = [kind for kind in type_[:_NAMED] if isinstance(kind, str)]
+        return _several([_shape(root, {**one, "type": kind}, levels) for kind in several])
     if type_ == "array":
         return _list(root, one, levels)
     if type_ == "object" or isinstance(one.get("properties"), dict):
@@ -59,8 +60,14 @@ def _of_one(root: Mapping[str, Any], one: Mapping[str, Any], levels: int) -> str
     return _WORDS.get(str(type_), "anything")
 
 
+def _choice(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "{…}" if isinstance(value, dict) else "[…]"
+    return json.dumps(value, ensure_ascii=False)[:100]
+
+
 def _several(told: list[str]) -> str:
-    found = list(dict.fromkeys(told))
+    found = list(dict.fromkeys(told)) or ["anything"]
     return " or ".join(found if len(found) <= _NAMED else [*found[:_NAMED], "…"])
 
 
@@ -83,7 +90,7 @@ def _object(root: Mapping[str, Any], one: Mapping[str, Any], levels: int) -> str
             return "{…}"
         names, needed = ordered(one), required(one)
         parts = [
-            f"{json.dumps(name)}{'' if name in needed else '?'}: "
+            f"{json.dumps(name, ensure_ascii=False)}{'' if name in needed else '?'}: "
             f"{_shape(root, named[name], levels - 1)}"
             for name in names[:_NAMED]
         ]
