@@ -66,10 +66,12 @@ def record_call(app: App, run_id: uuid.UUID, tool_name: str, **columns: Any) -> 
     return id_
 
 
-def record_question(app: App, run_id: uuid.UUID, tool_name: str, **columns: Any) -> None:
-    """Write a question about a call that waits for a person."""
+def record_question(app: App, run_id: uuid.UUID, tool_name: str, **columns: Any) -> uuid.UUID:
+    """Write a question about a call that waits for a person, and tell its id."""
     call = record_call(app, run_id, tool_name)
+    id_ = uuid.uuid4()
     row = {
+        "id": id_,
         "run_id": run_id,
         "tool_call_id": call,
         "type": "tool_approval",
@@ -80,3 +82,4 @@ def record_question(app: App, run_id: uuid.UUID, tool_name: str, **columns: Any)
     }
     names, marks = ", ".join(row), ", ".join(f"%({name})s" for name in row)
     app.execute(f"INSERT INTO interruptions ({names}) VALUES ({marks})", row)
+    return id_

@@ -19,7 +19,7 @@ from timestep.errors import (
 )
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.forms import Json
-from timestep.serialization.documents.json_text import plain_text, restored, storable
+from timestep.serialization.documents.json_text import displayed, plain_text, storable
 from timestep.serialization.ids import storable_name
 
 Row = dict[str, Any]
@@ -52,7 +52,7 @@ def contradicts(choice: Choice, *, always: bool) -> bool:
         return bool(row["resolution_output"] != choice.value)
     if choice.action == "edit":
         arguments = edited_arguments.as_object(row, choice.value)
-        return not _is_same_json(restored(row["resolution_arguments"]), arguments)
+        return not _is_same_json(displayed(row["resolution_arguments"]), arguments)
     return always and not row["resolution_always"]
 
 
@@ -185,7 +185,7 @@ def _change(rows: list[Row], row: Row, told: str | None) -> dict[str, Any]:
 
 def _shown(row: Row) -> dict[str, Any]:
     found = {name: row[name] for name in _SHOWN}
-    return {**found, "id": str(row["id"]), "arguments": restored(row["arguments"])}
+    return {**found, "id": str(row["id"]), "arguments": displayed(row["arguments"])}
 
 
 def _told_change(change: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ from timestep.approvals import links
 from timestep.config import Settings
 from timestep.environment import key_of
 from timestep.runtime import terminal
-from timestep.serialization.values import restored
+from timestep.serialization.documents.json_text import displayed
 
 if TYPE_CHECKING:
     # Imported by those who send alone: most processes never do, and it takes long.
@@ -257,7 +257,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _interruption(row: Row) -> dict[str, Any]:
-    arguments = restored(row["arguments"])
+    arguments = displayed(row["arguments"])
     text = json.dumps(arguments, ensure_ascii=False, default=str)
     is_cut = len(text) > _LONGEST
     return {

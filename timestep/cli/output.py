@@ -206,13 +206,23 @@ def count(number: int, what: str) -> str:
 
 def words(value: Any) -> str:
     """Words of the model or the user, wherever the provider's item keeps them."""
+    try:
+        return _words(value)
+    except RecursionError:
+        return _beginning(json_of(value))
+
+
+def _words(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(words(part) for part in value)
+        return " ".join(_words(part) for part in value)
     if isinstance(value, dict):
         for name in ("text", "refusal", "content", "output"):
             if name in value:
-                return words(value[name])
-    text = value if isinstance(value, str) else json_of(value)
+                return _words(value[name])
+    return _beginning(value if isinstance(value, str) else json_of(value))
+
+
+def _beginning(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]} …"
 
 

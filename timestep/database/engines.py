@@ -15,6 +15,7 @@ from timestep.database.urls import parse_url, shown
 from timestep.errors import ConfigurationError, DatabaseTooOldError, NoDatabaseError
 from timestep.runtime import process_state
 from timestep.runtime.process_state import PerProcess
+from timestep.serialization.documents import json_text
 
 OLDEST = 120000
 """The oldest supported server, as PostgreSQL numbers versions."""
@@ -150,6 +151,7 @@ def _new_engine(
         max_overflow=0 if is_one else overflow,
         pool_reset_on_return=None,
         isolation_level="AUTOCOMMIT",
+        json_deserializer=json_text.loads,
         connect_args={k: v for k, v in defaults.items() if k not in url.query},
     )
     not_now.drop_connections(engine)

@@ -20,6 +20,7 @@ from timestep.errors import (
     ReplayError,
     UnknownCheckpointError,
     UnknownRunError,
+    UnreadableValueError,
 )
 from timestep.journal import dbos_client
 from timestep.journal.checkpoints import CheckpointHistory
@@ -256,12 +257,17 @@ def _continuations(
 
 def _given(recorded: Any, edit: dict[str, Any] | None) -> dict[str, Any]:
     """The whole input of a run that begins with its first turn."""
+    if edit is not None and "replace" in edit:
+        return edit
+    try:
+        before = restored(recorded)
+    except UnreadableValueError as error:
+        raise InvalidInputError(
+            f"what the run was given cannot be kept: {error}: give 'input'"
+        ) from error
     if edit is None:
         return {"replace": recorded}
-    if "replace" in edit:
-        return edit
-    items = [_items(restored(given)) for given in (recorded, edit["append"])]
-    return {"replace": storable([*items[0], *items[1]])}
+    return {"replace": storable([*_items(before), *_items(restored(edit["append"]))])}
 
 
 def _items(given: Input) -> list[Any]:

@@ -6,13 +6,14 @@ them. All runs of a workflow have its tags.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from timestep.errors import InvalidQueryError, InvalidTagsError
 from timestep.operations.arguments import check_filter, flaw
 from timestep.runtime.terminal import quoted
+from timestep.serialization.documents import json_text
+from timestep.serialization.documents.json_text import TooDeep
 from timestep.serialization.json_output import pointer
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def shown(attributes: str | None) -> dict[str, Any]:
 
     What others gave DBOS as attributes may have values of any type of JSON's.
     """
-    found = json.loads(attributes or "{}")
+    found = json_text.loads((attributes or "{}").encode())
+    if isinstance(found, TooDeep):
+        return {"…": str(found)}
     if not isinstance(found, dict):
         return {}
     return {name: value for name, value in found.items() if not name.startswith(_OF_DBOS)}

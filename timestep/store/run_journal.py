@@ -10,6 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from timestep.serialization.documents.json_text import restored
+
 _BEGIN = """
     WITH holder AS MATERIALIZED (
         SELECT status, owner_xid, name FROM "{schema}".workflow_status
@@ -381,5 +383,6 @@ def journal(connection: sa.Connection, run_id: uuid.UUID) -> dict[str, dict[str,
     """Every recorded row of a run in one query: table name to id to row."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for kind, row in connection.exec_driver_sql(_JOURNAL, {"id": run_id}):
-        found.setdefault(kind, {})[row["id"]] = row if isinstance(row, dict) else json.loads(row)
+        read = json.loads(row) if isinstance(row, str) else restored(row)
+        found.setdefault(kind, {})[read["id"]] = read
     return found

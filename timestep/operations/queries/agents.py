@@ -13,6 +13,7 @@ from timestep.operations.arguments import check_filter
 from timestep.operations.queries.pagination import Page, item_place, name_place, page_of, page_size
 from timestep.operations.queries.records import AgentDefinition
 from timestep.runtime.terminal import printable, quoted
+from timestep.serialization.documents.json_text import displayed
 from timestep.serialization.ids import storable_name
 from timestep.store.reads import definitions as store
 
@@ -50,7 +51,7 @@ async def list_versions(
 
 
 def _agent(row: dict[str, Any]) -> AgentDefinition:
-    return AgentDefinition(**{name: value for name, value in row.items() if name != "id"})
+    return AgentDefinition(**{name: displayed(row[name]) for name in row if name != "id"})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from timestep.operations.arguments import check_known
 from timestep.operations.queries.records import RunEvent
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.forms import unescaped
-from timestep.serialization.documents.json_text import restored
+from timestep.serialization.documents.json_text import displayed
 from timestep.store import streams
 from timestep.store.reads import runs
 from timestep.store.streams import Followed, Found
@@ -153,9 +153,10 @@ def events_of(row: dict[str, Any]) -> list[RunEvent]:
     """The events that a row of what became visible stands for, in their order."""
     kind, data = row["kind"], row["data"]
     if kind == "model":
-        found = [unescaped(one) for one in restored(data)]
+        events = displayed(data)
+        found = [unescaped(one) for one in events] if isinstance(events, list) else [events]
     elif kind == "item":
-        found = [restored(data)]
+        found = [displayed(data)]
     else:
         found = [change_of(data)]
     return [
@@ -176,10 +177,13 @@ def events_of(row: dict[str, Any]) -> list[RunEvent]:
     ]
 
 
-def change_of(data: dict[str, Any]) -> dict[str, Any]:
+def change_of(recorded: Any) -> Any:
     """What is told of a change, as it was recorded and with times in UTC."""
+    data = displayed(recorded)
+    if not isinstance(data, dict):
+        return data
     for question in data.get("questions", ()):
-        question["arguments"] = restored(question["arguments"])
+        question["arguments"] = displayed(question["arguments"])
         for name in ("created_at", "expires_at"):
             if question[name] is not None:
                 moment = datetime.datetime.fromisoformat(question[name])

@@ -16,7 +16,7 @@ from timestep.operations.queries.pagination import Page, interruption_place, pag
 from timestep.operations.queries.records import Interruption
 from timestep.runtime.cancellation import in_thread
 from timestep.runtime.terminal import quoted
-from timestep.serialization.documents.json_text import restored
+from timestep.serialization.documents.json_text import displayed
 from timestep.store import interruptions as store
 from timestep.store import parked_workflows
 
@@ -113,7 +113,7 @@ def _interruption(
         **{name: row[name] for name in names},
         id=str(row["id"]),
         run_id=str(row["run_id"]),
-        **{name: restored(row[name]) for name in documents},
+        **{name: displayed(row[name]) for name in documents},
         is_waited_for=not is_open or row["workflow_id"] not in ended,
         obstacle=found.obstacle if is_open and found is not None else None,
     )

@@ -8,7 +8,7 @@ import uuid
 from typing import Any, TypeVar
 
 from timestep.operations.queries.records import Interruption, Run, RunError, Usage, Workflow
-from timestep.serialization.documents.json_text import restored
+from timestep.serialization.documents.json_text import displayed
 from timestep.serialization.workflow_documents import shown, shown_error
 from timestep.store.reads.workflow_records import WorkflowRecord
 
@@ -41,8 +41,8 @@ def run_of(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:
         agent_name=row["agent_name"],
         current_agent_name=row["current_agent_name"],
         session_id=row["session_key"],
-        input=restored(row["input"]),
-        final_output=restored(row["final_output"]),
+        input=displayed(row["input"]),
+        final_output=displayed(row["final_output"]),
         turns=row["current_turn"],
         error=error,
         cancel_reason=row["cancel_reason"],
@@ -66,7 +66,7 @@ def of_row(kind: type[T], row: dict[str, Any]) -> T:
     values = {name: row[name] for name in names}
     return kind(
         **{
-            name: str(value) if isinstance(value, uuid.UUID) else restored(value)
+            name: str(value) if isinstance(value, uuid.UUID) else displayed(value)
             for name, value in values.items()
         }
     )

@@ -37,7 +37,7 @@ from timestep.operations.queries.records import (
 from timestep.operations.queries.rows import moment_of, of_row, run_of, workflow_of
 from timestep.operations.tags import shown as tags_of
 from timestep.runtime.terminal import quoted
-from timestep.serialization.documents.json_text import restored
+from timestep.serialization.documents.json_text import displayed
 from timestep.serialization.workflow_documents import shown_arguments
 from timestep.store import interruptions
 from timestep.store.reads import runs
@@ -124,7 +124,7 @@ async def get_traceback(run_id: str) -> str | None:
         id_ = _id_of(str(run_id))
         if id_ is None:
             return None
-        envelope = restored(reading(lambda connection: runs.error(connection, id_)))
+        envelope = displayed(reading(lambda connection: runs.error(connection, id_)))
         found = envelope.get("traceback") if isinstance(envelope, dict) else None
         return found if isinstance(found, str) else None
 

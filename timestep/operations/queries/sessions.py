@@ -15,7 +15,7 @@ from timestep.operations.queries.pagination import (
 )
 from timestep.operations.queries.records import Session, SessionItem
 from timestep.runtime.terminal import quoted
-from timestep.serialization.documents.json_text import restored
+from timestep.serialization.documents.json_text import displayed
 from timestep.serialization.ids import storable_name
 from timestep.store.reads import sessions as store
 
@@ -98,7 +98,7 @@ async def _items(session_id: str, after: int | None, limit: int | None) -> list[
             position=row["position"],
             item_type=row["item_type"],
             role=row["role"],
-            item_data=restored(row["item_data"]),
+            item_data=displayed(row["item_data"]),
             run_id=None if row["run_id"] is None else str(row["run_id"]),
             created_at=row["created_at"],
         )

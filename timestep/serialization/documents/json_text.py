@@ -1,6 +1,9 @@
 """Makes text of JSON that PostgreSQL's JSONB can hold, and gives back exactly what was given.
 
 What JSONB cannot hold (NUL characters, lone surrogates, NaN) is kept as text under `$text`.
+
+A column may also hold what SQL wrote there, and Python cannot read: nested a thousand levels deep.
+One such document must not keep the others of its rows from being read, so `TooDeep` stands for it.
 """
 
 from __future__ import annotations
@@ -8,9 +11,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from timestep.errors import UnreadableValueError
 from timestep.serialization.documents.forms import Json
 
 _TEXT = "$text"
+
+_ROOM = 100
+"""Levels by which a document may be nested more deeply where it is written than where it was read:
+both take of one stack."""
+_OPENING, _CLOSING = b"[" * _ROOM, b"]" * _ROOM
+_SHALLOW = 1_000
+"""Bytes of a document that is short enough to be read and written, however it is nested."""
 
 # Made once: json.dumps makes one for each call that has such options.
 _exact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -48,14 +59,52 @@ def storable(value: Any) -> Json:
     return stored
 
 
+class TooDeep:
+    """Stands for a document that is nested too deeply to be read.
+
+    Args:
+        length: How long the document is, in bytes.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __str__(self) -> str:
+        return f"(nested too deeply to be shown: {self._length:,} bytes of JSON)"
+
+
+def loads(data: bytes) -> Any:
+    """What a column of JSON holds, or `TooDeep`."""
+    try:
+        if len(data) <= _SHALLOW:
+            return json.loads(data)
+        found = json.loads(_OPENING + data + _CLOSING)
+    except RecursionError:
+        return TooDeep(len(data))
+    for _ in range(_ROOM):
+        (found,) = found
+    return found
+
+
 def restored(value: Any) -> Any:
-    """What `storable` or `dumps` was given."""
+    """What `storable` or `dumps` was given.
+
+    Raises:
+        UnreadableValueError: It is nested too deeply.
+    """
+    if isinstance(value, TooDeep):
+        raise UnreadableValueError("a recorded document is nested too deeply to be read")
     if _is_set_aside(value):
         try:
             return json.loads(value[_TEXT])
         except (ValueError, RecursionError):
             return value  # Neither of them made it.
     return value
+
+
+def displayed(value: Any) -> Any:
+    """What `storable` or `dumps` was given, for people: a text where it is nested too deeply."""
+    return str(value) if isinstance(value, TooDeep) else restored(value)
 
 
 def _is_set_aside(value: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from timestep.serialization.documents.json_text import TooDeep
 from timestep.serialization.ids import storable_name
 
 _ADD = """
@@ -89,7 +90,9 @@ def _versions(written: Mapping[str, Any]) -> dict[str, Any]:
     """Both versions of what a call that was edited is given."""
     if written["action"] != "edit":
         return {}
-    return {"arguments": written["asked"], "edited_arguments": written["arguments"]}
+    asked = written["asked"]
+    before = str(asked) if isinstance(asked, TooDeep) else asked
+    return {"arguments": before, "edited_arguments": written["arguments"]}
 
 
 _UNKNOWN = {"role": None, "token_id": None, "address": None}

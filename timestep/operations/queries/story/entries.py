@@ -39,7 +39,7 @@ def agent_of(row: Row) -> AgentVersion:
     """An agent as it acted."""
     try:
         settings = json.loads(row["settings"] or "{}")
-    except ValueError:  # Cut.
+    except (ValueError, RecursionError):  # It was cut, or is nested too deeply.
         settings = {"…": row["settings"]}
     return AgentVersion(
         name=row["name"],
