@@ -285,6 +285,32 @@ def test_only_a_page_of_the_login_changes_anything() -> None:
     asking(work)
 
 
+def test_a_form_of_too_many_fields_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that its token is missing, or that it has no workflow_id."""
+    many = {f"field{number}": "" for number in range(1_000)}
+
+    async def logged(app: FastAPI) -> None:
+        async with client_of(app) as client:
+            await logged_in(client, SHORT)
+            fields = {**many, "form_token": await form_token(client)}
+            answer = await client.post("/start/x", headers={"origin": OWN}, data=fields)
+            assert "the form has 1,001 fields, and no more than 1,000 are read" in problem(
+                answer, 422
+            )
+
+    async def opened(app: FastAPI) -> None:
+        async with client_of(app, "127.0.0.1") as client:
+            answer = await client.post(
+                "/cancel", headers={"origin": OWN, "accept": "text/html"}, data={**many, "run": "x"}
+            )
+            assert answer.status_code == 422
+            assert "the form has 1,001 fields, and no more than 1,000 are read" in answer.text
+
+    asking(logged)
+    monkeypatch.delenv("TIMESTEP_API_TOKENS")
+    asking(opened)
+
+
 def test_no_other_page_logs_a_browser_in() -> None:
     async def work(app: FastAPI) -> None:
         async with client_of(app) as client:

@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from timestep.addresses import is_loopback
 from timestep.config import Role, Settings
+from timestep.errors import InvalidInputError
 from timestep.runtime.terminal import quoted
 from timestep.web.callers import Caller, Callers
 
@@ -126,6 +127,9 @@ def forged(
     """Why a request may be one that another site's page has a browser send; None: it is not.
 
     A browser adds the cookie to what any page asks for; a bearer token it adds to nothing.
+
+    Raises:
+        InvalidInputError: It has a form of more fields than are read.
     """
     if not caller.is_login or method in _SAFE:
         return None
@@ -155,10 +159,20 @@ _FIELDS = 2_500
 
 
 def form(body: bytes) -> dict[str, str]:
-    """The fields of a form that a page has sent; none where it is no form."""
+    """The fields of a form that a page has sent; none where it is no form.
+
+    Raises:
+        InvalidInputError: It has more than are read.
+    """
+    number = body.count(b"&") + 1
+    if number > _FIELDS:
+        raise InvalidInputError(
+            f"the form has {number:,} fields, and no more than {_FIELDS:,} are read: send so many "
+            "as JSON, over the HTTP API"
+        )
     try:
         text = body.decode("ascii")
-        given = parse_qs(text, keep_blank_values=True, strict_parsing=True, max_num_fields=_FIELDS)
+        given = parse_qs(text, keep_blank_values=True, strict_parsing=True)
     except ValueError:
         return {}
     return {name: values[0] for name, values in given.items() if len(values) == 1}

@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from timestep.config import Settings
-from timestep.errors import DatabaseError
+from timestep.errors import DatabaseError, InvalidInputError
 from timestep.operations.access.acting import acting
 from timestep.runtime.terminal import quoted
 from timestep.web import auth
@@ -141,7 +141,10 @@ class Gate:
         if caller is None or scope["path"] == LOGIN:
             return None
         headers = Headers(scope=scope)
-        forged = auth.forged(self.settings, caller, scope["method"], headers, body)
+        try:
+            forged = auth.forged(self.settings, caller, scope["method"], headers, body)
+        except InvalidInputError as error:
+            return answer_to(Request(scope), error)
         return None if forged is None else problem(403, forged, kind="foreign-page")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | Answer | None:
