@@ -167,6 +167,12 @@ def _stable(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(row.get("ends"), list):
         # Each with its time, which differs.
         stable["ends"] = [end[0] if isinstance(end, list) else end for end in row["ends"]]
+    if row.get("failed_attempts"):
+        # Their times differ.
+        stable["failed_attempts"] = [
+            (failed["number"], failed["followed_ms"] is None, failed["error"])
+            for failed in row["failed_attempts"]
+        ]
     if "state_data" in row:
         stable["state_data"] = _without_trace(row["state_data"])
     return stable
