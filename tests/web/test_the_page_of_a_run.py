@@ -6,17 +6,22 @@ import asyncio
 import dataclasses
 import datetime
 import html
+import json
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
-from dbos import SetWorkflowID
+from agents import Agent, function_tool
+from agents.testing import assistant_message, function_call
+from dbos import DBOS, SetWorkflowID
 from fastapi import FastAPI
 
 import timestep
 from tests.approvals.test_a_decision_that_nothing_follows_is_refused import asker
 from tests.support.api_client import asking, client_of, sends
+from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App
 from tests.support.hostile_text import ATTACK, obeyed
 from tests.support.recorded_runs import change, long_run
@@ -261,6 +266,48 @@ def test_a_run_is_cancelled_after_a_page_that_names_it(app: App) -> None:
         assert spans.findall(first) == spans.findall(later) != []
 
     browse(work)
+
+
+def test_what_the_model_was_shown_in_any_turn_is_edited(app: App) -> None:
+    @function_tool
+    def look(at: str) -> str:
+        return f"saw \u05d9\u05e8\u05d7 at {at}"
+
+    def answer(items: list[Any]) -> list[Any]:
+        found = outputs(items)
+        asked = [function_call("look", {"at": "noon"}, call_id="c")]
+        return [assistant_message(str(found))] if found else asked
+
+    async def body() -> str:
+        agent = Agent("A", model=AnsweringModel(answer), tools=[look])
+        return str((await timestep.run_agent(agent, "go")).final_output)
+
+    app.run(body, "w")
+
+    async def work(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/w/fork?turn=2")).text
+        fields = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page))
+        text = re.search(r'<textarea id="text"[^>]*>\n([^<]*)</textarea>', page)
+        assert text is not None
+        shown = html.unescape(text[1])
+        assert [one.get("type", one.get("role")) for one in json.loads(shown)] == [
+            "user",
+            "function_call",
+            "function_call_output",
+        ]
+        assert "saw \u05d9\u05e8\u05d7 at noon" in shown
+        same = {**fields, "turn": "2", "way": "keep", "text": shown.replace("\n", "\r\n")}
+        answered = await client.post("/runs/w/fork", data=same)
+        assert answered.status_code == 303
+        edited = {**same, "workflow_id": "edited", "text": shown.replace("noon", "night")}
+        asked = await client.post("/runs/w/fork", data=edited)
+        assert (asked.status_code, "was changed" in asked.text) == (422, True)
+        answered = await client.post("/runs/w/fork", data={**edited, "way": "replace"})
+        assert answered.headers["location"] == "/runs/edited"
+
+    browse(work)
+    found: str = DBOS.retrieve_workflow("edited").get_result(polling_interval_sec=0.02)
+    assert found == "{'c': 'saw \u05d9\u05e8\u05d7 at night'}"
 
 
 def test_a_fork_is_asked_for_again_with_what_is_wrong(app: App) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from timestep.cli import output
+from timestep.serialization.documents.envelopes import summary
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -152,10 +153,16 @@ def _outcome(call: ToolCall) -> str:
 
 def _raised(call: ToolCall) -> str | None:
     """What the last attempt of a call raised that the model was told of."""
-    last = (call.failed_attempts or [{}])[-1]
-    if call.status != "executed" or not last or last["followed_ms"] is not None:
+    failed = call.failed_attempts
+    last = failed[-1] if isinstance(failed, list) and failed else None
+    # Whoever writes to the table may have written anything.
+    if (
+        call.status != "executed"
+        or not isinstance(last, dict)
+        or last.get("followed_ms", 0) is not None
+    ):
         return None
-    return f"raised {last['error']['type']}: {last['error']['message']}"
+    return f"raised {summary(last.get('error'))}"
 
 
 def _value(tag: Any) -> str:

@@ -24,6 +24,7 @@ from timestep.errors import (
 )
 from timestep.journal import dbos_client
 from timestep.journal.checkpoints import CheckpointHistory
+from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads import workflow_records
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
@@ -90,6 +91,41 @@ async def fork_run(
     new_id = new_workflow_id if new_workflow_id is not None else str(uuid.uuid4())
     await asyncio.to_thread(_fork, run_or_workflow_id, turn, edit, changes, new_id, acting.take())
     return new_id
+
+
+async def shown_in(run_or_workflow_id: str, turn: int) -> Input | None:
+    """What the model was shown in a turn besides what its session held, to be given anew, edited.
+
+    Args:
+        run_or_workflow_id: The run, or a workflow, whose newest run is meant.
+        turn: The turn, counted from 1.
+
+    Returns:
+        Text or items, as `input` of `fork_run` takes them; None: the run has no checkpoint before
+        that turn, or it cannot be read.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+
+    def read(connection: Any) -> Input | None:
+        run = runs.find_run(connection, run_or_workflow_id)
+        rows = [] if run is None else store.checkpoints(connection, run["id"])
+        try:
+            history = CheckpointHistory(rows)
+            if turn not in history.turns:
+                return None
+            state = history.state(turn)
+            given: Input = restored(state["original_input"])
+            made = restored([*state["generated_items"], *state.get("pending_input", ())])
+        except (UnreadableValueError, LookupError, TypeError, ValueError):
+            # It is nested too deeply, or nothing that a run has written.
+            return None
+        # What is asked about is a call that stands beside it.
+        kept = [one for one in made if one.get("type") != "tool_approval_item"]
+        return [*_items(given), *(one.get("raw_item", one) for one in kept)] if kept else given
+
+    return await asyncio.to_thread(lambda: reading(read))
 
 
 def _edit(given: Input | None, append: Input | None) -> dict[str, Any] | None:

@@ -96,7 +96,11 @@ def lines(text: Any) -> str:
 
 def _json_line(value: Any) -> str:
     """JSON with the letters that it has, which `dumps` writes as escapes."""
-    return json.dumps(json.loads(dumps(value)), ensure_ascii=False)
+    text = dumps(value)
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except RecursionError:
+        return text
 
 
 def begin(text: str, most: int) -> str:

@@ -119,17 +119,21 @@ def call_of(
 
 
 def _failed_attempts(text: str | None) -> list[FailedAttempt]:
-    return [
-        FailedAttempt(
-            number=one["number"],
-            began_ms=one["began_ms"],
-            ended_ms=one["ended_ms"],
-            followed_ms=one["followed_ms"],
-            error_type=one["error"]["type"],
-            message=one["error"]["message"],
-        )
-        for one in json.loads(text or "[]")
-    ]
+    try:
+        return [
+            FailedAttempt(
+                number=one["number"],
+                began_ms=one["began_ms"],
+                ended_ms=one["ended_ms"],
+                followed_ms=one["followed_ms"],
+                error_type=one["error"]["type"],
+                message=one["error"]["message"],
+            )
+            for one in json.loads(text or "[]")
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        # Somebody else wrote it: how often the call was made is told all the same.
+        return []
 
 
 def _is_of(row: Row, call: Row) -> bool:

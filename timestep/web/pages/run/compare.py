@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
@@ -50,7 +51,16 @@ async def compare(
         groups=_groups(found.turns) if found else [],
         family=await family_of(run.id) if run.id is not None else [],
         problem=problem,
+        is_input_same=other is not None and _is_same(run.input, other.input),
     )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two documents are the same; False where they are nested too deeply to be seen so."""
+    try:
+        return bool(one == other)
+    except RecursionError:
+        return False
 
 
 def _place(given: str | None) -> int | None:

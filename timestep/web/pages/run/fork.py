@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from typing import Any
@@ -31,6 +32,8 @@ from timestep.web.slashes import RunName
 router = page_router()
 
 _SEE_OTHER = 303
+_LONGEST = 100_000
+"""Characters of what the model was shown that a form has, to be edited."""
 _WAYS = {
     "keep": "as it was",
     "replace": "this instead",
@@ -44,7 +47,7 @@ async def form(request: Request, run_id: RunName, turn: str = "1") -> Response:
     """The form, filled in with what the run has."""
     run = await runs.get_run(run_id)
     agent = await _agent(run, turn)
-    is_first = turn.strip() == "1"
+    text = await _shown(run, turn)
     return _page(
         request,
         run,
@@ -52,13 +55,15 @@ async def form(request: Request, run_id: RunName, turn: str = "1") -> Response:
         {
             "turn": turn,
             "way": "keep",
-            "text": _shown(run.input) if is_first else "",
+            "text": text or "",
+            "was": _hash(text or ""),
             "instructions": _instructions(agent) or "",
             "model": "",
             # Sent twice, it is the same fork.
             "workflow_id": str(uuid.uuid4()),
         },
         agent,
+        is_too_long=text is None,
     )
 
 
@@ -67,28 +72,28 @@ async def make(request: Request, run_id: RunName, caller: Operator) -> Response:
     """Make the fork, and go to its page; or ask again with what is wrong."""
     run = await runs.get_run(run_id)
     sent = auth.form(await request.body())
-    names = ("turn", "way", "text", "instructions", "model", "workflow_id")
+    names = ("turn", "way", "text", "was", "instructions", "model", "workflow_id")
     given = {name: sent.get(name, "").replace("\r\n", "\n") for name in names}
     agent = await _agent(run, given["turn"])
     problems: dict[str, str] = {}
-    turn = given["turn"].strip()
-    if not (turn.isascii() and turn.isdigit() and len(turn) < 10):
+    turn = _number(given["turn"])
+    if turn is None:
         problems["turn"] = "Give the number of a turn, counted from 1."
     if given["way"] not in _WAYS:
         problems["way"] = "Choose one of these."
     elif given["way"] != "keep" and not given["text"].strip():
         problems["text"] = "Say what the model is shown, or leave it as it was."
-    elif given["way"] == "keep" and given["text"].strip() not in ("", _shown(run.input).strip()):
+    elif given["way"] == "keep" and given["text"] and _hash(given["text"]) != given["was"]:
         # Nothing that was typed is dropped unsaid.
         given["way"] = "replace"
         problems["way"] = (
             "The text below was changed, and 'as it was' chosen, which leaves it out. Now it is "
             "what the model is shown: fork so, or choose another."
         )
-    if not problems:
+    if turn is not None and not problems:
         try:
             workflow_id = await fork.fork_run(
-                str(run.id or run_id), turn=int(turn), **_options(given, agent)
+                str(run.id or run_id), turn=turn, **_options(given, agent)
             )
             return RedirectResponse(f"/runs/{segment(workflow_id)}", _SEE_OTHER)
         except UnknownCheckpointError as error:
@@ -121,10 +126,30 @@ def _items(text: str) -> Any:
     return found if is_items and found else text
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(json.loads(dumps(value)), ensure_ascii=False, indent=2)
+async def _shown(run: Run, turn: str) -> str | None:
+    """What the model was shown in a turn, to be edited; None: it is too long for that."""
+    number = _number(turn)
+    if run.id is None or number is None:
+        return ""
+    found = await fork.shown_in(run.id, number)
+    if found is None:
+        return ""
+    text = found
+    if not isinstance(found, str):
+        text = json.dumps(json.loads(dumps(found)), ensure_ascii=False, indent=2)
+    return str(text) if len(text) <= _LONGEST else None
+
+
+def _hash(text: str) -> str:
+    """What a form knows its first text by."""
+    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _number(turn: str) -> int | None:
+    """The turn that somebody names; None: it is no number of one."""
+    number = turn.strip()
+    is_one = number.isascii() and number.isdigit() and len(number) < 10
+    return int(number) if is_one else None
 
 
 def _instructions(agent: AgentVersion | None) -> str | None:
@@ -135,12 +160,10 @@ def _instructions(agent: AgentVersion | None) -> str | None:
 
 async def _agent(run: Run, turn: str) -> AgentVersion | None:
     """The agent whose turn it was."""
-    number = turn.strip()
-    if run.id is None or not (number.isascii() and number.isdigit() and len(number) < 10):
+    number = _number(turn)
+    if run.id is None or number is None:
         return None
-    found = await timeline.part_of(
-        run.id, None, goes_on=False, which="turn", place=int(number), limit=1
-    )
+    found = await timeline.part_of(run.id, None, goes_on=False, which="turn", place=number, limit=1)
     answers = [step.of for one in found.turns for step in one.steps if step.kind == "answer"]
     return answers[0].agent if answers else None
 
@@ -152,6 +175,8 @@ def _page(
     given: dict[str, str],
     agent: AgentVersion | None,
     problems: dict[str, str] | None = None,
+    *,
+    is_too_long: bool = False,
 ) -> Response:
     return page(
         request,
@@ -162,5 +187,6 @@ def _page(
         given=given,
         agent=agent,
         ways=_WAYS,
+        is_too_long=is_too_long,
         problems=problems or {},
     )
