@@ -240,7 +240,7 @@ def test_no_connection_has_a_long_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(it: Served) -> None:
         assert await it.status(POST + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000) == 200
         many = b"a:b\r\n" * 50_000
-        assert await it.status(HEAD[:-2] + many) == 400
+        assert await it.status(HEAD[:-2] + many) == 431
 
     serving(work)
     assert max(taken) <= 1 << 14
@@ -395,7 +395,7 @@ def test_nonsense_is_told_in_no_line_of_the_log(
     async def work(it: Served) -> None:
         for sent in NONSENSE:
             status, headers, body = await (await it.connected(sent)).answer()
-            assert status in (400, 501), sent
+            assert status in (400, 431, 501), sent
             assert headers["content-type"] == "application/problem+json"
             assert json.loads(body)["status"] == status
             assert "server" not in headers
@@ -413,6 +413,45 @@ def test_the_answer_to_nonsense_has_the_headers_of_every_answer() -> None:
         assert status == 400
         for name, value in HEADERS.items():
             assert headers[name.lower()] == value.lower()
+
+    serving(work)
+
+
+@pytest.mark.parametrize(("size", "closes"), [(40_000, True), (60_000, False), (900_000, True)])
+def test_a_head_that_is_too_long_is_told(size: int, closes: bool) -> None:
+    """However much of it is still to come, its client is told before the connection ends."""
+
+    async def work(it: Served) -> None:
+        client = await it.connected(HEAD[:-2] + b"Cookie: a=" + b"x" * size + b"\r\n\r\n" + HEAD)
+        status, headers, body = await client.answer()
+        told = json.loads(body)
+        assert (status, headers["connection"]) == (431, "close")
+        assert (told["status"], told["type"]) == (431, "urn:timestep:head-too-large")
+        assert "16,384 bytes" in told["detail"]
+        assert await client.ended() == b""
+        # It has to close its own end, too, and is waited for no longer than others.
+        (held,) = it.connections
+        assert held.is_spare()
+        if closes:
+            client.writer.close()
+            await it.until(lambda: not it.connections)
+        else:
+            await as_time_passes(held_no_more(it))
+
+    serving(work)
+
+
+async def held_no_more(it: Served) -> None:
+    while it.connections:  # noqa: ASYNC110  # As `until`, whose own time would be over, too.
+        await asyncio.sleep(0)
+
+
+def test_what_goes_on_after_a_refusal_ends_the_connection() -> None:
+    async def work(it: Served) -> None:
+        client = await it.connected(b"nonsense\r\n\r\n")
+        assert (await client.answer())[0] == 400
+        client.writer.write(b"x" * 3_000_000)
+        await it.until(lambda: not it.connections)
 
     serving(work)
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import resource
 import socket
+import sys
 from collections.abc import Callable
 
 import h11
@@ -34,6 +35,11 @@ _OTHER_FILES = 200
 """Files that are open besides: the log, the database's connections, what tools open."""
 _TAKES_END = 1.0
 """Seconds that those who follow runs have to take what is left, when the host stops."""
+_HEAD_LIMIT = 1 << 14
+"""Bytes of a request's head."""
+_TAKEN_UNREAD = 1 << 20
+"""Bytes that a client may still send of what was refused: it takes the answer only once it has, as
+to end the connection before would be to tell it nothing."""
 _LOOKED_THROUGH = 1 << 16
 """Bytes of chunks, after an answer, that are looked through for the next request."""
 
@@ -53,13 +59,18 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     _since = 0.0
     _unsent = 0
     _unread = 0
+    _is_refused = False
+    """It is answered what it sent is no HTTP, or too long, and nothing more is read of it."""
     _is_over = False
     """Its end was told to the event loop, which does it after all that it has begun."""
 
     def is_spare(self) -> bool:
         """Whether no request of it is unanswered, as far as its head has come."""
         return (
-            self.conn.their_state is h11.IDLE or self._is_answered() or self.transport.is_closing()
+            self.conn.their_state is h11.IDLE
+            or self._is_answered()
+            or self._is_refused
+            or self.transport.is_closing()
         )
 
     def is_reader(self) -> bool:
@@ -94,6 +105,11 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            self._unread += len(data)
+            if self._unread > _TAKEN_UNREAD:
+                self._end()
+            return
         if self._is_answered() and self.conn.their_state is h11.SEND_BODY:
             self._unread += len(data)
             if self._unread > _LOOKED_THROUGH and _is_chunked(self.headers):
@@ -114,7 +130,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP with a problem document, if an answer can still be sent."""
+        """Answer what is no HTTP, or too long, with a problem document, if that can be sent."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self._end()
             return
@@ -122,12 +138,15 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             # The application may be about to answer the head of what went on as nonsense.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        body = {
-            "type": "urn:timestep:bad-request",
-            "title": "Bad Request",
-            "status": 400,
-            "detail": msg,
-        }
+        status, kind, title = 400, "bad-request", "Bad Request"
+        error = sys.exc_info()[1]
+        if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
+            status, kind, title = 431, "head-too-large", "Request Header Fields Too Large"
+            msg = (
+                f"the address and the headers of a request may have {_HEAD_LIMIT:,} bytes: send "
+                "fewer, or shorter ones, of cookies, too"
+            )
+        body = {"type": f"urn:timestep:{kind}", "title": title, "status": status, "detail": msg}
         content = json.dumps(body).encode()
         headers = [
             ("content-type", "application/problem+json"),
@@ -136,12 +155,14 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             ("connection", "close"),
         ]
         for event in (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Response(status_code=status, headers=headers, reason=title.encode()),
             h11.Data(data=content),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self.transport.write_eof()
+        self._is_refused = True
+        self._watch()
 
     def _is_answered(self) -> bool:
         return self.cycle is not None and self.cycle.response_complete
@@ -149,7 +170,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def _watch(self) -> None:
         """Give the client time anew where it is waited for something else than before."""
         waits_for: object = None
-        if self.flow.write_paused or self.transport.is_closing():
+        if self.flow.write_paused or self._is_refused or self.transport.is_closing():
             waits_for = "to take its answer"
         elif self.conn.their_state is h11.IDLE or self._is_answered():
             waits_for = (self.conn.their_state, self.cycle)
@@ -229,6 +250,7 @@ def server_of(app: ASGIApp, settings: Settings, end_streams: Callable[[], None])
         uvicorn.Config(
             app,
             http=protocol,
+            h11_max_incomplete_event_size=_HEAD_LIMIT,
             # An upgrade would take a connection out of these limits.
             ws="none",
             # What a client writes into X-Forwarded-… is not believed, only what these do.

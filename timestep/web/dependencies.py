@@ -41,12 +41,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         413: "The body is longer than TIMESTEP_BODY_LIMIT.",
         422: "The request cannot be used.",
         429: "Too many wrong tokens came from the address, or too many workflows wait.",
+        431: "The address and the headers are longer than 16,384 bytes.",
         500: "The host, or its database, failed.",
         503: "The database is away, or too much is asked at once.",
     }.items()
 }
 OPEN_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: ERRORS[status] for status in (400, 403, 408, 413)
+    status: ERRORS[status] for status in (400, 403, 408, 413, 431)
 }
 """Of what is answered without a token."""
 

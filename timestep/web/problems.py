@@ -95,6 +95,7 @@ _KINDS = {
     408: "request-timeout",
     413: "content-too-large",
     422: "invalid-request",
+    431: "head-too-large",
     500: "unexpected",
     503: "not-ready",
 }
@@ -119,6 +120,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "request-timeout": (408, "The body was not sent within TIMESTEP_CLIENT_TIMEOUT."),
     "content-too-large": (413, "The body is longer than TIMESTEP_BODY_LIMIT."),
     "invalid-request": (422, "The body is no JSON, or a part of the request does not fit."),
+    "head-too-large": (431, "The address and the headers are longer than 16,384 bytes."),
     "too-many-wrong-tokens": (429, "Too many wrong tokens came from the address."),
     "unexpected": (500, "The host failed: its log tells more."),
     "not-ready": (503, "The host cannot start workflows, and says why."),
