@@ -165,4 +165,4 @@ def test_a_question_can_be_decided_and_a_fork_is_told(app: App, monkeypatch: Any
 
     asking(ask)
     app.until(lambda: app.executing() == [])
-    assert app.execute("SELECT output FROM tool_calls").fetchone() == ("refunded 8",)
+    assert app.execute("SELECT output FROM tool_calls").fetchall() == [("refunded 8",)]
