@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support import forked_processes
 from tests.support.documented_examples import examples
 from tests.support.host_process import ROOT, Host
 from timestep.cli import main
+from timestep.cli.commands.init import requirement
 
 
 def run(*arguments: str) -> Result:
@@ -31,7 +33,10 @@ def test_what_it_makes_is_served(here: Path, database_url: str) -> None:
     assert "cd support && dbos start" in result.stdout
     folder = here / "support"
     assert (folder / "dbos-config.yaml").read_text().startswith("name: support\n")
-    assert 'name = "support"' in (folder / "pyproject.toml").read_text()
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "support"
+    assert project["project"]["dependencies"][0].startswith("timestep @ file:///")
+    assert project["tool"]["setuptools"]["packages"] == []
     assert (folder / ".gitignore").exists()
     host = Host(folder, database_url)
     try:
@@ -93,3 +98,20 @@ def test_a_name_that_neither_dbos_nor_pip_takes_is_refused(here: Path, name: str
     assert result.exit_code == 2
     assert "is no name of an application" in result.stderr
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "named"),
+    [
+        (None, "timestep ~= 0.1.0"),
+        ({"url": "file:///home/a%20b/timestep", "dir_info": {"editable": True}},
+         "timestep @ file:///home/a%20b/timestep"),
+        ({"url": "https://example.com/timestep.git", "subdirectory": "python",
+          "vcs_info": {"vcs": "git", "requested_revision": "main", "commit_id": "0a1b2c"}},
+         "timestep @ git+https://example.com/timestep.git@0a1b2c#subdirectory=python"),
+        ({"url": "https://example.com/timestep-0.1.0-py3-none-any.whl", "archive_info": {}},
+         "timestep @ https://example.com/timestep-0.1.0-py3-none-any.whl"),
+    ],
+)  # fmt: skip
+def test_it_needs_the_timestep_that_made_it(origin: object, named: str) -> None:
+    assert requirement("0.1.0", None if origin is None else json.dumps(origin)) == named

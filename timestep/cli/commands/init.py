@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from timestep.runtime.terminal import quoted
 
 _APPLICATION = Path(__file__).parents[1] / "new_application"
 _NAMED = ("dbos-config.yaml", "pyproject.toml")
-"""Files that say the application's name, where it is written NAME."""
+"""Files in which NAME stands for the application's name, and TIMESTEP for what it needs."""
 _INPUT = '{"question": "What is a turn?"}'
 _RENAMED = {"gitignore": ".gitignore"}
 """A file of that name would be obeyed where the others are kept."""
@@ -44,7 +45,7 @@ def init(name: str, as_json: bool) -> None:
     except OSError as error:
         fail(f"{folder} cannot be made: {error.strerror}")
     try:
-        made = [*_written(name, folder)]
+        made = [*_written(name, folder, _installed())]
     except OSError as error:
         # It was made here, and half of an application is of no use.
         shutil.rmtree(folder)
@@ -58,7 +59,7 @@ def init(name: str, as_json: bool) -> None:
     output.say("Test it:      pip install pytest && pytest")
 
 
-def _written(name: str, folder: Path) -> Iterator[str]:
+def _written(name: str, folder: Path, timestep: str) -> Iterator[str]:
     """Write the files of an application, and give their paths in its folder."""
     for source in sorted(_APPLICATION.rglob("*")):
         if source.is_dir() or "__pycache__" in source.parts:
@@ -67,6 +68,37 @@ def _written(name: str, folder: Path) -> Iterator[str]:
         path = path.with_name(_RENAMED.get(source.name, source.name))
         text = source.read_text(encoding="utf-8")
         (folder / path).parent.mkdir(exist_ok=True)
-        named = text.replace("NAME", name) if source.name in _NAMED else text
-        (folder / path).write_text(named, encoding="utf-8")
+        if source.name in _NAMED:
+            text = text.replace("NAME", name).replace('"TIMESTEP"', json.dumps(timestep))
+        (folder / path).write_text(text, encoding="utf-8")
         yield str(path)
+
+
+def _installed() -> str:
+    """The requirement by which pip installs this Timestep, from where it came from."""
+    from importlib import metadata  # Takes long to import.
+
+    try:
+        here = metadata.distribution("timestep")
+    except metadata.PackageNotFoundError:  # It is run from its sources, as with PYTHONPATH.
+        return f"timestep @ {Path(__file__).parents[3].as_uri()}"
+    return requirement(here.version, here.read_text("direct_url.json"))
+
+
+def requirement(version: str, origin: str | None) -> str:
+    """The requirement by which pip installs Timestep again.
+
+    Args:
+        version: The version that is installed.
+        origin: The text of its `direct_url.json`, which is there (PEP 610) where it was installed
+            from a folder, a repository or a file; None: it is from a package index.
+    """
+    if origin is None:
+        return f"timestep ~= {version}"
+    told = json.loads(origin)
+    url = told["url"]
+    if vcs := told.get("vcs_info"):
+        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    if subdirectory := told.get("subdirectory"):
+        url += f"#subdirectory={subdirectory}"
+    return f"timestep @ {url}"
