@@ -340,6 +340,20 @@ def variable_of(name: str) -> str:
     return told()[name].variable or f"{PREFIX}{name.upper()}"
 
 
+def unknown() -> dict[str, str | None]:
+    """Variables that are named as settings are and are none, each with the nearest that is one."""
+    import difflib  # Takes long to import, and one command needs it.
+
+    known = {variable_of(name).removeprefix(PREFIX) for name in told()}
+    given = [name.removeprefix(PREFIX) for name in sorted(os.environ) if name.startswith(PREFIX)]
+    near = {name: difflib.get_close_matches(name, known, n=1) for name in given}
+    return {
+        PREFIX + name: PREFIX + near[name][0] if near[name] else None
+        for name in given
+        if name not in known
+    }
+
+
 def as_given(*names: str) -> tuple[str | None, ...]:
     """What is written into the variables of some settings, to see at no cost that they changed."""
     return tuple(os.environ.get(f"{PREFIX}{name.upper()}") for name in names)

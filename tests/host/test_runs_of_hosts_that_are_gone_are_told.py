@@ -46,9 +46,10 @@ def test_what_a_host_left_is_told_until_somebody_goes_on_with_it(
     own_host.ended()
     # At once, as its process is seen to have ended: its claim holds for some seconds more.
     told = (
-        f"{workflow_id}: no live host executes it (executor first host): start a host with "
-        f"DBOS__VMID='first host', or go on in another with `timestep resume {workflow_id} "
-        f"--from-checkpoint`, or end it with `timestep cancel {workflow_id}`"
+        f"{workflow_id}: no live host executes it (executor first host): start that executor "
+        "again, a host with DBOS__VMID='first host' or your own application as it was, or go on "
+        f"in another with `timestep resume {workflow_id} --from-checkpoint`, or end it with "
+        f"`timestep cancel {workflow_id}`"
     )
     show = ("show", workflow_id)
     assert told in said(*show)

@@ -138,6 +138,17 @@ def test_a_fork_begins_with_its_turn_and_leaves_the_old_run_alone(
     assert app.replay("old") == "go saw 1 saw 2"
 
 
+def test_the_fork_of_another_applications_run_is_for_its_newest_version(app: App) -> None:
+    agent, _ = looker()
+    app.run(body_of(agent), "old")
+    app.execute("UPDATE dbos.workflow_status SET application_name = 'another'")
+    fork("old", turn=2, new_workflow_id="new")
+    stands = "SELECT application_name, application_version, status FROM dbos.workflow_status"
+    new = app.execute(f"{stands} WHERE workflow_uuid = 'new'").fetchone()
+    assert new == ("another", None, "ENQUEUED")
+    DBOS.cancel_workflow("new")
+
+
 def test_a_fork_is_told_and_links_to_the_old_run(app: App) -> None:
     agent, _ = looker()
     app.run(body_of(agent), "old")

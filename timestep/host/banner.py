@@ -93,8 +93,9 @@ def _left(left: Left) -> str:
     id_ = left.executor_id
     return (
         f"  no host      {_workflows(left.workflows)} of the executor {printable(id_)}, which no "
-        f"live host is{unless}: start\n               one with DBOS__VMID={shell_word(id_)}, or go "
-        f"on in this one with\n               {_take_over(left.example)}"
+        f"live host is{unless}: start\n               it again, a host with "
+        f"DBOS__VMID={shell_word(id_)} or your own application as it was,\n"
+        f"               or go on in this one with {_take_over(left.example)}"
     )
 
 

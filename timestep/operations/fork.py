@@ -204,9 +204,7 @@ def _fork(
                 dbos_client.client().fork_workflow(
                     source["workflow_id"],
                     _first_step(source),
-                    application_version=DBOS.application_version
-                    if presence.is_launched()
-                    else None,
+                    application_version=_version(source["workflow_id"]),
                 )
         except BaseException as error:
             with found.transactions.begin() as connection:
@@ -219,6 +217,18 @@ def _fork(
                     f"{source['id']} cannot be forked"
                 ) from error
             raise
+
+
+def _version(workflow_id: str) -> str | None:
+    """The version of the application that executes the fork of a workflow; None: the newest.
+
+    That of this process, unless the workflow is another application's: a host in a folder of its
+    own serves the pages for one that launches DBOS itself.
+    """
+    record = workflow_records.workflow_record(workflow_id)
+    ours = (None, presence.application_name())
+    is_ours = record is not None and record.application in ours
+    return DBOS.application_version if presence.is_launched() and is_ours else None
 
 
 def _first_step(run: store.Row) -> int:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import importlib.metadata
+import json
+import socket
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from timestep import config, versions
@@ -75,6 +80,13 @@ IN_A_HOST = ("address", "agents SDK", "entrypoints")
 
 def _settings() -> str:
     config.read()
+    if unknown := config.unknown():
+        lines = [
+            f"{name} is set, and there is no such setting"
+            + (f": {nearest} is one" if nearest else "")
+            for name, nearest in unknown.items()
+        ]
+        raise _Doubt("; ".join(lines))
     return "every value can be used"
 
 
@@ -83,7 +95,49 @@ def _address() -> str:
     settings.check_listen(tokens.are_there)
     count = len(settings.api_tokens)
     who = f"{count} API token{'s' if count > 1 else ''}" if count else "no TIMESTEP_API_TOKENS"
-    return f"listens on {settings.host}:{settings.port}, {who}"
+    there = f"{settings.host}:{settings.port}"
+    host = settings.host.strip("[]")
+    try:
+        _try_to_listen(host, settings.port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise TimestepError(
+                f"a host cannot listen on {there}: {error.strerror or error}: set TIMESTEP_HOST "
+                "and TIMESTEP_PORT to an address that is free"
+            ) from error
+        if not _is_a_host(host, settings.port):
+            raise _Doubt(
+                f"another program listens on {there}, where no host of Timestep answers: end it, "
+                "or set TIMESTEP_PORT to a port that is free"
+            ) from error
+        return f"a host listens on {there}, {who}"
+    return f"{there} is free for a host, {who}"
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    """Listen where a host would, and stop it at once.
+
+    Raises:
+        OSError: One cannot.
+    """
+    family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind(address)
+        tried.listen()
+
+
+def _is_a_host(host: str, port: int) -> bool:
+    """Whether what listens there answers as a host does that is asked whether it serves."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    asked = http.client.HTTPConnection(reached, port, timeout=10)
+    try:
+        asked.request("GET", "/healthz")
+        return bool(json.loads(asked.getresponse().read(1000)) == {"status": "ok"})
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    finally:
+        asked.close()
 
 
 def _escalation() -> str:
@@ -139,6 +193,11 @@ def _rights() -> str:
 
 
 def _workflows() -> str:
+    if not (folder := Path.cwd() / entrypoints.PACKAGE).is_dir():
+        raise _Doubt(
+            f"there is no folder {folder.name!r} in {folder.parent}: `timestep serve` needs one, "
+            "with a module for your entrypoints; an application that launches DBOS itself does not"
+        )
     found = entrypoints.find()
     recordable_types.check(found.values())
     names = ", ".join(sorted(found)) or "none"

@@ -187,7 +187,10 @@ def _obstacle(
         what = f"no live host executes it (executor {id_})"
         if is_live is None:
             what = f"no live host is its executor {id_}; if no application of yours is"
-        start = f"start a host with DBOS__VMID={terminal.shell_word(id_)}"
+        start = (
+            f"start that executor again, a host with DBOS__VMID={terminal.shell_word(id_)} or your "
+            "own application as it was"
+        )
     elif found.version is None:
         return "no host runs: it waits in the queue until `timestep serve` is started"
     else:

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 @dataclass(frozen=True)
 class WorkflowRecord:
     """What a workflow was given and came to, each as text; the serializer that wrote it; DBOS's
-    status and name of it, and when it was created and ended, in milliseconds since 1970; and its
-    attributes, as JSON's text."""
+    status and name of it, and when it was created and ended, in milliseconds since 1970; its
+    attributes, as JSON's text; and the name of the application that it is of."""
 
     arguments: str | None
     output: str | None
@@ -23,6 +23,7 @@ class WorkflowRecord:
     created_at: int
     completed_at: int | None
     attributes: str | None
+    application: str | None
 
 
 def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRecord | None:
@@ -31,7 +32,8 @@ def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRe
         sa.text(
             f"""SELECT coalesce(given.inputs, w.inputs), coalesce(made.output, w.output),
                 coalesce(made.error, w.error), w.serialization, w.status,
-                w.name, w.created_at, w.completed_at, CAST(w.attributes AS text)
+                w.name, w.created_at, w.completed_at, CAST(w.attributes AS text),
+                w.application_name
             FROM "{schema}".workflow_status w
             LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
             LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)
