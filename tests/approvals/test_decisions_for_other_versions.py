@@ -83,7 +83,7 @@ def test_it_is_told_wherever_one_decides(app: App) -> None:
     of_another_version(app, "w")
     told = (
         "no live host runs its version old; if no application of yours does: start a host with the "
-        "sources of that version, or {} in another with "
+        "code of that version, or {} in another with "
         "`timestep resume w {}--from-checkpoint`, or end it with `timestep cancel w`"
     )
     undecided = told.format("decide and go on", "--approve all ")

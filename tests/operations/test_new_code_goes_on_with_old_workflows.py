@@ -53,7 +53,9 @@ def test_a_new_version_goes_on_with_what_the_old_one_left(own_host: Host, tmp_pa
     (tmp_path / "go").touch()
     own_host.start()
     greeting = own_host.log.read_text()
-    assert "waiting      3 workflows of other versions of the sources, which no live" in greeting
+    assert (
+        "waiting      3 workflows of other versions of the application, which no live" in greeting
+    )
     assert "--from-checkpoint\n               (with --approve all" in greeting
     check_decisions(own_host, *asking)
     assert own_host.run(workflow_id)["status"] == "running"

@@ -45,9 +45,9 @@ def greet(launched: Launched, listener: socket.socket) -> None:
         )
     if launched.stranded:
         lines.append(
-            f"  waiting      {_workflows(launched.stranded)} of other versions of the sources, "
-            "which no live host runs:\n               start a host with theirs, or go on in this "
-            "one with\n"
+            f"  waiting      {_workflows(launched.stranded)} of other versions of the application, "
+            "which no live host runs:\n               start a host with their code, or go on in "
+            "this one with\n"
             f"               {_take_over(launched.stranded_id)}\n"
             "               (with --approve all, or --reject all, where it waits for a decision)"
         )

@@ -68,7 +68,7 @@ class Launched:
     recovered: int
     """Workflows that an earlier process left and this one goes on with."""
     stranded: int
-    """Unfinished workflows of other versions of the sources, which no live host runs."""
+    """Unfinished workflows of other versions of the application, which no live host runs."""
     stranded_id: str | None
     """One of them."""
     undecided: int

@@ -1,8 +1,9 @@
 """Serves the HTTP API, and executes workflows, until the process is told to stop.
 
-`DBOS` gives an application's version, unless `DBOS__APPVERSION` is set, as a hash of its
-workflows' sources: a host recovers what its own version began, so that no workflow goes on
-in code that would take other steps. What an older version left is counted at the start.
+`DBOS` gives an application's version, unless `DBOS__APPVERSION` is set, as a hash of the
+functions of its workflows, and not of what these call: a host recovers what its own version
+began, so that no workflow goes on in a body that would take other steps. What an older version
+left is counted at the start.
 """
 
 from __future__ import annotations

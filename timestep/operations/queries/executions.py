@@ -197,7 +197,7 @@ def _obstacle(
         what = f"no live host runs its version {found.version}"
         if is_live is None:
             what += "; if no application of yours does"
-        start = "start a host with the sources of that version"
+        start = "start a host with the code of that version"
     decided = ("--approve", "all") if is_asking else ()
     go_on = terminal.command("resume", workflow_id, *decided, "--from-checkpoint")
     how = "decide and go on" if is_asking else "go on"
