@@ -42,6 +42,11 @@ RUN = {
         f"{_PROMETHEUS}:test_the_alerts_are_about_what_is_told",
     ],
     ("docs/models.md", "python"): [f"{_PYTHON}:test_a_session_and_who_follows"],
+    ("docs/operations.md", "python"): [
+        "documents/test_operations_do_as_said.py:test_a_queue_is_made",
+        "documents/test_operations_do_as_said.py"
+        ":test_what_ended_is_deleted_with_what_it_started_and_nothing_else",
+    ],
     ("docs/run-states.md", "python"): [
         "run_states/test_database_store_keeps_states.py"
         ":test_the_documented_example_runs_as_it_is_printed"
@@ -65,6 +70,8 @@ RUN = {
 
 NOT_RUN = {
     ("CONTRIBUTING.md", ""): "what a profile prints, which differs with every machine",
+    ("docs/operations.md", "dockerfile"): "it needs Docker, and an image from elsewhere",
+    ("docs/operations.md", "ini"): "it is for a machine's own systemd",
 }
 """Why nothing runs the examples of a page in a language."""
 

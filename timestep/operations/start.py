@@ -233,7 +233,8 @@ def check_queue(queue: str) -> None:
         is_there = dbos_client.client().retrieve_queue(queue) is not None
     if not is_there:
         raise InvalidInputError(
-            f"there is no queue {queue!r}: register it with DBOS.register_queue({queue!r})"
+            f"there is no queue {queue!r}: make it once, with DBOSClient(…).register_queue"
+            f"({queue!r}), or with DBOS.register_queue({queue!r}) where DBOS is launched"
         )
 
 
