@@ -118,6 +118,8 @@ def test_only_a_form_of_the_login_decides_and_in_its_name(app: App) -> None:
                 assert answer.status_code == 403
         assert [one.resolved_at for one in await asked(resolved=None)] == [None]
         # No form but that of what was shown, and of an act that there is, is one.
+        edits = await fields(action="edit", form_token=token)
+        assert (await client.post("/approvals/confirm", data=edits)).status_code == 422
         for wrong in (
             {"action": "approve"},
             await fields(action="destroy"),

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from timestep.approvals import edited_arguments
 from timestep.errors import UnknownInterruptionError
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.arguments import check_document, check_filter
-from timestep.operations.overview.questions import Asking, Document, Entry, Question, Said, Waiting
+from timestep.operations.overview import led_to
+from timestep.operations.overview.led_to import LedTo
+from timestep.operations.overview.questions import (
+    Asking,
+    Document,
+    Entry,
+    Piece,
+    Question,
+    Waiting,
+)
 from timestep.operations.queries import executions
 from timestep.operations.queries.interruptions import ended_workflows
 from timestep.operations.queries.pagination import (
@@ -22,6 +30,7 @@ from timestep.operations.queries.pagination import (
     run_place,
     session_place,
 )
+from timestep.runtime import terminal
 from timestep.runtime.terminal import quoted
 from timestep.store.reads.overview import inbox as store
 
@@ -55,36 +64,23 @@ async def waiting(*, workflow_id: str | None = None, cursor: str | None = None) 
     check_filter("workflow_id", workflow_id)
     after = session_place(cursor)
 
-    def read(connection: Any) -> tuple[list[store.Row], _Asked]:
+    def read(connection: Any) -> tuple[list[store.Row], list[store.Row], LedTo]:
         found = store.workflows(
             connection, workflow_id=workflow_id, after=after, limit=WORKFLOWS + 1
         )
         ids = [row["workflow_id"] for row in found[:WORKFLOWS]]
         asked = store.of_workflows(connection, ids, EACH if workflow_id is None else MOST)
-        before = store.items_before(connection, [row["id"] for row in asked])
-        inputs = store.inputs(connection, {row["run_id"] for row in asked})
-        return found, _Asked(asked, before, {row["run_id"]: row for row in inputs})
+        return found, asked, led_to.read(connection, asked)
 
     def work() -> Page[Waiting]:
-        found, asked = reading(read)
+        found, asked, before = reading(read)
         page = page_of(found, WORKFLOWS, lambda row: [row["since"].isoformat(), row["workflow_id"]])
-        return Page(_waiting(page.items, asked), page.next_cursor)
+        return Page(_waiting(page.items, asked, before), page.next_cursor)
 
     return await asyncio.to_thread(work)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Rows of what workflows ask."""
-
-    questions: list[store.Row]
-    before: list[store.Row]
-    """Items of the runs."""
-    inputs: dict[uuid.UUID, store.Row]
-    """By the ids of the runs."""
-
-
-def _waiting(rows: Sequence[store.Row], asked: _Asked) -> list[Waiting]:
+def _waiting(rows: Sequence[store.Row], asked: Sequence[store.Row], before: LedTo) -> list[Waiting]:
     ids = [row["workflow_id"] for row in rows]
     ended = ended_workflows(ids)
     standing = executions.of_workflows(ids, set(ids) - ended.keys()) if ids else {}
@@ -93,7 +89,7 @@ def _waiting(rows: Sequence[store.Row], asked: _Asked) -> list[Waiting]:
     made = []
     for row in rows:
         id_ = row["workflow_id"]
-        own = [one for one in asked.questions if one["workflow_id"] == id_]
+        own = [one for one in asked if one["workflow_id"] == id_]
         start = started.get(id_, {"who": None, "at": None})
         execution = standing.get(id_)
         made.append(
@@ -107,31 +103,32 @@ def _waiting(rows: Sequence[store.Row], asked: _Asked) -> list[Waiting]:
                 started_at=start["at"],
                 closed=ended.get(id_),
                 obstacle=execution.obstacle if execution is not None else None,
-                runs=_asking(own, asked),
+                runs=_asking(own, before),
             )
         )
     return made
 
 
-def _asking(rows: Sequence[store.Row], asked: _Asked) -> list[Asking]:
+def _asking(rows: Sequence[store.Row], before: LedTo) -> list[Asking]:
     runs: dict[uuid.UUID, list[store.Row]] = {}
     for row in rows:
         runs.setdefault(row["run_id"], []).append(row)
-    return [
-        Asking(
-            run_id=str(run_id),
-            agent_name=own[0]["agent_name"],
-            outer_agent_name=own[0]["outer_agent_name"],
-            input=Document(asked.inputs[run_id]["input"], asked.inputs[run_id]["input_length"]),
-            before=[
-                Said(row["item_type"], row["agent_name"], Document(row["item"], row["item_length"]))
-                for row in asked.before
-                if row["run_id"] == run_id
-            ],
-            questions=[_question(row) for row in own],
+    made = []
+    for run_id, own in runs.items():
+        session_id, session = before.session(run_id)
+        made.append(
+            Asking(
+                run_id=str(run_id),
+                agent_name=own[0]["agent_name"],
+                outer_agent_name=own[0]["outer_agent_name"],
+                session_id=session_id,
+                session=session,
+                given=before.given(run_id),
+                before=before.items(run_id),
+                questions=[_question(row) for row in own],
+            )
         )
-        for run_id, own in runs.items()
-    ]
+    return made
 
 
 async def questions(ids: Collection[str]) -> list[Question]:
@@ -251,14 +248,36 @@ def _question(row: store.Row, entry: Entry | None = None) -> Question:
         id=str(row["id"]),
         run_id=str(row["run_id"]),
         parent_run_id=None if row["parent_run_id"] is None else str(row["parent_run_id"]),
-        not_edited=edited_arguments.why_not(row, has_schema=bool(row["has_schema"])),
+        not_edited=edited_arguments.why_not(row, has_schema=bool(row["has_schema"]))
+        or _no_form(found["arguments"], row),
         entry=entry,
     )
 
 
+def _no_form(arguments: Document | None, row: store.Row) -> str | None:
+    """Why no form shows a call's arguments; None: one does."""
+    try:
+        if arguments is not None:
+            arguments.value()
+    except ValueError:
+        command = terminal.command(
+            "resume", row["workflow_id"] or "", "--edit", str(row["id"]), "JSON"
+        )
+        return f"its arguments are too long, or nested too deeply, for a form: use `{command}`"
+    return None
+
+
 def _document(row: store.Row, name: str) -> Document | None:
     text = row[name]
-    return None if text is None else Document(text, row[f"{name}_length"])
+    if text is None:
+        return None
+    found, count = row[f"{name}_pieces"], row[f"{name}_count"]
+    pieces = tuple(
+        Piece(piece, kind == "string", shown, length, hash_)
+        for piece, kind, shown, length, hash_ in found or ()
+    )
+    is_object = text.startswith("{")
+    return Document(text, row[f"{name}_length"], pieces if is_object else None, count)
 
 
 def _id(text: str) -> uuid.UUID:

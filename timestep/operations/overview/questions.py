@@ -11,12 +11,39 @@ from timestep.serialization.documents.json_text import restored
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A value of an object: the whole, or its beginning where it is long."""
+
+    name: str
+    """Maybe its beginning alone: see `LONGEST_NAME`."""
+    is_text: bool
+    text: str
+    """What a text says; of any other value, its JSON."""
+    length: int
+    """Characters of the whole."""
+    hash: str
+    """Of the whole: that of another value is another one."""
+
+    @property
+    def is_cut(self) -> bool:
+        return len(self.text) < self.length
+
+
+LONGEST_NAME = 200
+"""Characters of a name that are shown."""
+
+
+@dataclass(frozen=True)
 class Document:
     """JSON as the database writes it: the whole, or its beginning where it is long."""
 
     text: str
     length: int
     """Characters of the whole."""
+    pieces: tuple[Piece, ...] | None = None
+    """The values of an object, each by itself, as far as they are read; None: it is none."""
+    count: int = 0
+    """How many values the object has."""
 
     @property
     def is_cut(self) -> bool:
@@ -101,11 +128,31 @@ class Question:
 
 @dataclass(frozen=True)
 class Said:
-    """An item of a run before its question."""
+    """What was said or done before a question."""
 
-    item_type: str
+    item_type: str | None
+    """None: it was given to a run, or to a session."""
     agent_name: str | None
     item: Document
+    is_cut: bool = False
+    """Whether the item has more than is in `item`."""
+    fate: str | None = None
+    """What became of the call that it is, or whose output it is: the call's status; or `failed`,
+    as an answer; `supplied`: a person gave the result; `expired`: rejected, as nobody decided;
+    `waits`: for a person, too. None: that is not known."""
+    tool_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run was given."""
+
+    run_id: str
+    agent_name: str | None
+    items: list[Said]
+    """The last of it."""
+    count: int
+    """How many items it has."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +163,12 @@ class Asking:
     agent_name: str | None
     outer_agent_name: str | None
     """Of the run inside which it is; None: of no other."""
-    input: Document
-    """What it was given."""
+    session_id: str | None
+    """Of the run, or of the one around it that has one."""
+    session: list[Said]
+    """The last of that session before its run began."""
+    given: list[Given]
+    """What the runs around it were given, the outermost first, and at last the run itself."""
     before: list[Said]
     """Its last items before its first question."""
     questions: list[Question]

@@ -1,4 +1,4 @@
-"""Reads what the page of approvals shows: what waits, what led to it, and what was decided.
+"""Reads what the page of approvals shows: what waits, and what was decided.
 
 Documents are read as text, and only so much of each as is shown: a call may have megabytes of
 arguments, and be nested more deeply than Python reads.
@@ -15,16 +15,12 @@ import sqlalchemy as sa
 
 from timestep.store.interruptions import HASH, PLACE
 from timestep.store.parked_workflows import UNDECIDED
+from timestep.store.reads.overview.documents import document
 
 Row = dict[str, Any]
 
-_WHOLE = 20_000
-"""Characters of a document that are read; of a longer one, its beginning."""
 _MOST = 100
 """Questions that are counted at most."""
-_BEFORE = 6
-"""Items of a run that are shown before a question."""
-
 _WAITING = f"{UNDECIDED} AND r.workflow_id IS NOT NULL"
 
 _COUNT = f"SELECT count(*) FROM (SELECT 1 {_WAITING} LIMIT {_MOST}) AS asked"
@@ -38,9 +34,8 @@ _WORKFLOWS = f"""
     ORDER BY since, r.workflow_id LIMIT %(limit)s::int"""
 
 
-def _document(name: str) -> str:
-    return f"left(i.{name}::text, {_WHOLE}) AS {name}, length(i.{name}::text) AS {name}_length"
-
+# The names of arguments in the order of the tool's schema: the database keeps none.
+_REQUIRED = "coalesce(i.arguments_schema, t.params_json_schema) -> 'required'"
 
 _QUESTION = f"""
     i.id, i.run_id, r.workflow_id, r.workflow_name, r.parent_run_id, i.type, i.reason, i.call_id,
@@ -48,11 +43,11 @@ _QUESTION = f"""
     i.created_at, i.expires_at, i.resolved_at, i.resolution_action, i.resolution_message,
     i.resolution_always, i.resolved_by, c.tool_type, s.session_key AS session_id,
     jsonb_typeof(coalesce(i.arguments_schema, t.params_json_schema)) = 'object' AS has_schema,
-    coalesce(i.arguments_schema, t.params_json_schema) -> 'required' AS required,
+    {_REQUIRED} AS required,
     {HASH} AS hash, root.status AS run_status,
     CASE WHEN root.completed_at IS NOT NULL THEN root.status END AS ended,
-    {_document("arguments")}, {_document("resolution_arguments")},
-    {_document("resolution_output")}"""
+    {document("arguments", _REQUIRED)}, {document("resolution_arguments", _REQUIRED)},
+    {document("resolution_output", _REQUIRED)}"""
 
 _JOINS = """
     JOIN public.runs r ON r.id = i.run_id
@@ -83,26 +78,6 @@ _DECIDED = f"""
     AND (%(before)s::timestamptz IS NULL
         OR (i.created_at, i.id) < (%(before)s::timestamptz, %(last)s::uuid))
     ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s::int"""
-
-_INPUTS = f"""
-    SELECT id AS run_id, left(input::text, {_WHOLE}) AS input, length(input::text) AS input_length
-    FROM public.runs WHERE id = ANY(%(ids)s)"""
-
-_ITEMS = f"""
-    SELECT asked.run_id, before.* FROM (
-        SELECT i.run_id, coalesce(min(item.position), 2147483647) AS first
-        FROM public.interruptions i
-        LEFT JOIN public.run_items item
-            ON item.tool_call_id = i.tool_call_id AND item.run_id = i.run_id
-        WHERE i.id = ANY(%(ids)s) GROUP BY i.run_id
-    ) AS asked CROSS JOIN LATERAL (
-        SELECT item.position, item.item_type, a.name AS agent_name,
-            left(item.item_data::text, {_WHOLE}) AS item,
-            length(item.item_data::text) AS item_length
-        FROM public.run_items item LEFT JOIN public.agents a ON a.id = item.agent_id
-        WHERE item.run_id = asked.run_id AND item.position < asked.first
-        ORDER BY item.position DESC LIMIT {_BEFORE}
-    ) AS before ORDER BY asked.run_id, before.position"""
 
 _SCHEMA = f"""
     SELECT coalesce(i.arguments_schema, t.params_json_schema) FROM public.interruptions i {_JOINS}
@@ -173,16 +148,6 @@ def decided(
     moment, last = before or (None, None)
     values = {"workflow_id": workflow_id, "before": moment, "last": last, "limit": limit}
     return _rows(connection, _DECIDED, values)
-
-
-def items_before(connection: sa.Connection, ids: Collection[uuid.UUID]) -> list[Row]:
-    """The last items of each run before the first of these questions that it asks."""
-    return _rows(connection, _ITEMS, {"ids": list(ids)})
-
-
-def inputs(connection: sa.Connection, run_ids: Collection[uuid.UUID]) -> list[Row]:
-    """What runs were given."""
-    return _rows(connection, _INPUTS, {"ids": list(run_ids)})
 
 
 def schema(connection: sa.Connection, id_: uuid.UUID) -> Any:

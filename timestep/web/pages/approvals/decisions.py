@@ -95,6 +95,8 @@ async def confirm(request: Request, caller: Operator) -> Response:
     """The page that asks once more, before what was chosen is decided."""
     form = auth.form(await request.body())
     choice = _choice(form)
+    if choice.action == "edit":
+        raise InvalidInputError("a call is edited in a form of its own: see Edit… at the question")
     if everything := form.get("all"):
         found = (await inbox.waiting(workflow_id=everything)).items
         asked = [one for waiting in found for run in waiting.runs for one in run.questions]
@@ -179,6 +181,7 @@ async def edited(request: Request, question_id: str, caller: Operator) -> Respon
     if refused := _refusals(choice, questions):
         return _refused(request, choice, [], refused)
     (question,) = questions
+    _check_edited(question)
     schema = await inbox.schema(question_id)
     values, problems = schema_forms.read(schema, form, _values(question))
     try:
@@ -274,14 +277,18 @@ def _by_workflow(questions: Sequence[Question]) -> dict[str, list[Question]]:
 
 def _values(question: Question) -> dict[str, Any]:
     """The arguments of a call, as what is in its form's fields."""
-    try:
-        value = question.arguments.value() if question.arguments is not None else {}
-    except ValueError as error:
-        raise InvalidInputError(
-            f"the arguments are too long, or nested too deeply, for a form ({error}): "
-            "use `timestep resume`, or the API"
-        ) from error
+    value = question.arguments.value() if question.arguments is not None else {}
     return value if isinstance(value, dict) else {}
+
+
+def _check_edited(question: Question) -> None:
+    """Refuse to edit a call that cannot be, or whose arguments no form shows.
+
+    Raises:
+        InvalidInputError: It is one.
+    """
+    if question.not_edited is not None:
+        raise InvalidInputError(f"this call cannot be edited: {question.not_edited}")
 
 
 async def _edit(
@@ -291,8 +298,7 @@ async def _edit(
     problems: dict[str, list[str]],
     status: int = 200,
 ) -> Response:
-    if question.not_edited is not None:
-        raise InvalidInputError(f"this call cannot be edited: {question.not_edited}")
+    _check_edited(question)
     schema = await inbox.schema(question.id)
     fields = schema_forms.fields(schema, _values(question), typed=typed, problems=problems)
     known = {one.name for one in fields}

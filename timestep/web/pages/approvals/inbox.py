@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from timestep import config
 from timestep.approvals.webhook import Webhook
 from timestep.operations.overview import inbox
-from timestep.web.pages.approvals import laid_out
+from timestep.web.pages.approvals import laid_out, led_to
 from timestep.web.pages.approvals.decisions import NAMED, shown_of
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
@@ -52,5 +52,5 @@ async def arguments(question_id: str) -> Response:
     return Response(text, media_type="application/json")
 
 
-_SHOWN = {"messages": laid_out.messages, "shown_of": shown_of}
+_SHOWN = {"led_to": led_to.parts, "shown_of": shown_of}
 """How templates show documents."""

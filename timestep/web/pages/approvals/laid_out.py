@@ -1,47 +1,46 @@
-"""Lays a call's arguments, and what was said before it, out for a person to read."""
+"""Lays a call's arguments out for a person to read."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from timestep.operations.overview.questions import Asking, Document, Said
+from timestep.operations.overview.questions import LONGEST_NAME, Document, Piece
 from timestep.web.pages.filters import json_text
 
 _LONGEST = 2000
 """Characters of a value that are shown."""
-_LONGEST_SAID = 700
-"""Characters of what was said before."""
-_INPUTS = 3
-"""Items of a run's input that are shown, its last."""
-_LONGEST_NAME = 200
 _MOST = 40
-"""Values of one call."""
+"""Values of one call that are shown one by one: the names of others are told."""
+_LONGEST_NAMES = 500
+"""Characters of those names."""
 _PAGE = 400_000
 """Characters of all calls of a page: where these are many, there is less of each."""
+_LONG = 400
+"""Characters of a value, and lines, from which on it is scrolled in itself."""
+_LONG_LINES = 10
 
 
 @dataclass(frozen=True)
 class Part:
-    """A value of a call, or a part of a message."""
+    """A value of a call."""
 
     name: str | None
     """Of an argument; None: it is the whole."""
     text: str
     is_json: bool
     is_cut: bool
+    length: int = 0
+    """Characters of the whole value, where it is cut."""
 
-
-@dataclass(frozen=True)
-class Message:
-    """What was said before a question."""
-
-    who: str
-    what: str
-    text: str
-    is_cut: bool
+    @property
+    def is_long(self) -> bool:
+        """Whether it may be scrolled where it stands."""
+        return len(self.text) > _LONG or self.text.count("\n") > _LONG_LINES
 
 
 def on_page(calls: int) -> Callable[..., list[Part]]:
@@ -50,7 +49,7 @@ def on_page(calls: int) -> Callable[..., list[Part]]:
 
 
 def arguments(document: Document | None, order: Any = None, *, most: int = _PAGE) -> list[Part]:
-    """A call's arguments, each by its name; where they cannot be told apart, their text.
+    """A call's arguments, each by its name and cut by itself.
 
     Args:
         document: The arguments.
@@ -60,27 +59,43 @@ def arguments(document: Document | None, order: Any = None, *, most: int = _PAGE
     if document is None:
         return []
     longest = min(_LONGEST, most)
+    pieces, count = pieces_of(document, order)
+    if pieces is None:
+        return [_whole(document, longest)]
+    parts: list[Part] = []
+    for piece in pieces[:_MOST]:
+        if most <= 0:
+            break
+        parts.append(_part(piece, min(longest, most)))
+        most -= len(parts[-1].text) + len(parts[-1].name or "")
+    if count > len(parts):
+        names = ", ".join(one.name[:LONGEST_NAME] for one in pieces[len(parts) :])
+        told = f"and {count - len(parts)} more: {names[:_LONGEST_NAMES]}"
+        parts.append(Part(None, told, False, True))
+    return parts
+
+
+def pieces_of(document: Document, order: Any = None) -> tuple[list[Piece] | None, int]:
+    """The values of an object as far as they are read, and how many it has; None: it is none."""
+    is_set_aside = document.pieces is not None and [one.name for one in document.pieces] == [
+        "$text"
+    ]
+    if document.pieces is not None and not is_set_aside:
+        return list(document.pieces), document.count
     try:
         value = document.value()
         if not isinstance(value, dict):
-            return [_part(None, value, longest)]
-        parts: list[Part] = []
-        for name in ordered(value, order)[:_MOST]:
-            if most <= 0:
-                break
-            parts.append(_part(name, value[name], min(longest, most)))
-            most -= len(parts[-1].text) + min(len(name), _LONGEST_NAME)
+            return None, 0
+        return [_piece(name, value[name]) for name in ordered(value, order)], len(value)
     except ValueError:
-        return [_text(None, document.text, longest, is_json=True, is_cut=document.is_cut)]
-    if len(value) > len(parts):
-        parts.append(Part(None, f"and {len(value) - len(parts)} more", False, True))
-    return parts
+        return None, 0
 
 
 def no_object(document: Document | None) -> list[Part]:
     """Arguments that are no object, which neither fields nor a table by their names show."""
-    found = arguments(document)
-    return found if len(found) == 1 and found[0].name is None else []
+    if document is None or pieces_of(document)[0] is not None:
+        return []
+    return arguments(document)
 
 
 def ordered(names: Iterable[str], order: Any) -> list[str]:
@@ -91,68 +106,40 @@ def ordered(names: Iterable[str], order: Any) -> list[str]:
     return list(dict.fromkeys([*first, *known]))
 
 
-def _part(name: str | None, value: Any, longest: int) -> Part:
-    if isinstance(value, str):
-        return _text(name, value, longest, is_json=False)
-    return _text(name, json_text(value), longest, is_json=True)
-
-
-def _text(
-    name: str | None, text: str, longest: int, *, is_json: bool, is_cut: bool = False
-) -> Part:
-    if name is not None and len(name) > _LONGEST_NAME:
-        name, is_cut = f"{name[:_LONGEST_NAME]}…", True
-    return Part(name, text[:longest], is_json, is_cut or len(text) > longest)
-
-
-def messages(run: Asking) -> list[Message]:
-    """What led to the questions of a run: what it was given, and its last items before them."""
+def _piece(name: str, value: Any) -> Piece:
     try:
-        given = run.input.value()
-    except ValueError:
-        begin = [_message("the run", "was given", run.input.text, is_cut=run.input.is_cut)]
-    else:
-        items = given if isinstance(given, list) else [{"role": "user", "content": given}]
-        begin = [_of_item(item, "the agent", "item") for item in items[-_INPUTS:]]
-        if len(items) > _INPUTS:
-            begin.insert(0, Message("before", f"{len(items) - _INPUTS} items", "", True))
-    return [*begin, *map(_said, run.before)]
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    hash_ = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return Piece(name, isinstance(value, str), text, len(text), hash_)
 
 
-def _said(said: Said) -> Message:
-    agent = said.agent_name or "the agent"
+def _part(piece: Piece, longest: int) -> Part:
+    text = piece.text
+    if not piece.is_text and not piece.is_cut:
+        text = _laid_out(text)
+    name = piece.name if len(piece.name) <= LONGEST_NAME else f"{piece.name[:LONGEST_NAME]}…"
+    is_cut = piece.is_cut or len(text) > longest or name != piece.name
+    length = max(piece.length, len(text)) if is_cut else 0
+    return Part(name, text[:longest], not piece.is_text, is_cut, length)
+
+
+def _laid_out(text: str) -> str:
+    """JSON text on lines; as it is where it is nested too deeply."""
     try:
-        return _of_item(said.item.value(), agent, said.item_type)
+        return json_text(json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+
+
+def _whole(document: Document, longest: int) -> Part:
+    """What is no object, or cannot be told apart: its text."""
+    try:
+        value = document.value()
+        is_text = isinstance(value, str)
+        text = value if is_text else json_text(value)
     except ValueError:
-        return _message(agent, said.item_type, said.item.text, is_cut=said.item.is_cut)
-
-
-def _of_item(item: Any, agent: str, item_type: str) -> Message:
-    """An item of a run as one reads it: who said, asked for or gave what."""
-    if not isinstance(item, dict):
-        return _message(agent, item_type, json_text(item))
-    kind = item.get("type", "message")
-    if "role" in item or kind == "message":
-        role = item.get("role", "assistant")
-        who = agent if role == "assistant" else str(role)
-        return _message(who, "said", "\n".join(_texts(item.get("content"))))
-    if "arguments" in item and "name" in item:
-        return _message(agent, f"called {item['name']}", str(item["arguments"]))
-    if "output" in item:
-        output = item["output"]
-        return _message("a tool", "gave", output if isinstance(output, str) else json_text(output))
-    if kind == "reasoning":
-        return _message(agent, "thought", "\n".join(_texts(item.get("summary"))))
-    return _message(agent, str(kind).replace("_", " "), json_text(item))
-
-
-def _texts(content: Any) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    for part in content if isinstance(content, list) else ():
-        text = part.get("text", part.get("refusal")) if isinstance(part, dict) else None
-        yield text if isinstance(text, str) else json_text(part)
-
-
-def _message(who: str, what: str, text: str, *, is_cut: bool = False) -> Message:
-    return Message(who, what, text[:_LONGEST_SAID], is_cut or len(text) > _LONGEST_SAID)
+        is_text, text = False, document.text
+    is_cut = document.is_cut or len(text) > longest
+    return Part(None, text[:longest], not is_text, is_cut, document.length if is_cut else 0)

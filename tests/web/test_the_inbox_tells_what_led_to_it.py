@@ -1,0 +1,172 @@
+"""What led to a question: the session before, who was given what, what became of each call."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+import pytest
+from agents import Agent, FunctionTool, function_tool
+from agents.testing import assistant_message, function_call
+from fastapi import FastAPI
+
+import timestep
+from tests.support.api_client import asking, client_of
+from tests.support.conversational_model import AnsweringModel, outputs
+from tests.support.dbos_app import App
+from tests.support.decisions import decide, waiting
+from timestep import DatabaseSession
+
+
+@function_tool(needs_approval=True)
+async def run_shell(command: str, note: str = "") -> str:
+    if command == "fail":
+        raise ValueError("no such disk")
+    return f"ran {command}"
+
+
+def shell(*turns: list[Any], name: str = "Shell", tool: FunctionTool = run_shell) -> Agent[Any]:
+    """An agent that wants to make all calls of a turn at once, and says at last that it did."""
+    calls: list[list[Any]] = [
+        [
+            function_call(
+                tool.name,
+                one if isinstance(one, dict) else {"command": one},
+                call_id=f"{name}-{turn}{place}",
+            )
+            for place, one in enumerate(commands)
+        ]
+        for turn, commands in enumerate(turns)
+    ]
+
+    def answer(items: list[Any]) -> list[Any]:
+        done = outputs(items)
+        for turn in calls:
+            if turn[0].call_id not in done:
+                return list(turn)
+        return [assistant_message("It is done.")]
+
+    return Agent(name=name, model=AnsweringModel(answer), tools=[tool])
+
+
+def begun(app: App, *runs: tuple[Agent[Any], Any], session: bool = False) -> Future[str]:
+    """A workflow `w` that has these runs one after the other, in a session where that is asked."""
+    outcome: Future[str] = Future()
+
+    async def body() -> str:
+        kept = DatabaseSession("customer-7") if session else None
+        for agent, given in runs:
+            result = await timestep.run_agent(agent, given, session=kept)
+        return str(result.final_output)
+
+    def work() -> None:
+        try:
+            outcome.set_result(app.run(body, "w"))
+        except Exception as error:  # noqa: BLE001  # the future raises it to the test
+            outcome.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return outcome
+
+
+@pytest.fixture
+def inbox(app: App, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the page says, without its markup."""
+    monkeypatch.setenv("TIMESTEP_DB_URL", app.url)
+
+    def read(path: str = "/approvals") -> str:
+        found: list[str] = []
+
+        async def work(web: FastAPI) -> None:
+            async with client_of(web, "127.0.0.1") as client:
+                answer = await client.get(path, headers={"accept": "text/html"})
+                assert answer.status_code == 200, answer.text
+                found.append(answer.text)
+
+        asking(work)
+        return " ".join(re.sub(r"<[^>]*>", "", found[0]).split())
+
+    return read
+
+
+def test_each_call_says_what_became_of_it_and_the_session_leads_to_it(app: App, inbox: Any) -> None:
+    clerk = shell(["made", "fail"], ["rm"], name="Clerk")
+    boss = shell(
+        [{"input": "delete /srv/a"}],
+        name="Boss",
+        tool=clerk.as_tool("ask_clerk", "Ask the clerk."),
+    )
+    runs = ((shell(["refused", "given"]), "look around"), (boss, "now delete them"))
+    outcome = begun(app, *runs, session=True)
+    app.until(lambda: len(waiting()) == 2)
+    decide(reject=["Shell-00"], supply={"Shell-01": "by hand"})
+    app.until(lambda: len(waiting()) == 2)
+    decide(approve="all")
+    (question,) = app.until(lambda: [one for one in waiting() if one.call_id == "Clerk-10"])
+    page = inbox()
+    place = 0
+    for told in (
+        "Before, in the session customer-7:",
+        "user said look around",
+        "Shell wanted to call run_shell, which was rejected",
+        "Shell wanted to call run_shell, and a person gave the result instead",
+        "the model was told, as run_shell was not called",
+        "a person gave the result of run_shell by hand",
+        "Shell said It is done.",
+        "Given to Boss: user said now delete them",
+        "In the run of Clerk: user said delete /srv/a",
+        "Clerk called run_shell",
+        "Clerk called run_shell, which failed",
+        "run_shell gave ran made",
+        "run_shell failed",
+    ):
+        assert told in page[place:], (told, page)
+        place = page.index(told, place)
+    decide(approve=[question.id])
+    assert outcome.result(60) == "It is done."
+
+
+def test_a_call_that_was_decided_beside_one_that_waits_says_so(app: App, inbox: Any) -> None:
+    outcome = begun(app, (shell(["a", "b", "c", "d"]), "go"))
+    app.until(lambda: len(waiting()) == 4)
+    decide(approve=["Shell-00"], reject=["Shell-01"], supply={"Shell-02": 1})
+    page = inbox()
+    for told in (
+        "Shell may call run_shell, which was approved, and has not yet",
+        "Shell wanted to call run_shell, which was rejected",
+        "Shell wanted to call run_shell, and a person gave the result instead",
+    ):
+        assert told in page, (told, page)
+    assert "Shell called" not in page
+    # However much was given, its end is told.
+    given = [{"role": "user", "content": [{"type": "input_text", "text": "x" * 50_000}]}] * 4
+    given += [{"role": "user", "content": "delete them"}, {"role": "user", "content": "y" * 50_000}]
+    app.execute("UPDATE runs SET input = %s::text::jsonb", (json.dumps(given),))
+    page = inbox()
+    assert "before 3 items" in page
+    for told in (f"user said {'x' * 700} …", "user said delete them", f"user said {'y' * 700} …"):
+        assert told in page
+    decide(approve=["Shell-03"])
+    assert outcome.result(60) == "It is done."
+
+
+@pytest.mark.parametrize("many", [1, 60])
+def test_no_long_argument_hides_another(app: App, inbox: Any, many: int) -> None:
+    outcome = begun(app, (shell(["a"]), "go"))
+    (question,) = app.until(waiting)
+    long = {f"a{number}": "x" * (3_000_000 // many) for number in range(many)}
+    deep = json.loads("[" * 400 + "]" * 400)
+    given = {**long, "z": deep, "note": "all of it", "command": "rm -rf /"}
+    update = "UPDATE interruptions SET arguments = %s::text::jsonb WHERE id = %s"
+    app.execute(update, (json.dumps(given), question.id))
+    page = inbox()
+    assert len(page) < 80_000
+    assert "command rm -rf /" in page
+    assert "note all of it" in page or "note" in page[page.index("more: ") :]
+    assert f"… all of it ({3_000_000 // many:,} characters)" in page
+    assert "It cannot be edited: its arguments are too long" in page
+    decide(approve=[question.id])
+    assert outcome.result(60) == "It is done."
