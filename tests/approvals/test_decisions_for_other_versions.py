@@ -83,23 +83,22 @@ def test_it_is_told_wherever_one_decides(app: App) -> None:
     of_another_version(app, "w")
     told = (
         "no live host runs its version old; if no application of yours does: start a host with the "
-        "code of that version, or {} in another with "
-        "`timestep resume w {}--from-checkpoint`, or end it with `timestep cancel w`"
+        "code of that version, or go on in another with "
+        "`timestep resume w --from-checkpoint`, or end it with `timestep cancel w`"
     )
-    undecided = told.format("decide and go on", "--approve all ")
     (asked,) = asyncio.run(timestep.list_interruptions())
-    assert (asked.is_waited_for, asked.obstacle) == (True, undecided)
+    assert (asked.is_waited_for, asked.obstacle) == (True, told)
     run = asyncio.run(timestep.get_run("w"))
-    assert (run.is_stuck, run.obstacle, run.executor) == (True, undecided, None)
+    assert (run.is_stuck, run.obstacle, run.executor) == (True, told, None)
     for command in (["approvals"], ["show", "w"], ["runs"]):
-        assert f"w: {undecided}" in said(*command)
+        assert f"w: {told}" in said(*command)
     assert "(no live host runs its version old; if no" in said("approvals")
     assert "interrupted (no live host)" in said("runs")
     assert "Decide:" not in said("approvals")
 
     done = resume("w", approve="all")
     assert (done.resolved, done.goes_on) == ([asked.id], False)
-    assert done.reason == told.format("go on", "")
+    assert done.reason == told
     assert said("resume", "w", "--approve", "all") == f"decided 1 w: {done.reason}"
     # A host of that version: one that says so, as hosts do.
     app.execute(
@@ -136,6 +135,16 @@ def test_a_decision_and_a_takeover_are_one(app: App) -> None:
     assert outcome("w") == "launched moon and no"
     assert (made, version(app)) == (["moon"], "1")
     assert len(app.rows("model_responses")) == 2
+
+
+def test_what_is_taken_over_undecided_asks_in_the_new_version(app: App) -> None:
+    (asked,) = parked(app, "w", "moon")
+    of_another_version(app, "w")
+    assert said("resume", "w", "--from-checkpoint") == "w goes on from its newest checkpoint"
+    app.until(lambda: version(app) == "1" and status("w") == "DELAYED")
+    (still,) = asyncio.run(timestep.list_interruptions())
+    assert (still.id, still.hash, still.obstacle) == (asked.id, asked.hash, None)
+    assert (resume("w", approve="all").goes_on, outcome("w")) == (True, "launched moon")
 
 
 def test_nothing_is_decided_where_a_live_host_executes_it(app: App) -> None:

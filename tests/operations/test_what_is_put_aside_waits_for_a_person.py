@@ -96,7 +96,7 @@ def test_what_dbos_gave_up_is_told_and_may_be_tried_again(app: App) -> None:
     (asked,) = asyncio.run(timestep.get_run("w")).interruptions
     assert (asked.obstacle or "").startswith("given up: ")
     told = said("resume", "w", "--approve", "all")
-    assert "with `timestep resume w --approve all --again`" in told
+    assert "with `timestep resume w --again`, and decide then" in told
     # Nothing was counted of it.
     app.execute("DELETE FROM timestep.process_ends RETURNING 1")
 

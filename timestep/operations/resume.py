@@ -380,10 +380,10 @@ def _nothing_follows(workflow_id: str, ended: str) -> str:
     if not ended.startswith("has "):
         is_given_up = ended.endswith("recovered too many times")
         how = "--again" if is_given_up else "--from-checkpoint"
-        go_on = terminal.command("resume", workflow_id, "--approve", "all", how)
+        go_on = terminal.command("resume", workflow_id, how)
         return (
-            f"the workflow {quoted(workflow_id)} {ended} and waits for nothing: decide and go on "
-            f"with `{go_on}`"
+            f"the workflow {quoted(workflow_id)} {ended} and waits for nothing: go on with "
+            f"`{go_on}`, and decide then"
         )
     return (
         f"the workflow {quoted(workflow_id)} {ended} and waits for nothing: whoever goes on "

@@ -83,7 +83,7 @@ async def waiting(*, workflow_id: str | None = None, cursor: str | None = None) 
 def _waiting(rows: Sequence[store.Row], asked: Sequence[store.Row], before: LedTo) -> list[Waiting]:
     ids = [row["workflow_id"] for row in rows]
     ended = ended_workflows(ids)
-    standing = executions.of_workflows(ids, set(ids) - ended.keys()) if ids else {}
+    standing = executions.of_workflows(ids) if ids else {}
     starts = reading(lambda connection: store.starts(connection, ids)) if ids else []
     started = {row["workflow_id"]: row for row in starts}
     made = []

@@ -36,14 +36,11 @@ class Execution:
     """Why nobody does, or maybe nobody, and what helps."""
 
 
-def of_workflows(
-    workflow_ids: Collection[str], asking: Collection[str] = ()
-) -> dict[str | None, Execution]:
+def of_workflows(workflow_ids: Collection[str]) -> dict[str | None, Execution]:
     """How each of these workflows stands that has not ended.
 
     Args:
         workflow_ids: Their ids.
-        asking: Those that wait for a decision, which may be made together with what helps.
 
     Raises:
         DatabaseError: The database refused, or is away.
@@ -54,7 +51,7 @@ def of_workflows(
     alone = executors.left_alone(workflow_ids)
     told: dict[str | None, Execution] = {}
     for id_, one in found.items():
-        standing = _execution(id_, one, live[one], is_alone=id_ in alone, is_asking=id_ in asking)
+        standing = _execution(id_, one, live[one], is_alone=id_ in alone)
         standing = _with_setback(id_, standing, lacking.get(id_))
         told[id_] = _held_back(id_, standing, held[id_]) if id_ in held else standing
     # What DBOS gave up has ended as far as DBOS is concerned.
@@ -155,7 +152,7 @@ def _with_setback(workflow_id: str, standing: Execution, setback: Setback | None
 
 
 def _execution(
-    workflow_id: str, found: Executor, is_live: bool | None, *, is_alone: bool, is_asking: bool
+    workflow_id: str, found: Executor, is_live: bool | None, *, is_alone: bool
 ) -> Execution:
     is_live = False if is_alone else is_live
     return Execution(
@@ -163,9 +160,7 @@ def _execution(
         is_left_alone=is_alone,
         # An application executes what is under way, more likely than not, and no older version.
         is_stuck=not is_live and (found.id is None or is_live is False),
-        obstacle=_left_alone(workflow_id)
-        if is_alone
-        else _obstacle(workflow_id, found, is_live, is_asking=is_asking),
+        obstacle=_left_alone(workflow_id) if is_alone else _obstacle(workflow_id, found, is_live),
     )
 
 
@@ -177,9 +172,7 @@ def _left_alone(workflow_id: str) -> str:
     )
 
 
-def _obstacle(
-    workflow_id: str, found: Executor, is_live: bool | None, *, is_asking: bool
-) -> str | None:
+def _obstacle(workflow_id: str, found: Executor, is_live: bool | None) -> str | None:
     if is_live:
         return None
     if found.id is not None:
@@ -198,10 +191,9 @@ def _obstacle(
         if is_live is None:
             what += "; if no application of yours does"
         start = "start a host with the code of that version"
-    decided = ("--approve", "all") if is_asking else ()
-    go_on = terminal.command("resume", workflow_id, *decided, "--from-checkpoint")
-    how = "decide and go on" if is_asking else "go on"
+    # Without a decision: what it asks is asked there, too, and nobody approves what was not seen.
+    go_on = terminal.command("resume", workflow_id, "--from-checkpoint")
     return (
-        f"{what}: {start}, or {how} in another with `{go_on}`, or end it with "
+        f"{what}: {start}, or go on in another with `{go_on}`, or end it with "
         f"`{terminal.command('cancel', workflow_id)}`"
     )

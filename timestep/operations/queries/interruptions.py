@@ -85,8 +85,7 @@ def _uuid(value: str | uuid.UUID | None) -> uuid.UUID | None:
 async def _interruptions(rows: list[dict[str, Any]]) -> list[Interruption]:
     open_ = {row["workflow_id"] for row in rows if row["resolved_at"] is None} - {None}
     ended = await in_thread(lambda: ended_workflows(open_))
-    asking = open_ - ended.keys()
-    found = await in_thread(lambda: executions.of_workflows(open_, asking))
+    found = await in_thread(lambda: executions.of_workflows(open_))
     return [_interruption(row, ended, found.get(row["workflow_id"])) for row in rows]
 
 

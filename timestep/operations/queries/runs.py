@@ -341,8 +341,7 @@ def _whole(rows: Sequence[dict[str, Any]], *, brief: bool = False) -> list[Run]:
         return []
     runs_ = [run_of(row, []) for row in rows] if brief else _with_interruptions(rows)
     open_ = [run for run in runs_ if run.completed_at is None and run.workflow_id is not None]
-    asking = [run for run in open_ if any(one.resolved_at is None for one in run.interruptions)]
-    found = executions.of_workflows(_workflows_of(open_), _workflows_of(asking))
+    found = executions.of_workflows(_workflows_of(open_))
     workflows = _workflows_of(runs_)
     tagged = attributes_of(workflows)
     newest = reading(lambda connection: runs.newest(connection, workflows))
