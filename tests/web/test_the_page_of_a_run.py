@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from agents import Agent, function_tool
-from agents.testing import assistant_message, function_call
+from agents.testing import ScriptedModel, assistant_message, function_call
 from dbos import DBOS, SetWorkflowID
 from fastapi import FastAPI
 
@@ -98,6 +98,34 @@ def test_a_long_run_is_read_part_by_part(app: App) -> None:
         for bad in ("only=x", "text=%00", "turn=x", "after=-1", "text=a&cursor=x"):
             assert (await client.get(f"/runs/long?{bad}")).status_code == 422
         assert (await client.get("/runs/nobody")).status_code == 404
+
+    browse(work)
+
+
+def test_an_answer_of_many_calls_is_told_where_it_begins(app: App) -> None:
+    @function_tool
+    def look(at: int) -> str:
+        return f"saw {at}"
+
+    asked = [function_call("look", {"at": at}, call_id=f"c{at}") for at in range(130)]
+    model = ScriptedModel([asked, [assistant_message("done")]])
+
+    async def body() -> str:
+        return str(
+            (await timestep.run_agent(Agent("A", model=model, tools=[look]), "go")).final_output
+        )
+
+    assert app.run(body, "w") == "done"
+
+    async def work(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/w?turn=1")).text
+        found = steps(page)
+        assert found[0].startswith("answer-")
+        while (after := link(page, "Later turns")) is not None:
+            page = (await client.get(after)).text
+            found += steps(page)
+        assert [one.partition("-")[0] for one in found] == ["answer", *["call"] * 130, "answer"]
+        assert len(set(found)) == 132
 
     browse(work)
 

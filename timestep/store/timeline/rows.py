@@ -78,6 +78,9 @@ _BESIDE = """
     WHERE i.run_id = %(run_id)s AND i.position {is_beside} %(place)s
     ORDER BY i.position {order} LIMIT 1"""
 
+_BEGINS_BEFORE = """(m.ordinal < %(before)s OR m.ordinal <= (
+    SELECT max(o.ordinal) FROM public.model_responses o WHERE o.id = ANY(%(own)s)))"""
+
 _CALLS = f"""
     SELECT c.id, c.agent_id, c.model_response_id, c.turn, c.call_id, c.tool_name, c.tool_type,
         {_document("c.arguments")}, {_document("c.edited_arguments")}, {_document("c.output")},
@@ -237,15 +240,21 @@ def items_of(
 
 
 def answers(
-    connection: sa.Connection, run_id: uuid.UUID, first: int | None, last: int | None, limit: int
+    connection: sa.Connection,
+    run_id: uuid.UUID,
+    first: int | None,
+    last: int | None,
+    own: Collection[uuid.UUID],
+    limit: int,
 ) -> list[Row]:
-    """The answers of a run's model, each attempt at them, beside its items.
+    """The answers of a run's model that begin in a part of it, each attempt at them.
 
     Args:
         connection: To the database.
         run_id: The run.
         first: The position of the first item; None: from the beginning on.
         last: That of the last one; None: to the end.
+        own: The answers that items of the part come of: the last may go on after it.
         limit: How many at most.
     """
     after = _beside(connection, run_id, first, "<", "DESC") if first is not None else None
@@ -254,8 +263,14 @@ def answers(
     if after is not None:
         conditions.append("m.ordinal > %(after)s")
     if before is not None:
-        conditions.append("m.ordinal < %(before)s")
-    values = {"run_id": run_id, "after": after, "before": before, "limit": limit}
+        conditions.append(_BEGINS_BEFORE)
+    values = {
+        "run_id": run_id,
+        "after": after,
+        "before": before,
+        "own": list(own),
+        "limit": limit,
+    }
     return _rows(connection, _ANSWERS.format(which=" AND ".join(conditions)), values)
 
 

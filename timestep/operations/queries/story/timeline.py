@@ -114,7 +114,8 @@ def _rows(
         items[0]["turn"] if part.before is not None else 0,
         items[-1]["turn"] if part.after is not None else 2**31 - 1,
     )
-    answers = store.answers(connection, run_id, first, last, _MOST)
+    own = {row["model_response_id"] for row in items} - {None}
+    answers = store.answers(connection, run_id, first, last, own, _MOST)
     answers = [row for row in answers if turns[0] <= row["turn"] <= turns[1]]
     calls = {row["tool_call_id"] for row in items} - {None}
     return rows_with(
