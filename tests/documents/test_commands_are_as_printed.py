@@ -155,7 +155,8 @@ TAKES: dict[str, Callable[[list[str], pytest.Config], None]] = {
 
 OTHERS = {
     **dict.fromkeys(
-        ["export", "cd", ".", "sleep", "pkill", "grep", "tar", "unzip"], "the system's"
+        ["export", "cd", "mkdir", "touch", ".", "sleep", "pkill", "grep", "tar", "unzip"],
+        "the system's",
     ),
     **dict.fromkeys(["ruff", "mypy", "lint-imports"], "`.ci/run` has the same lines"),
     ".ci/run": "it runs these tests",
