@@ -190,7 +190,7 @@ def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("URL", "hooks.example/hunter2", "is not a URL like https"),
+        ("URL", "hooks.example/hunter2", "is not a URL like https://example.com/hook"),
         ("URL", "ftp://hooks.example/hunter2", "is not a URL like https"),
         ("URL", "https:///hunter2", "is not a URL like https"),
         ("URL", "https://hooks.example:port/hunter2", "is not a URL like https"),
@@ -240,3 +240,10 @@ def test_a_password_in_the_hosts_address_is_never_shown(
         config.read()
 
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["URL", "PUBLIC_URL"])
+def test_an_address_of_a_host_is_told_as_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TIMESTEP_{name}", "127.0.0.1:8000")
+    with pytest.raises(ConfigurationError, match=r"is not a URL like http://127\.0\.0\.1:8000 or "):
+        config.read()

@@ -6,8 +6,12 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 
-def parts_of(url: str) -> tuple[str, str]:
+def parts_of(url: str, example: str = "https://example.com/hook") -> tuple[str, str]:
     """The scheme and the host of a URL of the web.
+
+    Args:
+        url: The URL.
+        example: One that would be right, which the error tells.
 
     Raises:
         ValueError: It is none.
@@ -18,7 +22,7 @@ def parts_of(url: str) -> tuple[str, str]:
     except ValueError:
         scheme, host = "", None
     if scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable():
-        raise ValueError("is not a URL like https://example.com/hook")
+        raise ValueError(f"is not a URL like {example}")
     return scheme, host
 
 

@@ -34,7 +34,7 @@ def _secret_address(value: str) -> Secret:
 
 
 def _address(value: str) -> str:
-    addresses.parts_of(value)
+    addresses.parts_of(value, "http://127.0.0.1:8000 or https://runs.example.com")
     return value.rstrip("/")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
 import signal
 from pathlib import Path
@@ -60,6 +61,26 @@ def test_a_run_is_watched_through_its_hosts_death(own_host: Host, tmp_path: Path
     assert told[-1] == {"kind": "end", "status": "completed"}
     assert [one["type"] for one in told[:-1]][:: len(told) - 2] == ["run.started", "run.completed"]
     assert len({one["cursor"] for one in told[:-1]}) == len(told) - 1
+
+
+@pytest.mark.parametrize("command", ["watch", "start"])
+def test_who_leaves_is_told_that_it_is_not_stopped(
+    host: Host, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("TIMESTEP_DB_URL", host.database)
+    monkeypatch.setenv("TIMESTEP_URL", host.url)
+
+    async def left(*asked: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    module = importlib.import_module(f"timestep.cli.commands.{command}")
+    monkeypatch.setattr(module, "_watch" if command == "watch" else "_outcome", left)
+    given = ["--input", '{"name": "Ada"}', "--id", "left", "--wait"]
+    arguments = ["watch", "left"] if command == "watch" else ["start", "greet", *given]
+    found = CliRunner().invoke(main, arguments)
+    assert found.exit_code == 130
+    assert "and not stopped: `timestep watch left` shows it" in found.stderr
+    assert "Aborted" not in found.stderr
 
 
 def test_how_it_ends_is_the_exit_status(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,3 +79,8 @@ def test_what_has_no_class_is_told_as_it_is() -> None:
     assert isinstance(error, RemoteError)
     assert (error.status, error.type) == (503, "urn:timestep:busy")
     assert error.detail == error.message == "come again later"
+
+
+def test_who_sends_no_token_is_told_where_it_is_set() -> None:
+    told = error_of(401, b'{"detail": "no bearer token was sent"}').message
+    assert told.startswith("no bearer token was sent (TIMESTEP_TOKEN is sent so")

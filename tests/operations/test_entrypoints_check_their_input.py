@@ -231,6 +231,28 @@ def test_an_unknown_entrypoint_is_told_with_those_that_are_there(project: Projec
         lookup(find)
 
 
+def test_a_function_that_lacks_its_decorator_is_told(project: Project) -> None:
+    text = HEAD + "async def plain(): ...\n@DBOS.workflow()\nasync def job(): ...\n"
+    project(a=text)
+    with pytest.raises(UnknownEntrypointError) as raised:
+        lookup("plain")
+    assert raised.value.message == (
+        "there is no entrypoint 'plain': there are 'job'; the function 'plain' of workflows.a "
+        "lacks @DBOS.workflow()"
+    )
+    for name in ("DBOS", "nope", "_hidden"):
+        with pytest.raises(UnknownEntrypointError, match=r"there are 'job'$"):
+            lookup(name)
+
+
+@pytest.mark.parametrize("decorator", ["workflow", "step"])
+def test_a_decorator_without_parentheses_is_told(project: Project, decorator: str) -> None:
+    with pytest.raises(EntrypointError) as raised:
+        project(a=HEAD + f"@DBOS.{decorator}\nasync def job(): ...\n")
+    assert raised.value.message.startswith("workflows/a.py, line 2 cannot be imported: TypeError")
+    assert raised.value.message.endswith(f": write @DBOS.{decorator}(), with its parentheses")
+
+
 def test_another_package_of_that_name_is_told(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -385,6 +385,19 @@ def test_what_cannot_be_durable_is_refused_before_the_model_is_called(app: App) 
         return str(caught.value)
 
     assert "not recorded" in app.run(streamed)
+
+    def look(word: str) -> str:
+        return word
+
+    async def with_a_function() -> str:
+        tools: list[Any] = [look]
+        with pytest.raises(NotDurableError) as caught:
+            await timestep.run_agent(Agent(name="Plain", model=model, tools=tools), "hi")
+        return str(caught.value)
+
+    said = app.run(with_a_function)
+    assert "look, a tool of the agent 'Plain', is a plain function" in said
+    assert "decorate it with @function_tool" in said
     assert model.calls == ()
     assert app.rows("runs") == []
     assert app.rows("agents") == []

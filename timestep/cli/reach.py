@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from timestep import config
+from timestep.cli import output
 from timestep.cli.direct import Direct
 from timestep.cli.group import fail, run_async
 from timestep.errors import ConfigurationError, HostUnreachableError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_INTERRUPTED = 130
+"""As a shell says that a program was ended by SIGINT."""
 _PATIENCE = 10.0
 """Seconds until a host is given up."""
 
@@ -27,8 +30,24 @@ def is_remote() -> bool:
     return config.read().url is not None
 
 
-def ask(work: Callable[[Reached], Coroutine[Any, Any, T]]) -> T:
-    """Await `work` with what it asks. What is away, or was not made, is an error at once."""
+def ask(work: Callable[[Reached], Coroutine[Any, Any, T]], *, left: str | None = None) -> T:
+    """Await `work` with what it asks. What is away, or was not made, is an error at once.
+
+    Args:
+        work: Asks a host or the database.
+        left: What is told where Ctrl-C ends it, with the exit status 130; None: as click tells it.
+    """
+    try:
+        return _ask(work)
+    except KeyboardInterrupt:
+        if left is None:
+            raise
+        output.tell("")  # Behind the terminal's ^C.
+        output.tell(left)
+        raise SystemExit(_INTERRUPTED) from None
+
+
+def _ask(work: Callable[[Reached], Coroutine[Any, Any, T]]) -> T:
     if not is_remote():
         return run_async(lambda: work(Direct()))
 

@@ -17,6 +17,7 @@ from timestep.errors import (
 )
 
 _OURS = "urn:timestep:"
+_NO_TOKEN = 401
 _NOT_FOUND = 404
 _UNFIT = f"{_OURS}invalid-request"
 """What does not fit the description of the request, and so came to no Python call."""
@@ -43,6 +44,8 @@ def error_of(status: int, body: bytes, method: str = "GET") -> TimestepError:
         return kind(detail)
     if status == _NOT_FOUND and detail:
         detail = f"{detail} (a host of an earlier version has fewer paths)"
+    if status == _NO_TOKEN and detail:
+        detail = f"{detail} (TIMESTEP_TOKEN is sent so, or what a client is given as its token)"
     told = detail or f"what answered is no host of Timestep's: {status} {_phrase(status)}"
     return RemoteError(told, status=status, type=type_, detail=detail)
 

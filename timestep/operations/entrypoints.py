@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import pkgutil
+import re
 import sys
 import traceback
 import typing
@@ -36,6 +37,8 @@ from timestep.serialization.json_output import pointer
 from timestep.serialization.registered_types import declare
 
 PACKAGE = "workflows"
+_BARE = re.compile(r"DBOS\.(\w+)\(\) takes \d+ positional arguments? but 2 were given")
+"""What DBOS's decorators say that are given the function itself."""
 _SHOWN = 3
 """Problems of an input that an error's text tells."""
 _FIELDS = 20
@@ -196,7 +199,19 @@ def named(found: dict[str, Entrypoint], name: str) -> Entrypoint:
     if name in found:
         return found[name]
     known = ", ".join(repr(other) for other in sorted(found)) or "none"
-    raise UnknownEntrypointError(f"there is no entrypoint {quoted(name)}: there are {known}")
+    raise UnknownEntrypointError(
+        f"there is no entrypoint {quoted(name)}: there are {known}{_undecorated(name)}"
+    )
+
+
+def _undecorated(name: str) -> str:
+    """What to do where a function of the package has the name, and is no workflow."""
+    for module_name, module in sorted(sys.modules.items()):
+        if module_name.partition(".")[0] == PACKAGE and not name.startswith("_"):
+            it = vars(module).get(name)
+            if inspect.isfunction(it) and it.__module__ == module_name:
+                return f"; the function {quoted(name)} of {module_name} lacks @DBOS.workflow()"
+    return ""
 
 
 # Modules
@@ -242,6 +257,8 @@ def _imported(name: str, file: Path, directory: Path) -> ModuleType:
             if os.path.realpath(frame.filename) == str(file)
         ]
         reason = " ".join(told_by(error).split())
+        if bare := _BARE.match(reason):
+            reason += f": write @DBOS.{bare[1]}(), with its parentheses"
         raise EntrypointError(
             f"{_shown(file, directory)}{lines[-1] if lines else ''} cannot be imported: "
             f"{type(error).__name__}" + (f": {reason}" if reason else "")

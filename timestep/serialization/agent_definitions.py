@@ -23,6 +23,7 @@ from agents.handoffs import handoff
 from agents.tool import FunctionTool
 from pydantic import TypeAdapter
 
+from timestep.errors import NotDurableError
 from timestep.serialization.ids import storable_name
 from timestep.serialization.values import Json, plain_text, storable
 from timestep.tool_options import options_of
@@ -108,6 +109,11 @@ def content_id(kind: str, content: Mapping[str, Json]) -> uuid.UUID:
 
 def _describe_agent(found: Definitions, agent: Agent[Any]) -> None:
     settings = _settings_row(agent.model_settings)
+    for function in filter(inspect.isroutine, agent.tools):
+        raise NotDurableError(
+            f"{_name(function)}, a tool of the agent {agent.name!r}, is a plain function: decorate "
+            "it with @function_tool"
+        )
     tools = [(tool, _tool_row(tool)) for tool in agent.tools]
     own: list[RunGuardrail] = [*agent.input_guardrails, *agent.output_guardrails]
     guardrails = [(guardrail, _guardrail_row(guardrail)) for guardrail in own]
@@ -168,11 +174,8 @@ def _add_tool(found: Definitions, tool: Tool, row: Row) -> None:
     found.add("tools", row)
     if not isinstance(tool, FunctionTool):
         return
-    both: list[tuple[str, list[Any]]] = [
-        ("input", tool.tool_input_guardrails or []),
-        ("output", tool.tool_output_guardrails or []),
-    ]
-    for kind, guardrails in both:
+    for kind in ("input", "output"):
+        guardrails = getattr(tool, f"tool_{kind}_guardrails") or []
         for position, guardrail in enumerate(guardrails):
             content: dict[str, Json] = {
                 "tool_id": str(row["id"]),

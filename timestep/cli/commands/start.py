@@ -78,7 +78,11 @@ def start(
             output.say(started)
         return
     output.tell(f"workflow {started}")
-    returned = ask(lambda host: _outcome(host, started))
+    again = terminal.command("watch", started)
+    returned = ask(
+        lambda host: _outcome(host, started),
+        left=f"no longer waited for, and not stopped: `{again}` shows it",
+    )
     if isinstance(returned, str) and not as_json:
         output.say_lines(returned)
     else:

@@ -26,6 +26,7 @@ from timestep.errors import (
 )
 from timestep.operations.queries.records import Run, RunEvent
 from timestep.operations.queries.runs import status_of
+from timestep.runtime.terminal import command
 
 if TYPE_CHECKING:
     from timestep.cli.reach import Reached
@@ -51,7 +52,11 @@ def watch(run: str, as_json: bool) -> None:
     Of a workflow, what all its runs do. Goes on while hosts come and go. Exit status 0: it
     completed.
     """
-    found = ask(lambda host: _watch(host, run, as_json=as_json))
+    again = command("watch", run)
+    found = ask(
+        lambda host: _watch(host, run, as_json=as_json),
+        left=f"no longer watched, and not stopped: `{again}` shows it again",
+    )
     status = _status(found, run)
     if as_json:
         output.document({"kind": "end", "status": status})
