@@ -179,9 +179,13 @@ def finding(check: str, mark: str, text: str) -> None:
     show(line_of((f"{mark:<7}", _MARKS[mark]), f"  {check:<12}  {text}"))
 
 
-def traceback(text: str | None) -> None:
+def traceback(text: str | None, found: Run) -> None:
     """Where in the code a run failed, if that is recorded."""
-    if text is None:
+    if text is None and found.id is None and found.error is not None:
+        say("No traceback is recorded of a workflow that failed before its first run, only this: "
+            f"{found.error.type}: {found.error.message}. The log of its process has it, with "
+            "TIMESTEP_LOG_LEVEL=debug.")  # fmt: skip
+    elif text is None:
         say("No traceback is recorded: the run did not fail, or its error was not one of the run. "
             "The log of its process has it, with TIMESTEP_LOG_LEVEL=debug.")  # fmt: skip
     else:

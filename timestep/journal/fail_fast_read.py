@@ -38,6 +38,33 @@ def reading(work: Callable[[sa.Connection], T], about: Collection[str] = ()) -> 
         return attempt()
 
 
+def reading_both(work: Callable[[sa.Connection, sa.Connection, str], T]) -> T:
+    """What `work` reads over a connection, and over one to DBOS's tables, at one time of both.
+
+    Where these are in another database, it is not one time. A database that is away is an error.
+
+    Args:
+        work: Reads; it is given both connections, and the schema of DBOS's tables.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    found = database()
+
+    def attempt() -> T:
+        with translated(found.url), found.snapshots.begin() as connection:
+            if found.mirror is None:
+                return work(connection, connection, found.schema)
+            with found.system() as (system, schema):
+                return work(connection, system, schema)
+
+    try:
+        return attempt()
+    except DatabaseUnreachableError:
+        # A pooled connection that was lost while nobody looked: a new one tells.
+        return attempt()
+
+
 def check_database() -> None:
     """See that the database answers.
 

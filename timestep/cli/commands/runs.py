@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 @click.option("--since", callback=moment, metavar="TIME",
               help="Only runs that began since: 30m, 12h, 7d, 2w, or 2026-01-31.")  # fmt: skip
 @click.option("--until", callback=moment, metavar="TIME", help="Only runs that began before.")
-@click.option("--text", metavar="TEXT", help="What the input, the output or the error says.")
+@click.option(
+    "--text", metavar="TEXT", help="What the input, the output, the error or the id says."
+)
 @click.option("--tag", multiple=True, metavar="NAME:VALUE",
               help="How their workflow is tagged; or NAME, for any value.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, pagination.LONGEST), default=20, show_default=True,
@@ -74,7 +76,7 @@ def show(run: str, with_traceback: bool, as_json: bool) -> None:
             return
         story.show(found, items, calls, asked=run)
         if with_traceback:
-            output.traceback(failed_at)
+            output.traceback(failed_at, found)
 
     ask(work)
 

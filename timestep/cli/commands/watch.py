@@ -25,7 +25,7 @@ from timestep.errors import (
     TimestepError,
 )
 from timestep.operations.queries.records import Run, RunEvent
-from timestep.operations.queries.runs import status_of
+from timestep.operations.queries.rows import status_of
 from timestep.runtime.terminal import command
 
 if TYPE_CHECKING:

@@ -101,7 +101,10 @@ def _told(run: Run, under_way: dict[str, Any] | None, question: dict[str, Any] |
     if run.status == "interrupted":
         return "person", "decided: goes on", None, None
     if under_way is None:
-        return "model", run.obstacle or "has not begun a run", None, None
+        state = run.workflow.status if run.workflow else ""
+        is_queued = state in ("ENQUEUED", "DELAYED")
+        waits = "waits in the queue" if is_queued else "has not begun a run"
+        return "model", run.obstacle or waits, None, None
     names = under_way["names"] or []
     if names:
         more = len(names) - _NAMED

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from timestep.errors import InvalidQueryError
-from timestep.journal.fail_fast_read import reading
+from timestep.journal.fail_fast_read import reading_both
 from timestep.journal.reads.database import database
-from timestep.operations.overview import filters
+from timestep.operations.overview import filters, without_run
 from timestep.operations.queries.records import STATUSES, Status
 from timestep.runtime.terminal import quoted
 from timestep.store.reads import runs as store
@@ -27,8 +27,8 @@ class Counts:
     """How many runs there are."""
 
     by_status: dict[Status, int]
-    is_least: bool
-    """Whether there may be more of each: only the newest runs were looked at."""
+    least: frozenset[Status] = frozenset()
+    """Those of which there may be more: only the newest were looked at."""
 
     def number(self, *statuses: Status) -> int:
         """How many have one of these statuses, or at least have; of each, `MOST` and one more."""
@@ -37,12 +37,12 @@ class Counts:
     def shown(self, *statuses: Status) -> str:
         """The same as people read it: `2,000+` where there are more, or may be."""
         counts = [self.by_status[one] for one in statuses]
-        is_more = self.is_least or max(counts) > MOST
+        is_more = max(counts) > MOST or not self.least.isdisjoint(statuses)
         return f"{sum(min(one, MOST) for one in counts):,}" + ("+" if is_more else "")
 
 
 async def count_runs(*, nested: bool = True, **given: Unpack[RunFilters]) -> Counts:
-    """Count the runs that `list_runs` would list, for each status, up to `MOST`.
+    """Count what `list_runs` would list, for each status, up to `MOST`.
 
     Args:
         nested: Whether runs inside other runs are counted.
@@ -54,15 +54,23 @@ async def count_runs(*, nested: bool = True, **given: Unpack[RunFilters]) -> Cou
     """
     wanted = dataclasses.replace(filters.checked(**given), nested=nested)
 
+    def read(connection: Any, system: Any, schema: str) -> Counts:
+        known = filters.known(wanted)
+        found, is_least = store.counts_by_status(connection, schema, known, limit=MOST + 1)
+        least = set(STATUSES) if is_least else set()
+        counts = {status: found.get(status, 0) for status in STATUSES}
+        for status, count in counts.items():
+            if count <= MOST:
+                of_status = dataclasses.replace(wanted, status=status)
+                others, end = without_run.listed(connection, system, schema, of_status)
+                counts[status] += len(others)
+                if end is not None:
+                    least.add(status)
+        return Counts(counts, frozenset(least))
+
     def work() -> Counts:
         if wanted.version is not None and database().mirror is not None:
             raise InvalidQueryError(f"version {quoted(wanted.version)}: runs in PGlite have none")
-        known = filters.known(wanted)
-        found, is_least = reading(
-            lambda connection: store.counts_by_status(
-                connection, database().schema, known, limit=MOST + 1
-            )
-        )
-        return Counts({status: found.get(status, 0) for status in STATUSES}, is_least)
+        return reading_both(read)
 
     return await asyncio.to_thread(work)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from timestep.errors import UnknownRunError
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.workflow_records import statuses_of
 from timestep.operations.arguments import flaw
-from timestep.operations.queries import runs
+from timestep.operations.overview import without_run
+from timestep.operations.queries import rows, runs
 from timestep.operations.queries.pagination import LONGEST
 from timestep.operations.queries.records import Run, Status
 from timestep.store.reads.overview import many as store
@@ -58,20 +58,17 @@ async def named(names: Sequence[str]) -> dict[str, Subject]:
     Raises:
         DatabaseError: The database refused, or is away.
     """
-    found = await asyncio.to_thread(_named, [one for one in names if flaw(one) is None])
-    for name in names:
-        if name not in found:
-            # A workflow without a run, as one that lacks something is: they are few.
-            try:
-                found[name] = _without_run(await runs.get_run(name))
-            except UnknownRunError:
-                continue
+    possible = [one for one in names if flaw(one) is None]
+    found = await asyncio.to_thread(_named, possible)
+    others = [one for one in possible if one not in found]
+    for one in await asyncio.to_thread(without_run.told, others, brief=True):
+        found[str(one.workflow_id)] = _without_run(one)
     return {name: found[name] for name in names if name in found}
 
 
 def _named(names: Sequence[str]) -> dict[str, Subject]:
-    rows = reading(lambda connection: store.named(connection, names))
-    statuses = statuses_of({row["workflow_id"] for row in rows if row["workflow_id"] is not None})
+    known = reading(lambda connection: store.named(connection, names))
+    statuses = statuses_of({row["workflow_id"] for row in known if row["workflow_id"] is not None})
     return {
         row["asked"]: Subject(
             id=str(row["id"]),
@@ -84,27 +81,27 @@ def _named(names: Sequence[str]) -> dict[str, Subject]:
             started_at=row["started_at"],
             is_open=_is_open(statuses.get(row["workflow_id"])),
         )
-        for row in rows
+        for row in known
     }
 
 
 def _without_run(found: Run) -> Subject:
     workflow = found.workflow
     return Subject(
-        id=found.id or found.workflow_id or "",
+        id=found.workflow_id or "",
         workflow_id=found.workflow_id,
         name=found.workflow_name,
-        agent_name=found.current_agent_name or found.agent_name,
+        agent_name=None,
         status=found.status,
-        turns=found.turns,
-        failed_in=found.error.turn if found.error else None,
+        turns=0,
+        failed_in=None,
         started_at=found.started_at,
         is_open=_is_open(workflow.status if workflow else None),
     )
 
 
 def _is_open(status: str | None) -> bool:
-    return runs.status_of(status) == "running"
+    return rows.status_of(status) == "running"
 
 
 async def matching(*, nested: bool, **given: Any) -> tuple[list[str], bool]:

@@ -21,7 +21,7 @@ from timestep.journal.fail_fast_read import reading
 from timestep.operations.queries import follow
 from timestep.operations.queries.follow import ALL, Place, Target
 from timestep.operations.queries.records import RunEvent, Status
-from timestep.operations.queries.runs import status_of
+from timestep.operations.queries.rows import status_of
 from timestep.runtime import logs
 from timestep.store.reads import run_changes
 from timestep.store.streams import Followed

@@ -81,6 +81,37 @@ def run_place(cursor: str | None) -> tuple[datetime.datetime, uuid.UUID] | None:
         raise _bad(cursor) from None
 
 
+RunPlace = tuple[datetime.datetime, uuid.UUID, str]
+"""Where a run is in the list of runs: when it began, its id, and nothing; or a workflow without
+one: when it was created, no id, and its own. Those come after the runs of their moment."""
+
+NO_RUN = uuid.UUID(int=0)
+"""Stands for the id of a run where a workflow has none."""
+
+
+def listed_place(cursor: str | None) -> RunPlace | None:
+    """The place in the list of runs, or of workflows without one, that a cursor stands for.
+
+    Raises:
+        InvalidQueryError: It is no cursor of such a list.
+    """
+    if cursor is None:
+        return None
+    try:
+        moment, id_, *workflow_id = _opened(cursor)
+        for one in workflow_id:
+            check_filter("cursor", one)
+        return _moment(moment), uuid.UUID(id_), "".join(workflow_id)
+    except (InvalidQueryError, ValueError, TypeError, AttributeError, OverflowError):
+        raise _bad(cursor) from None
+
+
+def written(place: RunPlace) -> list[str]:
+    """A place in the list of runs, as a cursor has it."""
+    moment, id_, workflow_id = place
+    return [moment.isoformat(), str(id_), *([workflow_id] if workflow_id else [])]
+
+
 def session_place(cursor: str | None) -> tuple[datetime.datetime, str] | None:
     """The place in a list of sessions that a cursor stands for.
 

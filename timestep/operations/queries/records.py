@@ -175,7 +175,7 @@ class Run(Described):
     started_at: datetime.datetime | None = None
     completed_at: datetime.datetime | None = None
     workflow: Workflow | None = None
-    """Of a run that is asked for by itself; None in a list."""
+    """Of a run that is asked for by itself, and of a workflow without one; else None."""
     executor: RunExecutor | None = None
     """None where it has ended, or its workflow waits in a queue or outside of any process."""
     is_left_alone: bool = False

@@ -7,9 +7,18 @@ import datetime
 import uuid
 from typing import Any, TypeVar
 
-from timestep.operations.queries.records import Interruption, Run, RunError, Usage, Workflow
+from timestep.operations.queries.records import (
+    STATUSES,
+    Interruption,
+    Run,
+    RunError,
+    Status,
+    Usage,
+    Workflow,
+)
+from timestep.operations.tags import shown as tags_of
 from timestep.serialization.documents.json_text import displayed
-from timestep.serialization.workflow_documents import shown, shown_error
+from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
 from timestep.store.reads.workflow_records import WorkflowRecord
 
 T = TypeVar("T")
@@ -23,6 +32,43 @@ def workflow_of(found: WorkflowRecord) -> Workflow:
     if error is None and found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         error = RunError(found.status, "it was recovered too many times", turn=None)
     return Workflow(status=found.status, output=output, error=error)
+
+
+_STATUS_OF: dict[str, Status] = {
+    "PENDING": "running",
+    "ENQUEUED": "running",
+    "DELAYED": "running",
+    "SUCCESS": "completed",
+    "ERROR": "failed",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+    "CANCELLED": "cancelled",
+}
+
+
+def status_of(status: str | None) -> Status | None:
+    """How a run stands, of its own status or of DBOS's of a workflow; None: it is not known."""
+    return _STATUS_OF.get(status or "", status if status in STATUSES else None)
+
+
+def without_run(workflow_id: str, found: WorkflowRecord) -> Run:
+    """A workflow that has begun no run, as DBOS's record of it tells."""
+    workflow = workflow_of(found)
+    is_late = found.deadline is not None and found.deadline <= (found.completed_at or 0)
+    cancelled = "timeout" if is_late else "cancelled"
+    return Run(
+        id=None,
+        workflow_id=workflow_id,
+        workflow_name=found.name,
+        status=_STATUS_OF[found.status],
+        input=shown_arguments(found.arguments, found.serialization),
+        final_output=workflow.output,
+        error=workflow.error,
+        cancel_reason=cancelled if found.status == "CANCELLED" else None,
+        started_at=moment_of(found.created_at),
+        completed_at=moment_of(found.completed_at),
+        workflow=workflow,
+        tags=tags_of(found.attributes),
+    )
 
 
 def run_of(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:

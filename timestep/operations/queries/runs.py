@@ -10,53 +10,38 @@ from collections.abc import Sequence
 from typing import Any
 
 from timestep.errors import InvalidQueryError, UnknownRunError
-from timestep.journal.fail_fast_read import reading
+from timestep.journal.fail_fast_read import reading, reading_both
 from timestep.journal.reads.database import database
 from timestep.journal.reads.workflow_records import attributes_of, workflow_record
 from timestep.operations.arguments import check_known
-from timestep.operations.overview import filters
+from timestep.operations.overview import filters, without_run
 from timestep.operations.queries import executions
 from timestep.operations.queries.executions import Execution
 from timestep.operations.queries.pagination import (
+    NO_RUN,
     Page,
+    RunPlace,
     cursor_of,
     item_place,
+    listed_place,
     page_of,
     page_size,
-    run_place,
+    written,
 )
 from timestep.operations.queries.records import (
-    STATUSES,
     Interruption,
     Run,
     RunItem,
-    Status,
     ToolCall,
     Usage,
 )
-from timestep.operations.queries.rows import moment_of, of_row, run_of, workflow_of
+from timestep.operations.queries.rows import of_row, run_of, workflow_of
 from timestep.operations.tags import shown as tags_of
 from timestep.runtime.terminal import quoted
 from timestep.serialization.documents.json_text import displayed
-from timestep.serialization.workflow_documents import shown_arguments
 from timestep.store import interruptions
 from timestep.store.reads import runs
 from timestep.store.reads.workflow_records import WorkflowRecord
-
-_STATUS_OF: dict[str, Status] = {
-    "PENDING": "running",
-    "ENQUEUED": "running",
-    "DELAYED": "running",
-    "SUCCESS": "completed",
-    "ERROR": "failed",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
-    "CANCELLED": "cancelled",
-}
-
-
-def status_of(status: str | None) -> Status | None:
-    """How a run stands, of its own status or of DBOS's of a workflow; None: it is not known."""
-    return _STATUS_OF.get(status or "", status if status in STATUSES else None)
 
 
 async def get_run(run_or_workflow_id: str) -> Run:
@@ -90,7 +75,7 @@ def _get_run(name: str) -> Run:
         )
     if workflow is None:
         raise _unknown(name)
-    return _without_run(workflow_id, workflow)
+    return without_run.told([workflow_id])[0]
 
 
 def _waited_for(run: Run, workflow: WorkflowRecord | None) -> list[Interruption]:
@@ -150,8 +135,8 @@ async def list_runs(
 ) -> Page[Run]:
     """Runs, newest first; runs inside runs are among them, with their `parent_run_id`.
 
-    A workflow that lacks something, and has not begun a run, is among them by what DBOS knows of
-    it, with no `id`, unless another filter than `status` and `workflow_id` is given.
+    A workflow that waits, failed or was cancelled before it began a run is among them by what DBOS
+    knows of it, with no `id`, by when it was created; not one that code started inside another.
     For `entrypoint`, `version` and `text`, and for a `tag` of more than 2,000 workflows, a page
     looks at 2,000 runs that the other filters let through: it may have fewer runs than `limit`, or
     none, and a `next_cursor` that goes on.
@@ -165,8 +150,8 @@ async def list_runs(
         version: The version of the application that their workflow belongs to, as DBOS has it.
         since: Only runs that began then or later.
         until: Only runs that began before.
-        text: What the run's input or its final output, both as JSON, or its error says, in small
-            letters or capitals.
+        text: What the run's input or its final output, both as JSON, its error or the id of its
+            workflow says, in small letters or capitals; without a run, the id.
         tag: What their workflow is tagged with: `team:billing`, or `team` for any value; or
             several, all of which it has.
         nested: Whether runs inside other runs are among them.
@@ -192,61 +177,51 @@ async def list_runs(
         tag=tag,
     )
     wanted = dataclasses.replace(wanted, nested=nested)
-    before, size = run_place(cursor), page_size(limit)
+    before, size = listed_place(cursor), page_size(limit)
+
+    def read(connection: Any, system: Any, schema: str) -> _Found:
+        known = filters.known(wanted)
+        rows, end = runs.list_runs(
+            connection,
+            schema,
+            known,
+            before=None if before is None else before[:2],
+            limit=size + 1,
+            brief=brief,
+        )
+        # No workflow without a run is on the page that was created before the last run of it.
+        last = rows[-1]["started_at"] if len(rows) > size else None if end is None else end[0]
+        others, their_end = without_run.listed(
+            connection, system, schema, wanted, before=before, since=last
+        )
+        ends = [place for place in (None if end is None else (*end, ""), their_end) if place]
+        return rows, others[: size + 1], max(ends, default=None)
 
     def work() -> Page[Run]:
         if version is not None and database().mirror is not None:
             raise InvalidQueryError(f"version {quoted(version)}: runs in PGlite have none")
-        rows, end = reading(
-            lambda connection: runs.list_runs(
-                connection,
-                database().schema,
-                filters.known(wanted),
-                before=before,
-                limit=size + 1,
-                brief=brief,
-            )
-        )
-        found = _whole(rows, brief=brief)
-        others = runs.Filters(status=status, workflow_id=workflow_id, nested=nested)
-        if wanted == others and status in (
-            None,
-            "running",
-        ):
-            found += _set_back(before, workflow_id, size + 1)
-            found.sort(key=_place, reverse=True)
-        page = page_of(
-            found[: size + 1],
-            size,
-            lambda run: [_place(run)[0].isoformat(), str(_place(run)[1])],
-        )
+        rows, others, end = reading_both(read)
+        found = [*_whole(rows, brief=brief), *without_run.told(others, brief=brief)]
+        # What comes after the end was looked for in one of both only.
+        found = [run for run in found if end is None or _place(run) >= end]
+        found.sort(key=_place, reverse=True)
+        page = page_of(found[: size + 1], size, lambda run: written(_place(run)))
         if page.next_cursor is not None or end is None:
             return page
-        return Page(page.items, cursor_of([_written(end[0]), str(end[1])]))
+        return Page(page.items, cursor_of(written(end)))
 
     return await asyncio.to_thread(work)
 
 
-def _written(moment: datetime.datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+_Found = tuple[list[runs.Row], list[str], RunPlace | None]
+"""Runs, the ids of workflows without one, and the place up to which both were looked for."""
 
 
-def _set_back(
-    before: tuple[datetime.datetime, uuid.UUID] | None, workflow_id: str | None, limit: int
-) -> list[Run]:
-    """Workflows that lack something and have no run: the first ones after a place in a list."""
-    started = executions.set_back_without_run(workflow_id)
-    places = {id_: (at, uuid.uuid5(uuid.NAMESPACE_OID, id_)) for id_, at in started.items()}
-    after = [id_ for id_, place in places.items() if before is None or place < before]
-    first = sorted(after, key=places.__getitem__, reverse=True)[:limit]
-    known = [(id_, workflow_record(id_)) for id_ in first]
-    return [_without_run(id_, record) for id_, record in known if record is not None]
-
-
-def _place(run: Run) -> tuple[datetime.datetime, uuid.UUID]:
-    """Where a run stands in a list; a workflow without one has a place by its own id."""
-    id_ = uuid.UUID(run.id) if run.id else uuid.uuid5(uuid.NAMESPACE_OID, str(run.workflow_id))
-    return run.started_at or datetime.datetime.min.replace(tzinfo=datetime.UTC), id_
+def _place(run: Run) -> RunPlace:
+    began = run.started_at or datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    if run.id is None:
+        return began, NO_RUN, str(run.workflow_id)
+    return began, uuid.UUID(run.id), ""
 
 
 async def list_items(run_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[RunItem]:
@@ -315,24 +290,6 @@ def _id_of(name: str) -> uuid.UUID | None:
 
 def _unknown(name: str) -> UnknownRunError:
     return UnknownRunError(f"there is no run and no workflow {quoted(name)}: see `timestep runs`")
-
-
-def _without_run(workflow_id: str, found: WorkflowRecord) -> Run:
-    workflow = workflow_of(found)
-    return Run(
-        id=None,
-        workflow_id=workflow_id,
-        workflow_name=found.name,
-        status=_STATUS_OF[found.status],
-        input=shown_arguments(found.arguments, found.serialization),
-        final_output=workflow.output,
-        error=workflow.error,
-        started_at=moment_of(found.created_at),
-        completed_at=moment_of(found.completed_at),
-        workflow=workflow,
-        tags=tags_of(found.attributes),
-        **_standing(executions.of_workflows([workflow_id]).get(workflow_id)),
-    )
 
 
 def _whole(rows: Sequence[dict[str, Any]], *, brief: bool = False) -> list[Run]:

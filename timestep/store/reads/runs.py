@@ -264,7 +264,10 @@ def _looked_at(schema: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
         error = sa.func.concat_ws(": ", _RUN.c.error_type, _RUN.c.error_message)
         documents = (_RUN.c.input, _RUN.c.final_output)
         inside = [sa.cast(one, sa.Text).icontains(written, autoescape=True) for one in documents]
-        found.append(sa.or_(*inside, error.icontains(filters.text, autoescape=True)))
+        inside += [
+            one.icontains(filters.text, autoescape=True) for one in (error, _RUN.c.workflow_id)
+        ]
+        found.append(sa.or_(*inside))
     return found
 
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 class WorkflowRecord:
     """What a workflow was given and came to, each as text; the serializer that wrote it; DBOS's
     status and name of it, and when it was created and ended, in milliseconds since 1970; its
-    attributes, as JSON's text; and the name of the application that it is of."""
+    attributes, as JSON's text; the name of the application that it is of; and when its time is
+    over, as those."""
 
     arguments: str | None
     output: str | None
@@ -24,24 +25,40 @@ class WorkflowRecord:
     completed_at: int | None
     attributes: str | None
     application: str | None
+    deadline: int | None = None
 
 
 def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRecord | None:
     """What is recorded of a workflow; None: there is none, or DBOS has forgotten it."""
-    found = connection.execute(
-        sa.text(
-            f"""SELECT coalesce(given.inputs, w.inputs), coalesce(made.output, w.output),
-                coalesce(made.error, w.error), w.serialization, w.status,
-                w.name, w.created_at, w.completed_at, CAST(w.attributes AS text),
-                w.application_name
-            FROM "{schema}".workflow_status w
-            LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
-            LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)
-            WHERE workflow_uuid = :workflow_id"""
-        ),
-        {"workflow_id": workflow_id},
-    ).one_or_none()
-    return None if found is None else WorkflowRecord(*found)
+    return of_workflows(connection, schema, [workflow_id]).get(workflow_id)
+
+
+def of_workflows(
+    connection: sa.Connection, schema: str, workflow_ids: Collection[str], *, brief: bool = False
+) -> dict[str, WorkflowRecord]:
+    """What is recorded of each of these workflows that DBOS knows, by their ids.
+
+    Args:
+        connection: To DBOS's tables.
+        schema: Where those are.
+        workflow_ids: Which.
+        brief: Without what they were given, and what they returned.
+    """
+    documents = "NULL, NULL" if brief else _DOCUMENTS
+    query = sa.text(
+        f"""SELECT w.workflow_uuid, {documents}, coalesce(made.error, w.error), w.serialization,
+            w.status, w.name, w.created_at, w.completed_at, CAST(w.attributes AS text),
+            w.application_name, w.workflow_deadline_epoch_ms
+        FROM "{schema}".workflow_status w
+        LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
+        LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)
+        WHERE w.workflow_uuid IN :ids"""
+    ).bindparams(sa.bindparam("ids", expanding=True))
+    rows = connection.execute(query, {"ids": list(workflow_ids)})
+    return {row[0]: WorkflowRecord(*row[1:]) for row in rows}
+
+
+_DOCUMENTS = "coalesce(given.inputs, w.inputs), coalesce(made.output, w.output)"
 
 
 def statuses(

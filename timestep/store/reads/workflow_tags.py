@@ -35,8 +35,9 @@ def tagged(
         limit: How many at most; None: all.
     """
     workflow = _workflows(schema)
-    has = _in_sqlite if connection.dialect.name == "sqlite" else _in_postgresql
-    query = sa.select(workflow.c.workflow_uuid).where(*has(workflow.c.attributes, tags))
+    is_sqlite = connection.dialect.name == "sqlite"
+    has = having(workflow.c.attributes, tags, is_sqlite=is_sqlite)
+    query = sa.select(workflow.c.workflow_uuid).where(*has)
     return list(connection.execute(query.limit(limit)).scalars())
 
 
@@ -48,6 +49,19 @@ def is_tagged(
     is_its = workflow.c.workflow_uuid == workflow_id
     has = _in_postgresql(workflow.c.attributes, tags)
     return sa.exists().select_from(workflow).where(is_its, *has)
+
+
+def having(
+    attributes: sa.ColumnElement[object], tags: Sequence[Tag], *, is_sqlite: bool
+) -> list[sa.ColumnElement[bool]]:
+    """That attributes of a workflow have all of these tags.
+
+    Args:
+        attributes: The column.
+        tags: Which.
+        is_sqlite: Whether it is in SQLite, and not in PostgreSQL.
+    """
+    return _in_sqlite(attributes, tags) if is_sqlite else _in_postgresql(attributes, tags)
 
 
 def _workflows(schema: str) -> sa.TableClause:

@@ -80,7 +80,7 @@ async def list_of_runs(request: Request, cursor: str | None = None) -> Response:
     """The page of all runs, or of those that its address asks for."""
     asked = asked_of(request.query_params)
     found: Page[Run] = Page([], None)
-    counts = Counts(dict.fromkeys(STATUSES, 0), False)
+    counts = Counts(dict.fromkeys(STATUSES, 0))
     if not asked.wrong:
         try:
             found = await runs.list_runs(

@@ -22,8 +22,8 @@ from timestep.web.slashes import RunName
 router = api_router()
 
 _TEXT = (
-    "What the input or the final output, both as JSON, or the error says, in small letters or "
-    "capitals."
+    "What the input or the final output, both as JSON, the error, or the workflow's id says, in "
+    "small letters or capitals."
 )
 _TAG = "Their workflow's: `team:billing`, or `team` for any value; several: it has all of them."
 
@@ -44,6 +44,9 @@ async def list_runs(
     cursor: str | None = None,
 ) -> Answer:
     """Runs, newest first.
+
+    A workflow that waits, failed or was cancelled before it began a run is among them, without
+    `id`: as of when it was created.
 
     For `entrypoint`, `version` and `text`, and for a `tag` of more than 2,000 workflows, a page
     looks at 2,000 runs that the other filters let through: it may have fewer runs than `limit`, or
