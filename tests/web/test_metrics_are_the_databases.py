@@ -14,14 +14,25 @@ from typing import Any
 
 import psycopg
 import pytest
-from agents import Agent, GuardrailFunctionOutput, function_tool, input_guardrail
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    Model,
+    ModelProvider,
+    RunConfig,
+    UserError,
+    function_tool,
+    input_guardrail,
+)
 from agents.testing import ScriptedModel, assistant_message, function_call
+from dbos import DBOS, SetWorkflowID
+from dbos._utils import INTERNAL_QUEUE_NAME
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 import timestep
 from tests.support.api_client import asking, client_of, sends
-from tests.support.dbos_app import App
+from tests.support.dbos_app import BODIES, App, host_starts, run_it
 from tests.support.interrupting_agents import deleter, look, nested
 from tests.support.problems import problem
 from timestep.errors import DatabaseUnreachableError
@@ -406,3 +417,47 @@ def test_the_dashboard_asks_for_what_is_exported(
                 assert set(re.findall(r"\w+", by)) <= labels | {"instance"}
     assert asked == {name for name, _, _, _ in told}
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_a_run_that_is_put_back_has_not_ended(app: App) -> None:
+    class Provider(ModelProvider):
+        lacks = True
+
+        def get_model(self, model_name: str | None) -> Model:
+            if self.lacks:
+                raise UserError("no key")
+            return ScriptedModel([[assistant_message("done")]])
+
+    async def body() -> str:
+        config = RunConfig(model_provider=Provider())
+        agent = Agent("Lacking", model="some/thing")
+        return str((await timestep.run_agent(agent, "go", run_config=config)).final_output)
+
+    def is_put_back() -> bool:
+        rows = app.execute("SELECT status FROM dbos.workflow_status").fetchall()
+        return rows == [("DELAYED",)]
+
+    BODIES["w"] = body
+    with SetWorkflowID("w"):
+        DBOS.enqueue_workflow(INTERNAL_QUEUE_NAME, run_it, "w")
+    for times in (1, 2):
+        app.until(is_put_back)
+        failed = "SELECT count(*) FROM timestep.run_changes WHERE change = 'run.failed'"
+        assert app.execute(failed).fetchone() == (times,)
+        assert read_metrics()["timestep_runs_ended_total"][("failed",)] == 0
+        assert read_metrics()["timestep_workflows_held"][("put_back",)] == 1
+        if times == 2:
+            Provider.lacks = False
+        host_starts()
+    DBOS.retrieve_workflow("w").get_result(polling_interval_sec=0.02)
+    assert read_metrics()["timestep_runs_ended_total"] == {
+        ("completed",): 1, ("failed",): 0, ("cancelled",): 0
+    }  # fmt: skip
+
+    # Awaited, it is not put back: that is an end, once it is certain.
+    Provider.lacks = True
+    with pytest.raises(UserError):
+        app.run(body)
+    assert read_metrics()["timestep_runs_ended_total"][("failed",)] == 0
+    app.execute("UPDATE timestep.run_changes SET created_at = created_at - interval '10 seconds'")
+    assert read_metrics()["timestep_runs_ended_total"][("failed",)] == 1

@@ -43,9 +43,24 @@ _CURSOR = "SELECT change, entry FROM timestep.metric_cursor"
 
 _STANDS_STILL = "change IN ('run.waiting', 'run.completed', 'run.failed', 'run.cancelled')"
 
-_CHANGES = """
-    SELECT change, count(*) FROM timestep.run_changes
-    WHERE number > %(after)s::bigint AND number <= %(until)s::bigint GROUP BY 1"""
+# Where a workflow is put back for what its application lacks, its run goes on as soon as it has
+# failed: it has not ended.
+_IS_TAKEN_BACK = """EXISTS (
+        SELECT FROM timestep.run_changes n
+        WHERE n.run_id = c.run_id AND n.change = 'run.resumed' AND n.number > c.number
+        AND n.created_at < c.created_at + interval '10 seconds')"""
+
+_CHANGES = f"""
+    SELECT c.change, count(*) FROM timestep.run_changes c
+    WHERE c.number > %(after)s::bigint AND c.number <= %(until)s::bigint
+    AND NOT (c.change = 'run.failed' AND {_IS_TAKEN_BACK}) GROUP BY 1"""
+
+# The first failure that may be taken back yet.
+_UNSURE = f"""
+    SELECT min(c.number) FROM timestep.run_changes c JOIN public.runs failed ON failed.id = c.run_id
+    WHERE c.number > %(after)s::bigint AND c.number <= %(until)s::bigint
+    AND c.change = 'run.failed' AND failed.error -> 'lacks' = 'true'
+    AND c.created_at > clock_timestamp() - interval '10 seconds' AND NOT {_IS_TAKEN_BACK}"""
 
 _COUNTED = {
     "run.started": ("timestep_runs_started_total", ()),
@@ -177,6 +192,9 @@ def move_on(connection: sa.Connection, settled: Callable[[sa.Connection], int | 
     summed = connection.exec_driver_sql(_SUMMED).scalar_one()
     last = settled(connection)
     until = change if last is None else max(change, min(last, change + _AT_ONCE))
+    unsure = connection.exec_driver_sql(_UNSURE, {"after": change, "until": until}).scalar()
+    if unsure is not None:
+        last = until = unsure - 1
     added: Sums = defaultdict(lambda: defaultdict(Decimal))
     if until > change:
         span = {"after": change, "until": until}
