@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from agents import Agent
 from agents.testing import ScriptedModel, assistant_message
 from click.testing import CliRunner
@@ -31,15 +32,17 @@ _QUEUE = "nobody-listens"
 
 _WORKFLOW = """
     INSERT INTO dbos.workflow_status (workflow_uuid, status, name, created_at, updated_at, priority,
-        queue_name, application_version, parent_workflow_id, delay_until_epoch_ms)
+        queue_name, application_version, parent_workflow_id, delay_until_epoch_ms,
+        recovery_attempts)
     VALUES (%(id)s, %(status)s, %(name)s, %(at)s, %(at)s, 0, %(queue)s, %(version)s, %(parent)s,
-        %(delay)s)"""
+        %(delay)s, %(attempts)s)"""
 
 
 def record_workflow(app: App, id_: str, status: str, at: int, **given: Any) -> None:
     """Write DBOS's row of a workflow."""
-    usual = {"name": "answer", "queue": None, "version": None, "parent": None, "delay": None}
-    app.execute(_WORKFLOW, {"id": id_, "status": status, "at": at, **usual, **given})
+    usual = dict.fromkeys(("queue", "version", "parent", "delay"))
+    row = {"id": id_, "status": status, "at": at, "name": "answer", "attempts": 0, **usual}
+    app.execute(_WORKFLOW, {**row, **given})
 
 
 @pytest.fixture(autouse=True)
@@ -153,12 +156,20 @@ def test_filters_and_pages_know_workflows_without_a_run(
         record_workflow(app, id_, "CANCELLED", begin + 4 * hours)
     record_workflow(app, "q5", "ENQUEUED", begin + 5 * hours, queue=_QUEUE)
     record_workflow(app, "d6", "DELAYED", begin + 6 * hours, queue=_QUEUE, delay=9 * 10**12)
+    # It ended its host, again and again.
+    record_workflow(
+        app, "d1", "DELAYED", begin + hours // 2, queue=_QUEUE, delay=9 * 10**12, attempts=2
+    )
+    app.execute(
+        """INSERT INTO timestep.process_ends (workflow_id, ends, recorded, delay_until)
+        VALUES ('d1', 3, '', 9000000000000)"""
+    )
     record_workflow(app, "m7", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", begin + 7 * hours)
     # Not of these: one that other code waits for, those of Timestep and DBOS, and a parked one.
     record_workflow(app, "child", "ERROR", begin + hours, parent="e0")
     record_workflow(app, "call", "ERROR", begin + hours, name="timestep.tool_call")
     record_workflow(app, "step", "ERROR", begin + hours, name="<temp>.step")
-    record_workflow(app, "parked", "DELAYED", begin + hours, queue=_QUEUE)
+    record_workflow(app, "parked", "DELAYED", begin + hours, queue=_QUEUE, attempts=1)
     record_workflow(app, "done", "SUCCESS", begin + hours)
     for number, status in ((1, "completed"), (3, "failed"), (4, "completed")):
         id_ = f"r{number}"
@@ -170,14 +181,14 @@ def test_filters_and_pages_know_workflows_without_a_run(
     )
 
     same = ["r4", "c4 ä", "c4 a", "c4 B"]
-    every = ["m7", "d6", "q5", *same, "r3", "e2", "r1", "e0"]
+    every = ["m7", "d6", "q5", *same, "r3", "e2", "r1", "d1", "e0"]
     for looked_through, limit in ((runs.LOOKED_THROUGH, 50), (runs.LOOKED_THROUGH, 2), (2, 3)):
         monkeypatch.setattr(runs, "LOOKED_THROUGH", looked_through)
         monkeypatch.setattr(without_run, "LOOKED_THROUGH", looked_through)
         for filters, expected in (
             ({}, every),
             ({"status": "failed"}, ["m7", "r3", "e2", "e0"]),
-            ({"status": "running"}, ["d6", "q5"]),
+            ({"status": "running"}, ["d6", "q5", "d1"]),
             ({"status": "cancelled"}, same[1:]),
             ({"status": "completed"}, ["r4", "r1"]),
             ({"entrypoint": "other"}, ["e2"]),
@@ -193,7 +204,7 @@ def test_filters_and_pages_know_workflows_without_a_run(
             assert names(**filters, limit=limit) == expected, (looked_through, limit, filters)
     monkeypatch.undo()
     monkeypatch.setenv("TIMESTEP_DB_URL", app.url)
-    assert counted() == {"running": "2", "failed": "4", "completed": "2", "cancelled": "3"}
+    assert counted() == {"running": "3", "failed": "4", "completed": "2", "cancelled": "3"}
     assert counted(since=hour(5)) == {"running": "2", "failed": "1"}
     monkeypatch.setattr(without_run, "LOOKED_THROUGH", 2)
     assert counted()["cancelled"] == "2+"
@@ -202,3 +213,32 @@ def test_filters_and_pages_know_workflows_without_a_run(
     (given_up,) = [run for run in listed(status="failed") if run.workflow_id == "m7"]
     assert "recovered too many times" in str(given_up.error)
     assert given_up.is_stuck
+
+
+def test_sqlite_is_asked_alike() -> None:
+    engine = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool)
+    names = ", ".join(without_run._COLUMNS)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE workflow_status ({names})")
+        for row in (
+            ("e1", "ERROR", "answer", 1, None, "v", None, 1, '{"team": "a"}'),
+            ("e2", "ERROR", "answer", 1, "e1", "v", None, 1, None),
+            ("ä", "CANCELLED", "timestep.tool_call", 1, None, "v", None, 1, None),
+            ("d3", "DELAYED", "other", 1, None, "v", 5, 0, None),
+            ("d4", "DELAYED", "other", 4, None, "v", 5, 1, None),
+            ("q5", "ENQUEUED", "other", 5, None, "v", None, 0, None),
+        ):
+            connection.exec_driver_sql(
+                f"INSERT INTO workflow_status ({names}) VALUES (?,?,?,?,?,?,?,?,?)", row
+            )
+
+        def ids(before: without_run.Created | None = None, **filters: Any) -> list[str]:
+            asked = runs.Filters(**filters)
+            found, is_more = without_run.candidates(connection, "main", asked, before=before)
+            assert not is_more
+            return [one.workflow_id for one in found]
+
+        assert ids() == ["q5", "e1", "d3"]
+        assert ids(without_run.Created(1, "e1")) == ["d3"]
+        assert ids(tags=(("team", "a"),)) == ["e1"]
+        assert ids(text="Q", status="running") == ["q5"]

@@ -26,6 +26,9 @@ OF_STATUS = {
 _OWN = ("timestep.", "<temp>.")
 """How the names of Timestep's own workflows begin, and of those that DBOS makes of a step."""
 
+_OURS = "timestep"
+"""The schema of our own tables, which are not in SQLite."""
+
 _COLUMNS: dict[str, Any] = {
     "workflow_uuid": sa.Text,
     "status": sa.Text,
@@ -34,6 +37,7 @@ _COLUMNS: dict[str, Any] = {
     "parent_workflow_id": sa.Text,
     "application_version": sa.Text,
     "delay_until_epoch_ms": sa.BigInteger,
+    "recovery_attempts": sa.BigInteger,
     "attributes": JSONB,
 }
 _BEGUN = "SELECT DISTINCT workflow_id FROM public.runs WHERE workflow_id = ANY(%(ids)s)"
@@ -78,27 +82,48 @@ def candidates(
     is_sqlite = connection.dialect.name == "sqlite"
     columns = (sa.column(name, kind) for name, kind in _COLUMNS.items())
     workflow = sa.table("workflow_status", *columns, schema=schema)
-    # As Python sorts texts, which SQLite does, too.
-    id_ = workflow.c.workflow_uuid if is_sqlite else sa.collate(workflow.c.workflow_uuid, "C")
+    created, id_ = workflow.c.created_at, _sorted(workflow.c.workflow_uuid, is_sqlite=is_sqlite)
     known = _known(schema, workflow, filters, is_sqlite=is_sqlite)
     if since is not None:
-        known.append(workflow.c.created_at >= since)
+        known.append(created >= since)
     if before is not None:
-        known.append(workflow.c.created_at <= before.at)
-        known.append(sa.or_(workflow.c.created_at < before.at, id_ < before.workflow_id))
+        known.append(created <= before.at)
+        known.append(sa.or_(created < before.at, id_ < before.workflow_id))
     found: list[Created] = []
     for status in _wanted(filters):
-        # Each from its own part of an index.
-        query = sa.select(workflow.c.created_at, workflow.c.workflow_uuid).where(
-            workflow.c.status == sa.literal_column(f"'{status}'"), *known
-        )
+        is_of_status = workflow.c.status == sa.literal_column(f"'{status}'")
+        theirs = sa.select(created, workflow.c.workflow_uuid).where(is_of_status, *known)
+        newest = theirs.order_by(created.desc(), id_.desc())
         if status == "DELAYED":
-            # Without a time it is parked: a run of it waits for people.
-            query = query.where(workflow.c.delay_until_epoch_ms.is_not(None))
-        query = query.order_by(workflow.c.created_at.desc(), id_.desc()).limit(LOOKED_THROUGH + 1)
-        found += [Created(*row) for row in connection.execute(query)]
+            # All of them, and then the newest: there may be none among the very many that wait for
+            # people, and to look for the newest in their order would be to look at every workflow.
+            # An offset keeps PostgreSQL from doing that.
+            has_time = workflow.c.delay_until_epoch_ms.is_not(None)
+            theirs = theirs.where(has_time, _is_unbegun(workflow, is_sqlite=is_sqlite)).offset(0)
+            all_ = theirs.subquery()
+            last = _sorted(all_.c.workflow_uuid, is_sqlite=is_sqlite).desc()
+            newest = sa.select(all_.c.created_at, all_.c.workflow_uuid)
+            newest = newest.order_by(all_.c.created_at.desc(), last)
+        rows = connection.execute(newest.limit(LOOKED_THROUGH + 1))
+        found += [Created(*row) for row in rows]
     found.sort(reverse=True)
     return found[:LOOKED_THROUGH], len(found) > LOOKED_THROUGH
+
+
+def _sorted(text: sa.ColumnElement[str], *, is_sqlite: bool) -> sa.ColumnElement[str]:
+    """A text as Python sorts texts, which SQLite does, too."""
+    return text if is_sqlite else sa.collate(text, "C")
+
+
+def _is_unbegun(workflow: sa.TableClause, *, is_sqlite: bool) -> sa.ColumnElement[bool]:
+    """Of a delayed workflow: that it was not executed, or not to where its run begins."""
+    found: sa.ColumnElement[bool] = workflow.c.recovery_attempts == 0
+    if is_sqlite:
+        return found
+    end = sa.table("process_ends", *map(sa.column, ("workflow_id", "delay_until")), schema=_OURS)
+    is_its = end.c.workflow_id == workflow.c.workflow_uuid
+    is_held = end.c.delay_until == workflow.c.delay_until_epoch_ms
+    return sa.or_(found, sa.exists().where(is_its, is_held))
 
 
 def _wanted(filters: Filters) -> list[str]:
@@ -114,7 +139,7 @@ def _known(
 ) -> list[sa.ColumnElement[bool]]:
     is_outermost: sa.ColumnElement[bool] = workflow.c.parent_workflow_id.is_(None)
     if not is_sqlite:
-        setback = sa.table("setbacks", sa.column("workflow_id"), schema="timestep")
+        setback = sa.table("setbacks", sa.column("workflow_id"), schema=_OURS)
         is_lacking = sa.exists().where(setback.c.workflow_id == workflow.c.workflow_uuid)
         is_outermost = sa.or_(is_outermost, is_lacking)
     found = [is_outermost]
