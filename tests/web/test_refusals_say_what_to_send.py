@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -114,3 +115,44 @@ def test_what_is_not_there_is_named() -> None:
                 assert "nobody" in problem(answer, 404), path
 
     asking(work, create_app(config.read(), {"topical": lookup(topical)}))
+
+
+def test_no_parameter_of_a_query_is_passed_over() -> None:
+    async def work(web: FastAPI) -> None:
+        calls = [
+            (method, path)
+            for path, methods in web.openapi()["paths"].items()
+            for method in methods
+            if path.startswith("/api/")
+        ]
+        assert len(calls) > 20
+        async with client_of(web) as client:
+            for method, path in calls:
+                filled = re.sub(r"\{.*?\}", "nope", path)
+                answer = await client.request(method, filled, params={"agnt": "x"})
+                problem(answer, 422)
+                (error,) = answer.json()["errors"]
+                assert error["pointer"] == "/query/agnt", (method, path)
+                expected = ("there is no such parameter: there are '", "it takes none")
+                assert error["detail"].startswith(expected)
+            answer = await client.get("/api/runs", params={"agnt": "x"})
+            assert "there are 'status', 'agent', 'entrypoint'" in problem(answer, 422)
+
+    asking(work)
+
+
+def test_times_are_given_as_at_a_terminal_or_exactly() -> None:
+    async def work(web: FastAPI) -> None:
+        async with client_of(web) as client:
+            for path in ("/api/runs", "/api/usage", "/api/audit"):
+                for given in ("7d", "30m", "2026-01-31T12:00:00Z", "2026-01-31T12:00:00+01:00"):
+                    answer = await client.get(path, params={"since": given})
+                    assert answer.status_code == 200, answer.text
+                for given in ("7 d", "2026-01-31", "2026-01-31T12:00", "", "999999999w"):
+                    detail = problem(await client.get(path, params={"since": given}), 422)
+                    assert detail == (
+                        f"query.since: {given!r} is neither a time with its zone, such as "
+                        "2026-01-31T12:00:00Z, nor a time ago: 30m, 12h, 7d, 2w"
+                    )
+
+    asking(work)

@@ -74,12 +74,19 @@ def _reason(request: Request, one: Mapping[str, Any]) -> str:
         return "it is missing" + (
             f": send JSON such as {_example(request)}" if _is_top(one) else ""
         )
+    if kind == "extra_forbidden" and location[0] == "query":
+        names = ", ".join(map(repr, parameters(request)))
+        return f"there is no such parameter: there are {names}" if names else "it takes none"
     if kind == "extra_forbidden":
         model = _model(request) if _is_top(one) else None
         known = "" if model is None else f": there are {', '.join(map(repr, model.model_fields))}"
         hint = getattr(model, "MISPLACED", None)
         return f"there is no such field{known}" + (f"; {hint}" if hint else "")
-    text = str(one["msg"]).replace("dictionary or object to extract fields from", "JSON object")
+    text = (
+        str(one["msg"])
+        .removeprefix("Value error, ")
+        .replace("dictionary or object to extract fields from", "JSON object")
+    )
     return text[:1].lower() + text[1:].replace("dictionary", "JSON object")
 
 
@@ -104,6 +111,11 @@ def _model(request: Request) -> type[BaseModel] | None:
     annotation = getattr(getattr(field, "field_info", None), "annotation", None)
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation if is_model else None
+
+
+def parameters(request: Request) -> list[str]:
+    """The names of the parameters that the query of a request's route may have."""
+    return [field.alias for field in request.scope["route"].dependant.query_params]
 
 
 def _example(request: Request) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime
-
 from timestep.operations.access.audit import list_audit as listed
 from timestep.operations.access.records import Act, AuditEntry
 from timestep.operations.queries.pagination import Page
-from timestep.web.dependencies import Admin, Limit, api_router
+from timestep.web.dependencies import Admin, Limit, Moment, api_router
 from timestep.web.problems import Answer
 
 router = api_router()
@@ -19,7 +17,7 @@ async def list_audit(
     who: str | None = None,
     act: Act | None = None,
     subject: str | None = None,
-    since: AwareDatetime | None = None,
+    since: Moment | None = None,
     limit: Limit = 50,
     cursor: str | None = None,
 ) -> Answer:

@@ -6,13 +6,12 @@ import asyncio
 from typing import Annotated
 
 from fastapi import Body, Query, Request, Response
-from pydantic import AwareDatetime
 
 from timestep.operations import fork
 from timestep.operations.queries import follow, runs
 from timestep.operations.queries.pagination import Page
 from timestep.operations.queries.records import Run, RunItem, Status, ToolCall
-from timestep.web.dependencies import CONFLICT, Limit, Operator, api_router
+from timestep.web.dependencies import CONFLICT, Limit, Moment, Operator, api_router
 from timestep.web.etags import TAGGED, IfNoneMatch, tagged
 from timestep.web.event_streams import STREAMED, After, cursor_of, has_seen_end, stream_of
 from timestep.web.problems import Answer
@@ -36,8 +35,8 @@ async def list_runs(
     session_id: str | None = None,
     workflow_id: str | None = None,
     version: Annotated[str | None, Query(description="Of the application, as DBOS has it.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="They began then or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="They began before.")] = None,
+    since: Annotated[Moment | None, Query(description="They began then or later.")] = None,
+    until: Annotated[Moment | None, Query(description="They began before.")] = None,
     text: Annotated[str | None, Query(description=_TEXT)] = None,
     tag: Annotated[list[str] | None, Query(description=_TAG)] = None,
     limit: Limit = 50,
