@@ -92,7 +92,7 @@ def test_a_run_that_waits_says_for_what(host: Host, pages: Pages) -> None:
     page.get_by_role("button", name="Cancel it").click()
     page.goto(f"{host.url}/runs/{workflow_id}")
     expect(page.locator("#standing")).to_contain_text(
-        "Its workflow was cancelled over HTTP, without a token"
+        "Its workflow was cancelled on the page, without a login"
     )
 
 

@@ -153,7 +153,7 @@ def test_only_a_form_of_the_login_decides_and_in_its_name(app: App) -> None:
         assert "by olga" in re.sub(r"\s+", " ", again.text)
         seen = re.sub(r"\s+", " ", (await client.get("/approvals?resolved=true")).text)
         assert "Who decided was shown this" in seen
-        assert "over HTTP" in seen
+        assert "by olga on the page" in seen
         assert "192.0.2.1" not in seen, "addresses are for admins"
 
     logged_in("ooo", work)
@@ -180,7 +180,10 @@ def test_edited_arguments_are_checked_and_kept(app: App) -> None:
         assert "This is no whole number" in answer.text
         assert "12 euros" in answer.text
         assert "&lt;b&gt;keep&lt;/b&gt;" in answer.text
-        # What the schema refuses is told at its field.
+        # What the schema refuses is told at its field, and beside what cannot be read.
+        answer = await client.post(path, data={**wrong, "json.note": "3"})
+        assert "This is no whole number" in answer.text
+        assert "3 is not of type" in answer.text
         answer = await client.post(path, data={**form, "json.cents": '"5"', "value.note": ""})
         assert answer.status_code == 422
         assert "is not of type" in answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from concurrent.futures import Future
@@ -87,9 +88,14 @@ def inbox(app: App, monkeypatch: pytest.MonkeyPatch) -> Any:
                 found.append(answer.text)
 
         asking(work)
-        return " ".join(re.sub(r"<[^>]*>", "", found[0]).split())
+        return plain(found[0])
 
     return read
+
+
+def plain(page: str) -> str:
+    """What a page says, without its markup."""
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", "", page).split()))
 
 
 def test_each_call_says_what_became_of_it_and_the_session_leads_to_it(app: App, inbox: Any) -> None:
@@ -169,4 +175,60 @@ def test_no_long_argument_hides_another(app: App, inbox: Any, many: int) -> None
     assert f"… all of it ({3_000_000 // many:,} characters)" in page
     assert "It cannot be edited: its arguments are too long" in page
     decide(approve=[question.id])
+    assert outcome.result(60) == "It is done."
+
+
+def test_what_was_decided_says_what_it_was_and_by_whom(app: App, inbox: Any) -> None:
+    outcome = begun(app, (shell(["a", "b", "c", "d"]), "go"))
+    app.until(lambda: len(waiting()) == 4)
+    questions = {one.call_id: one for one in waiting()}
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web, "127.0.0.1") as client:
+            client.headers["accept"] = "text/html"
+            asked = questions["Shell-03"]
+            form = {"action": "approve", f"question.{asked.id}": asked.hash}
+            page = await client.post("/approvals/confirm", data=form)
+            assert "Always in this run" in page.text
+            done = await client.post("/approvals/decide", data=form)
+            assert "command: d" in plain((await client.get(done.headers["location"])).text)
+            resume = "/api/workflows/w/resume"
+            await client.post(resume, json={"reject": [questions["Shell-02"].id]})
+            edit = {questions["Shell-00"].id: {"command": "z", "note": ""}}
+            await client.post(resume, json={"edit": edit})
+
+    asking(work)
+    timestep.resume_workflow_sync("w", reject=["Shell-01"], by="timeout")
+    assert outcome.result(60) == "It is done."
+    page = inbox("/approvals?resolved=true")
+    place = 0
+    for told in (  # What was decided last comes first.
+        "command: b",
+        "Rejected by itself, as nobody had decided in time ·",
+        'command: "a" → "z"',
+        "Approved with other arguments over HTTP, without a token, from 127.0.0.1",
+        "command: c",
+        "Rejected over HTTP, without a token, from 127.0.0.1",
+        "command: d",
+        "Approved on the page, without a login, from 127.0.0.1",
+    ):
+        assert told in page[place:], (told, page[place:])
+        place = page.index(told, place)
+
+
+def test_a_call_in_doubt_that_needs_no_approval_has_no_always(app: App, inbox: Any) -> None:
+    outcome = begun(app, (shell(["a"]), "go"))
+    (asked,) = app.until(waiting)
+    app.execute("UPDATE interruptions SET reason = 'in_doubt'")
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web, "127.0.0.1") as client:
+            form = {"action": "reject", f"question.{asked.id}": asked.hash}
+            page = await client.post("/approvals/confirm", data=form)
+            assert "What the model is told of it" in page.text
+            assert "Always in this run" not in page.text
+
+    asking(work)
+    app.execute("UPDATE interruptions SET reason = 'needs_approval'")
+    decide(reject="all")
     assert outcome.result(60) == "It is done."

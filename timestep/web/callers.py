@@ -239,11 +239,12 @@ class Callers:
                 future.set_result(row)
 
 
-def actor_of(caller: Caller | None, address: str | None) -> Actor:
-    """Who acts by a request."""
+def actor_of(caller: Caller | None, address: str | None, path: str) -> Actor:
+    """Who acts by a request for a path: what is not the API's is a page's."""
+    is_page = not path.startswith("/api/")
     if caller is None:
-        return Actor(NOBODY, "http", address=address)
-    return Actor(caller.name, "http", caller.role, caller.token_id, address)
+        return Actor(NOBODY, "http", address=address, is_page=is_page)
+    return Actor(caller.name, "http", caller.role, caller.token_id, address, is_page)
 
 
 def place_of(address: str | None) -> str:

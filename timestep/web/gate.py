@@ -72,7 +72,8 @@ class Gate:
             if isinstance(body, Answer):
                 await for_reader(scope, body)(scope, receive, send)
             elif body is not None:
-                with acting(actor_of(scope["state"]["caller"], address_of(scope))):
+                actor = actor_of(scope["state"]["caller"], address_of(scope), scope["path"])
+                with acting(actor):
                     await self.app(scope, _replayed(body, receive), send)
         finally:
             leave()

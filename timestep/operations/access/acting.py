@@ -35,8 +35,10 @@ class Actor:
     """The token's, if it is in the database."""
     address: str | None = None
     """Where the request came from."""
+    is_page: bool = False
+    """Whether a page of the host sent it, and not a program."""
 
-    def entry(self) -> dict[str, str | None]:
+    def entry(self) -> dict[str, str | bool | None]:
         """What an entry of the audit says of who acts."""
         return {
             "who": self.name,
@@ -44,7 +46,16 @@ class Actor:
             "token_id": self.token_id,
             "via": self.via,
             "address": self.address,
+            "page": self.is_page,
         }
+
+
+def way(via: Via, *, is_page: bool, is_nobody: bool) -> str:
+    """How somebody acted, in words; who it was says something else, unless nobody is known."""
+    if via != "http":
+        return {"cli": "at the command line", "python": "from Python"}[via]
+    where, known_by = ("on the page", "a login") if is_page else ("over HTTP", "a token")
+    return f"{where}, without {known_by}" if is_nobody else where
 
 
 _acting: ContextVar[Actor | None] = ContextVar("timestep_acting", default=None)

@@ -10,6 +10,7 @@ from typing import Any
 from timestep.approvals import edited_arguments
 from timestep.errors import UnknownInterruptionError
 from timestep.journal.fail_fast_read import reading
+from timestep.operations.access import acting
 from timestep.operations.arguments import check_document, check_filter
 from timestep.operations.overview import led_to
 from timestep.operations.overview.led_to import LedTo
@@ -90,7 +91,7 @@ def _waiting(rows: Sequence[store.Row], asked: Sequence[store.Row], before: LedT
     for row in rows:
         id_ = row["workflow_id"]
         own = [one for one in asked if one["workflow_id"] == id_]
-        start = started.get(id_, {"who": None, "at": None})
+        start = started.get(id_, {"who": None, "at": None, "act": None})
         execution = standing.get(id_)
         made.append(
             Waiting(
@@ -101,6 +102,7 @@ def _waiting(rows: Sequence[store.Row], asked: Sequence[store.Row], before: LedT
                 count=row["questions"],
                 started_by=start["who"],
                 started_at=start["at"],
+                is_fork=start["act"] == "fork",
                 closed=ended.get(id_),
                 obstacle=execution.obstacle if execution is not None else None,
                 runs=_asking(own, before),
@@ -146,8 +148,24 @@ async def questions(ids: Collection[str]) -> list[Question]:
     return await asyncio.to_thread(lambda: _with_entries(found))
 
 
+async def obstacles(questions: Collection[Question]) -> dict[str, str]:
+    """Why nobody, or maybe nobody, goes on with the workflows of questions, and what helps.
+
+    Returns:
+        That by the ids of workflows, without those that have ended, or that somebody goes on with.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    ids = {one.workflow_id for one in questions if one.workflow_id is not None}
+    if not ids:
+        return {}
+    found = await asyncio.to_thread(lambda: executions.of_workflows(ids))
+    return {id_: one.obstacle for id_, one in found.items() if id_ and one.obstacle}
+
+
 async def decided(*, workflow_id: str | None = None, cursor: str | None = None) -> Page[Question]:
-    """What was decided, the newest question first, with what the audit says of it.
+    """What was decided, what was decided last first, with what the audit says of it.
 
     Args:
         workflow_id: Only what this one asked.
@@ -166,7 +184,7 @@ async def decided(*, workflow_id: str | None = None, cursor: str | None = None) 
                 connection, workflow_id=workflow_id, before=before, limit=size + 1
             )
         )
-        page = page_of(rows, size, lambda row: [row["created_at"].isoformat(), str(row["id"])])
+        page = page_of(rows, size, lambda row: [row["resolved_at"].isoformat(), str(row["id"])])
         return Page(_with_entries(page.items), page.next_cursor)
 
     return await asyncio.to_thread(work)
@@ -226,9 +244,12 @@ def _with_entries(rows: Sequence[store.Row]) -> list[Question]:
     entries: dict[str, Entry] = {}
     for row in reading(lambda connection: store.entries(connection, done)) if done else ():
         for told in row["details"].get("decisions", ()):
+            is_nobody = row["who"] == acting.NOBODY
+            is_page = bool(row["details"].get("page"))
             entries[told["id"]] = Entry(
                 who=row["who"],
-                via=row["via"],
+                is_nobody=is_nobody,
+                way=acting.way(row["via"], is_page=is_page, is_nobody=is_nobody),
                 address=row["address"],
                 machine=row["machine"],
                 seen=told.get("seen"),

@@ -76,8 +76,10 @@ class Entry:
     """What the audit says of a decision."""
 
     who: str
-    via: str
-    """`http`, `cli` or `python`."""
+    is_nobody: bool
+    """Whether nothing tells who it was, as no token is asked."""
+    way: str
+    """How, in words."""
     address: str | None
     machine: str | None
     seen: str | None
@@ -120,6 +122,8 @@ class Question:
     """Of its outermost run."""
     ended: str | None
     """How its outermost run has ended, if it has: nobody waits for it any more then."""
+    counts_always: bool
+    """Whether a decision may be made for later calls, too: not of a call that needs no approval."""
     not_edited: str | None
     """Why its arguments cannot be edited; None: they can."""
     entry: Entry | None = None
@@ -187,6 +191,8 @@ class Waiting:
     started_by: str | None
     started_at: datetime.datetime | None
     """When that was; both None: the audit does not tell, as for what code starts."""
+    is_fork: bool
+    """Whether it was started as a fork of another one."""
     closed: str | None
     """How it has ended, if it has: decisions are refused then."""
     obstacle: str | None

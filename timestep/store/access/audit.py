@@ -37,16 +37,17 @@ def add(connection: sa.Connection, entry: dict[str, Any]) -> int:
 
     Args:
         connection: Where the transaction goes on.
-        entry: `who`, `via`, `act` and `subjects`, and maybe `role`, `token_id`, `address` and
-            `details`.
+        entry: `who`, `via`, `act` and `subjects`, and maybe `role`, `token_id`, `address`, `page`
+            (whether it was done on a page of the host) and `details`.
     """
+    on_page = {"page": True} if entry.get("page") else {}
     values = {
         **_UNKNOWN,
         **entry,
         "who": storable_name(entry["who"]),
         "machine": platform.node() or None,
         "subjects": [storable_name(one) for one in entry["subjects"]],
-        "details": json.dumps(entry.get("details") or {}),
+        "details": json.dumps({**(entry.get("details") or {}), **on_page}),
     }
     return int(connection.exec_driver_sql(_ADD, values).scalar_one())
 
@@ -61,7 +62,7 @@ def add_decided(
 
     Args:
         connection: Where the decisions are written.
-        actor: `who`, `via`, and maybe `role`, `token_id` and `address`.
+        actor: `who`, `via`, and maybe `role`, `token_id`, `address` and `page`.
         workflow_id: The workflow.
         written: What `interruptions.resolve` wrote.
     """

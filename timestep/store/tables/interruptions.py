@@ -59,8 +59,15 @@ interruptions = Table(
     Index("interruptions_run_id_idx", "run_id"),
     Index("interruptions_agent_id_idx", "agent_id"),
     Index("interruptions_tool_call_id_idx", "tool_call_id"),
-    # Read by: what was decided, oldest first.
+    # Read by: questions, decided or not, oldest first.
     Index("interruptions_created_at_idx", "created_at"),
+    # Read by: what was decided, what was decided last first.
+    Index(
+        "interruptions_resolved_at_idx",
+        text("resolved_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("resolved_at IS NOT NULL"),
+    ),
     # Read by: what waits for a person, oldest first.
     Index(
         "interruptions_unresolved_idx",

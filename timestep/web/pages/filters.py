@@ -31,6 +31,9 @@ _DEEPEST = 20
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?')
 """A string of JSON text, which may be cut."""
 
+_COMMAND = re.compile(r"""`(timestep (?:'[^']*'|"[^"]*"|[^`'"])*)`""")
+"""A command in a text; a word of it that is quoted may hold a backtick."""
+
 _FROM_RIGHT = frozenset(("R", "AL", "AN"))
 """Unicode's classes of characters that are written from right to left."""
 
@@ -123,6 +126,12 @@ def sentence(text: str, arguments: Any) -> Markup:
     return _isolated(re.compile("|".join(map(re.escape, found))), told)
 
 
+def commands(text: str) -> list[tuple[bool, str]]:
+    """A text in parts: those that are commands of `timestep`, which it has in backticks."""
+    parts = _COMMAND.split(text)
+    return [(bool(number % 2), part) for number, part in enumerate(parts) if part]
+
+
 def _isolated(pattern: re.Pattern[str], text: str) -> Markup:
     """A text with each match by itself."""
 
@@ -190,6 +199,7 @@ def segment(text: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "apart": apart,
     "begin": begin,
+    "commands": commands,
     "duration": duration,
     "line": line,
     "lines": lines,

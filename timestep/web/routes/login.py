@@ -48,7 +48,7 @@ async def log_in(request: Request) -> Response:
         return _page(request, target, status=401, problem="This is no token of this host.")
     earlier: Caller | None = request.state.caller
     replaced = earlier.secret if earlier is not None and earlier.is_login else None
-    with acting(actor_of(caller, address)):
+    with acting(actor_of(caller, address, LOGIN)):
         cookie = await asyncio.to_thread(logins.log_in, callers.shown(caller), replaced)
     if replaced is not None:
         callers.forget(replaced)

@@ -11,7 +11,7 @@ from timestep.database.error_translation import translated
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.access import audit
-from timestep.operations.access.acting import NOBODY, Via
+from timestep.operations.access.acting import NOBODY, way
 from timestep.operations.access.records import AuditEntry
 from timestep.operations.queries.records import Interruption, Run
 from timestep.store.timeline import now as store
@@ -31,8 +31,6 @@ CANCELLED = {
 _TRIPPED = ("InputGuardrailTripwireTriggered", "OutputGuardrailTripwireTriggered")
 
 _MAYBE_MADE = "a call that may have been made already"
-
-_WAYS: dict[Via, str] = {"http": "over HTTP", "cli": "at a terminal", "python": "in Python"}
 
 
 @dataclass(frozen=True)
@@ -151,8 +149,9 @@ async def _cancelled(run: Run) -> Standing:
 
 
 def _by(entry: AuditEntry) -> str:
-    way = _WAYS[entry.via]
-    return f"{way}, without a token" if entry.who == NOBODY else f"by {entry.who} {way}"
+    is_nobody = entry.who == NOBODY
+    how = way(entry.via, is_page=bool(entry.details.get("page")), is_nobody=is_nobody)
+    return how if is_nobody else f"by {entry.who} {how}"
 
 
 async def _who_cancelled(workflow_id: str) -> AuditEntry | None:

@@ -44,6 +44,9 @@ _QUESTION = f"""
     i.resolution_always, i.resolved_by, c.tool_type, s.session_key AS session_id,
     jsonb_typeof(coalesce(i.arguments_schema, t.params_json_schema)) = 'object' AS has_schema,
     {_REQUIRED} AS required,
+    i.reason = 'needs_approval' OR EXISTS (SELECT FROM public.interruptions earlier
+        WHERE earlier.tool_call_id = i.tool_call_id AND earlier.reason = 'needs_approval')
+        AS counts_always,
     {HASH} AS hash, root.status AS run_status,
     CASE WHEN root.completed_at IS NOT NULL THEN root.status END AS ended,
     {document("arguments", _REQUIRED)}, {document("resolution_arguments", _REQUIRED)},
@@ -76,8 +79,8 @@ _DECIDED = f"""
     WHERE i.resolved_at IS NOT NULL
     AND (%(workflow_id)s::text IS NULL OR r.workflow_id = %(workflow_id)s)
     AND (%(before)s::timestamptz IS NULL
-        OR (i.created_at, i.id) < (%(before)s::timestamptz, %(last)s::uuid))
-    ORDER BY i.created_at DESC, i.id DESC LIMIT %(limit)s::int"""
+        OR (i.resolved_at, i.id) < (%(before)s::timestamptz, %(last)s::uuid))
+    ORDER BY i.resolved_at DESC, i.id DESC LIMIT %(limit)s::int"""
 
 _SCHEMA = f"""
     SELECT coalesce(i.arguments_schema, t.params_json_schema) FROM public.interruptions i {_JOINS}
@@ -86,8 +89,8 @@ _SCHEMA = f"""
 _ARGUMENTS = "SELECT arguments::text FROM public.interruptions WHERE id = %(id)s"
 
 _STARTS = """
-    SELECT DISTINCT ON (subjects[1]) subjects[1] AS workflow_id, who, at FROM timestep.audit
-    WHERE act = 'start' AND refused IS NULL AND subjects && %(ids)s::text[]
+    SELECT DISTINCT ON (subjects[1]) subjects[1] AS workflow_id, who, at, act FROM timestep.audit
+    WHERE act IN ('start', 'fork') AND refused IS NULL AND subjects && %(ids)s::text[]
     ORDER BY subjects[1], id"""
 
 _ENTRIES = """
@@ -137,12 +140,12 @@ def decided(
     before: tuple[datetime.datetime, uuid.UUID] | None,
     limit: int,
 ) -> list[Row]:
-    """What was decided, the newest question first.
+    """What was decided, what was decided last first.
 
     Args:
         connection: To the database.
         workflow_id: Only what this one asked.
-        before: Only what is after this place in the list: when it was asked, and its id.
+        before: Only what is after this place in the list: when it was decided, and its id.
         limit: How many at most.
     """
     moment, last = before or (None, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -28,7 +29,7 @@ from timestep.operations.overview.questions import Question
 from timestep.serialization import json_input
 from timestep.web import auth
 from timestep.web.callers import Caller, actor_of
-from timestep.web.dependencies import NOBODY, Operator
+from timestep.web.dependencies import Operator
 from timestep.web.gate import address_of
 from timestep.web.pages.approvals import laid_out
 from timestep.web.pages.filters import json_text
@@ -42,6 +43,8 @@ router = page_router()
 Action = Literal["approve", "reject", "supply", "edit"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
+_NOBODY = "the page, without a login"
+"""Who decides where no token is asked."""
 _QUESTION = "question."
 """What the names of fields begin with that have a question's hash, and what was shown of it."""
 _LONGEST_SHOWN = 400
@@ -108,7 +111,7 @@ async def confirm(request: Request, caller: Operator) -> Response:
     questions = await inbox.questions(choice.shown)
     if refused := _refusals(choice, questions):
         return _refused(request, choice, [], refused)
-    return _confirm(request, choice, questions)
+    return await _confirm(request, choice, questions)
 
 
 @router.post("/approvals/decide")
@@ -123,13 +126,14 @@ async def decide(request: Request, caller: Operator) -> Response:
         return _refused(request, choice, [], refused)
     choice, given = _checked(choice, questions)
     if choice.problems:
-        return _confirm(request, choice, questions, status=422)
+        return await _confirm(request, choice, questions, status=422)
     done: list[str] = []
     errors: dict[str, TimestepError] = {}
     for workflow_id, own in _by_workflow(questions).items():
         decision: dict[str, Any] = {choice.action: given or [one.id for one in own]}
         try:
-            with acting(actor_of(caller, address_of(request.scope))):
+            actor = actor_of(caller, address_of(request.scope), request.url.path)
+            with acting(actor):
                 result = await resume.resume_workflow(
                     workflow_id,
                     **decision,
@@ -194,12 +198,12 @@ async def edited(request: Request, question_id: str, caller: Operator) -> Respon
     if problems:
         return await _edit(request, question, form, problems, status=422)
     choice = dataclasses.replace(choice, arguments=json.dumps(values))
-    return _confirm(request, choice, questions)
+    return await _confirm(request, choice, questions)
 
 
 def name_of(caller: Caller | None) -> str:
     """Who decides, as it is recorded: what the login says, whatever a form does."""
-    return caller.name if caller is not None else NOBODY
+    return caller.name if caller is not None else _NOBODY
 
 
 def shown_of(question: Question) -> Shown:
@@ -315,7 +319,7 @@ async def _edit(
     )
 
 
-def _confirm(
+async def _confirm(
     request: Request, choice: Choice, questions: Sequence[Question], status: int = 200
 ) -> Response:
     return page(
@@ -325,6 +329,7 @@ def _confirm(
         choice=choice,
         questions=questions,
         shown_of=shown_of,
+        obstacles=defaultdict(str, await inbox.obstacles(questions)),
         laid_out=laid_out.on_page(len(questions)),
         no_object=laid_out.no_object(questions[0].arguments),
         changes=_changes(questions[0], choice) if choice.action == "edit" else [],

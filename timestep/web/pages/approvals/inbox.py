@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from fastapi import Request, Response
 
 from timestep import config
@@ -32,13 +34,16 @@ async def approvals(
     waiting = await inbox.waiting(workflow_id=workflow_id or None, cursor=cursor or None)
     asked = sum(len(run.questions) for one in waiting.items for run in one.runs)
     webhook = Webhook.of(config.read())
+    decided = await inbox.questions(done.split(",")[:NAMED]) if done else []
+    going = [one for one in decided if one.ended is None]
     return page(
         request,
         "approvals.html",
         found=waiting,
         laid_out=laid_out.on_page(asked),
         cursor=cursor,
-        done=await inbox.questions(done.split(",")[:NAMED]) if done else [],
+        done=decided,
+        obstacles=defaultdict(str, await inbox.obstacles(going)),
         named=NAMED,
         told=None if webhook is None else webhook.shown,
         **values,
@@ -52,5 +57,10 @@ async def arguments(question_id: str) -> Response:
     return Response(text, media_type="application/json")
 
 
-_SHOWN = {"led_to": led_to.parts, "shown_of": shown_of}
+_SHOWN = {
+    "led_to": led_to.parts,
+    "shown_of": shown_of,
+    "in_line": laid_out.in_line,
+    "changes": laid_out.changes,
+}
 """How templates show documents."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from timestep.operations.overview.questions import LONGEST_NAME, Document, Piece
+from timestep.operations.overview.questions import LONGEST_NAME, Document, Piece, Question
 from timestep.web.pages.filters import json_text
 
 _LONGEST = 2000
@@ -20,6 +21,8 @@ _LONGEST_NAMES = 500
 """Characters of those names."""
 _PAGE = 400_000
 """Characters of all calls of a page: where these are many, there is less of each."""
+_LINE, _IN_LINE = 240, 80
+"""Characters of arguments in a line, and of one of them."""
 _LONG = 400
 """Characters of a value, and lines, from which on it is scrolled in itself."""
 _LONG_LINES = 10
@@ -143,3 +146,56 @@ def _whole(document: Document, longest: int) -> Part:
         is_text, text = False, document.text
     is_cut = document.is_cut or len(text) > longest
     return Part(None, text[:longest], not is_text, is_cut, document.length if is_cut else 0)
+
+
+def in_line(question: Question) -> list[Part]:
+    """A call's arguments in a line: the beginning of each, and how many are left out."""
+    found = []
+    left = _LINE
+    if question.arguments is None:
+        return []
+    pieces, count = pieces_of(question.arguments, question.required)
+    if pieces is None:
+        part = _whole(question.arguments, _LINE)
+        return [dataclasses.replace(part, text=f"{part.text} …" if part.is_cut else part.text)]
+    for piece in pieces:
+        if left <= 0:
+            break
+        text = piece.text[: min(_IN_LINE, left)]
+        name = piece.name[:_IN_LINE]
+        found.append(Part(name, text, not piece.is_text, len(text) < piece.length))
+        left -= len(text) + len(name)
+    if count > len(found):
+        found.append(Part(None, f"and {count - len(found)} more", False, True))
+    return found
+
+
+@dataclass(frozen=True)
+class Change:
+    """An argument before and after."""
+
+    name: str
+    before: str
+    after: str
+
+
+def changes(question: Question) -> list[Change]:
+    """What a person changed in a call's arguments, each in a line."""
+    read = [question.arguments, question.resolution_arguments]
+    found = [pieces_of(one, question.required)[0] if one is not None else [] for one in read]
+    before, after = ({piece.name: piece for piece in pieces or ()} for pieces in found)
+    made = []
+    for name in dict.fromkeys([*after, *before]):
+        was, is_ = before.get(name), after.get(name)
+        if was is None or is_ is None or (was.hash, was.is_text) != (is_.hash, is_.is_text):
+            made.append(Change(name[:_IN_LINE], _begin(was), _begin(is_)))
+    return made
+
+
+def _begin(piece: Piece | None) -> str:
+    if piece is None:
+        return "left out"
+    text = piece.text[:_LINE]
+    # A text is quoted: another value may look like it.
+    shown = json.dumps(text, ensure_ascii=False) if piece.is_text else text
+    return f"{shown} …" if len(text) < piece.length else shown

@@ -6,6 +6,7 @@ asks once more. The address is a secret until the call is decided.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -16,7 +17,7 @@ from timestep.config import Settings
 from timestep.environment import key_of
 from timestep.errors import InvalidInputError
 from timestep.operations import resume
-from timestep.operations.access.acting import Actor, acting
+from timestep.operations.access.acting import acting
 from timestep.operations.overview import inbox
 from timestep.operations.overview.questions import Question
 from timestep.web import auth
@@ -63,7 +64,9 @@ async def decide(request: Request, secret: str) -> Response:
     caller: Caller | None = request.state.caller
     if question.resolved_at is None:
         address = address_of(request.scope)
-        actor = Actor(BY, "http", address=address) if caller is None else actor_of(caller, address)
+        actor = actor_of(caller, address, request.url.path)
+        if caller is None:
+            actor = dataclasses.replace(actor, name=BY)
         with acting(actor):
             await resume.decide_by_link(
                 str(question.workflow_id),
