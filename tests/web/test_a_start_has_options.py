@@ -106,6 +106,7 @@ def test_options_are_checked_at_their_fields_and_started_with(
         "SELECT details FROM timestep.audit WHERE act = 'start' AND refused IS NULL"
     ).fetchall()
     assert entry[0] == {
+        "page": True,
         "entrypoint": "of_queue",
         "queue": "slow",
         "priority": 7,

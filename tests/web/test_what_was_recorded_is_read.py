@@ -53,7 +53,7 @@ def test_reads_of_the_command_line_are_served(app: App, monkeypatch: pytest.Monk
             assert (row["name"], row["requests"], row["cost"]) == ("Ann", 6, None)
             assert len((await get("/api/usage", by="model"))["items"]) == 1
             assert (await get("/api/usage", since="9999-01-01T00:00:00Z"))["items"] == []
-            for name, value in {"by": "year", "since": "7d"}.items():
+            for name, value in {"by": "year", "since": "7 days"}.items():
                 bad = await client.get("/api/usage", params={name: value})
                 assert f"query.{name}" in problem(bad, 422)
             edge = await client.get("/api/usage", params={"since": "0001-01-01T00:00:00+01:00"})
