@@ -14,26 +14,30 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from agents import Agent, Runner
-from agents.testing import ModelStep, ScriptedModel, assistant_message
+from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 from agents.usage import Usage
 
 import timestep
 from tests.support.dbos_app import App
+from timestep.database.migrations import directory
 from timestep.errors import InvalidQueryError
-from timestep.operations.queries.usage import usage_report
+from timestep.operations.queries.metrics import read_metrics
+from timestep.operations.queries.usage import usage_report, usage_sql
 from timestep.store.reads import usage
 
 NOW = datetime.datetime(2026, 3, 1, 12, 20, tzinfo=datetime.UTC)
 
 PLAIN = """
     SELECT a.name, sum(e.requests)::bigint, sum(e.input_tokens)::bigint, sum(e.estimated_cost)
-    FROM request_usage_entries e JOIN runs r ON r.id = e.run_id JOIN agents a ON a.id = r.agent_id
-    WHERE r.started_at >= %(since)s::timestamptz GROUP BY 1 ORDER BY 1"""
+    FROM request_usage_entries e JOIN runs r ON r.id = e.run_id
+    JOIN agents a ON a.id = coalesce(e.agent_id, r.agent_id)
+    WHERE r.started_at >= %(since)s::timestamptz GROUP BY 1
+    ORDER BY coalesce(sum(e.estimated_cost), 0) DESC, sum(e.total_tokens) DESC, 1"""
 
 ENTRY = """
     INSERT INTO request_usage_entries (id, run_id, usage_metrics_id, model, requests, input_tokens,
-        estimated_cost)
-    SELECT gen_random_uuid(), %s, id, %s, 1, %s, %s FROM usage_metrics WHERE run_id = %s"""
+        estimated_cost, agent_id)
+    SELECT gen_random_uuid(), %s, id, %s, 1, %s, %s, %s FROM usage_metrics WHERE run_id = %s"""
 
 
 class Books:
@@ -65,7 +69,9 @@ class Books:
     def use(self, connection: psycopg.Connection, run: uuid.UUID, tokens: int) -> None:
         model = random.choice(["a", "b", None])
         cost = tokens / 1000 if model else None
-        connection.execute(ENTRY, (run, model, tokens, cost, run))
+        # Old entries have no agent of their own.
+        agent = random.choice([None, *self.agents])
+        connection.execute(ENTRY, (run, model, tokens, cost, agent, run))
 
     def move_on(self) -> None:
         with self.changes.begin() as connection:
@@ -156,6 +162,9 @@ def test_sums_follow_what_people_change(books: Books) -> None:
         connection.execute("UPDATE request_usage_entries SET estimated_cost = 7, model = 'c'")
         assert books.check() == 111111
         connection.execute("UPDATE runs SET agent_id = %s", (books.agents[0],))
+        assert books.check() == 111111
+        connection.execute("UPDATE request_usage_entries SET agent_id = %s", (books.agents[1],))
+        assert books.check() == 111111
         connection.execute("UPDATE runs SET started_at = %s WHERE id = %s", (NOW, runs[2]))
         assert books.check(NOW) == 101101
         connection.execute("DELETE FROM runs WHERE id = %s", (runs[0],))
@@ -233,3 +242,48 @@ def test_a_report_of_runs(app: App) -> None:
 def test_a_report_that_cannot_be_made(options: dict[str, Any], app: App) -> None:
     with pytest.raises(InvalidQueryError):
         asyncio.run(usage_report(**options))
+
+
+def test_what_is_used_after_a_handoff_is_the_other_agents(app: App) -> None:
+    spent = Usage(requests=1, input_tokens=100, output_tokens=10, total_tokens=110)
+
+    async def body() -> Any:
+        said = ModelStep([assistant_message("done")], usage=spent)
+        specialist = Agent("Specialist", model=ScriptedModel([said]))
+        call = function_call("transfer_to_specialist", {}, call_id="h")
+        front = Agent("Front", model=ScriptedModel([ModelStep([call], usage=spent)]))
+        front.handoffs = [specialist]
+        return (await timestep.run_agent(front, "go")).final_output
+
+    app.run(body)
+    app.execute(
+        """UPDATE request_usage_entries e SET estimated_cost = CASE a.name WHEN 'Front' THEN 1
+        ELSE 2 END FROM agents a WHERE a.id = e.agent_id"""
+    )
+    rows = asyncio.run(usage_report(by="agent"))
+    # What costs most comes first.
+    assert [(row.name, row.input_tokens, row.cost) for row in rows] == [
+        ("Specialist", 100, 2.0), ("Front", 100, 1.0)
+    ]  # fmt: skip
+    told = [tuple(row[:3]) for row in app.execute(usage_sql(by="agent"))]
+    assert told == [(row.name, row.requests, row.input_tokens) for row in rows]
+    requests = read_metrics()["timestep_model_requests_total"]
+    assert {agent: count for (agent, _), count in requests.items()} == {"Specialist": 1, "Front": 1}
+
+
+def test_sums_of_earlier_versions_are_made_anew_once(books: Books) -> None:
+    with psycopg.connect(books.url, autocommit=True) as connection:
+        run = books.run(connection)
+        books.use(connection, run, 1)
+        connection.execute("UPDATE request_usage_entries SET agent_id = %s", (books.agents[2],))
+        connection.execute("UPDATE runs SET agent_id = %s", (books.agents[0],))
+        books.move_on()
+        # As they were: by the agent that a run began with.
+        connection.execute("UPDATE timestep.usage_sums SET agent_id = %s", (books.agents[0],))
+        connection.execute((directory() / "003_usage_report_and_indexes.sql").read_bytes())
+        newest = (directory() / "020_usage_by_who_acted.sql").read_bytes()
+        connection.execute(newest)
+        assert (books.check(), books.summed()) == (1, 0)
+        books.move_on()
+        connection.execute(newest)
+        assert (books.check(), books.summed()) == (1, 1)

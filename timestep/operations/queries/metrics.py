@@ -58,7 +58,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("timestep_step_seconds_total", "counter", ("kind",),
            "How long they took together; that of `value` is not recorded."),
     Metric("timestep_model_requests_total", "counter", _PAIR,
-           "Requests that models answered, by the agent that the run began with and the model."),
+           "Requests that models answered, by the agent that asked, also after a handoff, and the "
+           "model."),
     Metric("timestep_tokens_total", "counter", (*_PAIR, "kind"),
            "Tokens: `input`, `output`, and of these `cached_input` and `reasoning`."),
     Metric("timestep_cost_dollars_total", "counter", _PAIR,

@@ -292,7 +292,7 @@ UsageBy = Literal["agent", "model", "day", "entrypoint"]
 
 @dataclass(frozen=True)
 class UsageRow(Described):
-    """What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used."""
+    """What an agent's requests, a model's answers, or the runs of a day or an entrypoint used."""
 
     name: str | None
     """The agent's, model's or workflow's name, or the day (UTC) on which the runs began,

@@ -21,9 +21,12 @@ async def usage_report(
     """Tokens and estimated cost of runs, those inside others included.
 
     Args:
-        by: What a row stands for. An agent's has all that its runs used, also after a handoff;
+        by: What a row stands for. An agent's has what its own requests used, in whichever run;
             an entrypoint's has what the runs inside its runs used, too.
         since: Runs that began then or later; None: all runs.
+
+    Returns:
+        Days in their order; all else by what it cost, and used, the largest first.
 
     Raises:
         InvalidQueryError: `by` is none of these, or `since` has no time zone.

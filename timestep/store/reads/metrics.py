@@ -126,7 +126,7 @@ _ENTRIES = f"""
         {", ".join(f"sum(e.{name})" for name in USAGE_COUNTS)},
         coalesce(sum(e.estimated_cost), 0), count(*) - count(e.estimated_cost)
     FROM public.request_usage_entries e JOIN public.runs r ON r.id = e.run_id
-    JOIN public.agents a ON a.id = r.agent_id
+    JOIN public.agents a ON a.id = {usage.WHO}
     WHERE e.sequence > %(after)s::bigint AND e.sequence <= %(until)s::bigint GROUP BY 1, 2"""
 
 _KNOWN = """

@@ -13,6 +13,9 @@ import sqlalchemy as sa
 
 from timestep.store.tables.usage import USAGE_COUNTS
 
+WHO = "coalesce(e.agent_id, r.agent_id)"
+"""Whose an entry `e` of a run `r` is: the agent's that asked; old ones have only the run's."""
+
 _SUMMED = ("entries", *USAGE_COUNTS, "priced", "estimated_cost")
 
 _OF_ENTRIES = f"""
@@ -34,7 +37,7 @@ _WRITERS = """
 
 _ADD = f"""
     INSERT INTO timestep.usage_sums AS h
-    SELECT unit, timestep.usage_start(unit, r.started_at), r.agent_id, coalesce(e.model, ''),
+    SELECT unit, timestep.usage_start(unit, r.started_at), {WHO}, coalesce(e.model, ''),
         {_OF_ENTRIES}
     FROM public.request_usage_entries e JOIN public.runs r ON r.id = e.run_id,
         (VALUES ('day'), ('hour')) units(unit)
@@ -54,7 +57,7 @@ _NAMES = {
 """What a row of the report stands for."""
 
 _RAW = f"""
-        SELECT timestep.usage_start('hour', r.started_at), r.agent_id, coalesce(e.model, ''),
+        SELECT timestep.usage_start('hour', r.started_at), {WHO}, coalesce(e.model, ''),
             {_OF_ENTRIES}
         FROM public.runs r JOIN public.request_usage_entries e ON e.run_id = r.id"""
 
@@ -75,8 +78,11 @@ _REPORT = f"""
         CASE WHEN sum(priced) > 0 THEN sum(estimated_cost) END AS estimated_cost,
         sum(entries - priced)::bigint AS unpriced_requests
     FROM parts JOIN public.agents a ON a.id = parts.agent_id
-    GROUP BY 1 HAVING sum(entries) > 0 ORDER BY name"""
+    GROUP BY 1 HAVING sum(entries) > 0 ORDER BY {{order}}"""
 
+
+# What costs most, then what is used most; days have their own order.
+_LARGEST = "coalesce(sum(estimated_cost), 0) DESC, sum(total_tokens) DESC, 1"
 
 # The sums know no workflows.
 _OF_WORKFLOWS = f"""
@@ -86,7 +92,7 @@ _OF_WORKFLOWS = f"""
         count(*) FILTER (WHERE e.estimated_cost IS NULL) AS unpriced_requests
     FROM public.runs r JOIN public.request_usage_entries e ON e.run_id = r.id
     JOIN public.runs root ON root.id = r.root_run_id
-    WHERE r.started_at >= %(since)s::timestamptz GROUP BY 1 ORDER BY name"""
+    WHERE r.started_at >= %(since)s::timestamptz GROUP BY 1 ORDER BY {_LARGEST}"""
 
 
 _PLAIN = {
@@ -134,6 +140,9 @@ def report(
         connection: To the database.
         by: `agent`, `model` or `day`; or `entrypoint`, for which each answer since is read.
         since: None: all runs.
+
+    Returns:
+        Days in their order; all else by what it cost, and used, the largest first.
     """
     if by == "entrypoint":
         given = {"since": since or "-infinity"}
@@ -143,7 +152,8 @@ def report(
         "SELECT sequence FROM timestep.usage_watermark"
     ).scalar_one()
     values = {"summed": summed, "since": since or "-infinity", **_whole(since)}
-    found = connection.exec_driver_sql(_REPORT.format(name=_NAMES[by]), values)
+    order = "name" if by == "day" else _LARGEST
+    found = connection.exec_driver_sql(_REPORT.format(name=_NAMES[by], order=order), values)
     return [dict(row) for row in found.mappings()]
 
 
@@ -167,14 +177,15 @@ def plain_sql(by: str, since: datetime.datetime | None) -> str:
     """
     sums = "".join(f"    sum(e.{name}) AS {name},\n" for name in USAGE_COUNTS)
     join = {
-        "agent": "JOIN agents a ON a.id = r.agent_id\n",
+        "agent": f"JOIN agents a ON a.id = {WHO}\n",
         "entrypoint": "JOIN runs root ON root.id = r.root_run_id\n",
     }.get(by, "")
+    order = "1" if by == "day" else "cost DESC NULLS LAST, total_tokens DESC, 1"
     where = "" if since is None else f"WHERE r.started_at >= '{since.isoformat()}'\n"
     return (
         f"SELECT {_PLAIN[by]} AS name,\n{sums}"
         "    sum(e.estimated_cost) AS cost,\n"
         "    count(*) FILTER (WHERE e.estimated_cost IS NULL) AS unpriced_requests\n"
         "FROM runs r\nJOIN request_usage_entries e ON e.run_id = r.id\n"
-        f"{join}{where}GROUP BY 1 ORDER BY 1;"
+        f"{join}{where}GROUP BY 1 ORDER BY {order};"
     )

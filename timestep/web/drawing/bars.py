@@ -12,7 +12,7 @@ MARGIN = 30.0
 _WIDEST = 68.0
 _GAP = 0.25
 """Of a bar's width."""
-_LABELS = 8
+LABELS = 8
 """Labels that fit beside each other."""
 
 
@@ -28,7 +28,7 @@ class Bar:
     is_labelled: bool
     """Whether there is room for its label below."""
     is_minor: bool
-    """Whether that is left out where the chart is small: every second one."""
+    """Whether that stands below the others where the chart is small: every second one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def chart(values: Sequence[tuple[str, Sequence[float]]]) -> Chart:
     step = WIDTH / max(len(values), 1)
     width = min(step * (1 - _GAP), _WIDEST)
     step = min(step, _WIDEST / (1 - _GAP))
-    every = -(-len(values) // _LABELS)
+    every = -(-len(values) // LABELS)
     bars = []
     for number, (label, parts) in enumerate(values):
         top = HEIGHT + MARGIN

@@ -12,14 +12,14 @@ from timestep.operations import arguments
 from timestep.operations.queries.records import UsageBy, UsageRow
 from timestep.operations.queries.usage import usage_report, usage_sql
 from timestep.runtime.terminal import quoted
-from timestep.web.drawing.bars import chart
+from timestep.web.drawing.bars import LABELS, chart
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 
 router = page_router()
 
-_DRAWN = 40
-"""Bars of a chart: the newest days, or what cost, or used, most."""
+_DAYS = 40
+"""Days of a chart: the newest."""
 _SPANS = (("24h", "a day"), ("7d", "a week"), ("30d", "30 days"), ("", "always"))
 
 
@@ -40,7 +40,7 @@ async def usage_page(request: Request, by: str = "day", since: str = "30d") -> R
             sql = usage_sql(by=cast("UsageBy", by), since=begin)
     except InvalidQueryError as error:
         wrong["since"] = error.message
-    drawn = _days(rows) if by == "day" else _most(rows)
+    drawn = _days(rows) if by == "day" else rows[:LABELS]
     bars = [(row.name or "not known", row) for row in drawn]
     return page(
         request,
@@ -67,7 +67,7 @@ def _days(rows: list[UsageRow]) -> list[UsageRow]:
         return []
     known = {row.name: row for row in rows}
     last = datetime.date.fromisoformat(str(rows[-1].name))
-    days = [last - datetime.timedelta(days=ago) for ago in range(_DRAWN)]
+    days = [last - datetime.timedelta(days=ago) for ago in range(_DAYS)]
     first = str(rows[0].name)
     names = [name for day in reversed(days) if (name := day.isoformat()) >= first]
     return [known.get(name) or _used_nothing(name) for name in names]
@@ -75,10 +75,6 @@ def _days(rows: list[UsageRow]) -> list[UsageRow]:
 
 def _used_nothing(name: str) -> UsageRow:
     return UsageRow(name, 0, 0, 0, 0, 0, 0, None, 0)
-
-
-def _most(rows: list[UsageRow]) -> list[UsageRow]:
-    return sorted(rows, key=lambda row: (-(row.cost or 0), -row.total_tokens))[:_DRAWN]
 
 
 def _total(rows: list[UsageRow]) -> UsageRow:
