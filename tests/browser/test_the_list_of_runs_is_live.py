@@ -35,6 +35,37 @@ def test_keys_lead_through_the_list(host: Host, pages: Pages) -> None:
     expect(page.locator("#help")).to_be_visible()
 
 
+def test_the_focus_stays_where_it_is_while_the_page_lives(host: Host, pages: Pages) -> None:
+    workflow_id = host.begin("ask", target="focus")
+    host.run_when(workflow_id, "interrupted")
+    page = pages.open("/?text=focus")
+    expect(page.locator("#connection")).to_have_text("live")
+    link = page.locator("[data-row]", has_text=workflow_id).get_by_role("link")
+    page.keyboard.press("j")
+    expect(link).to_be_focused()
+    other = host.begin("ask", target="focus too")
+    expect(page.locator("[data-row]")).to_have_count(2)
+    expect(link).to_be_focused()
+    expect(page.locator("[data-row].current")).to_contain_text(workflow_id)
+
+    page = pages.open(f"/runs/{workflow_id}")
+    expect(page.locator("#connection")).to_have_text("live")
+    for key in ("a", "r"):
+        page.locator("h1").click()
+        page.keyboard.press(key)
+        expect(page.get_by_role("link", name="Decide").first).to_be_focused()
+        page.keyboard.press("j")
+    summary = page.locator(".step summary").first
+    page.locator(".step").first.evaluate("one => one.classList.add('marked')")
+    summary.focus()
+    host.post(f"/api/workflows/{workflow_id}/resume", {"approve": "all"})
+    expect(page.locator("h1")).to_contain_text("completed")
+    # That turn was replaced, too.
+    expect(page.locator(".marked")).to_have_count(0)
+    expect(summary).to_be_focused()
+    host.post(f"/api/workflows/{other}/cancel", {})
+
+
 def test_the_list_needs_no_script_and_no_wide_screen(host: Host, pages: Pages) -> None:
     workflow_id = host.begin("greet", name="ann")
     host.output(workflow_id)

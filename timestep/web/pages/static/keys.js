@@ -39,7 +39,10 @@ function focusOn(selector) {
 }
 
 // `a` and `r` lead to what decides, and press nothing: a key that slips must not approve.
-const decide = (which) => (current() ?? document).querySelector(`[data-key="${which}"]`);
+// What is of no entry, such as a run's way to its questions, is there from each of them.
+const decide = (which) =>
+  (current() ?? document).querySelector(`[data-key~="${which}"]`) ??
+  document.querySelector(`[data-key~="${which}"]:not([data-row] *)`);
 const ACTS = {
   j: () => move(1),
   k: () => move(-1),

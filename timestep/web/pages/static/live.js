@@ -73,11 +73,22 @@ function replace(page) {
       next.querySelector(`#${CSS.escape(kept.id)}`)?.replaceWith(kept);
     }
     const current = old.querySelector("[data-row].current");
-    const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+    const focused = old.contains(document.activeElement) ? placeOf(document.activeElement) : null;
     old.replaceChildren(...next.childNodes);
     if (current?.id) document.getElementById(current.id)?.classList.add("current");
-    if (focused) document.getElementById(focused)?.focus();
+    focused?.()?.focus({ preventScroll: true });
   }
+}
+
+// What finds an element again once its part was replaced: by its id, or inside of what has one, such
+// as a row, by where it leads, or by how many like it come before.
+function placeOf(element) {
+  if (element.id) return () => document.getElementById(element.id);
+  const around = element.closest("[id]").id;
+  const href = element.getAttribute("href");
+  const likes = () => [...(document.getElementById(around)?.querySelectorAll(element.localName) ?? [])];
+  const index = likes().indexOf(element);
+  return () => likes().find((one) => href !== null && one.getAttribute("href") === href) ?? likes()[index];
 }
 
 // What is ticked stays so, unless what it stands for has changed; and so does what was typed.
