@@ -180,6 +180,15 @@ def test_filters_and_pages_know_workflows_without_a_run(
         WHERE workflow_uuid = 'q5'"""
     )
 
+    ((source,),) = app.execute("SELECT id FROM runs WHERE workflow_id = 'r3'")
+    app.execute(
+        """INSERT INTO timestep.continuations (workflow_id, lane, ordinal, kind, run_id,
+            source_run_id, turn) VALUES ('q5', 0, 0, 'forked', gen_random_uuid(), %s, 2)""",
+        (source,),
+    )
+    (fork,) = listed(workflow_id="q5")
+    assert (fork.forked_from_run_id, fork.forked_at_turn) == (str(source), 2)
+
     same = ["r4", "c4 ä", "c4 a", "c4 B"]
     every = ["m7", "d6", "q5", *same, "r3", "e2", "r1", "d1", "e0"]
     for looked_through, limit in ((runs.LOOKED_THROUGH, 50), (runs.LOOKED_THROUGH, 2), (2, 3)):

@@ -65,6 +65,13 @@ def test_each_run_tells_in_a_line_what_it_does_or_said(app: App) -> None:
     record_run(app, "w7", "completed", workflow_name="long", final_output=["x" * 5_000_000])
     record_run(app, "w9", "failed", workflow_name="tells", error_message="y" * 5_000_000)
     record_run(app, "w8", "cancelled", workflow_name="ends", cancel_reason="timeout")
+    record_run(app, "w10", "cancelled", workflow_name="stops")
+    record_run(app, "w11", "cancelled", workflow_name="halts")
+    app.execute(
+        "INSERT INTO timestep.audit (who, via, act, subjects, details, refused) VALUES "
+        "('ann', 'cli', 'cancel', '{w10}', '{}', NULL), "
+        "('bob', 'cli', 'cancel', '{w10}', '{}', 'AlreadyEndedError')"
+    )
     record_run(app, "w2", "running", workflow_name="inner", parent_run_id=calls, root_run_id=calls)
     app.execute("UPDATE runs SET current_agent_id = agent_id WHERE id = %s", (asks,))
 
@@ -73,7 +80,8 @@ def test_each_run_tells_in_a_line_what_it_does_or_said(app: App) -> None:
             page = await get(client, "/")
             found = rows_of(page)
             assert list(found) == [
-                "ends", "tells", "long", "says", "fails", "plain", "waits", "calls", "asks",
+                "halts", "stops", "ends", "tells", "long", "says", "fails", "plain", "waits",
+                "calls", "asks",
             ]  # fmt: skip
             assert "asks the model" in found["asks"]
             assert "calls tool_0, tool_1, tool_2 and 2 more" in found["calls"]
@@ -84,6 +92,8 @@ def test_each_run_tells_in_a_line_what_it_does_or_said(app: App) -> None:
             assert "second" not in found["fails"]
             assert "It is &lt;done&gt;." in found["says"]
             assert "its time was over" in found["ends"]
+            assert "cancelled by ann at the command line" in found["stops"]
+            assert "by" not in found["halts"]
             assert len(page) < 60_000
             nested = await get(client, "/?nested=1&workflow_id=w2")
             assert list(rows_of(nested)) == ["inner", "calls"]
@@ -99,7 +109,8 @@ def test_a_workflow_that_has_begun_no_run_is_listed_by_what_it_lacks(app: App) -
     app.run(nothing, "lacks/it")
     app.execute(
         "UPDATE dbos.workflow_status SET status = 'DELAYED', delay_until_epoch_ms = 9e12::bigint, "
-        "output = NULL, application_version = 'v0', queue_name = 'q', executor_id = NULL "
+        "output = NULL, application_version = 'v0', queue_name = 'q', executor_id = NULL, "
+        "recovery_attempts = 0 "
         "WHERE workflow_uuid = 'lacks/it'"
     )
     app.execute(

@@ -8,7 +8,7 @@ says so.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from timestep.database.error_translation import translated
@@ -20,7 +20,7 @@ from timestep.errors import (
 )
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
-from timestep.operations.access.acting import Actor
+from timestep.operations.access.acting import NOBODY, Actor, Via, way
 from timestep.operations.access.records import ACTS, Act, AuditEntry
 from timestep.operations.arguments import check_filter, checked_moment
 from timestep.operations.queries.pagination import Page, entry_place, page_of, page_size
@@ -68,6 +68,23 @@ def refuse(entry: int, error: TimestepError) -> None:
 def note_refused(connection: Any, entry: int, error: BaseException) -> None:
     """Note that nothing came of an act, of which its error leaves no doubt."""
     store.refuse(connection, entry, type(error).__name__)
+
+
+def cancelled_by(workflow_ids: Collection[str]) -> dict[str, str]:
+    """Who cancelled those of the workflows that somebody cancelled: `by ann over HTTP`.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if not workflow_ids:
+        return {}
+    found = reading(lambda connection: store.cancelled_by(connection, workflow_ids))
+    return {id_: _by(one["who"], one["via"], one["details"]) for id_, one in found.items()}
+
+
+def _by(who: str, via: Via, details: dict[str, Any]) -> str:
+    how = way(via, is_page=bool(details.get("page")), is_nobody=who == NOBODY)
+    return how if who == NOBODY else f"by {who} {how}"
 
 
 def written(work: Callable[[Any], T]) -> T:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from timestep.journal.fail_fast_read import reading
+from timestep.operations.access import audit
 from timestep.operations.queries.records import Run
 from timestep.store.reads.overview import activity as store
 
@@ -19,7 +20,7 @@ _NAMED = 3
 """Tools under way that are named one by one."""
 
 _CANCELLED = {
-    "cancelled": "cancelled by somebody",
+    "cancelled": "cancelled",
     "timeout": "its time was over",
     "code": "its own code cut it off",
     "abandoned": "its workflow ended without waiting for it",
@@ -66,9 +67,16 @@ def _activities(runs: Sequence[Run]) -> list[Activity]:
         return {row["id"]: row for row in under_way}, {row["id"]: row for row in questions}, inside
 
     under_way, questions, inside = reading(work)
+    by = audit.cancelled_by(
+        {run.workflow_id for run in runs if run.workflow_id and run.cancel_reason == "cancelled"}
+    )
     found = []
     for run in runs:
         id_ = uuid.UUID(run.id) if run.id else None
+        if run.cancel_reason == "cancelled" and (who := by.get(run.workflow_id or "")):
+            cancelled = Activity("cancelled", f"cancelled {who}", runs_inside=inside.get(id_, 0))
+            found.append(cancelled)
+            continue
         told = _told(run, under_way.get(id_), questions.get(id_))
         found.append(Activity(*told, runs_inside=inside.get(id_, 0)))
     return found

@@ -34,10 +34,14 @@ class Counts:
         """How many have one of these statuses, or at least have; of each, `MOST` and one more."""
         return sum(self.by_status[one] for one in statuses)
 
+    def is_least(self, *statuses: Status) -> bool:
+        """Whether there may be more of one of these statuses than were looked at."""
+        return not self.least.isdisjoint(statuses)
+
     def shown(self, *statuses: Status) -> str:
         """The same as people read it: `2,000+` where there are more, or may be."""
         counts = [self.by_status[one] for one in statuses]
-        is_more = max(counts) > MOST or not self.least.isdisjoint(statuses)
+        is_more = max(counts) > MOST or self.is_least(*statuses)
         return f"{sum(min(one, MOST) for one in counts):,}" + ("+" if is_more else "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +22,11 @@ _RECENT = """
     SELECT count(*) FILTER (WHERE at > clock_timestamp() - %(span)s::float8 * interval '1 second')
     FROM (SELECT at FROM timestep.audit WHERE act = %(act)s
         ORDER BY id DESC LIMIT %(most)s) AS newest"""
+
+_CANCELLED = """
+    SELECT DISTINCT ON (w.id) w.id, a.who, a.via, a.details FROM unnest(%(ids)s::text[]) w(id)
+    JOIN timestep.audit a ON a.subjects @> ARRAY[w.id] AND a.act = 'cancel' AND a.refused IS NULL
+    ORDER BY w.id, a.id DESC"""
 
 _CONDITIONS = {
     "who": "who = %(who)s",
@@ -111,6 +116,15 @@ def recent(connection: sa.Connection, act: str, *, span: float, most: int) -> in
     """How many entries of an act the last `span` seconds have, up to `most`."""
     values = {"act": act, "span": span, "most": most}
     return int(connection.exec_driver_sql(_RECENT, values).scalar_one())
+
+
+def cancelled_by(
+    connection: sa.Connection, workflow_ids: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Of each of the workflows that somebody cancelled, by their ids: `who`, `via`, `details`."""
+    names = {storable_name(one): one for one in workflow_ids}
+    found = connection.exec_driver_sql(_CANCELLED, {"ids": list(names)})
+    return {names[row["id"]]: dict(row) for row in found.mappings()}
 
 
 def select(connection: sa.Connection, values: dict[str, Any]) -> list[dict[str, Any]]:

@@ -87,6 +87,11 @@ def number(count: int | None) -> str:
     return NOTHING if count is None else f"{count:,}"
 
 
+def counted(count: int, what: str) -> str:
+    """So many of something that has a regular plural: `1 turn`, `2,000 turns`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def line(text: Any) -> str:
     """One line of somebody's text: what a browser would obey, or not show, is escaped."""
     return printable(text if isinstance(text, str) else _json_line(text))
@@ -199,6 +204,7 @@ def segment(text: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "apart": apart,
     "begin": begin,
+    "counted": counted,
     "commands": commands,
     "duration": duration,
     "line": line,

@@ -42,6 +42,7 @@ async def health_page(request: Request) -> Response:
         held={labels[0]: int(count) for labels, count in values["timestep_workflows_held"].items()},
         stuck=await standing.stuck(),
         looked_at=standing.LOOKED_AT,
+        open=int(sum(values["timestep_runs"].values())),
         findings=await _findings(request),
     )
 

@@ -11,8 +11,6 @@ from timestep.database.error_translation import translated
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.access import audit
-from timestep.operations.access.acting import NOBODY, way
-from timestep.operations.access.records import AuditEntry
 from timestep.operations.queries.records import Interruption, Run
 from timestep.store.timeline import now as store
 
@@ -142,18 +140,8 @@ async def _failed(run: Run) -> Standing:
 
 async def _cancelled(run: Run) -> Standing:
     what = CANCELLED.get(run.cancel_reason or "cancelled", "Cancelled")
-    if run.cancel_reason == "cancelled" and run.workflow_id is not None:
-        entry = await _who_cancelled(run.workflow_id)
-        what = f"{what} {_by(entry)}" if entry is not None else what
+    id_ = run.workflow_id
+    if run.cancel_reason == "cancelled" and id_ is not None:
+        who = (await asyncio.to_thread(audit.cancelled_by, [id_])).get(id_)
+        what = f"{what} {who}" if who is not None else what
     return Standing(what, run.completed_at, run.obstacle)
-
-
-def _by(entry: AuditEntry) -> str:
-    is_nobody = entry.who == NOBODY
-    how = way(entry.via, is_page=bool(entry.details.get("page")), is_nobody=is_nobody)
-    return how if is_nobody else f"by {entry.who} {how}"
-
-
-async def _who_cancelled(workflow_id: str) -> AuditEntry | None:
-    found = await audit.list_audit(subject=workflow_id, act="cancel", limit=1)
-    return next((one for one in found.items if one.refused is None), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from timestep.operations.overview.questions import Asking, Given, Said
-from timestep.web.pages.filters import json_text
+from timestep.web.pages.filters import counted, json_text
 
 _LONGEST = 700
 """Characters of what was said that are shown; of what was said in the session before, fewer."""
@@ -93,7 +93,7 @@ def _given(given: Given) -> list[Message]:
         )
         for one in items[-_INPUTS:]
     ]
-    return [*([Message("before", f"{left} items", "", True)] if left else []), *shown]
+    return [*([Message("before", counted(left, "item"), "", True)] if left else []), *shown]
 
 
 def _message(said: Said, longest: int) -> Message:
