@@ -31,7 +31,7 @@ def done(page: Page, target: str) -> Locator:
 def looked_at(page: Page, name: str) -> list[str]:
     """What is seriously wrong with a page, of which a screenshot is kept."""
     shot(page, name)
-    return serious(page)
+    return serious(page) + serious(page, "landmark-unique")
 
 
 def press(page: Page, name: str) -> None:
@@ -177,6 +177,7 @@ def test_ticks_stay_where_the_page_is_renewed(host: Host, pages: Pages) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_are_accessible(host: Host, pages: Pages, scheme: str) -> None:
     asked(host, f"umbriel in {scheme}")
+    asked(host, f"a moon in {scheme} " + "that has a long name " * 200)
     page = pages.open("/approvals", color_scheme=scheme)
     found = [looked_at(page, f"approvals-{scheme}")]
     card(page, f"umbriel in {scheme}").get_by_role("button", name="Reject…").click()

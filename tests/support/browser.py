@@ -107,7 +107,7 @@ def serious(page: Page, *rules: str) -> list[str]:
 
     Args:
         page: The page.
-        rules: Axe's rules that it looks at; none: at all.
+        rules: Axe's rules that it looks at, however much they matter; none: at all.
     """
     # What a click has led to may be there before its style is.
     page.wait_for_load_state()
@@ -116,5 +116,5 @@ def serious(page: Page, *rules: str) -> list[str]:
     return [
         f"{one['id']}: {one['nodes'][0]['html']}"
         for one in found
-        if one["impact"] in ("serious", "critical")
+        if rules or one["impact"] in ("serious", "critical")
     ]

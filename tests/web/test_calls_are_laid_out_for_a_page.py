@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from timestep.operations.overview.questions import Document
+from timestep.runtime import terminal
 from timestep.web.pages.approvals.laid_out import Part, arguments, no_object, on_page
+from timestep.web.pages.filters import commands
 
 
 def document(value: Any) -> Document:
@@ -35,3 +37,16 @@ def test_what_is_no_object_is_known() -> None:
     assert no_object(document({"a": 1})) == no_object(document({})) == no_object(None) == []
     assert no_object(document([1, 2])) == [Part(None, "[\n  1,\n  2\n]", True, False)]
     assert no_object(document("drop")) == [Part(None, "drop", False, False)]
+
+
+def test_commands_in_a_text_are_found_whatever_they_are_about() -> None:
+    for odd in ("w", "it's `odd`", "-`", "\u202e`'", '"`"'):
+        command = terminal.command("resume", odd, "--from-checkpoint")
+        text = f"no host: try `{command}`, or end it with `timestep cancel w`, or a `tick`"
+        assert commands(text) == [
+            (False, "no host: try "),
+            (True, command),
+            (False, ", or end it with "),
+            (True, "timestep cancel w"),
+            (False, ", or a `tick`"),
+        ]

@@ -15,6 +15,7 @@ from agents.testing import assistant_message, function_call
 from fastapi import FastAPI
 
 import timestep
+from tests.approvals.test_decisions_for_other_versions import of_another_version, parked
 from tests.support.api_client import asking, client_of
 from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
@@ -232,3 +233,28 @@ def test_a_call_in_doubt_that_needs_no_approval_has_no_always(app: App, inbox: A
     app.execute("UPDATE interruptions SET reason = 'needs_approval'")
     decide(reject="all")
     assert outcome.result(60) == "It is done."
+
+
+def test_that_nobody_goes_on_is_told_wherever_one_decides(app: App, inbox: Any) -> None:
+    (asked,) = parked(app, "w", "moon")
+    of_another_version(app, "w")
+    commands = ("timestep resume w --from-checkpoint", "timestep cancel w")
+    copied = [f'<code>{one}</code> <button type="button" class="copy"' for one in commands]
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web, "127.0.0.1") as client:
+            client.headers["accept"] = "text/html"
+            form = {"action": "approve", f"question.{asked.id}": asked.hash}
+            waits = await client.get("/approvals")
+            confirmed = await client.post("/approvals/confirm", data=form)
+            done = await client.post("/approvals/decide", data=form)
+            decided = await client.get(done.headers["location"])
+            run = await client.get("/runs/w")
+            health = await client.get("/health")
+            for page in (waits, confirmed, decided, run, health):
+                assert all(one in page.text for one in copied), page.text
+                assert "--approve" not in page.text
+            assert "A decision is recorded, but nobody may follow it now" in confirmed.text
+            assert "It is decided, but nobody may go on with it now" in decided.text
+
+    asking(work)

@@ -48,6 +48,7 @@ async def ask(request: Request, secret: str) -> Response:
         question=question,
         link=link,
         why=why,
+        is_followed=not await inbox.obstacles([question]),
         laid_out=laid_out.arguments,
     )
     made.headers["Cache-Control"] = "no-store"
