@@ -31,7 +31,7 @@ _DEEPEST = 20
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?')
 """A string of JSON text, which may be cut."""
 
-_COMMAND = re.compile(r"""`(timestep (?:\$'(?:\\.|[^'\\])*'|'[^']*'|"[^"]*"|[^`'"])*)`""")
+_COMMAND = re.compile(r"""`(timestep (?:\$'(?:\\.|[^'\\])*'|'[^']*'|"[^"]*"|[^`'"$]|\$(?!'))*)`""")
 """A command in a text; a word of it that is quoted may hold a backtick."""
 
 _FROM_RIGHT = frozenset(("R", "AL", "AN"))
