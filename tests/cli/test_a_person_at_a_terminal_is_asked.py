@@ -112,7 +112,7 @@ def test_a_call_is_edited_in_the_persons_editor(
     saved.write_text('\nno JSON\n{"name": 3}\n{"name": "b"}\n{"name": "\u202eß"}\n')
     result = ask("resume", "tidy", answers="e\ne\ne\ne\ne\ns\n")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("[a]pprove, [e]dit, [r]eject, [s]kip or [q]uit?") == 6
+    assert result.stdout.count("[a]pprove, [e]dit, [r]eject, s[u]pply, [s]kip or [q]uit?") == 6
     told = result.stderr
     assert told.count("these are the model's arguments: nothing is edited") == 2
     assert told.count("what was written is not JSON: ") == 1

@@ -148,6 +148,11 @@ def test_a_call_that_was_decided_beside_one_that_waits_says_so(app: App, inbox: 
     ):
         assert told in page, (told, page)
     assert "Shell called" not in page
+    app.execute(
+        "INSERT INTO timestep.audit (who, via, act, subjects) "
+        "VALUES ('ann', 'http', 'fork', ARRAY['w', 'another'])"
+    )
+    assert "Shell · forked by ann" in inbox()
     # However much was given, its end is told.
     given = [{"role": "user", "content": [{"type": "input_text", "text": "x" * 50_000}]}] * 4
     given += [{"role": "user", "content": "delete them"}, {"role": "user", "content": "y" * 50_000}]

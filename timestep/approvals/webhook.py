@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 from timestep.approvals import links
 from timestep.config import Settings
 from timestep.environment import key_of
-from timestep.runtime import terminal
+from timestep.runtime import deciding, terminal
 from timestep.serialization.documents.json_text import displayed
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Webhook:
 
     def _document(self, workflow_id: str, run_id: str, questions: Sequence[Row]) -> dict[str, Any]:
         path = f"/api/workflows/{quote(workflow_id, safe='')}/resume"
-        resume = {"method": "POST", "path": path, "command": _command(workflow_id)}
+        resume = {"method": "POST", "path": path, "command": _command(workflow_id, questions)}
         if self.public_url is not None:
             resume["url"] = self.public_url + path
             resume["page"] = self._page(workflow_id)
@@ -147,6 +147,7 @@ class Webhook:
     def _text(self, workflow_id: str, questions: Sequence[Row]) -> str:
         """Without the calls' arguments: more people read a chat than may see them."""
         count = len(questions)
+        is_in_doubt = any(deciding.is_in_doubt(row["reason"]) for row in questions)
         what = "An approval is" if count == 1 else f"{count} approvals are"
         lines = [f"{what} waiting in workflow {_escaped(workflow_id)}:"]
         for row in questions[:_LISTED]:
@@ -154,7 +155,11 @@ class Webhook:
                 _escaped(row["agent_name"] or "an agent"),
                 _escaped(row["tool_name"] or "a tool"),
             )
-            doubt = ", which may have been called already" if row["reason"] == "in_doubt" else ""
+            doubt = ""
+            if deciding.is_in_doubt(row["reason"]):
+                doubt = ", which may have been called already: to approve it calls it once more"
+            if is_in_doubt:
+                doubt += f" ({row['id']})"
             link = self._link(row)
             once = "" if link is None else f": <{link['url']}|decide it once, without a login>"
             lines.append(f"• {who} wants to call {tool}{doubt}{once}")
@@ -166,7 +171,10 @@ class Webhook:
             lines.append(f"What nobody decides is rejected from {first:%Y-%m-%d %H:%M:%S} UTC on.")
         if self.public_url is not None:
             lines.append(f"Decide at: <{self._page(workflow_id)}>")
-        lines.append(f"Decide with: {_escaped(_command(workflow_id))}")
+        how = _command(workflow_id, questions)
+        if is_in_doubt:
+            how += ", which asks about each; or with --approve ID, --supply ID RESULT, --reject ID"
+        lines.append(f"Decide with: {_escaped(how)}")
         return "\n".join(lines)
 
     def headers(self, message_id: str, sent_at: int, body: bytes) -> dict[str, str]:
@@ -265,6 +273,7 @@ def _interruption(row: Row) -> dict[str, Any]:
         "run_id": str(row["run_id"]),
         "type": row["type"],
         "reason": row["reason"],
+        **({"warning": deciding.MAY_BE_DONE} if deciding.is_in_doubt(row["reason"]) else {}),
         "tool_name": row["tool_name"],
         "call_id": row["call_id"],
         "agent_name": row["agent_name"],
@@ -277,7 +286,10 @@ def _interruption(row: Row) -> dict[str, Any]:
     }
 
 
-def _command(workflow_id: str) -> str:
+def _command(workflow_id: str, questions: Sequence[Row]) -> str:
+    """The command that decides; that asks about each, where a call would be made once more."""
+    if any(deciding.is_in_doubt(row["reason"]) for row in questions):
+        return terminal.command("resume", workflow_id)
     return terminal.command("resume", workflow_id, "--approve", "all")
 
 

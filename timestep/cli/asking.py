@@ -11,15 +11,21 @@ import click
 
 from timestep.cli import output
 from timestep.cli.reach import ask
+from timestep.runtime import deciding
 from timestep.runtime.terminal import printable, quoted
 from timestep.serialization import json_input
 
 if TYPE_CHECKING:
     from timestep.operations.queries.records import Interruption
 
-_DOUBT = "this call may have happened already; to approve it makes it once more"
-_ANSWERS = {"a": "approve", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
-_DONE = {"approve": "approved", "edit": "approved as edited", "reject": "rejected"}
+_ANSWERS = {"a": "approve", "e": "edit", "r": "reject", "u": "supply", "s": "skip", "q": "quit"}
+"""By the letter that is enough; it is a part of the word."""
+_DONE = {
+    "approve": "approved",
+    "edit": "approved as edited",
+    "reject": "rejected",
+    "supply": "given a result",
+}
 
 
 def is_somebody_there() -> bool:
@@ -67,6 +73,12 @@ def _is_gone_on(one: Interruption) -> bool:
         answer = _answered(can_edit=_may_be_edited(one))
         if answer in ("quit", "skip"):
             return answer == "skip"
+        if answer == "supply":
+            result = _supplied()
+            if result is _NOTHING:
+                continue
+            _apply(one, answer, value=result)
+            return True
         if answer != "edit":
             _apply(one, answer, message=_told() if answer == "reject" else None)
             return True
@@ -80,7 +92,7 @@ def _is_gone_on(one: Interruption) -> bool:
             output.tell("these are the model's arguments: nothing is edited")
             continue
         try:
-            _apply(one, answer, arguments=arguments)
+            _apply(one, answer, value=arguments)
         except InvalidInputError as error:
             output.tell(error.message)
         else:
@@ -101,7 +113,7 @@ def show_question(one: Interruption, number: int, count: int) -> None:
     ]
     notes = {
         "does": one.description,
-        "doubt": _DOUBT if one.reason == "in_doubt" else None,
+        "doubt": deciding.MAY_BE_DONE if deciding.is_in_doubt(one.reason) else None,
         "until": f"{output.when(one.expires_at)}, then it is rejected" if one.expires_at else None,
         "executor": one.obstacle,
     }
@@ -115,7 +127,7 @@ def show_question(one: Interruption, number: int, count: int) -> None:
 def _answered(*, can_edit: bool) -> str:
     """One of the answers, by its first letter or as a whole."""
     answers = {letter: one for letter, one in _ANSWERS.items() if can_edit or one != "edit"}
-    shown = [f"[{letter}]{one[1:]}" for letter, one in answers.items()]
+    shown = [one.replace(letter, f"[{letter}]", 1) for letter, one in answers.items()]
     while True:
         given = click.prompt(f"{', '.join(shown[:-1])} or {shown[-1]}", prompt_suffix="? ")
         for letter, answer in answers.items():
@@ -126,7 +138,7 @@ def _answered(*, can_edit: bool) -> str:
 
 def _may_be_edited(one: Interruption) -> bool:
     """Whether to offer that: what is a call of a tool with a schema, and was not begun yet."""
-    return one.arguments_schema is not None and one.reason != "in_doubt"
+    return one.arguments_schema is not None and not deciding.is_in_doubt(one.reason)
 
 
 def _draft(arguments: Any) -> str:
@@ -152,15 +164,33 @@ def _told() -> str | None:
     return given.strip() or None
 
 
+_NOTHING: Any = object()
+
+
+def _supplied() -> Any:
+    """The result of a call that is not made, as JSON; `_NOTHING` where none is given."""
+    while True:
+        given: str = click.prompt(
+            'Its result, as JSON, such as "done" or 12 (or nothing)', default="", show_default=False
+        )
+        if not given.strip():
+            return _NOTHING
+        try:
+            return json_input.loads(given)
+        except ValueError as error:
+            output.tell(f"{quoted(given)} is not JSON: {error}; a text is in double quotes")
+
+
 def _apply(
-    one: Interruption, answer: str, *, message: str | None = None, arguments: Any = None
+    one: Interruption, answer: str, *, message: str | None = None, value: Any = None
 ) -> None:
     result = ask(
         lambda host: host.resume(
             one.workflow_id or "",
             approve=[one.id] if answer == "approve" else (),
             reject=[one.id] if answer == "reject" else (),
-            edit={one.id: arguments} if answer == "edit" else None,
+            edit={one.id: value} if answer == "edit" else None,
+            supply={one.id: value} if answer == "supply" else None,
             expect={one.id: one.hash},
             message=message,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from timestep.runtime import terminal
+from timestep.runtime import deciding
 from timestep.runtime.terminal import printable, printable_lines
 from timestep.serialization.json_output import dumps
 
@@ -124,7 +124,7 @@ def approvals(found: Sequence[Interruption], *, is_asked: bool = False) -> None:
         return
     table = table_of("workflow", "interruption", "agent", "wants")
     for one in found:
-        doubt = " (may have happened already)" if one.reason == "in_doubt" else ""
+        doubt = f" ({deciding.MAY_BE_DONE})" if deciding.is_in_doubt(one.reason) else ""
         until = f", rejected at {when(one.expires_at)}" if one.expires_at is not None else ""
         table.add_row(
             cell(one.workflow_id),
@@ -139,9 +139,8 @@ def approvals(found: Sequence[Interruption], *, is_asked: bool = False) -> None:
     _obstacles((one.workflow_id, one.obstacle) for one in found)
     first = next((one for one in found if one.is_waited_for and one.obstacle is None), None)
     if first is not None and not is_asked:
-        say(
-            f"Decide:  {terminal.command('resume', first.workflow_id or '', '--approve', first.id)}"
-        )
+        for way in deciding.ways(first.workflow_id or "", first.id, first.reason):
+            say(f"Decide:  {way}")
 
 
 _HASH = 16

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from timestep.cli import output
+from timestep.runtime import deciding
 from timestep.serialization.documents.envelopes import summary
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ def _story(
                 f"interruption {one.id}{output.unless(one)}{output.sentence(one)}",
                 style="yellow",
             )
+            if deciding.is_in_doubt(one.reason):
+                yield output.line_of(f"  {deciding.MAY_BE_DONE}", style="yellow")
+                for way in deciding.ways(run.workflow_id or "", one.id, one.reason):
+                    yield output.line_of(f"  {way}")
     if run.error is not None:
         where = f" in turn {run.error.turn}" if run.error.turn else ""
         yield output.line_of(f"Failed{where}: {run.error.type}: {run.error.message}", style="red")

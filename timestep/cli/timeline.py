@@ -12,7 +12,7 @@ from rich.text import Text
 
 from timestep.cli.output import REASONS, words
 from timestep.operations.queries.records import RunEvent
-from timestep.runtime import terminal
+from timestep.runtime import deciding
 from timestep.runtime.terminal import printable, printable_lines
 
 _SAID = 160
@@ -138,8 +138,10 @@ def _change(event: RunEvent) -> Iterator[str]:
             yield f"Decided: {one['action']} {call}{by}{told}"
     elif event.type == "run.waiting":
         for one in data["questions"]:
-            decide = terminal.command("resume", data["workflow_id"] or "", "--approve", one["id"])
-            yield f"Waits for a decision: {_call(one['tool_name'], one['arguments'])}\n{decide}"
+            call = _call(one["tool_name"], one["arguments"])
+            doubt = [deciding.MAY_BE_DONE] if deciding.is_in_doubt(one["reason"]) else []
+            how = deciding.ways(data["workflow_id"] or "", one["id"], one["reason"])
+            yield "\n".join([f"Waits for a decision: {call}", *doubt, *how])
 
 
 def _call(name: str | None, arguments: Any) -> str:

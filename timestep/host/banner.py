@@ -48,8 +48,7 @@ def greet(launched: Launched, listener: socket.socket) -> None:
             f"  waiting      {_workflows(launched.stranded)} of other versions of the application, "
             "which no live host runs:\n               start a host with their code, or go on in "
             "this one with\n"
-            f"               {_take_over(launched.stranded_id)}\n"
-            "               (with --approve all, or --reject all, where it waits for a decision)"
+            f"               {_take_over(launched.stranded_id)}"
         )
     lines += [_left(one) for one in launched.left[:_LISTED]]
     if len(launched.left) > _LISTED:

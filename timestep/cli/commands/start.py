@@ -14,7 +14,7 @@ from timestep.cli import output
 from timestep.cli.direct import Direct
 from timestep.cli.group import as_json, fail, json_value
 from timestep.cli.reach import ask, is_remote
-from timestep.runtime import terminal
+from timestep.runtime import deciding
 from timestep.runtime.terminal import quoted
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ async def _outcome(host: Reached, workflow_id: str) -> Any:
     def tell(what: str, text: str) -> None:
         if what not in told:
             told.add(what)
-            output.tell(text)
+            for line in text.split("\n"):
+                output.tell(line)
 
     while True:
         run = await host.get_run(workflow_id)
@@ -156,8 +157,12 @@ async def _outcome(host: Reached, workflow_id: str) -> Any:
             fail(f"{error.type}: {error.message}" if error is not None else status)
         for one in run.interruptions:
             if one.resolved_at is None and not run.is_left_alone:
-                decide = terminal.command("resume", workflow_id, "--approve", one.id)
-                tell(one.id, f"waits for a decision: {decide}   ({one.tool_name})")
+                ways = deciding.ways(workflow_id, one.id, one.reason)
+                if deciding.is_in_doubt(one.reason):
+                    what = f"waits for a decision ({one.tool_name}): {deciding.MAY_BE_DONE}"
+                    tell(one.id, "\n".join([what, *ways]))
+                else:
+                    tell(one.id, f"waits for a decision: {ways[0]}   ({one.tool_name})")
         # That no host was there when it was started is told.
         if run.is_stuck and status != "ENQUEUED":
             tell("stuck", f"{workflow_id}: {run.obstacle}")
