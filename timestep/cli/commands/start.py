@@ -14,7 +14,7 @@ from timestep.cli import output
 from timestep.cli.direct import Direct
 from timestep.cli.group import as_json, fail, json_value
 from timestep.cli.reach import ask, is_remote
-from timestep.runtime import deciding
+from timestep.runtime import deciding, terminal
 from timestep.runtime.terminal import quoted
 
 if TYPE_CHECKING:
