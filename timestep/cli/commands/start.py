@@ -137,10 +137,10 @@ async def _outcome(host: Reached, workflow_id: str) -> Any:
     began = time.monotonic()
     told: set[str] = set()
 
-    def tell(what: str, text: str) -> None:
+    def tell(what: str, *lines: str) -> None:
         if what not in told:
             told.add(what)
-            for line in text.split("\n"):
+            for line in lines:
                 output.tell(line)
 
     while True:
@@ -159,8 +159,8 @@ async def _outcome(host: Reached, workflow_id: str) -> Any:
             if one.resolved_at is None and not run.is_left_alone:
                 ways = deciding.ways(workflow_id, one.id, one.reason)
                 if deciding.is_in_doubt(one.reason):
-                    what = f"waits for a decision ({one.tool_name}): {deciding.MAY_BE_DONE}"
-                    tell(one.id, "\n".join([what, *ways]))
+                    doubt = f"waits for a decision ({one.tool_name}): {deciding.MAY_BE_DONE}"
+                    tell(one.id, doubt, *ways)
                 else:
                     tell(one.id, f"waits for a decision: {ways[0]}   ({one.tool_name})")
         # That no host was there when it was started is told.
