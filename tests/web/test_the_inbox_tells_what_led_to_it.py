@@ -21,6 +21,8 @@ from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import App
 from tests.support.decisions import decide, waiting
 from timestep import DatabaseSession
+from timestep.serialization.documents.json_text import dumps
+from timestep.store.reads.overview import inbox as store
 
 
 @function_tool(needs_approval=True)
@@ -174,6 +176,16 @@ def test_no_long_argument_hides_another(app: App, inbox: Any, many: int) -> None
     given = {**long, "z": deep, "note": "all of it", "command": "rm -rf /"}
     update = "UPDATE interruptions SET arguments = %s::text::jsonb WHERE id = %s"
     app.execute(update, (json.dumps(given), question.id))
+    # As JSONB cannot hold it, it is text there.
+    set_aside = {**given, "z": "\x00"}
+    for shown, told in (
+        (set_aside, "They cannot be shown by their names here"),
+        ({**set_aside, "a0": "x" * 60_000} if many == 1 else None, "command rm -rf /"),
+    ):
+        if shown is not None:
+            app.execute(update, (dumps(shown), question.id))
+            assert told in inbox()
+    app.execute(update, (json.dumps(given), question.id))
     page = inbox()
     assert len(page) < 80_000
     assert "command rm -rf /" in page
@@ -181,6 +193,18 @@ def test_no_long_argument_hides_another(app: App, inbox: Any, many: int) -> None
     assert f"… all of it ({3_000_000 // many:,} characters)" in page
     assert "It cannot be edited: its arguments are too long" in page
     decide(approve=[question.id])
+    assert outcome.result(60) == "It is done."
+
+
+def test_what_is_decided_while_the_page_is_read_is_not_on_it(
+    app: App, inbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = begun(app, (shell(["a"]), "go"))
+    app.until(waiting)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "of_workflows", lambda *_: [])
+        assert "Nothing waits for a decision." in inbox()
+    decide(approve="all")
     assert outcome.result(60) == "It is done."
 
 

@@ -91,13 +91,15 @@ def _waiting(rows: Sequence[store.Row], asked: Sequence[store.Row], before: LedT
     for row in rows:
         id_ = row["workflow_id"]
         own = [one for one in asked if one["workflow_id"] == id_]
+        if not own:
+            continue  # It was decided while this was read.
         start = started.get(id_, {"who": None, "at": None, "act": None})
         execution = standing.get(id_)
         made.append(
             Waiting(
                 workflow_id=id_,
-                workflow_name=own[0]["workflow_name"] if own else None,
-                session_id=own[0]["session_id"] if own else None,
+                workflow_name=own[0]["workflow_name"],
+                session_id=own[0]["session_id"],
                 since=row["since"],
                 count=row["questions"],
                 started_by=start["who"],

@@ -64,7 +64,7 @@ def parts(run: Asking) -> list[Part]:
     if run.session and run.session_id is not None:
         before = [_message(said, _LONGEST_BEFORE) for said in run.session]
         made.append(Part("Before, in the session", run.session_id, True, before))
-    *around, own = run.given
+    *around, own = run.given or [Given(run.run_id, run.agent_name, [], 0)]
     for one in around:
         agent = one.agent_name or "an agent"
         made.append(Part(f"Given to {agent}", one.run_id, False, _given(one)))
