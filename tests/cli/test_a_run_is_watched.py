@@ -34,7 +34,9 @@ def watched(host: Host, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Res
     return CliRunner().invoke(main, ["watch", *arguments])
 
 
-def test_a_run_is_watched_through_its_hosts_death(own_host: Host, tmp_path: Path) -> None:
+def test_a_run_is_watched_through_its_hosts_death(
+    own_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = own_host.start()
     workflow_id = host.begin("work", folder=str(tmp_path), stream=True)
     log, events = tmp_path / "log", tmp_path / "events"
@@ -52,6 +54,10 @@ def test_a_run_is_watched_through_its_hosts_death(own_host: Host, tmp_path: Path
     # It is the run of the workflow that was asked for: no other id is told for it.
     assert said[:2] == ["Worker started", "Turn 1"]
     assert str(host.run(workflow_id)["id"]) not in log.read_text()
+    assert host.run(workflow_id)["recoveries"] == 1
+    monkeypatch.setenv("TIMESTEP_DB_URL", host.database)
+    shown = CliRunner().invoke(main, ["show", workflow_id]).stdout
+    assert "  recovered  its host died or was stopped, and it went on from its record\n" in shown
     assert said[-1] == "Worker completed"
     assert [line for line in said if line.startswith("Turn")] == ["Turn 1", "Turn 2", "Turn 3"]
     (noted,) = (line for line in said if "← note: noted" in line)

@@ -155,7 +155,7 @@ TAKES: dict[str, Callable[[list[str], pytest.Config], None]] = {
 
 OTHERS = {
     **dict.fromkeys(
-        ["export", "cd", ".", "mkdir", "touch", "sleep", "kill", "grep", "tar", "unzip"],
+        ["export", "cd", ".", "mkdir", "touch", "sh", "sleep", "kill", "grep", "tar", "unzip"],
         "the system's",
     ),
     **dict.fromkeys(["ruff", "mypy", "lint-imports"], "`.ci/run` has the same lines"),

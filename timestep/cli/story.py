@@ -59,6 +59,11 @@ def _story(
         told = ", ".join(f"{name}={_value(value)}" for name, value in run.tags.items())
         yield output.line_of(f"  tags       {told}")
     yield output.line_of(f"  started    {output.when(run.started_at)}{_took(run)}")
+    if run.recoveries:
+        times = "" if run.recoveries == 1 else f", {run.recoveries} times"
+        yield output.line_of(
+            f"  recovered  its host died or was stopped, and it went on from its record{times}"
+        )
     if run.obstacle is not None:
         yield output.line_of(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
     yield output.line_of(f"  input      {output.words(run.input)}")

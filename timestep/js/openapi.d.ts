@@ -1246,6 +1246,12 @@ export interface components {
             /** @description Of the run and all runs inside it; only of a run that is asked for by itself. */
             total_usage: components["schemas"]["Usage"] | null;
             /**
+             * Recoveries
+             * @description How often another execution went on with it, as the one before was lost: its host died, or
+             *     was stopped. Only of a run that is asked for by itself.
+             */
+            recoveries: number | null;
+            /**
              * Cost
              * @description Estimated, in US dollars; None where the price of a model is not known.
              */
@@ -2167,6 +2173,7 @@ export interface operations {
                      *             "total_tokens": 876
                      *           },
                      *           "total_usage": null,
+                     *           "recoveries": null,
                      *           "cost": 0.0021,
                      *           "interruptions": [
                      *             {
@@ -2299,6 +2306,7 @@ export interface operations {
                      *         "reasoning_tokens": 0,
                      *         "total_tokens": 876
                      *       },
+                     *       "recoveries": 1,
                      *       "cost": 0.0021,
                      *       "interruptions": [
                      *         {

@@ -168,6 +168,9 @@ class Run(Described):
     usage: Usage = field(default_factory=Usage)
     total_usage: Usage | None = None
     """Of the run and all runs inside it; only of a run that is asked for by itself."""
+    recoveries: int | None = None
+    """How often another execution went on with it, as the one before was lost: its host died, or
+    was stopped. Only of a run that is asked for by itself."""
     cost: float | None = None
     """Estimated, in US dollars; None where the price of a model is not known."""
     interruptions: list[Interruption] = field(default_factory=list)

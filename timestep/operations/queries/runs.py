@@ -42,6 +42,7 @@ from timestep.serialization.documents.json_text import displayed
 from timestep.store import interruptions
 from timestep.store.reads import runs
 from timestep.store.reads.workflow_records import WorkflowRecord
+from timestep.store.timeline import rows as timeline_rows
 
 
 async def get_run(run_or_workflow_id: str) -> Run:
@@ -66,12 +67,18 @@ def _get_run(name: str) -> Run:
     workflow = workflow_record(workflow_id)
     if found is not None:
         run = _whole([found])[0]
-        total = reading(lambda connection: runs.total_usage(connection, found["id"]))
+        total, recoveries = reading(
+            lambda connection: (
+                runs.total_usage(connection, found["id"]),
+                timeline_rows.recovery_count(connection, found["id"]),
+            )
+        )
         return dataclasses.replace(
             run,
             interruptions=_waited_for(run, workflow),
             workflow=workflow_of(workflow) if workflow else None,
             total_usage=Usage(**total),
+            recoveries=recoveries,
         )
     if workflow is None:
         raise _unknown(name)

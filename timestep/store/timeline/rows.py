@@ -339,6 +339,12 @@ def recoveries(
     return _rows(connection, _RECOVERIES, values)
 
 
+def recovery_count(connection: sa.Connection, run_id: uuid.UUID) -> int:
+    """How often another execution went on with a run."""
+    query = "SELECT count(*) FROM timestep.recoveries WHERE run_id = %(run_id)s"
+    return int(connection.exec_driver_sql(query, {"run_id": run_id}).scalar_one())
+
+
 def agents(connection: sa.Connection, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Row]:
     """These agents and their models' settings, by their ids."""
     return {row["id"]: row for row in _rows(connection, _AGENTS, {"ids": list(ids)})}

@@ -68,6 +68,7 @@ _RUN: dict[str, Any] = {
     "forked_at_turn": None,
     "usage": _USAGE,
     "total_usage": None,
+    "recoveries": None,
     "cost": 0.0021,
     "interruptions": [_QUESTION],
     "started_at": _BEGAN,
@@ -198,6 +199,7 @@ ANSWERS: dict[str, Any] = {
     "get_run": {
         **_RUN,
         "total_usage": _USAGE,
+        "recoveries": 1,
         "workflow": {"status": "PENDING", "output": None, "error": None},
         "executor": {"id": "local", "version": "8d1c6a", "is_live": True},
     },
