@@ -77,12 +77,9 @@ def runs(found: Sequence[Run]) -> None:
         shown = run.workflow_id if run.id is None or run.is_newest else run.id
         if run.parent_run_id is not None:
             shown = f"↳ {shown}"
-        status: str = run.status
-        if run.is_stuck:
-            status += f" ({_stuck(run)})"
         table.add_row(
             cell(shown),
-            cell(status, STYLES[run.status]),
+            cell(standing(run), STYLES[run.status]),
             cell(run.agent_name),
             str(run.turns),
             str(run.usage.total_tokens),
@@ -90,6 +87,11 @@ def runs(found: Sequence[Run]) -> None:
         )
     show(table, is_wrapped=False)
     _obstacles((run.workflow_id, run.obstacle) for run in found if run.is_stuck)
+
+
+def standing(run: Run) -> str:
+    """A run's status, and in two or three words why nobody goes on with it, where nobody does."""
+    return f"{run.status} ({_stuck(run)})" if run.is_stuck else run.status
 
 
 def _stuck(run: Run) -> str:

@@ -34,12 +34,12 @@ def show(
 def _story(
     run: Run, items: Sequence[RunItem], calls: Sequence[ToolCall], asked: str | None
 ) -> Iterator[Text]:
-    style = output.STYLES[run.status]
+    status = (output.standing(run), output.STYLES[run.status])
     if run.id is None:
-        yield output.line_of(f"Workflow {run.workflow_id}  ", (run.status, style))
+        yield output.line_of(f"Workflow {run.workflow_id}  ", status)
     else:
         is_named = asked is not None and asked == run.workflow_id
-        yield output.line_of(f"Run {asked if is_named else run.id}  ", (run.status, style))
+        yield output.line_of(f"Run {asked if is_named else run.id}  ", status)
         if is_named:
             yield output.line_of(f"  workflow   {run.workflow_name}")
         elif run.workflow_id is not None:
@@ -65,7 +65,7 @@ def _story(
             f"  recovered  its host died or was stopped, and it went on from its record{times}"
         )
     if run.obstacle is not None:
-        yield output.line_of(f"  executor   {run.workflow_id}: {run.obstacle}", style="yellow")
+        yield output.line_of(f"  obstacle   {run.workflow_id}: {run.obstacle}", style="yellow")
     yield output.line_of(f"  input      {output.words(run.input)}")
     made = {call.id: call for call in calls}
     decided = {one.call_id: one for one in run.interruptions if one.resolved_at is not None}

@@ -70,8 +70,8 @@ METRICS: tuple[Metric, ...] = (
            "Workflows that a host went on with as it started, after a process that was executing "
            "them had ended.", ((),)),
     Metric("timestep_workflows_held", "gauge", ("reason",),
-           "Workflows that nobody goes on with now: `put_back` for what their application lacks, "
-           "`set_aside` as their host ended again and again, or `given_up` by DBOS.",
+           "Workflows that nobody goes on with now: they lack something (`put_back`), are put "
+           "aside (`set_aside`), or were given up by DBOS (`given_up`).",
            (("put_back",), ("set_aside",), ("given_up",))),
     Metric("timestep_hosts", "gauge", (), "Hosts that are alive.", ((),)),
 )  # fmt: skip
