@@ -39,9 +39,9 @@ def approvals_(as_json: bool) -> None:
 @click.argument("workflow_id")
 @click.option("--approve", multiple=True, metavar="ID|all", help="Interruptions to approve.")
 @click.option("--reject", multiple=True, metavar="ID|all", help="Interruptions to reject.")
-@click.option("--supply", multiple=True, nargs=2, metavar="ID JSON",
+@click.option("--supply", multiple=True, nargs=2, metavar="ID|all JSON",
               help="The result of a call that is not to be made.")  # fmt: skip
-@click.option("--edit", multiple=True, nargs=2, metavar="ID JSON",
+@click.option("--edit", multiple=True, nargs=2, metavar="ID|all JSON",
               help="Approve a call with these arguments.")  # fmt: skip
 @click.option("--expect", multiple=True, nargs=2, metavar="ID HASH",
               help="Decide only if this is still the question's hash.")  # fmt: skip
