@@ -41,7 +41,7 @@ def approvals_(as_json: bool) -> None:
 @click.option("--reject", multiple=True, metavar="ID|all", help="Interruptions to reject.")
 @click.option("--supply", multiple=True, nargs=2, metavar="ID|all JSON",
               help="The result of a call that is not to be made.")  # fmt: skip
-@click.option("--edit", multiple=True, nargs=2, metavar="ID|all JSON",
+@click.option("--edit", multiple=True, nargs=2, metavar="ID JSON",
               help="Approve a call with these arguments.")  # fmt: skip
 @click.option("--expect", multiple=True, nargs=2, metavar="ID HASH",
               help="Decide only if this is still the question's hash.")  # fmt: skip
