@@ -143,6 +143,90 @@ def test_what_a_tool_raised_is_recorded_though_the_model_is_told_a_text(
     assert {row["tool_name"]: row for row in app.rows("tool_calls")} == calls
 
 
+class Rude(Exception):
+    """Ends the process, or cancels, where it is asked what it says."""
+
+    def __init__(self, raised: BaseException) -> None:
+        self.raised = raised
+
+    def __str__(self) -> str:
+        raise self.raised
+
+
+class Own(str):
+    def replace(self, *_: Any) -> str:
+        raise OSError("no")
+
+    def __len__(self) -> int:
+        raise OSError("no")
+
+
+class Owning(Exception):
+    def __str__(self) -> str:
+        return Own("said so")
+
+
+class _Named(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        return "Odd\x00\udc80" + "x" * 1_000
+
+
+class Odd(Exception, metaclass=_Named):
+    """Of a class whose name no column can hold."""
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_whatever_an_error_is_the_run_goes_on(
+    app: App, monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-proj-abcdefgh")
+    secret = "Authorization: Bearer sk-proj-abcdefgh postgresql://admin:pa55w0rd@db/prod"
+    raised = {
+        "ends": Rude(SystemExit(3)),
+        "cancels": Rude(asyncio.CancelledError()),
+        "owns": Owning(),
+        "odd": Odd("x"),
+        "secret": Flaky(secret),
+    }
+
+    def tool_of(name: str) -> Any:
+        async def body() -> str:
+            raise raised[name]
+
+        made = function_tool(body, name_override=name)
+        return timestep.tool_options(retries=retries, retry_delay=0)(made)
+
+    tools = [tool_of(name) for name in raised]
+    asked = [function_call(name, {}, call_id=name) for name in raised]
+    model = ScriptedModel([asked, [assistant_message("done")]])
+    run(app, Agent(name="A", model=model, tools=tools))
+    calls = app.rows("tool_calls")
+    told = {row["tool_name"]: row["failed_attempts"][-1] for row in calls}
+    assert {one["number"] for one in told.values()} == {retries + 1}
+    assert told["ends"]["error"]["message"] == "it cannot be told: its __str__ raised SystemExit"
+    assert "CancelledError" in told["cancels"]["error"]["message"]
+    assert told["owns"]["error"] == {"type": "Owning", "message": "said so"}
+    assert len(told["odd"]["error"]["type"]) == 200
+    assert "abcdefgh" not in str(told["secret"])
+    assert "pa55w0rd" not in str(told["secret"])
+    assert app.replay("w") == "done"
+    assert app.rows("tool_calls") == calls
+
+
+def test_the_timeout_of_the_sdk_is_one_of_the_attempts(app: App) -> None:
+    @function_tool(timeout=0.01)
+    async def slow() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    run(app, agent_with(slow))
+    (call,) = app.rows("tool_calls")
+    assert (call["status"], call["is_error"]) == ("executed", True)
+    (failed,) = call["failed_attempts"]
+    assert failed["error"]["type"] == "ToolTimeoutError"
+
+
 def test_of_many_the_newest_are_recorded(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMESTEP_DB_URL", app.url)
     monkeypatch.setattr("timestep.steps.tool_attempts._MOST", 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 from collections.abc import Awaitable
@@ -13,6 +14,7 @@ from agents.agent_tool_state import (
     get_agent_tool_state_scope,
     peek_agent_tool_run_result,
 )
+from agents.exceptions import ToolTimeoutError
 from agents.tool import _FailureHandlingFunctionToolInvoker, _FunctionToolInvocationResult
 
 from timestep.execution.run import Run
@@ -103,6 +105,11 @@ def _observed(function_tool: Any, attempts: ToolAttempts) -> Any:
             return await invoker._invoke_tool_impl(context, arguments)
         except Exception as error:
             attempts.answers(error)
+            raise
+        except asyncio.CancelledError:
+            if (seconds := function_tool.timeout_seconds) is not None:
+                # The SDK's own timeout, which it may answer; else nobody asks what was noted.
+                attempts.answers(ToolTimeoutError(function_tool.name, seconds))
             raise
 
     return _with_body(function_tool, observed)

@@ -14,6 +14,7 @@ from timestep.dbos_internals import control_errors
 from timestep.errors import NotDurableError, NotInToolCallError, TimestepError
 from timestep.runtime import lease, logs
 from timestep.runtime.cancellation import EXITS, cancels
+from timestep.runtime.secrets import without_secrets
 from timestep.runtime.terminal import quoted
 from timestep.serialization import exceptions
 from timestep.serialization.documents.json_text import plain_text
@@ -31,6 +32,10 @@ _MOST = 20
 """Attempts that raised that are recorded, of more the newest."""
 _LONGEST = 1_000
 """Characters that are kept of what each of them raised."""
+_LOOKED_THROUGH = 50_000
+"""Of which secrets are looked for."""
+_LONGEST_NAME = 200
+"""Of the name of its class."""
 
 _key: ContextVar[str | None] = ContextVar("timestep_idempotency_key", default=None)
 
@@ -179,6 +184,8 @@ class ToolAttempts:
 
 
 def _told(error: Exception) -> dict[str, Any]:
-    """The class of an error, and what it says, for people."""
-    message = exceptions.shortened(exceptions.told_by(error), _LONGEST)
-    return {"type": exceptions.name_of(error), "message": plain_text(message)}
+    """The class of an error, and what it says, for people: the model is not shown it."""
+    said = exceptions.told_by(error)[:_LOOKED_THROUGH]
+    message = exceptions.shortened(without_secrets(said), _LONGEST)
+    name = exceptions.name_of(error)[:_LONGEST_NAME]
+    return {"type": plain_text(name), "message": plain_text(message)}

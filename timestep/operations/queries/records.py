@@ -238,7 +238,8 @@ class ToolCall(Described):
     edited_arguments: Any = None
     """What a person gave instead of `arguments`; None: it was not edited."""
     attempts: int = 0
-    """How often the body of its tool was begun."""
+    """How often the execution that ended the call began the body of its tool, since it last
+    waited for a person."""
     failed_attempts: list[dict[str, Any]] | None = None
     """The newest of those that raised: each one's `number`, what it raised (`error`, with `type`
     and `message`), and the milliseconds after `started_at` at which it began (`began_ms`), ended

@@ -13,20 +13,25 @@ LONGEST = 1_000_000
 
 def text_of(error: BaseException) -> str | None:
     """What the error says; None: it cannot say it, or says too much to be kept."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # of whatever an error's own code raises
-        return None
-    return text if len(text) <= LONGEST else None
+    text, failure = _said(error)
+    return text if failure is None and len(text) <= LONGEST else None
 
 
 def told_by(error: BaseException) -> str:
     """What the error says, as far as it can and as can be kept."""
-    try:
-        text = str(error)
-    except Exception as failure:  # noqa: BLE001  # as above
-        return f"it cannot be told: its __str__ raised {type(failure).__name__}"
+    text, failure = _said(error)
+    if failure is not None:
+        return f"it cannot be told: its __str__ raised {failure}"
     return text if len(text) <= LONGEST else shortened(text, LONGEST)
+
+
+def _said(error: BaseException) -> tuple[str, str | None]:
+    """What the error's own code says; and the class of what that raised, if it did."""
+    try:
+        # Joined, as it may be of a class of its own, whose methods do anything.
+        return "".join([str(error)]), None
+    except BaseException as failure:  # noqa: BLE001  # it may end the process, or cancel, too
+        return "", type(failure).__name__
 
 
 def shortened(text: str, longest: int) -> str:
@@ -55,8 +60,8 @@ def name_of(error: BaseException) -> str:
 def shown(error: BaseException) -> str:
     """The error as Python shows it, such as `SystemExit(3)`; its class where its own code fails."""
     try:
-        return repr(error)
-    except Exception:  # noqa: BLE001  # of whatever an error's own code raises
+        return "".join([repr(error)])
+    except BaseException:  # noqa: BLE001  # of whatever an error's own code raises
         return type(error).__name__
 
 

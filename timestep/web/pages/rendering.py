@@ -31,6 +31,8 @@ _templates = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
     undefined=StrictUndefined,
+    # Those of this process's own version, whatever is installed meanwhile.
+    auto_reload=False,
     trim_blocks=True,
     lstrip_blocks=True,
 )

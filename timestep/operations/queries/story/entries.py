@@ -34,6 +34,11 @@ _USAGE = (
     "total_tokens",
 )
 
+_ATTEMPTS = 100
+"""Attempts of a call that are told one by one."""
+_LONGEST_MS = 10**12
+"""Milliseconds that an attempt may have taken: 30 years."""
+
 
 def agent_of(row: Row) -> AgentVersion:
     """An agent as it acted."""
@@ -119,21 +124,37 @@ def call_of(
 
 
 def _failed_attempts(text: str | None) -> list[FailedAttempt]:
+    """What a call's row says of its attempts that raised, as far as it can be read."""
     try:
-        return [
-            FailedAttempt(
-                number=one["number"],
-                began_ms=one["began_ms"],
-                ended_ms=one["ended_ms"],
-                followed_ms=one["followed_ms"],
-                error_type=one["error"]["type"],
-                message=one["error"]["message"],
-            )
-            for one in json.loads(text or "[]")
-        ]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        # Somebody else wrote it: how often the call was made is told all the same.
+        found = json.loads(text or "[]")
+    except (ValueError, RecursionError):
         return []
+    attempts = (
+        [_failed_attempt(one) for one in found[:_ATTEMPTS]] if isinstance(found, list) else []
+    )
+    # Somebody else wrote the others: how often the call was made is told all the same.
+    return [one for one in attempts if one is not None]
+
+
+def _failed_attempt(found: Any) -> FailedAttempt | None:
+    if not isinstance(found, dict) or not isinstance(error := found.get("error"), dict):
+        return None
+    attempt = FailedAttempt(
+        number=found.get("number"),  # type: ignore[arg-type]  # looked at below
+        began_ms=found.get("began_ms"),  # type: ignore[arg-type]
+        ended_ms=found.get("ended_ms"),  # type: ignore[arg-type]
+        followed_ms=found.get("followed_ms"),
+        error_type=error.get("type"),  # type: ignore[arg-type]
+        message=error.get("message"),  # type: ignore[arg-type]
+    )
+    counts = [attempt.number, attempt.began_ms, attempt.ended_ms, attempt.followed_ms or 0]
+    texts = [attempt.error_type, attempt.message]
+    is_one = all(map(_is_count, counts)) and all(isinstance(text, str) for text in texts)
+    return attempt if is_one else None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LONGEST_MS
 
 
 def _is_of(row: Row, call: Row) -> bool:
