@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import uuid
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ import sqlalchemy as sa
 from tests.support.dbos_app import App
 from tests.support.recorded_runs import long_run
 from timestep.journal.reads.database import database
+from timestep.operations.overview import inbox
 from timestep.operations.queries import runs
 from timestep.operations.queries.story import family, standing, timeline
+from timestep.store.reads.overview import inbox as store
+from timestep.store.reads.overview import led_to
 
 
 def test_no_table_is_read_as_a_whole(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +38,13 @@ def test_no_table_is_read_as_a_whole(app: App, monkeypatch: pytest.MonkeyPatch) 
         for only, text in (("failed", None), ("pending", None), ("approvals", "look"), (None, "9")):
             await timeline.matches_of(**of, only=only, text=text, cursor=None)
         await family.family_of(str(run.id))
+        await inbox.waiting()
+        await inbox.decided()
+        with database().engine.connect() as connection:
+            store.of_workflows(connection, ["long"], 20)
+            store.named(connection, [uuid.UUID(run.id)])
+            for of_runs in (led_to.items, led_to.runs, led_to.inputs, led_to.sessions):
+                of_runs(connection, [uuid.UUID(run.id)])
         await standing.standing_of(dataclasses.replace(run, status="running"))
 
     engine = database().engine

@@ -44,9 +44,9 @@ _QUESTION = f"""
     i.resolution_always, i.resolved_by, c.tool_type, s.session_key AS session_id,
     jsonb_typeof(coalesce(i.arguments_schema, t.params_json_schema)) = 'object' AS has_schema,
     {_REQUIRED} AS required,
-    i.reason = 'needs_approval' OR EXISTS (SELECT FROM public.interruptions earlier
-        WHERE earlier.tool_call_id = i.tool_call_id AND earlier.reason = 'needs_approval')
-        AS counts_always,
+    i.reason = 'needs_approval' OR (SELECT true FROM public.interruptions earlier
+        WHERE earlier.tool_call_id = i.tool_call_id AND earlier.reason = 'needs_approval'
+        LIMIT 1) IS NOT NULL AS counts_always,
     {HASH} AS hash, root.status AS run_status,
     CASE WHEN root.completed_at IS NOT NULL THEN root.status END AS ended,
     {document("arguments", _REQUIRED)}, {document("resolution_arguments", _REQUIRED)},
