@@ -177,9 +177,17 @@ def test_ticks_stay_where_the_page_is_renewed(host: Host, pages: Pages) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_are_accessible(host: Host, pages: Pages, scheme: str) -> None:
     asked(host, f"umbriel in {scheme}")
-    asked(host, f"a moon in {scheme} " + "that has a long name " * 200)
+    asked(host, f"a moon in {scheme} " + "that has a long name " * 1200)
     page = pages.open("/approvals", color_scheme=scheme)
     found = [looked_at(page, f"approvals-{scheme}")]
+    # What a form is too small for says which command it takes, and copies it.
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    why = card(page, f"a moon in {scheme}").locator(".why")
+    why.get_by_role("button", name="Copy").click()
+    expect(why.get_by_role("button")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("timestep resume ")
+    expect(why.locator("code")).to_have_text(copied)
     card(page, f"umbriel in {scheme}").get_by_role("button", name="Reject…").click()
     expect(page.locator("h1")).to_have_text("Reject?")
     found.append(looked_at(page, f"approvals-reject-{scheme}"))
