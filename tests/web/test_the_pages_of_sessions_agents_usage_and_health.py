@@ -21,6 +21,7 @@ from tests.support.hostile_text import ATTACK, obeyed
 from tests.support.run_rows import record_run
 from timestep import DatabaseSession
 from timestep.operations.queries.records import UsageRow
+from timestep.web.routes.metrics import Metrics
 
 HTML = {"accept": "text/html"}
 USED = Usage(requests=1, input_tokens=1200, output_tokens=30, total_tokens=1230)
@@ -258,7 +259,7 @@ def test_health_tells_hosts_queues_and_what_is_stuck(app: App) -> None:
         "executor_id = NULL, application_version = 'v0', output = NULL "
         "WHERE workflow_uuid = 'ended'"
     )
-    record_run(app, "ended", "running")
+    record_run(app, "ended", "completed")
     app.execute(
         "INSERT INTO timestep.hosts (application, executor_id, claim, node, process_id, identity, "
         "version, seen_at, expires_at) SELECT %s, %s, gen_random_uuid(), 'box', 7, '{}', 'v1', "
@@ -268,6 +269,12 @@ def test_health_tells_hosts_queues_and_what_is_stuck(app: App) -> None:
 
     async def work(web: FastAPI) -> None:
         async with client_of(web) as client:
+            page = await get(client, "/health")
+            assert "Nothing: no run is under way." in page
+            use = await get(client, "/usage?since=")
+            assert "here as soon as a model has answered" in use
+            app.execute("UPDATE runs SET status = 'running', completed_at = NULL")
+            web.state.metrics = Metrics()
             page = await get(client, "/health")
             assert '<a href="/runs/ended">' in page
             assert "no live host runs its version v0" in page
