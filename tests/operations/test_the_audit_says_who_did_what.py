@@ -196,6 +196,7 @@ def test_what_somebody_starts_does_not_act_in_that_name(app: App) -> None:
     (entry,) = entries(act="decide")
     assert (entry.who, entry.via, entry.address) == (acting.user(), "python", None)
     assert entry.subjects == ["asked", *questions]
+    output("asked")
 
 
 def test_a_cancellation_has_one_entry(app: App) -> None:
