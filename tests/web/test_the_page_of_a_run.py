@@ -8,6 +8,7 @@ import datetime
 import html
 import json
 import re
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.support.conversational_model import AnsweringModel, outputs
 from tests.support.dbos_app import BODIES, App
 from tests.support.hostile_text import ATTACK, obeyed
 from tests.support.recorded_runs import change, long_run
+from tests.support.run_rows import record_run
 from timestep.operations.queries.records import Interruption, Run
 from timestep.operations.queries.story.standing import standing_of
 
@@ -165,6 +167,96 @@ def test_what_a_turn_has_more_of_than_fits_is_on_the_next_page(app: App) -> None
             assert set(calls) <= set(found)
         # Nobody asks for a turn that is not there but by a link of an earlier time.
         assert steps((await client.get("/runs/wide?turn=999")).text) == steps(newest)
+
+    browse(work)
+
+
+def run_inside(url: str, run: str, which: str) -> None:
+    """Write a run inside of a run for each of its calls `c` that a condition lets through.
+
+    They are counted in their calls, and began after all of these had ended.
+    """
+    change(
+        url,
+        f"""INSERT INTO runs (id, workflow_id, root_run_id, parent_run_id, agent_id, status, input,
+            sdk_version, metadata, started_at, completed_at)
+        SELECT md5(c.id::text)::uuid, 'w', c.run_id, c.run_id, c.agent_id, 'completed', '""', '0',
+            jsonb_build_object('counted_in_step', c.id), '2026-01-03', '2026-01-03'
+        FROM tool_calls c WHERE c.run_id = %s AND {which}""",
+        run,
+    )
+
+
+def test_a_run_inside_is_shown_in_its_call(app: App) -> None:
+    run = long_run(app.url, "wide", turns=310)
+    run_inside(app.url, run, "true")
+    # One that is counted in nothing, and one in what is no call.
+    loose = [record_run(app, "wide", "completed", agent="Bob", parent_run_id=run) for _ in range(2)]
+    step = json.dumps({"counted_in_step": str(uuid.uuid4())})
+    change(app.url, "UPDATE runs SET metadata = %s::jsonb WHERE id = %s", step, loose[1])
+    for table in ("run_items", "tool_calls", "model_responses"):
+        change(app.url, f"UPDATE {table} SET turn = 1, created_at = '2026-01-01'")
+    ids = app.execute("SELECT id, md5(id::text)::uuid FROM tool_calls").fetchall()
+    expected = {str(call): [str(inside)] for call, inside in ids}
+
+    async def work(client: httpx.AsyncClient) -> None:
+        found: dict[str, list[str]] = {}
+        after: str | None = "/runs/wide?turn=1"
+        while after is not None:
+            page = (await client.get(after)).text
+            after = link(page, "Later turns")
+            for one in re.split(r'(?=<li class="step )', page)[1:]:
+                kind, _, id_ = steps(one)[0].partition("-")
+                inside = re.findall(r'<details class="run" id="inside-([^"]*)"', one)
+                if kind == "call":
+                    found[id_] = inside
+                elif inside:
+                    found.setdefault(kind, []).extend(inside)
+        assert sorted(found.pop("inside")) == sorted(map(str, loose))
+        assert found == expected
+        # So it is where calls are looked for.
+        for asked in ("look 300", "look 7"):
+            page = (await client.get("/runs/wide", params={"text": asked})).text
+            calls = [one.removeprefix("call-") for one in steps(page)]
+            assert calls
+            inside = re.findall(r'id="inside-([^"]*)"', page)
+            assert inside == [one for call in calls for one in expected[call]]
+
+    browse(work)
+
+
+def test_what_is_unfolded_is_inside_of_the_run(app: App) -> None:
+    outer, other = (long_run(app.url, name, turns=10) for name in ("outer", "other"))
+    run_inside(app.url, outer, "true")
+    (row,) = app.execute(
+        "SELECT md5(id::text)::uuid FROM tool_calls WHERE run_id = %s AND turn = 1", (outer,)
+    ).fetchall()
+    deeper = str(record_run(app, "w", "completed", agent="Bob", parent_run_id=row[0]))
+    gone = str(
+        record_run(app, "w", "completed", agent="Bob", parent_run_id=outer, deleted_at="2026-01-04")
+    )
+
+    async def unfolded(client: httpx.AsyncClient, *ids: str) -> tuple[list[str], str]:
+        answer = await client.get("/runs/outer", params={"unfolded": list(ids)})
+        assert answer.status_code == 200
+        shown = re.findall(r'id="inside-([^"]*)"[^>]* open>', answer.text)
+        return shown, answer.text
+
+    async def work(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/outer")).text
+        inside = re.findall(r'id="inside-([^"]*)"', page)
+        assert len(inside) == 10
+        wrong = ["nobody", "", "x\x00", str(uuid.uuid4()), outer, other, "outer", gone]
+        assert (await unfolded(client, *wrong))[0] == []
+        shown, page = await unfolded(client, *wrong, inside[3], deeper, inside[3])
+        assert shown == [inside[3]]
+        more = link(page, "Show it here")
+        assert more is not None
+        assert httpx.URL(more).params.get_list("unfolded") == [inside[3], deeper, inside[0]]
+        shown, page = await unfolded(client, *inside)
+        assert shown == inside[:8]
+        assert "Show it here" not in page
+        assert "It has done nothing yet" not in page
 
     browse(work)
 

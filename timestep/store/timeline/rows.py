@@ -109,16 +109,6 @@ _QUESTIONS = f"""
     FROM public.interruptions q WHERE q.tool_call_id = ANY(%(calls)s)
     ORDER BY q.created_at, q.id"""
 
-_INSIDE = """
-    SELECT r.id, r.status, r.current_turn, r.started_at, r.completed_at, a.name AS agent_name,
-        r.metadata ->> 'counted_in_step' AS step, u.total_tokens, u.estimated_cost
-    FROM public.runs r JOIN public.agents a ON a.id = r.agent_id
-    LEFT JOIN public.usage_metrics u ON u.run_id = r.id
-    WHERE r.parent_run_id = %(run_id)s AND r.deleted_at IS NULL
-    AND (%(begin)s::timestamptz IS NULL OR r.started_at >= %(begin)s::timestamptz)
-    AND (%(end)s::timestamptz IS NULL OR r.started_at < %(end)s::timestamptz)
-    ORDER BY r.started_at, r.id LIMIT %(limit)s"""
-
 _RECOVERIES = """
     SELECT token AS id, executor_id, node, process_id, turn, answers, calls, checks, recovered_at
     FROM timestep.recoveries WHERE run_id = %(run_id)s AND turn BETWEEN %(first)s AND %(last)s
@@ -321,14 +311,6 @@ def checks_of_calls(connection: sa.Connection, calls: Collection[uuid.UUID]) -> 
 def questions(connection: sa.Connection, calls: Collection[uuid.UUID]) -> list[Row]:
     """What was asked about these calls."""
     return _rows(connection, _QUESTIONS, {"calls": list(calls)}) if calls else []
-
-
-def inside(
-    connection: sa.Connection, run_id: uuid.UUID, begin: Any, end: Any, limit: int
-) -> list[Row]:
-    """The runs that began inside a run, between two times, where they are given."""
-    values = {"run_id": run_id, "begin": begin, "end": end, "limit": limit}
-    return _rows(connection, _INSIDE, values)
 
 
 def recoveries(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,7 +17,7 @@ from timestep.operations.queries.story.making import Rows, turns_of
 from timestep.operations.queries.story.steps import Turn
 from timestep.runtime.terminal import quoted
 from timestep.store.reads import runs
-from timestep.store.timeline import matches
+from timestep.store.timeline import inside, matches
 from timestep.store.timeline import rows as store
 
 ITEMS = 60
@@ -125,7 +126,7 @@ def _rows(
         answers,
         store.checks(connection, run_id, turns, _MOST),
         calls,
-        inside=store.inside(
+        beside=inside.beside_calls(
             connection,
             run_id,
             items[0]["created_at"] if part.before is not None else None,
@@ -147,13 +148,16 @@ def rows_with(
     checks: list[store.Row],
     calls: set[Any],
     *,
-    inside: list[store.Row],
+    beside: list[store.Row],
     recoveries: list[store.Row],
     goes_on: bool,
     ended_at: datetime.datetime | None,
     is_cut: bool = False,
 ) -> Rows:
-    """Rows of a run, with what belongs to its calls, and the agents."""
+    """Rows of a run, with what belongs to its calls, and the agents.
+
+    Runs that began inside of it, but are counted in no call, are `beside` those that are.
+    """
     found = store.calls(connection, calls)
     acting = {row["agent_id"] for row in [*answers, *found]} - {None}
     sequences = [row["sequence"] for row in answers if row["sequence"] is not None]
@@ -169,7 +173,7 @@ def rows_with(
         checks=checks,
         checks_of_calls=store.checks_of_calls(connection, calls),
         questions=store.questions(connection, calls),
-        inside=inside,
+        inside=[*inside.of_calls(connection, run_id, calls, _MOST), *beside],
         recoveries=recoveries,
         agents=store.agents(connection, acting),
         goes_on=goes_on,
@@ -225,7 +229,7 @@ async def matches_of(
             store.answers_of(connection, id_, of["answer"], _MATCHES),
             store.checks_by_id(connection, id_, of["check"], _MATCHES),
             of["call"],
-            inside=[],
+            beside=[],
             recoveries=[],
             goes_on=goes_on,
             ended_at=ended_at,
@@ -235,6 +239,26 @@ async def matches_of(
         return Matches(turns_of(rows), len(shown), last)
 
     return await asyncio.to_thread(lambda: reading(read))
+
+
+async def inside_of(run_id: str, ids: Sequence[str]) -> list[str]:
+    """Those of the ids that are of runs inside a run, or deeper inside, in their order.
+
+    Args:
+        run_id: The run.
+        ids: Whatever somebody asks for; one that is given twice is told once.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    asked = dict.fromkeys(found for one in ids if (found := runs.as_uuid(one)) is not None)
+    if not asked:
+        return []
+    id_ = uuid.UUID(run_id)
+    known = await asyncio.to_thread(
+        lambda: reading(lambda connection: inside.among(connection, id_, asked))
+    )
+    return [str(one) for one in asked if one in known]
 
 
 async def whole_document(run_id: str, kind: str, row_id: str) -> str:

@@ -47,7 +47,7 @@ async def one_run(
     only: _Place = None,
     text: _Place = None,
     cursor: _Place = None,
-    unfolded: Annotated[list[str] | None, Query(max_length=_UNFOLDED)] = None,
+    unfolded: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
     """The page of a run; of a workflow's id, of its newest run."""
     run = await runs.get_run(run_id)
@@ -74,14 +74,20 @@ async def one_run(
         bars=bars,
         share=share,
         told=told,
-        **await _inside(request, here, unfolded or []),
+        **await _inside(request, here, run, unfolded or []),
     )
 
 
-async def _inside(request: Request, here: str, ids: list[str]) -> dict[str, Any]:
-    """What the templates need to unfold runs inside without a script."""
-    inside = [await runs.get_run(one) for one in ids]
-    query = [one for one in request.query_params.multi_items() if one[1]]
+async def _inside(request: Request, here: str, run: Run, ids: list[str]) -> dict[str, Any]:
+    """What the templates need to unfold runs inside without a script.
+
+    Of the ids that the address asks for, those that are not of a run inside are left out: one may
+    have been deleted since.
+    """
+    asked = [] if run.id is None else (await timeline.inside_of(run.id, ids))[:_UNFOLDED]
+    inside = [await runs.get_run(one) for one in asked]
+    others = (one for one in request.query_params.multi_items() if one[0] != "unfolded")
+    query = [*(one for one in others if one[1]), *(("unfolded", one) for one in asked)]
 
     def unfold(run_id: str) -> str:
         with_it = urllib.parse.urlencode([*query, ("unfolded", run_id)])
@@ -94,7 +100,7 @@ async def _inside(request: Request, here: str, ids: list[str]) -> dict[str, Any]
             for run in inside
             if run.id
         },
-        "can_unfold": len(ids) < _UNFOLDED,
+        "can_unfold": len(asked) < _UNFOLDED,
         "unfold": unfold,
     }
 
