@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -36,10 +37,26 @@ def sent(schema: Any, values: dict[str, Any], **typed: str) -> dict[str, str]:
     """What a browser sends of the form with these values in it, and what was typed over them."""
     form = {}
     for one in fields(schema, values):
-        form[one.key] = one.text.replace("\n", "\r\n")
+        form[_line_ends(one.key)] = _line_ends(one.text)
         if one.meanings:
-            form[f"empty.{one.name}"] = one.meaning
+            form[_line_ends(one.meaning_key)] = one.meaning
     return {**form, **typed}
+
+
+def _line_ends(text: str) -> str:
+    """As browsers send them, of names, too."""
+    return re.sub("\r\n|\r|\n", "\r\n", text)
+
+
+def test_a_property_may_have_any_name() -> None:
+    names = ["a\nb", "\r", "\r\n", "50%", "%0A", "a.b", ""]
+    kinds: list[Any] = [{"type": "string"}, {"type": ["string", "null"], "default": "x"}, {}]
+    for kind in kinds:
+        schema = {"type": "object", "properties": dict.fromkeys(names, kind)}
+        values = {name: f"{name!r} is it" for name in names}
+        assert read(schema, sent(schema, values), values) == (values, {})
+        empty = dict.fromkeys(names, "")
+        assert read(schema, sent(schema, empty), empty) == (empty, {})
 
 
 def test_each_property_has_the_field_that_it_needs() -> None:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from markupsafe import Markup, escape
 
@@ -201,8 +201,23 @@ def segment(text: str) -> str:
     return quote(text, safe="", errors="surrogatepass")
 
 
+_NOT_SENT = re.compile(r"[\x00-\x1f\x7f%]")
+"""What browsers change in the names and values of fields, such as the end of a line, and `%`."""
+
+
+def as_field(id_: str) -> str:
+    """An id as the name, or the value, of a field, which comes back as it was: see `of_field`."""
+    return _NOT_SENT.sub(lambda found: f"%{ord(found[0]):02X}", id_)
+
+
+def of_field(sent: str) -> str:
+    """The id that a field holds as `as_field` wrote it."""
+    return unquote(sent)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "apart": apart,
+    "as_field": as_field,
     "begin": begin,
     "counted": counted,
     "commands": commands,

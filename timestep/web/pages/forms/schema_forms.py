@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from timestep.runtime.terminal import printable
 from timestep.serialization.json_input import loads
-from timestep.web.pages.filters import json_text
+from timestep.web.pages.filters import as_field, json_text
 from timestep.web.pages.forms.properties import (
     REST,
     Kind,
@@ -65,7 +65,16 @@ class Field:
     @property
     def key(self) -> str:
         """Its name in the form; it says, too, how what is typed is to be read."""
-        return f"{'json' if self.kind == 'json' else 'value'}.{self.name}"
+        return _key("json" if self.kind == "json" else "value", self.name)
+
+    @property
+    def meaning_key(self) -> str:
+        """The name in the form of what it means that nothing is typed."""
+        return _key("empty", self.name)
+
+
+def _key(kind: Literal["json", "value", "empty"], name: str) -> str:
+    return f"{kind}.{as_field(name)}"
 
 
 def fields(
@@ -90,7 +99,7 @@ def fields(
     if rest or takes_more(schema) or not (found or takes_nothing(schema)):
         text = json_text(rest) if rest else ""
         if typed is not None:
-            text = typed.get(f"json.{REST}", "")
+            text = typed.get(_key("json", REST), "")
         label = "Further values, as a JSON object." if found else "A JSON object."
         made.append(Field(REST, "json", text, False, label, "{}", problems=told.get(REST, [])))
     return made
@@ -119,7 +128,7 @@ def read(
             continue
         if value is not _LEFT_OUT:
             values[one.name] = value
-    text = form.get(f"json.{REST}", "").strip()
+    text = form.get(_key("json", REST), "").strip()
     if text:
         try:
             rest = _loaded(text)
@@ -172,10 +181,10 @@ def _field(
     elif value == "":
         meaning = "text"
     if typed is not None:
-        if f"json.{one.name}" in typed:
+        if _key("json", one.name) in typed:
             kind = "json"
-        text = typed.get(f"{'json' if kind == 'json' else 'value'}.{one.name}", "")
-        named = typed.get(f"empty.{one.name}")
+        text = typed.get(_key("json" if kind == "json" else "value", one.name), "")
+        named = typed.get(_key("empty", one.name))
         meaning = next((known for known in meanings if known == named), meaning)
     return Field(
         name=one.name,
@@ -292,10 +301,10 @@ def _read(one: Property, form: Mapping[str, str], before: Any) -> Any:
     Raises:
         ValueError: It cannot be read; the message is for who typed it.
     """
-    as_json = form.get(f"json.{one.name}")
+    as_json = form.get(_key("json", one.name))
     if as_json is not None or one.kind == "json":
         return _read_json(one, as_json or "", before)
-    typed = form.get(f"value.{one.name}", "")
+    typed = form.get(_key("value", one.name), "")
     if one.kind == "choice":
         chosen = [value for value in _choices(one) if _option(value) == typed]
         if not chosen:
@@ -350,7 +359,7 @@ def _nothing(one: Property, form: Mapping[str, str]) -> Any:
         ValueError: Something has to be.
     """
     meanings = one.meanings
-    named = form.get(f"empty.{one.name}")
+    named = form.get(_key("empty", one.name))
     meaning = named if named in meanings else next(iter(meanings), None)
     if meaning is None:
         raise ValueError("It is required.")
