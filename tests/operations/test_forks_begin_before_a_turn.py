@@ -382,6 +382,12 @@ def test_a_fork_that_cannot_be_changes_nothing(app: App) -> None:
         ("old", {"turn": 1, "agent": {"model": 1}}, InvalidInputError, "model"),
         ("old", {"turn": 1, "agent": {"model_settings": {"x": 1}}}, InvalidInputError, "fit"),
         ("old", {"turn": 1, "new_workflow_id": "other"}, AlreadyStartedError, "'other'"),
+        (
+            "old",
+            {"turn": 1, "new_workflow_id": str(inside["id"])},
+            InvalidInputError,
+            "is the id of a run",
+        ),
     ]
     for name, options, kind, text in bad:
         with pytest.raises(kind, match=text):

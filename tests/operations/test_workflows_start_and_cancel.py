@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from agents import Agent
 from agents.testing import ScriptedModel, assistant_message
-from dbos import DBOS, WorkflowSerializationFormat
+from dbos import DBOS, SetWorkflowID, WorkflowSerializationFormat
 from pydantic import BaseModel, PrivateAttr
 
 import timestep
@@ -21,6 +21,7 @@ from timestep.errors import (
     InvalidInputError,
     InvalidQueryError,
     UnknownEntrypointError,
+    UnknownInterruptionError,
     UnknownRunError,
 )
 
@@ -194,6 +195,18 @@ def test_runs_are_found_by_what_they_belong_to(app: App) -> None:
     assert found.workflow.output == "so: again"
     assert found.id is not None
     assert asyncio.run(timestep.get_run(found.id)) == found
+    # No other workflow may be named as a run is; one of DBOS's own is not taken for it.
+    given = {"session": "s1", "words": "no"}
+    with pytest.raises(InvalidInputError, match=f"'{found.id}' is the id of a run"):
+        start(talk, given, workflow_id=found.id)
+    audit = app.execute("SELECT count(*) FROM timestep.audit WHERE act = 'start'").fetchone()
+    assert audit == (3,)
+    with SetWorkflowID(found.id):
+        DBOS.start_workflow(sleep)
+    assert start(sleep, {}, workflow_id=found.id) == found.id
+    with pytest.raises(UnknownInterruptionError):
+        asyncio.run(timestep.resume_workflow(found.id, approve=["x"]))
+    assert asyncio.run(timestep.cancel_run(found.id)) == found.id
     (item,) = asyncio.run(timestep.list_items(found.id)).items
     assert (item.run_id, item.agent_name, item.turn) == (found.id, "Talker", 1)
 

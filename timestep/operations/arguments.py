@@ -40,6 +40,18 @@ def check_id(what: str, text: object) -> None:
         raise InvalidInputError(f"{what} {quoted(text)} {reason}")
 
 
+def of_a_run(what: str, id_: str) -> InvalidInputError:
+    """What refuses a run's id for a new workflow: who names the one would mean the other.
+
+    Args:
+        what: The name of the argument.
+        id_: What was given.
+    """
+    return InvalidInputError(
+        f"{what} {quoted(id_)} is the id of a run: give the new workflow another one"
+    )
+
+
 def check_known(text: object, what: str = "run and no workflow") -> None:
     """Refuse what cannot be the id of anything there is.
 

@@ -29,7 +29,7 @@ from timestep.journal.reads import workflow_records
 from timestep.journal.recorder import recorder
 from timestep.operations.access import acting, audit
 from timestep.operations.access.acting import Actor
-from timestep.operations.arguments import check_document, check_id, check_known
+from timestep.operations.arguments import check_document, check_id, check_known, of_a_run
 from timestep.runtime.terminal import quoted
 from timestep.sdk.state.continue_from_record import model_settings
 from timestep.sdk.validation import recorded_input
@@ -192,6 +192,8 @@ def _fork(
                     f"the workflow {new_id!r} was started already, and is not this fork: give "
                     "another new_workflow_id"
                 )
+            if runs.find_workflow(connection, new_id) is not None:
+                raise of_a_run("new_workflow_id", new_id)
             if not store.add(connection, rows):
                 raise AlreadyStartedError(f"the workflow {new_id!r} is being started already")
             subjects = [new_id, source["workflow_id"], str(source["id"])]

@@ -29,11 +29,11 @@ from timestep.errors import (
     UnrecordableError,
 )
 from timestep.journal import dbos_client, executor_claim
-from timestep.journal.reads.workflow_records import workflow_record
+from timestep.journal.reads.workflow_records import is_run, workflow_record
 from timestep.journal.recorder import recorder
 from timestep.operations import queue_limits
 from timestep.operations.access import acting, audit
-from timestep.operations.arguments import check_id, check_seconds
+from timestep.operations.arguments import check_id, check_seconds, of_a_run
 from timestep.operations.entrypoints import Entrypoint, lookup
 from timestep.operations.tags import check_tags, shown
 from timestep.runtime.terminal import quoted
@@ -153,10 +153,17 @@ async def start_run(
 def _enter(
     found: Entrypoint, options: EnqueueOptions, actor: acting.Actor, *, is_new: bool
 ) -> int | None:
-    """Enter a start into the audit; None: the workflow is there already."""
+    """Enter a start into the audit; None: the workflow is there already.
+
+    Raises:
+        InvalidInputError: The workflow's id is a run's.
+    """
     workflow_id = options["workflow_id"]
-    if not is_new and workflow_record(workflow_id) is not None:
-        return None
+    if not is_new:
+        if workflow_record(workflow_id) is not None:
+            return None
+        if is_run(workflow_id):
+            raise of_a_run("workflow_id", workflow_id)
     queue = options["queue_name"]
     details: dict[str, Any] = {"entrypoint": found.name, **({"queue": queue} if queue else {})}
     for name, told in _TOLD.items():

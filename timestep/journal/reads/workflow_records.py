@@ -43,7 +43,7 @@ def workflow_named(name: str) -> str:
     """
     with database().connected() as connection:
         found = runs.find_workflow(connection, name)
-    if found is None or found["workflow_id"] is None:
+    if found is None or found["workflow_id"] is None or _record(name) is not None:
         return name
     if found["parent_run_id"] is None and found["completed_at"] is None:
         return str(found["workflow_id"])
@@ -52,6 +52,18 @@ def workflow_named(name: str) -> str:
         f"{quoted(name)} is no workflow, but a run that {how}: of the workflow "
         f"{quoted(found['workflow_id'])}, which is to be given"
     )
+
+
+def is_run(id_: str) -> bool:
+    """Whether an id is that of a run.
+
+    Raises:
+        DatabaseError: The database refused, or is away.
+    """
+    if runs.as_uuid(id_) is None:
+        return False
+    with translated(database().url), database().connected() as connection:
+        return runs.find_workflow(connection, id_) is not None
 
 
 def attributes_of(workflow_ids: Collection[str]) -> dict[str, str]:
