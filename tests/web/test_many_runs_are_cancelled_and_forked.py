@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
 from typing import Any
@@ -40,7 +41,13 @@ def fields(page: str) -> dict[str, str]:
     """The hidden fields of a page, and those for numbers."""
     found = re.findall(r'<input type="(?:hidden|number)"[^>]* name="([^"]*)" value="([^"]*)"', page)
     found += re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page)
-    return dict(found)
+    return {html.unescape(name): html.unescape(value) for name, value in found}
+
+
+def as_sent(fields: dict[str, str]) -> dict[str, str]:
+    """Fields as a browser sends them: HTML, 4.10.22.4, makes CRLF of each end of a line."""
+    end = re.compile("\r\n|\r|\n")
+    return {end.sub("\r\n", name): end.sub("\r\n", value) for name, value in fields.items()}
 
 
 def heading(page: str) -> str:
@@ -82,7 +89,7 @@ def test_all_that_match_a_filter_are_named_and_cancelled(
             assert "60 go on, and will be cancelled; 1 has ended, and stays as it is." in preview
             assert "<summary>and 11 more</summary>" in preview
             form = fields(preview)
-            assert len([name for name in form if name.startswith("run.")]) == 60
+            assert len([name for name in form if name.startswith("workflow.")]) == 60
             done = await client.post("/cancel", data=form, headers=HTML)
             assert done.status_code == 303
             assert len(done.headers["location"]) < 5_000
@@ -149,14 +156,14 @@ def test_what_changed_meanwhile_is_said_and_left_alone(
             assert heading(page) == "Cancel 2 workflows?"
             assert page.count("it was shown as &#39;running&#39;, and is") == 2
             assert page.count("it has begun another run since") == 1
-            assert set(fields(page)) == {"form_token", "run.asks", "run.anew"}
+            assert set(fields(page)) == {"form_token", "workflow.asks", "workflow.anew"}
             # Pressed again, it is done with what the page says now.
             answer = await client.post("/cancel", data=fields(page), headers=HTML)
             assert answer.status_code == 303
-            unsaid = await client.post("/cancel", data={"run.goes": ""}, headers=HTML)
+            unsaid = await client.post("/cancel", data={"workflow.goes": ""}, headers=HTML)
             assert unsaid.status_code == 422
             assert "the form does not say what was shown" in unsaid.text
-            assert (await client.post("/cancel", data={"run.x": "y"})).status_code == 404
+            assert (await client.post("/cancel", data={"workflow.x": "y"})).status_code == 404
 
     asking(work)
     assert statuses(app) == dict.fromkeys(("goes", "too", "asks", "anew"), "CANCELLED") | {
@@ -186,3 +193,73 @@ def test_a_run_that_changed_is_not_forked(app: App) -> None:
             assert "the form does not say what was shown" in unsaid.text
 
     asking(work)
+
+
+def test_a_workflow_whose_id_is_a_runs_is_not_taken_for_that_run(app: App) -> None:
+    victim = open_run(app, "victim")
+    impostor = open_run(app, str(victim))
+    record_run(app, "victim", "completed", parent_run_id=impostor)
+    # One that has not begun a run, and has the id of the other's.
+    app.execute(
+        "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, executor_id, "
+        "application_version, queue_name) VALUES (%s, 'ENQUEUED', 'answer', 'another', 'v', 'q')",
+        (str(impostor),),
+    )
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web) as client:
+            page = await get(client, f"/runs/{impostor}")
+            form = re.search(r'action="/cancel"><input [^>]*name="([^"]*)" value="([^"]*)"', page)
+            assert form is not None
+            preview = await get(client, f"/cancel?{form[1]}={form[2]}")
+            assert f"<code>{victim}</code>" in preview
+            assert ">victim<" not in preview
+            done = await client.post("/cancel", data=fields(preview), headers=HTML)
+            assert done.status_code == 303
+            assert statuses(app) == {
+                "victim": "PENDING",
+                str(victim): "CANCELLED",
+                str(impostor): "ENQUEUED",
+            }
+            listed = await get(client, "/")
+            ticked = re.findall(
+                r'type="checkbox" name="([^"]*)" value="([^"]*)" data-entry', listed
+            )
+            assert sorted(ticked) == sorted(
+                [("run", str(victim)), ("run", str(impostor)), ("workflow", str(impostor))]
+            )
+            # By a filter, and ticked: each its own, once.
+            for asked in ("all=entrypoint%3Danswer", f"workflow={impostor}&run={victim}"):
+                preview = await get(client, f"/cancel?{asked}")
+                names = {name for name in fields(preview) if name.startswith("workflow.")}
+                assert names == {"workflow.victim", f"workflow.{impostor}"}
+            # What has no run is no other one's fork.
+            preview = await get(client, f"/fork?workflow={impostor}")
+            refused = await client.post("/fork", data=fields(preview), headers=HTML)
+            assert refused.status_code == 409
+            assert "it has begun another run since" in refused.text
+
+    asking(work)
+
+
+def test_any_id_comes_back_from_a_form(app: App) -> None:
+    ids = ["line\nline", "\rcr\r\n", "50%", "a%0Ab", "\x7f\t<&\"'>", "\u2028é/?#"]
+    runs = [open_run(app, id_) for id_ in ids]
+
+    async def work(web: FastAPI) -> None:
+        async with client_of(web) as client:
+            preview = await get(client, "/cancel?all=agent%3DAnn")
+            form = as_sent(fields(preview))
+            page = await get(client, f"/runs/{runs[0]}")
+            asked = re.search(r'action="/cancel"><input [^>]*name="(.*)" value="([^"]*)"', page)
+            assert asked is not None
+            alone = as_sent({asked[1]: html.unescape(asked[2])})
+            answer = await client.get("/cancel", params=alone, headers=HTML)
+            assert heading(answer.text) == "Cancel 1 workflow?"
+            done = await client.post("/cancel", data=form, headers=HTML)
+            assert done.status_code == 303
+            after = await get(client, done.headers["location"])
+            assert heading(after) == "Each of these has ended"
+
+    asking(work)
+    assert statuses(app) == dict.fromkeys(ids, "CANCELLED")

@@ -371,12 +371,12 @@ def test_a_run_is_cancelled_after_a_page_that_names_it(app: App) -> None:
 
     async def work(client: httpx.AsyncClient) -> None:
         page = (await client.get("/runs/w")).text
-        form = re.search(r'<form method="get" action="([^"]*)"><input [^>]*value="([^"]*)"', page)
+        form = re.search(r'action="(/cancel)"><input [^>]*name="([^"]*)" value="([^"]*)"', page)
         assert form is not None
-        asked = (await client.get(form[1], params={"run": form[2]})).text
+        asked = (await client.get(form[1], params={form[2]: form[3]})).text
         assert "Cancel 1 workflow?" in asked
         assert [row["status"] for row in app.rows("runs")] == ["interrupted"]
-        seen = re.search(r'name="(run\.w)" value="([^"]*)"', asked)
+        seen = re.search(r'name="(workflow\.w)" value="([^"]*)"', asked)
         assert seen is not None
         assert (await client.post("/cancel", data={seen[1]: seen[2]})).status_code == 303
         assert [row["status"] for row in app.rows("runs")] == ["cancelled"]

@@ -128,7 +128,7 @@ def test_a_workflow_that_has_begun_no_run_is_listed_by_what_it_lacks(app: App) -
             assert "Cancel 1 workflow?" in asked
             assert "lacks something" in await get(client, "/health")
             # It has no run that could be forked.
-            form = {"turn.lacks/it": "1", "once": "x", "seen.lacks/it": "running lacks/it"}
+            form = {"turn.lacks/it": "1", "once": "x", "seen.lacks/it": "running -"}
             refused = await client.post("/fork", data=form, headers=HTML)
             assert refused.status_code == 422
             assert "Those that are marked were not forked" in refused.text
@@ -229,7 +229,7 @@ def test_who_only_views_can_press_nothing(app: App, monkeypatch: pytest.MonkeyPa
             assert page.count(" disabled ") == 2
             assert " disabled " not in (await ask("o", "GET", "/")).text
             for act in ("cancel", "fork"):
-                refused = await ask("v", "POST", f"/{act}", data={"run.w": "running"})
+                refused = await ask("v", "POST", f"/{act}", data={"workflow.w": "running"})
                 assert refused.status_code == 403
                 assert "<h1>Forbidden</h1>" in refused.text
                 shown = await ask("v", "GET", f"/{act}?run={id_}")

@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Request, Response
@@ -18,12 +19,12 @@ from fastapi.responses import RedirectResponse
 from timestep.errors import InvalidInputError, InvalidQueryError, TimestepError, UnknownRunError
 from timestep.operations import cancel, fork
 from timestep.operations.overview import many
-from timestep.operations.overview.many import Subject
+from timestep.operations.overview.many import Name, Subject
 from timestep.operations.queries import runs
 from timestep.runtime.terminal import quoted
 from timestep.web import auth
 from timestep.web.dependencies import Operator
-from timestep.web.pages.filters import STATUS_WORDS
+from timestep.web.pages.filters import STATUS_WORDS, as_field, of_field
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
 from timestep.web.pages.runs import Asked, asked_of
@@ -70,33 +71,42 @@ class _Choice:
 
 
 async def _choice(request: Request, *, workflows: bool) -> _Choice:
-    """What the address names: runs, or a filter of the list of runs; `workflows`: theirs.
+    """What the address names: runs, workflows, or a filter of the runs; `workflows`: theirs.
 
     Raises:
         InvalidInputError: It names nothing, or too many; InvalidQueryError: a wrong filter.
         UnknownRunError: One of them is not there.
     """
     query = request.query_params
-    ids, asked, is_cut = query.getlist("run"), None, False
+    names, asked, is_cut = _names(query.multi_items()), None, False
     if "all" in query:
         asked = asked_of(dict(parse_qsl(query["all"])))
         if asked.wrong:
             raise InvalidQueryError("; ".join(asked.wrong.values()))
         if not asked.given:
             raise InvalidInputError("no filter is given: all runs at once cannot be chosen")
-        ids, is_cut = await many.matching(nested=asked.nested, **asked.filters)
-        if not ids:
+        names, is_cut = await many.matching(nested=asked.nested, **asked.filters)
+        if not names:
             raise InvalidInputError("no run matches the filter any more: load the list anew")
     # One that a filter has found may be deleted by now.
-    found = await _named(ids) if asked is None else list((await many.named(ids)).values())
+    found = await _named(names) if asked is None else list((await many.named(names)).values())
     if workflows:
         # Of each workflow once, and its newest run, which stands for it.
-        found = await _named(one.workflow_id or one.id for one in found)
-    return _Choice([_Chosen(one) for one in found], asked, len(ids), is_cut)
+        found = await _named(map(_workflow, found))
+    return _Choice([_Chosen(one) for one in found], asked, len(names), is_cut)
 
 
-async def _named(ids: Iterable[str]) -> list[Subject]:
-    wanted = list(dict.fromkeys(ids))
+def _names(items: Iterable[tuple[str, str]]) -> list[Name]:
+    """What the fields of an address name, in their order.
+
+    A person may name a workflow as a run, too, as everywhere; a page says which of both it means.
+    """
+    of: dict[str, Literal["either", "workflow"]] = {"run": "either", "workflow": "workflow"}
+    return [Name(of[field], of_field(value)) for field, value in items if field in of]
+
+
+async def _named(names: Iterable[Name]) -> list[Subject]:
+    wanted = list(dict.fromkeys(names))
     if not wanted:
         raise InvalidInputError("no run is chosen: tick some in the list of runs first")
     if len(wanted) > many.MOST:
@@ -104,14 +114,15 @@ async def _named(ids: Iterable[str]) -> list[Subject]:
     found = await many.named(wanted)
     for name in wanted:
         if name not in found:
-            raise UnknownRunError(f"there is no run and no workflow {quoted(name)}")
+            what = "workflow" if name.of == "workflow" else "run and no workflow"
+            raise UnknownRunError(f"there is no {what} {quoted(name.id)}")
     return list(found.values())
 
 
 def _fields(form: Mapping[str, str], kind: str) -> dict[str, str]:
-    """The values of the fields of one kind in a form, by the run that each is about."""
+    """The values of the fields of one kind in a form, by the id of what each is about."""
     return {
-        name.removeprefix(f"{kind}."): value
+        of_field(name.removeprefix(f"{kind}.")): value
         for name, value in form.items()
         if name.startswith(f"{kind}.")
     }
@@ -121,20 +132,20 @@ async def _done(
     chosen: Sequence[_Chosen],
     seen: Mapping[str, str],
     act: Callable[[_Chosen], Awaitable[None]],
-    name: Callable[[Subject], str],
+    name: Callable[[Subject], Name],
 ) -> None:
     """Do something with each that is as the page showed it, and note what is wrong with others.
 
     Args:
         chosen: All of them.
-        seen: What the form says that the page showed, by what names them.
+        seen: What the form says that the page showed, by the ids of what names them.
         act: What is done with one.
         name: What names one in the form.
 
     Raises:
         InvalidInputError: The form does not say what was shown.
     """
-    if any(not seen.get(name(one.run)) for one in chosen):
+    if any(not seen.get(name(one.run).id) for one in chosen):
         raise InvalidInputError("the form does not say what was shown: load the page anew")
     free = asyncio.Semaphore(_AT_ONCE)
 
@@ -150,7 +161,7 @@ async def _done(
         now = await many.named([name(one.run) for one in part])
         for one in part:
             is_ = now.get(name(one.run))
-            one.wrong = _change(seen[name(one.run)], is_)
+            one.wrong = _change(seen[name(one.run).id], is_)
             one.is_changed = one.wrong is not None
             one.run = is_ or one.run
         # Each in a task: whoever acts is taken by the first operation that is called in one.
@@ -189,11 +200,11 @@ async def ask_to_cancel(request: Request) -> Response:
 @router.post("/cancel")
 async def cancel_many(request: Request, _: Operator) -> Response:
     """Cancel workflows, but those that are not what the page showed any more."""
-    seen = _fields(auth.form(await request.body()), "run")
-    chosen = [_Chosen(one) for one in await _named(seen)]
+    seen = _fields(auth.form(await request.body()), "workflow")
+    chosen = [_Chosen(one) for one in await _named(Name("workflow", id_) for id_ in seen)]
 
     async def act(one: _Chosen) -> None:
-        await cancel.cancel_run(_workflow(one.run))
+        await cancel.cancel_run(_workflow(one.run).id)
 
     await _done(chosen, seen, act, _workflow)
     # Who sends a form twice has done it once; it is cancelled, as was asked for.
@@ -202,13 +213,20 @@ async def cancel_many(request: Request, _: Operator) -> Response:
             one.wrong, one.is_changed = None, False
     done = [one for one in chosen if one.wrong is None]
     if len(done) == len(chosen):
-        return _to("/cancel", "run", [_workflow(one.run) for one in done])
+        ids = [as_field(_workflow(one.run).id) for one in done]
+        return _to("/cancel", "workflow", ids)
     left = [one for one in chosen if one.wrong is not None]
     return _cancel_page(request, _Choice(left), 409, done=len(done))
 
 
-def _workflow(one: Subject) -> str:
-    return one.workflow_id or one.id
+def _workflow(one: Subject) -> Name:
+    """The workflow of a run; the run, where nothing is known of one."""
+    return Name("workflow", one.workflow_id) if one.workflow_id else Name("run", one.id)
+
+
+def _run(one: Subject) -> Name:
+    """A run, or the workflow that has not begun one."""
+    return Name("run" if one.is_begun else "workflow", one.id)
 
 
 def _cancel_page(
@@ -244,7 +262,7 @@ async def fork_many(request: Request, _: Operator) -> Response:
     """Fork runs, but those that are not what the page showed. The same form again: the same."""
     form = auth.form(await request.body())
     turns, seen, once = _fields(form, "turn"), _fields(form, "seen"), form.get("once", "")
-    chosen = [_Chosen(one) for one in await _named(turns)]
+    chosen = [_Chosen(one) for one in await _named(Name("either", id_) for id_ in turns)]
     for one, given in zip(chosen, turns.values(), strict=True):
         one.turn = given.strip()
         if _TURN.fullmatch(one.turn) is None:
@@ -262,7 +280,7 @@ async def fork_many(request: Request, _: Operator) -> Response:
             one.run.id, turn=int(one.turn), new_workflow_id=ids[one.run.id]
         )
 
-    await _done([one for one in chosen if one.made is None], seen, act, lambda run: run.id)
+    await _done([one for one in chosen if one.made is None], seen, act, _run)
     if any(one.wrong for one in chosen):
         problem = "Those that are marked were not forked; the others were."
         is_changed = any(one.is_changed for one in chosen)

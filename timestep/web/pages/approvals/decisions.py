@@ -32,7 +32,7 @@ from timestep.web.callers import Caller, actor_of
 from timestep.web.dependencies import Operator
 from timestep.web.gate import address_of
 from timestep.web.pages.approvals import laid_out
-from timestep.web.pages.filters import json_text
+from timestep.web.pages.filters import json_text, of_field
 from timestep.web.pages.forms import properties, schema_forms
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
@@ -101,7 +101,7 @@ async def confirm(request: Request, caller: Operator) -> Response:
     if choice.action == "edit":
         raise InvalidInputError("a call is edited in a form of its own: see Edit… at the question")
     if everything := form.get("all"):
-        found = (await inbox.waiting(workflow_id=everything)).items
+        found = (await inbox.waiting(workflow_id=of_field(everything))).items
         asked = [one for waiting in found for run in waiting.runs for one in run.questions]
         choice = dataclasses.replace(choice, shown={one.id: shown_of(one) for one in asked})
     if not choice.shown:

@@ -61,7 +61,6 @@ async def one_run(
         request,
         "run.html",
         run=run,
-        name=run_id,
         here=here,
         standing=standing,
         queued=await queued_for(run),

@@ -17,7 +17,7 @@ for (const input of document.querySelectorAll("[data-complete]")) {
 }
 
 // One tick for all entries of the page; it tells, too, whether they are ticked.
-const entries = (all) => [...all.form.querySelectorAll(`[name="${all.dataset.choose}"]`)];
+const entries = (all) => [...all.form.querySelectorAll(`[${all.dataset.choose}]`)];
 function tell() {
   for (const all of document.querySelectorAll("[data-choose]")) {
     const ticked = entries(all).filter((one) => one.checked).length;
