@@ -67,6 +67,9 @@ def said(*command: str) -> str:
 def test_a_decision_is_kept_until_it_is_tried_once_more(app: App) -> None:
     aside(app, "w")
     assert "w: put aside: the host ended 2 times in a row" in said("approvals")
+    found = asyncio.run(timestep.get_run("w"))
+    assert found.workflow is not None
+    assert (found.workflow.status, found.workflow.delayed_until) == ("DELAYED", None)
 
     decided = timestep.resume_workflow_sync("w", approve="all")
 

@@ -135,6 +135,13 @@ def test_what_failed_or_waits_before_its_first_run_is_listed_once(app: App) -> N
     asking(over_http)
 
 
+def test_a_delayed_start_says_when_it_may_begin(app: App) -> None:
+    record_workflow(app, "later", "DELAYED", 1, queue=_QUEUE, delay=9_000_000_000_000)
+    told = CliRunner().invoke(main, ["show", "later"]).stdout
+    begins = datetime.datetime.fromtimestamp(9e9, datetime.UTC).astimezone()
+    assert f"  begins     {begins:%b %d %H:%M:%S} or later\n" in told
+
+
 async def page_of(client: httpx.AsyncClient, path: str) -> str:
     answer = await client.get(path, headers={"accept": "text/html"})
     assert answer.status_code == 200, answer.text

@@ -124,6 +124,18 @@ def test_a_workflow_that_has_begun_no_run_is_listed_by_what_it_lacks(app: App) -
             assert '<a href="/runs/lacks%2Fit">run_it</a>' in page
             assert "lacks something: no OPENAI_API_KEY" in page
             assert '<span class="badge failed">stuck</span>' in page
+            # Until when its start is delayed, or when it is tried again.
+            when = r'may begin <time datetime="2255-03-14T16:00:00.000\+00:00"'
+            assert re.search(when, page)
+            assert re.search(
+                f"Waits in the queue, and {when}", await get(client, "/runs/lacks%2Fit")
+            )
+            told = (await client.get("/api/runs/lacks%2Fit")).json()["workflow"]
+            assert told["delayed_until"] == "2255-03-14T16:00:00+00:00"
+            change = "UPDATE dbos.workflow_status SET delay_until_epoch_ms = 1"
+            app.execute(change)
+            assert "may begin" not in await get(client, "/") + await get(client, "/runs/lacks%2Fit")
+            app.execute(change.replace("= 1", "= 9e12::bigint"))
             asked = await get(client, "/cancel?run=lacks%2Fit")
             assert "Cancel 1 workflow?" in asked
             assert "lacks something" in await get(client, "/health")

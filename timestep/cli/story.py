@@ -59,6 +59,8 @@ def _story(
         told = ", ".join(f"{name}={_value(value)}" for name, value in run.tags.items())
         yield output.line_of(f"  tags       {told}")
     yield output.line_of(f"  started    {output.when(run.started_at)}{_took(run)}")
+    if run.id is None and run.workflow is not None and run.workflow.delayed_until is not None:
+        yield output.line_of(f"  begins     {output.when(run.workflow.delayed_until)} or later")
     if run.recoveries:
         times = "" if run.recoveries == 1 else f", {run.recoveries} times"
         yield output.line_of(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from timestep.journal.fail_fast_read import reading
 from timestep.operations.access import audit
+from timestep.operations.queries import rows
 from timestep.operations.queries.records import Run
 from timestep.store.reads.overview import activity as store
 
@@ -38,6 +39,8 @@ class Activity:
     """Since when it does or waits for that; None: it has ended, or that is not known."""
     until: datetime.datetime | None = None
     """When a question is rejected, if nobody decides."""
+    begins: datetime.datetime | None = None
+    """When a workflow without a run may begin one, if it is delayed."""
     runs_inside: int = 0
     """How many runs it started inside of itself; only of an outermost one."""
 
@@ -78,7 +81,8 @@ def _activities(runs: Sequence[Run]) -> list[Activity]:
             found.append(cancelled)
             continue
         told = _told(run, under_way.get(id_), questions.get(id_))
-        found.append(Activity(*told, runs_inside=inside.get(id_, 0)))
+        begins = rows.begins(run)
+        found.append(Activity(*told, begins=begins, runs_inside=inside.get(id_, 0)))
     return found
 
 

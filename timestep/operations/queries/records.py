@@ -120,6 +120,8 @@ class Workflow(Described):
     """What the workflow returned."""
     error: RunError | None
     """What it raised."""
+    delayed_until: datetime.datetime | None = None
+    """Of a `DELAYED` one, when it goes on by itself, at the earliest; None: it does not."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from timestep.operations.queries.records import (
 from timestep.operations.tags import shown as tags_of
 from timestep.serialization.documents.json_text import displayed
 from timestep.serialization.workflow_documents import shown, shown_arguments, shown_error
+from timestep.store.fleet.process_ends import NEVER
 from timestep.store.reads.workflow_records import WorkflowRecord
 
 T = TypeVar("T")
@@ -31,7 +32,10 @@ def workflow_of(found: WorkflowRecord) -> Workflow:
     error = None if told is None else RunError(*told, turn=None)
     if error is None and found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         error = RunError(found.status, "it was recovered too many times", turn=None)
-    return Workflow(status=found.status, output=output, error=error)
+    delay = found.delayed_until if found.status == "DELAYED" else None
+    # What is put aside is delayed to the end of times.
+    until = None if delay is None or delay >= NEVER else moment_of(delay)
+    return Workflow(status=found.status, output=output, error=error, delayed_until=until)
 
 
 _STATUS_OF: dict[str, Status] = {
@@ -69,6 +73,12 @@ def without_run(workflow_id: str, found: WorkflowRecord) -> Run:
         workflow=workflow,
         tags=tags_of(found.attributes),
     )
+
+
+def begins(run: Run) -> datetime.datetime | None:
+    """When a workflow that has begun no run may do so; None: at any time, or it has begun one."""
+    until = run.workflow.delayed_until if run.id is None and run.workflow else None
+    return until if until is not None and until > datetime.datetime.now(datetime.UTC) else None
 
 
 def run_of(row: dict[str, Any], asked: list[dict[str, Any]]) -> Run:

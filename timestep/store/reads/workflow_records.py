@@ -12,8 +12,8 @@ import sqlalchemy as sa
 class WorkflowRecord:
     """What a workflow was given and came to, each as text; the serializer that wrote it; DBOS's
     status and name of it, and when it was created and ended, in milliseconds since 1970; its
-    attributes, as JSON's text; the name of the application that it is of; and when its time is
-    over, as those."""
+    attributes, as JSON's text; the name of the application that it is of; when its time is over,
+    and until when it is delayed, as those."""
 
     arguments: str | None
     output: str | None
@@ -26,6 +26,7 @@ class WorkflowRecord:
     attributes: str | None
     application: str | None
     deadline: int | None = None
+    delayed_until: int | None = None
 
 
 def find(connection: sa.Connection, schema: str, workflow_id: str) -> WorkflowRecord | None:
@@ -48,7 +49,7 @@ def of_workflows(
     query = sa.text(
         f"""SELECT w.workflow_uuid, {documents}, coalesce(made.error, w.error), w.serialization,
             w.status, w.name, w.created_at, w.completed_at, CAST(w.attributes AS text),
-            w.application_name, w.workflow_deadline_epoch_ms
+            w.application_name, w.workflow_deadline_epoch_ms, w.delay_until_epoch_ms
         FROM "{schema}".workflow_status w
         LEFT JOIN "{schema}".workflow_input given USING (workflow_uuid)
         LEFT JOIN "{schema}".workflow_output made USING (workflow_uuid)

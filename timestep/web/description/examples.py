@@ -200,7 +200,7 @@ ANSWERS: dict[str, Any] = {
         **_RUN,
         "total_usage": _USAGE,
         "recoveries": 1,
-        "workflow": {"status": "PENDING", "output": None, "error": None},
+        "workflow": {"status": "PENDING", "output": None, "error": None, "delayed_until": None},
         "executor": {"id": "local", "version": "8d1c6a", "is_live": True},
     },
     "list_items": _page(_ITEM),

@@ -11,6 +11,7 @@ from timestep.database.error_translation import translated
 from timestep.journal.fail_fast_read import reading
 from timestep.journal.reads.database import database
 from timestep.operations.access import audit
+from timestep.operations.queries import rows
 from timestep.operations.queries.records import Interruption, Run
 from timestep.store.timeline import now as store
 
@@ -42,6 +43,8 @@ class Standing:
     """What helps, where something has to be done about it."""
     asked: list[Interruption] = field(default_factory=list)
     """What it waits for people to decide."""
+    begins: datetime.datetime | None = None
+    """When it may begin, if its start was delayed, or is tried again; None: at any time."""
 
 
 async def standing_of(run: Run) -> Standing:
@@ -91,7 +94,7 @@ async def _running(run: Run) -> Standing:
         state = run.workflow.status if run.workflow else ""
         queued = state in ("ENQUEUED", "DELAYED")
         what = "Waits in the queue" if queued else f"Has not begun a run yet{where}"
-        return Standing(what, run.started_at, run.obstacle)
+        return Standing(what, run.started_at, run.obstacle, begins=rows.begins(run))
     id_ = uuid.UUID(run.id)
     found = await asyncio.to_thread(lambda: reading(lambda connection: store.now(connection, id_)))
     turn = f"turn {max(run.turns, 1)}"
