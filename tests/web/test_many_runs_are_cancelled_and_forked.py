@@ -209,6 +209,7 @@ def test_a_workflow_whose_id_is_a_runs_is_not_taken_for_that_run(app: App) -> No
     async def work(web: FastAPI) -> None:
         async with client_of(web) as client:
             page = await get(client, f"/runs/{impostor}")
+            assert f">timestep show {impostor}<" in page
             form = re.search(r'action="/cancel"><input [^>]*name="([^"]*)" value="([^"]*)"', page)
             assert form is not None
             preview = await get(client, f"/cancel?{form[1]}={form[2]}")

@@ -291,8 +291,14 @@ def newest(connection: sa.Connection, workflow_ids: Collection[str]) -> set[str]
     # All of a workflow's at once: to ask of each run whether it is the newest looks at the others
     # again and again.
     place = sa.func.row_number().over(partition_by=_RUN.c.workflow_id, order_by=_NEWEST_OF_WORKFLOW)
+    meant = _RUN.alias()
+    ids = [id_ for one in workflow_ids if (id_ := as_uuid(one)) is not None]
+    named = sa.select(sa.cast(meant.c.id, sa.Text)).where(
+        meant.c.id.in_(ids), meant.c.deleted_at.is_(None)
+    )
     theirs = sa.select(_RUN.c.id, place.label("place")).where(
         _RUN.c.workflow_id.in_(workflow_ids),
+        _RUN.c.workflow_id.not_in(named),
         _RUN.c.parent_run_id.is_(None),
         _RUN.c.deleted_at.is_(None),
     )

@@ -133,7 +133,7 @@ async def _matches(run: Run, only: str | None, text: str | None, cursor: str | N
 
 def _copies(run: Run) -> dict[str, str]:
     """What there is to be copied of a run, by what it is."""
-    name = run.workflow_id if run.parent_run_id is None and run.workflow_id else str(run.id)
+    name = str(run.workflow_id if run.id is None or run.is_newest else run.id)
     found = {"Command": terminal.command("show", name)}
     if run.status == "failed":
         found["Traceback"] = terminal.command("show", name, "--traceback")
