@@ -225,6 +225,29 @@ def test_a_run_inside_is_shown_in_its_call(app: App) -> None:
     browse(work)
 
 
+def test_of_many_runs_inside_one_call_the_newest_are_shown(app: App) -> None:
+    run = long_run(app.url, "wide", turns=25)
+    run_inside(app.url, run, "true")
+    call = "(SELECT id FROM tool_calls WHERE turn = 2)"
+    change(
+        app.url,
+        f"UPDATE runs SET metadata = jsonb_build_object('counted_in_step', {call}), started_at = "
+        "started_at - (SELECT (30 - turn) * interval '1 s' FROM tool_calls c "
+        "WHERE md5(c.id::text)::uuid = runs.id) WHERE parent_run_id IS NOT NULL",
+    )
+    newest = app.execute(
+        "SELECT id FROM runs WHERE parent_run_id IS NOT NULL ORDER BY started_at OFFSET 5"
+    ).fetchall()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/wide")).text
+        assert re.findall(r'id="inside-([^"]*)"', page) == [str(id_) for (id_,) in newest]
+        assert "25 runs inside" in page
+        assert link(page, "5 earlier runs inside") == "/?workflow_id=wide&nested=1"
+
+    browse(work)
+
+
 def test_what_is_unfolded_is_inside_of_the_run(app: App) -> None:
     outer, other = (long_run(app.url, name, turns=10) for name in ("outer", "other"))
     run_inside(app.url, outer, "true")

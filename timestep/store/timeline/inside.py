@@ -10,24 +10,31 @@ import sqlalchemy as sa
 
 Row = dict[str, Any]
 
+_STEP = "r.metadata ->> 'counted_in_step'"
+
+_COLUMNS = f"""r.id, r.status, r.current_turn, r.started_at, r.completed_at,
+    a.name AS agent_name, {_STEP} AS step, u.total_tokens, u.estimated_cost"""
+
 _INSIDE = """
-    SELECT r.id, r.status, r.current_turn, r.started_at, r.completed_at, a.name AS agent_name,
-        r.metadata ->> 'counted_in_step' AS step, u.total_tokens, u.estimated_cost
     FROM public.runs r JOIN public.agents a ON a.id = r.agent_id
     LEFT JOIN public.usage_metrics u ON u.run_id = r.id
-    WHERE r.parent_run_id = %(run_id)s AND r.deleted_at IS NULL AND {which}
-    ORDER BY r.started_at, r.id LIMIT %(limit)s"""
+    WHERE r.parent_run_id = %(run_id)s AND r.deleted_at IS NULL"""
 
-_OF_CALLS = _INSIDE.format(which="r.metadata ->> 'counted_in_step' = ANY(%(calls)s)")
+# The newest of each call: it may be the one that the call waits for.
+_OF_CALLS = f"""
+    SELECT * FROM (
+        SELECT {_COLUMNS}, count(*) OVER (PARTITION BY {_STEP}) AS in_call,
+            row_number() OVER (PARTITION BY {_STEP} ORDER BY r.started_at DESC, r.id DESC) AS place
+        {_INSIDE} AND {_STEP} = ANY(%(calls)s)
+    ) found WHERE place <= %(limit)s ORDER BY started_at, id"""
 
 # What is counted in a call is shown in it, on whatever page that is.
-_BESIDE = _INSIDE.format(
-    which="""
-        (%(begin)s::timestamptz IS NULL OR r.started_at >= %(begin)s::timestamptz)
-        AND (%(end)s::timestamptz IS NULL OR r.started_at < %(end)s::timestamptz)
-        AND (SELECT c.id FROM public.tool_calls c
-            WHERE c.id = (r.metadata ->> 'counted_in_step')::uuid) IS NULL"""
-)
+_BESIDE = f"""
+    SELECT {_COLUMNS}, 0 AS in_call {_INSIDE}
+    AND (%(begin)s::timestamptz IS NULL OR r.started_at >= %(begin)s::timestamptz)
+    AND (%(end)s::timestamptz IS NULL OR r.started_at < %(end)s::timestamptz)
+    AND (SELECT c.id FROM public.tool_calls c WHERE c.id = ({_STEP})::uuid) IS NULL
+    ORDER BY r.started_at, r.id LIMIT %(limit)s"""
 
 _AMONG = """
     WITH RECURSIVE around AS (
@@ -41,13 +48,13 @@ _AMONG = """
 def of_calls(
     connection: sa.Connection, run_id: uuid.UUID, calls: Collection[uuid.UUID], limit: int
 ) -> list[Row]:
-    """The runs inside a run that are counted in these calls of it, oldest first.
+    """The newest runs inside a run that are counted in these calls of it, oldest first.
 
     Args:
         connection: To the database.
         run_id: The run.
         calls: Its calls.
-        limit: How many at most.
+        limit: How many of each call at most; `in_call` tells how many each has.
     """
     if not calls:
         return []

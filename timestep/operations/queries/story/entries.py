@@ -279,6 +279,7 @@ def inside_of(row: Row) -> Inside:
         cost=number_of(row["estimated_cost"]),
         started_at=row["started_at"],
         completed_at=row["completed_at"],
+        in_call=row["in_call"],
     )
 
 

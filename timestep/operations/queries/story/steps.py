@@ -165,6 +165,8 @@ class Inside:
     cost: float | None
     started_at: datetime.datetime
     completed_at: datetime.datetime | None
+    in_call: int = 0
+    """How many runs are counted in the call that it is; 0: it is counted in none."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,12 @@ class Call:
     checks: list[CheckOfCall] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     inside: list[Inside] = field(default_factory=list)
+
+    @property
+    def inside_before(self) -> int:
+        """How many runs began inside of it before those that are in `inside`."""
+        counted = [one.in_call for one in self.inside if one.in_call]
+        return max(counted, default=0) - len(counted)
 
     @property
     def raised(self) -> FailedAttempt | None:

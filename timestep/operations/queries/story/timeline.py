@@ -27,6 +27,8 @@ LONGEST_INSTRUCTIONS = store.INSTRUCTIONS
 _MATCHES = 50
 """What is looked for at once."""
 ONLY: tuple[matches.Only, ...] = get_args(matches.Only)
+_IN_CALL = 20
+"""Runs inside that are shown of a call, at most."""
 _MOST = 300
 """Answers, checks or runs inside that a part has at most."""
 
@@ -173,7 +175,7 @@ def rows_with(
         checks=checks,
         checks_of_calls=store.checks_of_calls(connection, calls),
         questions=store.questions(connection, calls),
-        inside=[*inside.of_calls(connection, run_id, calls, _MOST), *beside],
+        inside=[*inside.of_calls(connection, run_id, calls, _IN_CALL), *beside],
         recoveries=recoveries,
         agents=store.agents(connection, acting),
         goes_on=goes_on,
