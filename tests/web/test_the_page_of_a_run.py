@@ -422,13 +422,15 @@ def test_what_the_model_was_shown_in_any_turn_is_edited(app: App) -> None:
         return [assistant_message(str(found))] if found else asked
 
     async def body() -> str:
-        agent = Agent("A", model=AnsweringModel(answer), tools=[look])
+        model = AnsweringModel(answer)
+        agent = Agent("A", instructions="Look well.", model=model, tools=[look])
         return str((await timestep.run_agent(agent, "go")).final_output)
 
     app.run(body, "w")
 
     async def work(client: httpx.AsyncClient) -> None:
         page = (await client.get("/runs/w/fork?turn=2")).text
+        assert "Look well.</textarea>" in page
         fields = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page))
         text = re.search(r'<textarea id="text"[^>]*>\n([^<]*)</textarea>', page)
         assert text is not None
@@ -445,10 +447,36 @@ def test_what_the_model_was_shown_in_any_turn_is_edited(app: App) -> None:
         edited = {**same, "workflow_id": "edited", "text": shown.replace("noon", "night")}
         asked = await client.post("/runs/w/fork", data=edited)
         assert (asked.status_code, "was changed" in asked.text) == (422, True)
+        # A slip makes no text of all that was said, and another turn is asked about.
+        for slip in (edited["text"][:-1] + ",]", "[{}, 1]", shown.replace("}", "", 1)):
+            sent = {**edited, "way": "replace", "text": slip}
+            asked = await client.post("/runs/w/fork", data=sent)
+            assert (asked.status_code, "begins as a list" in asked.text) == (422, True)
+        asked = await client.post("/runs/w/fork", data={**edited, "way": "append", "text": shown})
+        assert (asked.status_code, "in addition instead" in asked.text) == (422, True)
+        asked = await client.post("/runs/w/fork", data={**edited, "way": "replace", "turn": "1"})
+        assert (asked.status_code, "was of turn 2" in asked.text) == (422, True)
+        assert 'name="for_turn" value="1"' in asked.text
         answered = await client.post("/runs/w/fork", data={**edited, "way": "replace"})
         assert answered.headers["location"] == "/runs/edited"
 
+        changed = {**edited, "workflow_id": "told", "text": shown, "instructions": "Look twice."}
+        assert (await client.post("/runs/w/fork", data=changed)).status_code == 303
+
     browse(work)
+    for name in ("edited", "told"):
+        DBOS.retrieve_workflow(name).get_result(polling_interval_sec=0.02)
+
+    async def read(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/runs/edited")).text
+        assert "What the model was shown in turn 2 instead" in page
+        assert "at night" in page.partition('id="changed"')[2]
+        page = (await client.get("/runs/told")).text
+        assert "Look twice." in page.partition('id="changed"')[2]
+        compared = (await client.get("/runs/w/compare?with=told")).text
+        assert "Look twice." in compared
+
+    browse(read)
     found: str = DBOS.retrieve_workflow("edited").get_result(polling_interval_sec=0.02)
     assert found == "{'c': 'saw \u05d9\u05e8\u05d7 at night'}"
 
@@ -464,11 +492,19 @@ def test_a_fork_is_asked_for_again_with_what_is_wrong(app: App) -> None:
         assert "Say what the model is shown" in answer.text
         assert 'value="two"' in answer.text
         assert "Be &lt;b&gt;</textarea>" in answer.text
-        answer = await client.post("/runs/forked/fork", data={**given, "turn": "1", "text": "x"})
+        answer = await client.post(
+            "/runs/forked/fork", data={**given, "turn": "1", "for_turn": "1", "text": "x"}
+        )
         assert answer.status_code == 422
         assert "cannot be forked" in answer.text
         # What was typed is not dropped where another choice leaves it out: it is asked about.
-        typed = {**given, "turn": "1", "way": "keep", "text": "something else"}
+        typed = {
+            **given,
+            "turn": "1",
+            "for_turn": "1",
+            "way": "keep",
+            "text": "something else",
+        }
         answer = await client.post("/runs/forked/fork", data=typed)
         assert answer.status_code == 422
         assert "The text below was changed" in answer.text

@@ -35,6 +35,26 @@ _IS_FAMILY = """
     FROM public.runs r WHERE r.id = %(run_id)s"""
 
 
+_CHANGED = """
+    SELECT input, changes FROM timestep.continuations
+    WHERE source_run_id = %(source)s AND run_id = %(run_id)s AND kind = 'forked'"""
+
+
+def changed(
+    connection: sa.Connection, run_id: uuid.UUID, source: uuid.UUID
+) -> tuple[Any, Any] | None:
+    """What a fork was given in another way than the run that it is of: its input, and its agent.
+
+    Args:
+        connection: To the database.
+        run_id: The fork.
+        source: The run that it is of.
+    """
+    values = {"run_id": run_id, "source": source}
+    found = connection.exec_driver_sql(_CHANGED, values).one_or_none()
+    return None if found is None else (found[0], found[1])
+
+
 def family(connection: sa.Connection, run_id: uuid.UUID, limit: int) -> list[Row]:
     """The forks of the run that this one comes of, each after what it is a fork of.
 

@@ -232,7 +232,7 @@ def _made(
         after = [datetime.timedelta(milliseconds=ms) for ms in (one.began_ms, one.ended_ms)]
         yield Span("retry", started_at + after[0], started_at + after[1])
         begin = followed
-    yield Span("tool", begin, ends)
+    yield Span("tool" if call.raised is None else "retry", begin, ends)
 
 
 def model_span(kind: SpanKind, attempt: Attempt) -> Span | None:

@@ -12,7 +12,7 @@ from timestep.operations.queries import runs
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
 from timestep.operations.queries.story.comparison import Comparison, TurnPair, compared
-from timestep.operations.queries.story.family import family_of
+from timestep.operations.queries.story.family import changed_in, family_of
 from timestep.web.pages.filters import segment
 from timestep.web.pages.rendering import page
 from timestep.web.pages.routing import page_router
@@ -51,6 +51,11 @@ async def compare(
         groups=_groups(found.turns) if found else [],
         family=await family_of(run.id) if run.id is not None else [],
         problem=problem,
+        changed=[
+            (one, difference)
+            for one in (run, other)
+            if one is not None and (difference := await changed_in(one))
+        ],
         is_input_same=other is not None and _is_same(run.input, other.input),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from typing import Any
 
@@ -34,6 +35,7 @@ router = page_router()
 _SEE_OTHER = 303
 _LONGEST = 100_000
 """Characters of what the model was shown that a form has, to be edited."""
+_BEGINS_LIST = re.compile(r"\s*\[\s*[{\]]")
 _WAYS = {
     "keep": "as it was",
     "replace": "this instead",
@@ -54,10 +56,12 @@ async def form(request: Request, run_id: RunName, turn: str = "1") -> Response:
         run_id,
         {
             "turn": turn,
+            "for_turn": turn.strip(),
             "way": "keep",
             "text": text or "",
             "was": _hash(text or ""),
             "instructions": _instructions(agent) or "",
+            "instructed": _hash(_instructions(agent) or ""),
             "model": "",
             # Sent twice, it is the same fork.
             "workflow_id": str(uuid.uuid4()),
@@ -72,29 +76,20 @@ async def make(request: Request, run_id: RunName, caller: Operator) -> Response:
     """Make the fork, and go to its page; or ask again with what is wrong."""
     run = await runs.get_run(run_id)
     sent = auth.form(await request.body())
-    names = ("turn", "way", "text", "was", "instructions", "model", "workflow_id")
+    names = (
+        *("turn", "for_turn", "way", "text", "was", "instructions", "instructed"),
+        *("model", "workflow_id"),
+    )
     given = {name: sent.get(name, "").replace("\r\n", "\n") for name in names}
     agent = await _agent(run, given["turn"])
     problems: dict[str, str] = {}
     turn = _number(given["turn"])
     if turn is None:
         problems["turn"] = "Give the number of a turn, counted from 1."
-    if given["way"] not in _WAYS:
-        problems["way"] = "Choose one of these."
-    elif given["way"] != "keep" and not given["text"].strip():
-        problems["text"] = "Say what the model is shown, or leave it as it was."
-    elif given["way"] == "keep" and given["text"] and _hash(given["text"]) != given["was"]:
-        # Nothing that was typed is dropped unsaid.
-        given["way"] = "replace"
-        problems["way"] = (
-            "The text below was changed, and 'as it was' chosen, which leaves it out. Now it is "
-            "what the model is shown: fork so, or choose another."
-        )
+    problems = {**_wrong(given, agent), **problems}
     if turn is not None and not problems:
         try:
-            workflow_id = await fork.fork_run(
-                str(run.id or run_id), turn=turn, **_options(given, agent)
-            )
+            workflow_id = await fork.fork_run(str(run.id or run_id), turn=turn, **_options(given))
             return RedirectResponse(f"/runs/{segment(workflow_id)}", _SEE_OTHER)
         except UnknownCheckpointError as error:
             problems["turn"] = error.message
@@ -103,13 +98,47 @@ async def make(request: Request, run_id: RunName, caller: Operator) -> Response:
     return _page(request, run, run_id, given, agent, problems)
 
 
-def _options(given: dict[str, str], agent: AgentVersion | None) -> dict[str, Any]:
+def _wrong(given: dict[str, str], agent: AgentVersion | None) -> dict[str, str]:
+    """What is asked about before a fork is made: nothing that was typed is left out unsaid."""
+    problems = {}
+    is_changed = _hash(given["text"]) != given["was"]
+    if given["way"] not in _WAYS:
+        problems["way"] = "Choose one of these."
+    elif given["way"] != "keep" and not given["text"].strip():
+        problems["text"] = "Say what the model is shown, or leave it as it was."
+    elif given["way"] == "keep" and given["text"] and is_changed:
+        given["way"] = "replace"
+        problems["way"] = (
+            "The text below was changed, and 'as it was' chosen, which leaves it out. Now it is "
+            "what the model is shown: fork so, or choose another."
+        )
+    elif given["way"] == "append" and not is_changed:
+        problems["text"] = (
+            "This is what the model was shown: write what it is shown in addition instead."
+        )
+    elif given["way"] != "keep" and (why := _no_list(given["text"])):
+        problems["text"] = why
+    is_instructed = _hash(given["instructions"]) != given["instructed"]
+    is_more = given["way"] != "keep" or is_instructed
+    if is_more and given["turn"].strip() != given["for_turn"]:
+        who = f", whose agent is {agent.name}" if agent else ""
+        problems.setdefault(
+            "turn",
+            f"What is below was of turn {given['for_turn'] or 'another one'}. Fork once more to "
+            f"use it for turn {given['turn'].strip()}{who}.",
+        )
+        given["for_turn"] = given["turn"].strip()
+    return problems
+
+
+def _options(given: dict[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {"new_workflow_id": given["workflow_id"] or None}
     if given["way"] != "keep":
         key = "input" if given["way"] == "replace" else "append"
         options[key] = _items(given["text"])
     changes = {}
-    if given["instructions"].strip() and given["instructions"] != _instructions(agent):
+    # Those that the form had, and nobody changed, may be another agent's.
+    if given["instructions"].strip() and _hash(given["instructions"]) != given["instructed"]:
         changes["instructions"] = given["instructions"]
     if given["model"].strip():
         changes["model"] = given["model"].strip()
@@ -124,6 +153,19 @@ def _items(text: str) -> Any:
         return text
     is_items = isinstance(found, list) and all(isinstance(one, dict) for one in found)
     return found if is_items and found else text
+
+
+def _no_list(text: str) -> str | None:
+    """Why a text that begins as a list of items is none; None: it is one, or does not."""
+    if _BEGINS_LIST.match(text) is None:
+        return None
+    try:
+        found = json_input.loads(text)
+    except ValueError as error:
+        return f"It begins as a list of items, and is no JSON: {error}"
+    if not found or not all(isinstance(one, dict) for one in found):
+        return "It begins as a list of items, and each of these is an object in JSON."
+    return None
 
 
 async def _shown(run: Run, turn: str) -> str | None:

@@ -11,7 +11,7 @@ from fastapi import Query, Request, Response
 from timestep.operations.queries import runs
 from timestep.operations.queries.records import Run
 from timestep.operations.queries.story import timeline
-from timestep.operations.queries.story.family import family_of
+from timestep.operations.queries.story.family import changed_in, family_of
 from timestep.operations.queries.story.standing import queued_for, standing_of
 from timestep.operations.queries.story.timeline import Matches, Timeline, Which
 from timestep.runtime import terminal
@@ -65,6 +65,7 @@ async def one_run(
         standing=standing,
         queued=await queued_for(run),
         family=family,
+        changed=await changed_in(run),
         copies=_copies(run),
         timeline=found,
         matches=matches,
