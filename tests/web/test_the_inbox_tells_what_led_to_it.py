@@ -283,7 +283,7 @@ def test_that_nobody_goes_on_is_told_wherever_one_decides(app: App, inbox: Any) 
             for page in (waits, confirmed, decided, run, health):
                 assert all(one in page.text for one in copied), page.text
                 assert "--approve" not in page.text
-            assert "A decision is recorded, but nobody may follow it now" in confirmed.text
+            assert "A decision would be recorded, but nobody may follow it now" in confirmed.text
             assert "It is decided, but nobody may go on with it now" in decided.text
 
     asking(work)

@@ -115,6 +115,9 @@ export interface paths {
          * List Runs
          * @description Runs, newest first.
          *
+         *     A workflow that waits, failed or was cancelled before it began a run is among them, without
+         *     `id`: as of when it was created.
+         *
          *     For `entrypoint`, `version` and `text`, and for a `tag` of more than 2,000 workflows, a page
          *     looks at 2,000 runs that the other filters let through: it may have fewer runs than `limit`, or
          *     none, and a `next_cursor` that goes on.
@@ -1265,7 +1268,7 @@ export interface components {
             started_at: string | null;
             /** Completed At */
             completed_at: string | null;
-            /** @description Of a run that is asked for by itself; None in a list. */
+            /** @description Of a run that is asked for by itself, and of a workflow without one; else None. */
             workflow: components["schemas"]["Workflow"] | null;
             /** @description None where it has ended, or its workflow waits in a queue or outside of any process. */
             executor: components["schemas"]["RunExecutor"] | null;
@@ -1519,7 +1522,8 @@ export interface components {
             edited_arguments: unknown;
             /**
              * Attempts
-             * @description How often the body of its tool was begun.
+             * @description How often the execution that ended the call began the body of its tool, since it last
+             *     waited for a person.
              * @default 0
              */
             attempts: number;
@@ -1584,7 +1588,7 @@ export interface components {
         };
         /**
          * UsageRow
-         * @description What the runs of an agent, a model's answers, or the runs of a day or an entrypoint used.
+         * @description What an agent's requests, a model's answers, or the runs of a day or an entrypoint used.
          */
         UsageRow: {
             /**
@@ -1634,6 +1638,11 @@ export interface components {
             output: unknown;
             /** @description What it raised. */
             error: components["schemas"]["RunError"] | null;
+            /**
+             * Delayed Until
+             * @description Of a `DELAYED` one, when it goes on by itself, at the earliest; None: it does not.
+             */
+            delayed_until: string | null;
         };
         /**
          * WorkflowOut
@@ -2122,10 +2131,10 @@ export interface operations {
                 /** @description Of the application, as DBOS has it. */
                 version?: string | null;
                 /** @description They began then or later. */
-                since?: string | null;
+                since?: (string | unknown | unknown) | null;
                 /** @description They began before. */
-                until?: string | null;
-                /** @description What the input or the final output, both as JSON, or the error says, in small letters or capitals. */
+                until?: (string | unknown | unknown) | null;
+                /** @description What the input or the final output, both as JSON, the error, or the workflow's id says, in small letters or capitals. */
                 text?: string | null;
                 /** @description Their workflow's: `team:billing`, or `team` for any value; several: it has all of them. */
                 tag?: string[] | null;
@@ -2356,7 +2365,8 @@ export interface operations {
                      *       "workflow": {
                      *         "status": "PENDING",
                      *         "output": null,
-                     *         "error": null
+                     *         "error": null,
+                     *         "delayed_until": null
                      *       },
                      *       "executor": {
                      *         "id": "local",
@@ -2917,7 +2927,7 @@ export interface operations {
         parameters: {
             query?: {
                 by?: "agent" | "model" | "day" | "entrypoint";
-                since?: string | null;
+                since?: (string | unknown | unknown) | null;
             };
             header?: never;
             path?: never;
@@ -3019,7 +3029,7 @@ export interface operations {
                 who?: string | null;
                 act?: ("start" | "decide" | "cancel" | "fork" | "from_checkpoint" | "again" | "create_token" | "revoke_token" | "log_in" | "log_out" | "wrong_token") | null;
                 subject?: string | null;
-                since?: string | null;
+                since?: (string | unknown | unknown) | null;
                 limit?: number;
                 cursor?: string | null;
             };

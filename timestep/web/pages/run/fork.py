@@ -86,7 +86,8 @@ async def make(request: Request, run_id: RunName, caller: Operator) -> Response:
     turn = _number(given["turn"])
     if turn is None:
         problems["turn"] = "Give the number of a turn, counted from 1."
-    problems = {**_wrong(given, agent), **problems}
+    is_there = turn is not None and run.id is not None and await fork.shown_in(run.id, turn)
+    problems = {**_wrong(given), **(_elsewhere(given, agent) if is_there else {}), **problems}
     if turn is not None and not problems:
         try:
             workflow_id = await fork.fork_run(str(run.id or run_id), turn=turn, **_options(given))
@@ -98,8 +99,8 @@ async def make(request: Request, run_id: RunName, caller: Operator) -> Response:
     return _page(request, run, run_id, given, agent, problems)
 
 
-def _wrong(given: dict[str, str], agent: AgentVersion | None) -> dict[str, str]:
-    """What is asked about before a fork is made: nothing that was typed is left out unsaid."""
+def _wrong(given: dict[str, str]) -> dict[str, str]:
+    """What is wrong with what the model is shown: nothing that was typed is left out unsaid."""
     problems = {}
     is_changed = _hash(given["text"]) != given["was"]
     if given["way"] not in _WAYS:
@@ -118,17 +119,21 @@ def _wrong(given: dict[str, str], agent: AgentVersion | None) -> dict[str, str]:
         )
     elif given["way"] != "keep" and (why := _no_list(given["text"])):
         problems["text"] = why
+    return problems
+
+
+def _elsewhere(given: dict[str, str], agent: AgentVersion | None) -> dict[str, str]:
+    """That what the form has was of another turn, which is asked about once."""
     is_instructed = _hash(given["instructions"]) != given["instructed"]
     is_more = given["way"] != "keep" or is_instructed
-    if is_more and given["turn"].strip() != given["for_turn"]:
-        who = f", whose agent is {agent.name}" if agent else ""
-        problems.setdefault(
-            "turn",
-            f"What is below was of turn {given['for_turn'] or 'another one'}. Fork once more to "
-            f"use it for turn {given['turn'].strip()}{who}.",
-        )
-        given["for_turn"] = given["turn"].strip()
-    return problems
+    if not is_more or given["turn"].strip() == given["for_turn"]:
+        return {}
+    was, given["for_turn"] = given["for_turn"], given["turn"].strip()
+    who = f", whose agent is {agent.name}" if agent else ""
+    return {
+        "turn": f"What is below was of turn {was or 'another one'}. Fork once more to use it for "
+        f"turn {given['for_turn']}{who}."
+    }
 
 
 def _options(given: dict[str, str]) -> dict[str, Any]:
